@@ -1,0 +1,128 @@
+/**
+ * The control API: what the CLI and others say to the controller. Paths begin with /v1.
+ */
+import { z } from 'zod';
+import { CheckedFunctionSettings, Entry, FunctionView, HandlerForm, Revision } from './function.ts';
+import { BundleDigest, InstanceId, Namespace, RevisionKey, RuntimeName } from './names.ts';
+
+/** Limits of a bundle; over them 413. */
+export const BUNDLE_LIMITS = {
+  /** Bytes as uploaded (gzip-compressed tar). */
+  maxUploadBytes: 64 * 1024 * 1024,
+  /** Bytes when unpacked. */
+  maxUnpackedBytes: 256 * 1024 * 1024,
+  maxEntries: 10_000,
+  /** Unpacked ÷ uploaded; above it, and above 16 MiB unpacked, it is taken for a bomb. */
+  maxRatio: 200,
+} as const;
+
+/** Longest JSON body that the API reads. */
+export const MAX_API_BODY_BYTES = 1024 * 1024;
+
+/** Body of POST /v1/namespaces/:namespace/functions/:name/revisions */
+export const DeployRequest = z.strictObject({
+  bundle: BundleDigest,
+  entry: Entry,
+  settings: CheckedFunctionSettings,
+});
+export type DeployRequest = z.infer<typeof DeployRequest>;
+export type DeployRequestInput = z.input<typeof DeployRequest>;
+
+/** 201 of it. */
+export const DeployResponse = z.object({
+  url: z.string(),
+  revision: Revision,
+  /** How long each step took, ms. */
+  timing: z.object({
+    /** Getting an instance: from the pool, or creating it. */
+    startMs: z.number(),
+    /** Specialising it: limits, code, loading the module. */
+    initMs: z.number(),
+    /** Commit and telling the gateways. */
+    routeMs: z.number(),
+  }),
+  start: z.enum(['pooled', 'full']),
+  /** What the person should know, a sentence each: e.g. that egress is none on this host. */
+  notes: z.array(z.string()),
+});
+export type DeployResponse = z.infer<typeof DeployResponse>;
+
+/** 201 or 200 of PUT /v1/bundles/:digest; also of GET. HEAD tells only whether it is there. */
+export const BundleInfo = z.object({ digest: BundleDigest, bytes: z.number().int(), files: z.number().int() });
+export type BundleInfo = z.infer<typeof BundleInfo>;
+
+export const FunctionList = z.object({ functions: z.array(FunctionView) });
+export type FunctionList = z.infer<typeof FunctionList>;
+
+export const RevisionList = z.object({ revisions: z.array(Revision) });
+
+export const InstanceView = z.object({
+  id: InstanceId,
+  /** `busy`: a gateway holds slots of it (until a second after its last request). */
+  state: z.enum(['generic', 'starting', 'idle', 'busy', 'frozen', 'draining']),
+  runtime: RuntimeName,
+  /** Present once it is specialised. */
+  namespace: Namespace.optional(),
+  function: z.string().optional(),
+  revision: RevisionKey.optional(),
+  memoryMib: z.number(),
+  cpu: z.number(),
+  network: z.enum(['none', 'egress']),
+  /** Process on this host, where there is one that can be seen. */
+  pid: z.number().int().optional(),
+  /** Name or id in the engine, e.g. the container's name. */
+  handle: z.string().optional(),
+  ageSeconds: z.number(),
+});
+export type InstanceView = z.infer<typeof InstanceView>;
+
+export const PlatformStatus = z.object({
+  version: z.string(),
+  home: z.string(),
+  gateway: z.object({ pid: z.number().int().nullable(), url: z.string(), connected: z.number().int() }),
+  controller: z.object({ pid: z.number().int(), url: z.string(), term: z.number().int(), uptimeSeconds: z.number() }),
+  driver: z.string(),
+  /** What this host can do, a sentence each where something is missing and what it costs. */
+  features: z.object({
+    freeze: z.boolean(),
+    exactLimits: z.boolean(),
+    parentCgroup: z.boolean(),
+    egress: z.enum(['filtered', 'unfiltered', 'none']),
+    notes: z.array(z.string()),
+  }),
+  budget: z.object({
+    memoryMib: z.number(),
+    memoryUsedMib: z.number(),
+    cpu: z.number(),
+    cpuUsed: z.number(),
+  }),
+  runtimes: z.array(z.object({ name: z.string(), version: z.string(), image: z.string().optional() })),
+  functions: z.array(z.object({ namespace: z.string(), name: z.string(), revision: RevisionKey, url: z.string(), instances: z.number().int() })),
+  instances: z.array(InstanceView),
+});
+export type PlatformStatus = z.infer<typeof PlatformStatus>;
+
+/** A line of GET …/logs: newline-delimited JSON. */
+export const LogEntry = z.object({
+  /** Milliseconds since 1970. */
+  t: z.number(),
+  level: z.enum(['debug', 'info', 'warn', 'error']),
+  stream: z.enum(['out', 'err', 'sys']),
+  msg: z.string(),
+  revision: RevisionKey,
+  instance: InstanceId,
+  req: z.string().optional(),
+});
+export type LogEntry = z.infer<typeof LogEntry>;
+
+/** Query of GET …/logs. */
+export const LogQuery = z.strictObject({
+  follow: z.stringbool().optional(),
+  /** Milliseconds since 1970. */
+  since: z.coerce.number().int().min(0).optional(),
+  /** The newest so many lines. */
+  limit: z.coerce.number().int().min(1).max(10_000).optional(),
+});
+export type LogQuery = z.infer<typeof LogQuery>;
+
+export { HandlerForm };

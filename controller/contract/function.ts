@@ -1,0 +1,143 @@
+/**
+ * What a function is: the configuration of a revision, with every default, unit and bound.
+ */
+import { z } from 'zod';
+import { BundleDigest, FunctionName, Namespace, RevisionKey, RuntimeName } from './names.ts';
+
+/** How a handler is written; detected by the runtime when it loads the code, in this order. */
+export const HandlerForm = z.enum(['fetch', 'methods', 'lambda', 'function', 'server']);
+export type HandlerForm = z.infer<typeof HandlerForm>;
+
+/** Requests that one instance works on at a time, where the deployment does not say. Lambda's is 1. */
+export const DEFAULT_CONCURRENCY: Record<HandlerForm, number> = {
+  fetch: 50,
+  methods: 50,
+  lambda: 1,
+  function: 50,
+  server: 50,
+};
+
+/**
+ * Memory classes in MiB. V8's heap limit and the size of /tmp are fixed when a process boots, so a
+ * generic instance is booted for a class, and its exact memory limit is set when it is specialised.
+ */
+export const MEMORY_CLASSES_MIB = [128, 256, 512, 1_024, 2_048, 4_096, 8_192] as const;
+
+/** The smallest class that holds so much memory. Throws above the largest. */
+export function memoryClass(memoryMib: number): number {
+  for (const size of MEMORY_CLASSES_MIB) if (memoryMib <= size) return size;
+  throw new RangeError(`no memory class holds ${memoryMib} MiB`);
+}
+
+/** V8's old-space limit for a class: near 85 % of it, the rest is for the process itself. */
+export function heapLimitMib(classMib: number): number {
+  return Math.floor(classMib * 0.85);
+}
+
+/** Size of /tmp for a class, MiB. It is memory, and counts as the function's. */
+export function tmpSizeMib(classMib: number): number {
+  return Math.max(32, Math.floor(classMib / 4));
+}
+
+/** Open files that an instance of a class may hold. */
+export function openFiles(classMib: number): number {
+  return classMib <= 256 ? 1_024 : 4_096;
+}
+
+const CIDR = /^(?:\d{1,3}\.){3}\d{1,3}(?:\/(?:3[0-2]|[12]?\d))?$/;
+
+/** IPv4 address or network that a function may dial, beside nothing else. */
+export const Cidr = z
+  .string()
+  .regex(CIDR, 'must be an IPv4 address or network, such as 10.1.2.0/24')
+  .refine((cidr) => cidr.split('/')[0]!.split('.').every((octet) => Number(octet) <= 255), {
+    message: 'each part of an IPv4 address is at most 255',
+  });
+
+/**
+ * Where a function may dial out to. `internet`: any public address; never the host, link-local or
+ * private ranges. A list: those networks only (they may be private, never the host or link-local).
+ */
+export const Egress = z.union([z.enum(['none', 'internet']), z.array(Cidr).min(1).max(64)]);
+export type Egress = z.infer<typeof Egress>;
+
+/** Network class of an instance: fixed at its creation, so a part of the pool's key. */
+export type NetworkClass = 'none' | 'egress';
+export function networkClass(egress: Egress): NetworkClass {
+  return egress === 'none' ? 'none' : 'egress';
+}
+
+/** Environment of a function. Names as POSIX has them; those beginning with FN_ are the platform's. */
+export const EnvVars = z
+  .record(
+    z
+      .string()
+      .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'a name is letters, digits and _, and does not begin with a digit')
+      .refine((name) => !name.startsWith('FN_'), { message: 'names that begin with FN_ belong to the platform' }),
+    // oxlint-disable-next-line no-control-regex -- NUL is what is refused here
+    z.string().max(32_768).regex(/^[^\u0000]*$/, 'a value must not hold NUL'),
+  )
+  .refine((env) => JSON.stringify(env).length <= 131_072, { message: 'the environment is over 128 KiB' });
+
+/** Settings of a revision as a person gives them; what is left out takes the default. */
+export const FunctionSettings = z.strictObject({
+  runtime: RuntimeName.default('node'),
+  /** Memory of an instance, MiB. Its cgroup's limit, swap included. */
+  memoryMib: z.number().int().min(32).max(8_192).default(128),
+  /** CPU of an instance, cores (a quota, reached only in bursts). */
+  cpu: z.number().min(0.05).max(64).default(1),
+  /** Longest time from the first byte sent to the function to the last received, seconds. */
+  timeoutSeconds: z.number().min(0.1).max(3_600).default(30),
+  /** Requests at a time per instance. null: 1 for the Lambda form, 50 for the others. */
+  concurrency: z.number().int().min(1).max(1_000).nullable().default(null),
+  /** Instances that are always ready. */
+  min: z.number().int().min(0).max(1_000).default(0),
+  /** Most instances at a time. */
+  max: z.number().int().min(1).max(1_000).default(100),
+  /** How long an idle instance is kept before it is stopped, seconds. */
+  keepAliveSeconds: z.number().min(0).max(86_400).default(300),
+  /** null: `internet` where this host can filter it, else `none`, and the deployment says which. */
+  egress: Egress.nullable().default(null),
+  env: EnvVars.default({}),
+});
+export type FunctionSettings = z.infer<typeof FunctionSettings>;
+export type FunctionSettingsInput = z.input<typeof FunctionSettings>;
+
+/** `min` must not exceed `max`; kept apart so that the object above can be extended. */
+export const CheckedFunctionSettings = FunctionSettings.refine((settings) => settings.min <= settings.max, {
+  message: 'min must not be greater than max',
+  path: ['min'],
+});
+
+/** What to load from a bundle: a path inside it, e.g. `index.mjs`. */
+export const Entry = z
+  .string()
+  .max(255)
+  .regex(/^[A-Za-z0-9_][A-Za-z0-9_.@-]*(?:\/[A-Za-z0-9_][A-Za-z0-9_.@-]*)*$/, 'a relative path of plain names, without ..');
+
+/** A revision as it is stored and as it runs: immutable, every default filled in. */
+export const Revision = z.object({
+  key: RevisionKey,
+  namespace: Namespace,
+  name: FunctionName,
+  number: z.number().int().positive(),
+  bundle: BundleDigest,
+  entry: Entry,
+  settings: FunctionSettings.extend({ concurrency: z.number().int().min(1).max(1_000), egress: Egress }),
+  form: HandlerForm,
+  /** Milliseconds since 1970. */
+  createdAt: z.number().int(),
+});
+export type Revision = z.infer<typeof Revision>;
+
+/** A function as `fn describe` shows it. */
+export const FunctionView = z.object({
+  namespace: Namespace,
+  name: FunctionName,
+  url: z.string(),
+  /** The revision that requests go to. */
+  revision: Revision,
+  revisions: z.array(z.number().int()),
+  instances: z.number().int(),
+});
+export type FunctionView = z.infer<typeof FunctionView>;

@@ -1,0 +1,93 @@
+/**
+ * The link between a gateway (G) and the controller (C): newline-delimited JSON over a stream.
+ * The rules are in docs/leases.md; the numbers in brackets are its sections.
+ */
+import { z } from 'zod';
+import { Problem } from './errors.ts';
+import { FunctionName, InstanceId, LeaseId, Namespace, RevisionKey } from './names.ts';
+import { Address } from './runtime.ts';
+
+/** Longest line either side accepts, bytes. A snapshot of 10,000 routes is some 3 MB. */
+export const MAX_LINK_LINE_BYTES = 16 * 1024 * 1024;
+
+/** How a start went, for Server-Timing. Times in milliseconds. */
+export const StartInfo = z.object({
+  /** `warm`: the instance was ready. `pooled`: a generic one was specialised. `full`: one was created. */
+  kind: z.enum(['warm', 'pooled', 'full']),
+  /** Creating the instance, until it answered health. 0 where it was not waited for. */
+  startMs: z.number(),
+  /** Specialising it: limits, code, init. */
+  initMs: z.number(),
+});
+export type StartInfo = z.infer<typeof StartInfo>;
+
+export const Lease = z.object({
+  lease: LeaseId,
+  instance: InstanceId,
+  revision: RevisionKey,
+  address: Address,
+  slots: z.number().int().positive(),
+});
+export type Lease = z.infer<typeof Lease>;
+
+/** All that a gateway needs to serve a function. */
+export const Route = z.object({
+  namespace: Namespace,
+  name: FunctionName,
+  revision: RevisionKey,
+  timeoutMs: z.number(),
+  /** Most slots over all instances (max × concurrency): demand beyond it queues in the gateway. */
+  maxSlots: z.number().int(),
+});
+export type Route = z.infer<typeof Route>;
+
+export const GatewayMessage = z.discriminatedUnion('type', [
+  /** [3] First message. `gateway` lives as long as the installation, `boot` as long as the process. */
+  z.object({ type: z.literal('hello'), gateway: z.string(), boot: z.string(), pid: z.number().int(), term: z.number().int(), held: z.array(Lease) }),
+  /** [5] Demand for a revision; replaces the last one. All zero: no demand. */
+  z.object({
+    type: z.literal('want'),
+    revision: RevisionKey,
+    waiting: z.number().int().min(0),
+    inFlight: z.number().int().min(0),
+    /** When the oldest waiter gives up: milliseconds since 1970; null without waiters. */
+    oldestDeadline: z.number().nullable(),
+    /** Moving average of the time a slot is taken by a request, ms; 0 where unknown. */
+    serviceMs: z.number().min(0),
+  }),
+  /** [7] The gateway has forgotten the lease, with no request in flight on it. */
+  z.object({ type: z.literal('release'), lease: LeaseId }),
+  /** [10] Connections to it fail, or it answers nonsense. */
+  z.object({ type: z.literal('suspect'), instance: InstanceId, reason: z.string().max(500) }),
+  /** [11] A request overran its timeout. */
+  z.object({ type: z.literal('timeout'), instance: InstanceId, request: z.string().max(200) }),
+  /** [15] The gateway routes by this version. */
+  z.object({ type: z.literal('routed'), version: z.number().int() }),
+]);
+export type GatewayMessage = z.infer<typeof GatewayMessage>;
+
+const term = z.number().int().positive();
+
+export const ControllerMessage = z.discriminatedUnion('type', [
+  /** [3] Answer to hello. Leases in neither list are dropped too. */
+  z.object({ type: z.literal('welcome'), term, keep: z.array(LeaseId), drop: z.array(LeaseId), version: z.number().int(), routes: z.array(Route) }),
+  /** [15] Change of routes. */
+  z.object({
+    type: z.literal('routes'),
+    term,
+    version: z.number().int(),
+    set: z.array(Route),
+    remove: z.array(z.object({ namespace: Namespace, name: FunctionName })),
+  }),
+  /** [6] */
+  z.object({ type: z.literal('grant'), term, lease: Lease, start: StartInfo }),
+  /** [8] `slots` is what the lease keeps (0: all is revoked). No new use beyond it from receipt. */
+  z.object({ type: z.literal('revoke'), term, lease: LeaseId, slots: z.number().int().min(0), deadlineMs: z.number() }),
+  /** [9] The instance is dead; every lease of it is void. */
+  z.object({ type: z.literal('gone'), term, instance: InstanceId, cause: z.enum(['exit', 'oom', 'timeout', 'stopped', 'lost']), detail: z.string() }),
+  /** [10] The instance answered: use it again. */
+  z.object({ type: z.literal('clear'), term, instance: InstanceId }),
+  /** No instance of this revision can be had: its waiters fail now, with this problem. */
+  z.object({ type: z.literal('fail'), term, revision: RevisionKey, problem: Problem, retryAfterSeconds: z.number().optional() }),
+]);
+export type ControllerMessage = z.infer<typeof ControllerMessage>;

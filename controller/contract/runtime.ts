@@ -1,0 +1,112 @@
+/**
+ * The runtime protocol between the platform and an instance's shim: HTTP/1.1 on a unix socket or a
+ * TCP port. See runtime-images/PROTOCOL.md. The shims import nothing; they are held to this file by
+ * test/conformance/runtime.
+ */
+import { z } from 'zod';
+import { FunctionError } from './errors.ts';
+import { HandlerForm } from './function.ts';
+import { InstanceId, RevisionKey } from './names.ts';
+
+/** Paths of the shim itself. Every other path is the user's; the gateway never forwards these. */
+export const RUNTIME_PATHS = { health: '/.fn/health', init: '/.fn/init', drain: '/.fn/drain' } as const;
+export const RESERVED_PREFIX = '/.fn/';
+
+/** Headers between gateway and shim. Whatever begins with `fn-` is stripped at the public border, both ways. */
+export const HEADERS = {
+  /** Id of the request, both ways, also to the client. */
+  requestId: 'x-request-id',
+  /** When the gateway gives up: milliseconds since 1970. */
+  deadline: 'fn-deadline',
+  /** The instance that the gateway means; another answers `fn-refused: not-me`. */
+  instance: 'fn-instance',
+  /** Set by the shim on a 503 given before user code ran. */
+  refused: 'fn-refused',
+  traceparent: 'traceparent',
+} as const;
+
+export const Refusal = z.enum(['full', 'draining', 'not-me']);
+export type Refusal = z.infer<typeof Refusal>;
+
+/** Where an instance listens. */
+export const Address = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('unix'), path: z.string() }),
+  z.object({ kind: z.literal('tcp'), host: z.string(), port: z.number().int() }),
+]);
+export type Address = z.infer<typeof Address>;
+
+/** Answer of GET health. */
+export const Health = z.object({
+  status: z.enum(['generic', 'ready', 'draining']),
+  instance: InstanceId,
+  revision: RevisionKey.nullable(),
+  /** Requests being worked on. */
+  inFlight: z.number().int().min(0),
+  /** Promises given to waitUntil that have not settled. */
+  waitUntil: z.number().int().min(0),
+});
+export type Health = z.infer<typeof Health>;
+
+/** Body of POST init. */
+export const InitRequest = z.object({
+  /** The nonce that the instance was created with (FN_NONCE); anything else is refused with 403. */
+  nonce: z.string(),
+  revision: RevisionKey,
+  namespace: z.string(),
+  name: z.string(),
+  number: z.number().int(),
+  /** Folder of the bundle as the instance sees it. */
+  code: z.string(),
+  /** File in that folder to load. */
+  entry: z.string(),
+  env: z.record(z.string(), z.string()),
+  /** Slots, or null for the default of the form that is found. */
+  slots: z.number().int().nullable(),
+  timeoutMs: z.number(),
+  memoryMib: z.number(),
+  /** The class that the instance was booted for; below it, the heap is asked to grow slowly. */
+  memoryClassMib: z.number(),
+});
+export type InitRequest = z.infer<typeof InitRequest>;
+
+/** 200 of POST init. */
+export const InitResponse = z.object({
+  form: HandlerForm,
+  slots: z.number().int().min(1).max(1_000),
+  /** Milliseconds spent loading the user's module. */
+  loadMs: z.number(),
+});
+export type InitResponse = z.infer<typeof InitResponse>;
+
+/** 422 of POST init: the function's own error. 403 carries no body that matters. */
+export const InitFailure = z.object({ error: FunctionError });
+export type InitFailure = z.infer<typeof InitFailure>;
+
+/** Body of POST drain: new requests are refused, those in flight go on. */
+export const DrainRequest = z.object({ deadlineMs: z.number() });
+export type DrainRequest = z.infer<typeof DrainRequest>;
+
+/** Environment that a driver starts a shim with. */
+export interface BootEnv {
+  FN_INSTANCE: string;
+  FN_NONCE: string;
+  /** Path of the unix socket to make, mode 0666; or FN_PORT. */
+  FN_SOCKET?: string;
+  FN_PORT?: string;
+}
+
+/** What a shim writes to stdout per log line of the function (JSON, one line per write). */
+export const RuntimeLogLine = z.object({
+  /** Milliseconds since 1970. */
+  t: z.number(),
+  level: z.enum(['debug', 'info', 'warn', 'error']),
+  /** `out` for stdout and console.log, `err` for stderr and console.error, `sys` for the shim's own words. */
+  stream: z.enum(['out', 'err', 'sys']),
+  msg: z.string(),
+  /** Request that wrote it, where known. */
+  req: z.string().optional(),
+});
+export type RuntimeLogLine = z.infer<typeof RuntimeLogLine>;
+
+/** Longest message of a log line, bytes; longer ones are cut and say so. */
+export const MAX_LOG_LINE_BYTES = 16_384;

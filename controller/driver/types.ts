@@ -1,0 +1,113 @@
+/**
+ * The driver port: what the controller needs of whatever runs instances. Docker, plain processes,
+ * Kubernetes and a fake implement it and pass test/conformance/driver.
+ *
+ * A driver decides nothing. It knows only its own: what does not carry this home's mark is never
+ * listed and never touched.
+ */
+import type { Egress, NetworkClass } from '#contract/function.ts';
+import type { Address } from '#contract/runtime.ts';
+
+export interface DriverFeatures {
+  /** Instances can be frozen in well under a millisecond. Where false, freeze() is never called. */
+  freeze: boolean;
+  /** Memory and CPU limits are enforced by the kernel. */
+  limits: boolean;
+  /** All instances are under one cgroup that holds them to the budget. */
+  parentCgroup: boolean;
+  /** What egress other than `none` means here: filtered by rules; not filtered; not to be had. */
+  egress: 'filtered' | 'unfiltered' | 'none';
+  /** What is missing and what that costs, a sentence each. */
+  notes: string[];
+}
+
+export interface CreateSpec {
+  id: string;
+  runtime: string;
+  memoryClassMib: number;
+  network: NetworkClass;
+  /** Secret that init must carry. */
+  nonce: string;
+}
+
+/** An instance as the driver sees it. */
+export interface DriverInstance {
+  id: string;
+  runtime: string;
+  memoryClassMib: number;
+  network: NetworkClass;
+  address: Address;
+  /** The start as the engine tells it, unchanged while the instance lives: part of its identity. */
+  startedAt: string;
+  running: boolean;
+  /** Name in the engine, for people. */
+  handle: string;
+  pid?: number;
+}
+
+export interface SpecialiseSpec {
+  /** Folder of the unpacked bundle on this host. */
+  bundleDir: string;
+  memoryMib: number;
+  cpu: number;
+  egress: Egress;
+}
+
+/** Why an instance ended, as far as the driver can tell. */
+export interface Exit {
+  id: string;
+  /** `oom`: its own memory limit. An OOM of the parent cgroup is `lost`. */
+  cause: 'exit' | 'oom' | 'lost';
+  /** For people: `exit code 1`, `signal SIGKILL`. */
+  detail: string;
+}
+
+/** A raw piece of what an instance wrote to stdout or stderr. */
+export interface LogChunk {
+  stream: 'stdout' | 'stderr';
+  data: Buffer;
+  /** Where to go on after it: hand it to logs() as `after`. */
+  position: string;
+}
+
+/** The instance cannot be made to fit (the kernel says EBUSY): destroy it. */
+export class LimitBusy extends Error {}
+
+/** Nothing can be created now; the message says what to do. */
+export class DriverUnavailable extends Error {}
+
+export interface Driver {
+  readonly name: string;
+  /** Known after start(). */
+  readonly features: DriverFeatures;
+  /** Prepares the host (network, cgroup) and begins to watch. Throws DriverUnavailable. */
+  start(): Promise<void>;
+  /** Stops watching. Instances live on. Idempotent. */
+  close(): Promise<void>;
+  /** Ends every instance of this home and removes all that start() made. Idempotent. */
+  destroyAll(): Promise<void>;
+  /** Runtimes that instances can be created of, with the version of each. */
+  runtimes(): Promise<{ name: string; version: string; image?: string }[]>;
+  /** All instances of this home, dead ones too. */
+  list(): Promise<DriverInstance[]>;
+  /**
+   * Creates an instance and starts it; resolves when its process runs, which is before it listens.
+   * Leaves nothing behind when it throws or is aborted.
+   */
+  create(spec: CreateSpec, signal: AbortSignal): Promise<DriverInstance>;
+  /** After the first health answer: takes the socket's folder from the instance (see DESIGN: the socket path belongs to the platform). */
+  seal(id: string): Promise<void>;
+  /** Exact limits, egress rules, and the code in place. Returns the folder as the instance sees it. Throws LimitBusy. */
+  specialise(id: string, spec: SpecialiseSpec): Promise<{ code: string }>;
+  freeze(id: string): Promise<void>;
+  thaw(id: string): Promise<void>;
+  /** SIGKILL, also when frozen, then removes every trace. Idempotent; resolves when it is gone. */
+  kill(id: string): Promise<void>;
+  /**
+   * What the instance writes, from `after` (a position; null: from its start), until it ends or is
+   * aborted. What the driver's own limit dropped is missing.
+   */
+  logs(id: string, after: string | null, signal: AbortSignal): AsyncIterable<LogChunk>;
+  /** Called once for each instance that ends by itself, also for those that died while the driver was away from its engine. Never for kill(). */
+  onExit(listener: (exit: Exit) => void): void;
+}
