@@ -1,0 +1,157 @@
+/**
+ * Who may import whom, read from the source itself: type imports and dynamic imports count.
+ * The rules keep the trust boundaries (a gateway that cannot reach a store or an engine) and the
+ * pure core (decisions that run in virtual time).
+ */
+import { posix } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { type SourceFile, findings, sourceFiles } from './helpers/source.ts';
+
+const files = sourceFiles();
+const isTest = (path: string) => path.endsWith('.test.ts') || path.startsWith('test/');
+
+/** Where an import leads: a path from the root, `node:fs`, or `npm:NAME`. */
+function target(from: string, specifier: string): string {
+  if (specifier.startsWith('#contract/')) return `controller/contract/${specifier.slice('#contract/'.length)}`;
+  if (specifier.startsWith('#kit/')) return `controller/kit/${specifier.slice('#kit/'.length)}`;
+  if (specifier.startsWith('.')) return posix.join(posix.dirname(from), specifier);
+  if (specifier.startsWith('node:')) return specifier;
+  return `npm:${specifier}`;
+}
+
+interface Rule {
+  /** Files that it is about; the first rule that matches counts. */
+  files: RegExp;
+  /** Targets that they may import. */
+  may: RegExp[];
+  says: string;
+}
+
+const CONTRACT = /^controller\/contract\//;
+const KIT = /^controller\/kit\//;
+const CORE = /^controller\/core\//;
+const PORTS = /^controller\/(?:driver|store|triggers)\/types\.ts$/;
+const NODE = /^node:/;
+const NPM = /^npm:/;
+
+/** One adapter's folder: its own files and those shared by its kind, never another adapter. */
+const adapter = (kind: string, name: string): Rule => ({
+  files: new RegExp(`^controller/${kind}/${name}/`),
+  may: [CONTRACT, KIT, CORE, NODE, NPM, new RegExp(`^controller/${kind}/(?:${name}/|[^/]+\\.ts$)`)],
+  says: `a ${kind} adapter imports contract, kit, core types and its own kind, never another adapter`,
+});
+
+const adapters = [...new Set(files.map(({ path }) => /^controller\/(driver|store|triggers)\/([^/]+)\//.exec(path)?.slice(1).join(' ')))]
+  .filter((pair) => pair !== undefined)
+  .map((pair) => pair.split(' '))
+  .map(([kind, name]) => adapter(kind!, name!));
+
+const RULES: Rule[] = [
+  { files: CONTRACT, may: [CONTRACT, /^npm:zod$/], says: 'the contract imports zod only' },
+  { files: KIT, may: [CONTRACT, KIT, NODE, NPM], says: 'kit imports the contract' },
+  { files: CORE, may: [CONTRACT, CORE], says: 'core is pure: it imports the contract only' },
+  ...adapters,
+  {
+    files: /^controller\/(?:driver|store|triggers)\/[^/]+$/,
+    may: [CONTRACT, KIT, CORE, NODE, NPM, /^controller\/(?:driver|store|triggers)\/[^/]+\.ts$/],
+    says: 'what adapters of a kind share knows none of them',
+  },
+  {
+    files: /^controller\/api\//,
+    may: [CONTRACT, KIT, CORE, PORTS, NODE, NPM, /^controller\/api\//],
+    says: 'the API knows core and the ports, no adapter and no engine',
+  },
+  {
+    files: /^controller\/engine\//,
+    may: [CONTRACT, KIT, CORE, PORTS, NODE, NPM, /^controller\/engine\//, /^controller\/api\/platform\.ts$/, /^controller\/config\.ts$/],
+    says: 'the engine knows core and the ports, no adapter',
+  },
+  { files: /^controller\/main\.ts$/, may: [/^controller\//, NODE, NPM], says: 'the composition root knows the controller' },
+  { files: /^controller\/[^/]+$/, may: [CONTRACT, KIT, CORE, NODE, NPM, /^controller\/[^/]+\.ts$/], says: 'only main.ts knows adapters' },
+  { files: /^gateway\//, may: [CONTRACT, KIT, NODE, NPM, /^gateway\//], says: 'the gateway imports #contract and #kit only' },
+  { files: /^cli\//, may: [CONTRACT, KIT, NODE, NPM, /^cli\//], says: 'the CLI imports #contract and #kit only' },
+  {
+    files: /^runtime-images\/[^/]+$/,
+    may: [CONTRACT, KIT, NODE, NPM, /^runtime-images\//],
+    says: 'the image builder imports #contract and #kit only',
+  },
+  { files: /^runtime-images\//, may: [NODE, /^runtime-images\//], says: 'a shim imports no npm package and nothing of the platform' },
+  { files: /^examples\//, may: [NODE, NPM, /^examples\//], says: 'an example is a folder that a user could copy' },
+];
+
+/** Sole readers of the environment. kit/paths.ts takes it as a parameter whose default the CLI uses. */
+const READS_ENV = /^(?:(?:controller|gateway)\/(?:main|config)\.ts|controller\/kit\/paths\.ts)$/;
+
+/** What makes a decision depend on anything but its arguments. */
+const IMPURE =
+  /^(?:Date\.now|Math\.random|performance\.\w+|process\.\w+|crypto\.\w+|console\.\w+|new Date\(\)|Date\(\)|fetch\(\)|set(?:Timeout|Interval|Immediate)\(\)|queueMicrotask\(\))$/;
+
+function violations(judge: (file: SourceFile) => string[]): string[] {
+  return files.flatMap(judge);
+}
+
+describe('imports', () => {
+  it('finds the source', () => {
+    const paths = files.map((file) => file.path);
+    expect(paths).toContain('controller/contract/errors.ts');
+    expect(paths.length).toBeGreaterThan(20);
+  });
+
+  it('follow the rules of their folder', () => {
+    const broken = violations((file) => {
+      if (isTest(file.path)) return [];
+      const rule = RULES.find(({ files: pattern }) => pattern.test(file.path));
+      if (!rule) return [`${file.path}: no rule covers this file`];
+      return findings(file)
+        .filter(({ kind, name }) => kind === 'import' && !rule.may.some((allowed) => allowed.test(target(file.path, name))))
+        .map(({ name, line }) => `${file.path}:${line} imports ${name}: ${rule.says}`);
+    });
+    expect(broken).toEqual([]);
+  });
+
+  it('name files with their ending', () => {
+    const broken = violations((file) =>
+      file.path.startsWith('examples/')
+        ? []
+        : findings(file)
+            .filter(({ kind, name }) => kind === 'import' && /^(?:\.|#)/.test(name) && !/\.(?:[mc]?[tj]s|json)$/.test(name))
+            .map(({ name, line }) => `${file.path}:${line} imports ${name} without its ending`),
+    );
+    expect(broken).toEqual([]);
+  });
+});
+
+describe('globals', () => {
+  it('core takes time and chance as arguments', () => {
+    const broken = violations((file) =>
+      CORE.test(file.path) && !isTest(file.path)
+        ? findings(file)
+            .filter(({ kind, name }) => kind === 'name' && IMPURE.test(name))
+            .map(({ name, line }) => `${file.path}:${line} uses ${name}`)
+        : [],
+    );
+    expect(broken).toEqual([]);
+  });
+
+  it('only main.ts and config.ts of controller and gateway read the environment', () => {
+    const broken = violations((file) =>
+      /^(?:controller|gateway)\//.test(file.path) && !isTest(file.path) && !READS_ENV.test(file.path)
+        ? findings(file)
+            .filter(({ kind, name }) => kind === 'name' && name === 'process.env')
+            .map(({ line }) => `${file.path}:${line} reads process.env`)
+        : [],
+    );
+    expect(broken).toEqual([]);
+  });
+});
+
+describe('types', () => {
+  it('are not forced through unknown or any', () => {
+    const broken = violations((file) =>
+      findings(file)
+        .filter(({ kind }) => kind === 'double-cast')
+        .map(({ line }) => `${file.path}:${line} casts twice`),
+    );
+    expect(broken).toEqual([]);
+  });
+});

@@ -1,0 +1,114 @@
+/**
+ * `npm test`: everything that the tests need, then the tests. Arguments go to vitest:
+ * `npm test -- test/e2e/http.test.ts -t HEAD`. Runs on Node 18 and up; the tests run on the Node
+ * that npm installs. The last line is `N passed, N failed`, from vitest's own report.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { ensureEngine, ensureTools } from './machine.mjs';
+import { NODE, ROOT, ensurePackages } from './packages.mjs';
+
+/** The whole run is ended after so long: a run that hangs must fail, not wait for ever. */
+const RUN_TIMEOUT_MS = 24 * 60_000;
+
+/** Folders whose tests start containers. */
+const NEEDS_ENGINE = /test\/(?:e2e|chaos|conformance)|runtime-images|driver/;
+
+const args = process.argv.slice(2);
+const started = Date.now();
+const paths = args.filter((arg) => !arg.startsWith('-') && existsSync(join(ROOT, arg)));
+const withEngine = paths.length === 0 || paths.some((path) => NEEDS_ENGINE.test(path));
+
+process.env.PATH = [dirname(NODE), join(ROOT, 'node_modules', '.bin'), process.env.PATH, '/usr/local/sbin', '/usr/sbin', '/sbin'].join(
+  delimiter,
+);
+
+function buildImages() {
+  const build = spawnSync(NODE, [join(ROOT, 'runtime-images', 'build.ts'), '--json'], {
+    cwd: ROOT,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 2],
+    timeout: 10 * 60_000,
+  });
+  if (build.status !== 0)
+    throw new Error(`the runtime images could not be built (${build.error?.message ?? build.status ?? build.signal})`);
+  process.stderr.write(`runtime images: ${build.stdout.trim().replaceAll(/\s+/g, ' ')}\n`);
+}
+
+/** Runs vitest; resolves with its exit code. The child has no share in our stdin. */
+function runVitest(report) {
+  const child = spawn(
+    NODE,
+    [
+      join(ROOT, 'node_modules', 'vitest', 'vitest.mjs'),
+      'run',
+      '--config',
+      join(ROOT, 'test', 'vitest.config.ts'),
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${report}`,
+      ...args,
+    ],
+    { cwd: ROOT, stdio: ['ignore', 1, 2] },
+  );
+  const timer = setTimeout(() => {
+    process.stderr.write(`the tests did not end within ${RUN_TIMEOUT_MS / 60_000} minutes\n`);
+    child.kill('SIGTERM');
+    setTimeout(() => child.kill('SIGKILL'), 15_000).unref();
+  }, RUN_TIMEOUT_MS);
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('exit', (code, signal) => {
+      clearTimeout(timer);
+      resolve(code ?? `signal ${signal}`);
+    });
+  });
+}
+
+/** Counts of vitest's JSON report. Files that did not even load count as one failure each. */
+function countTests(report) {
+  if (!existsSync(report)) return { passed: 0, failed: 0 };
+  const result = JSON.parse(readFileSync(report, 'utf8'));
+  const broken = result.testResults.filter(
+    (file) => file.status === 'failed' && file.assertionResults.every((test) => test.status !== 'failed'),
+  );
+  return { passed: result.numPassedTests, failed: result.numFailedTests + broken.length };
+}
+
+async function main() {
+  ensurePackages();
+  let endEngine = async () => {};
+  const folder = mkdtempSync(join(tmpdir(), 'fn-test-report-'));
+  try {
+    if (withEngine) {
+      ensureTools();
+      endEngine = await ensureEngine();
+      buildImages();
+    }
+    const report = join(folder, 'report.json');
+    const code = await runVitest(report);
+    const { passed, failed } = countTests(report);
+    return { code, passed, failed };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+    await endEngine();
+  }
+}
+
+main().then(
+  ({ code, passed, failed }) => {
+    if (passed + failed === 0) process.stderr.write('no test ran\n');
+    else if (code !== 0 && failed === 0) process.stderr.write(`vitest ended with ${code} though no test failed\n`);
+    process.stderr.write(`tests took ${Math.round((Date.now() - started) / 1000)} s\n`);
+    process.exitCode = code === 0 && failed === 0 && passed > 0 ? 0 : 1;
+    process.stdout.write(`${passed} passed, ${failed} failed\n`);
+  },
+  (error) => {
+    process.stderr.write(`npm test: ${error.message}\n`);
+    process.exitCode = 1;
+    process.stdout.write('0 passed, 1 failed\n');
+  },
+);
