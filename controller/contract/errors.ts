@@ -31,6 +31,7 @@ export const ERRORS = {
   'body-too-large': { status: 413, fault: 'caller', title: 'Body too large', remedy: 'Send less, or raise the limit that the detail names.' },
   'uri-too-long': { status: 414, fault: 'caller', title: 'URL too long', remedy: 'Shorten the URL; long data belongs in the body.' },
   'unsupported-media-type': { status: 415, fault: 'caller', title: 'Unsupported media type', remedy: 'Send the content type that the detail names.' },
+  'expectation-failed': { status: 417, fault: 'caller', title: 'Expectation not supported', remedy: 'Send no Expect header, or 100-continue.' },
   invalid: { status: 422, fault: 'caller', title: 'Invalid input', remedy: 'Correct the fields listed under errors.' },
   'deploy-refused': { status: 422, fault: 'function', title: 'The function did not load', remedy: 'Correct the function; the revision before this one keeps serving.' },
   'too-many-requests': { status: 429, fault: 'caller', title: 'Too many requests', remedy: 'Wait for Retry-After seconds, or raise max or concurrency.' },
