@@ -1,0 +1,98 @@
+/**
+ * The schema of the database and its forward migrations. `user_version` counts the migrations that
+ * were run; `application_id` tells our file from another program's.
+ */
+import type { DatabaseSync } from 'node:sqlite';
+import { FnError } from '#contract/errors.ts';
+
+/** "fndb" */
+export const APPLICATION_ID = 0x66_6e_64_62;
+
+/** Entry N brings version N to N + 1. Never edit one that was released: add another. */
+export const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  -- The last number given to a function. Rows outlive the function: a number is never given twice.
+  CREATE TABLE numbers (
+    namespace TEXT NOT NULL,
+    name      TEXT NOT NULL,
+    last      INTEGER NOT NULL CHECK (last > 0),
+    PRIMARY KEY (namespace, name)
+  ) STRICT, WITHOUT ROWID;
+
+  -- bundle is a column of its own so that a body that cannot be read still protects its bundle.
+  CREATE TABLE revisions (
+    namespace TEXT NOT NULL,
+    name      TEXT NOT NULL,
+    number    INTEGER NOT NULL CHECK (number > 0),
+    bundle    TEXT NOT NULL,
+    body      TEXT NOT NULL,
+    PRIMARY KEY (namespace, name, number)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE functions (
+    namespace TEXT NOT NULL,
+    name      TEXT NOT NULL,
+    number    INTEGER NOT NULL,
+    PRIMARY KEY (namespace, name),
+    FOREIGN KEY (namespace, name, number) REFERENCES revisions (namespace, name, number)
+  ) STRICT, WITHOUT ROWID;
+  `,
+];
+
+/** The one number that a query returns in its one column. */
+export function scalar(db: DatabaseSync, sql: string): number {
+  const row = db.prepare(sql).get();
+  const value = row === undefined ? undefined : Object.values(row)[0];
+  if (typeof value !== 'number') throw new TypeError(`no number from: ${sql}`);
+  return value;
+}
+
+/** Runs `run` in a transaction that takes the write lock at once: two writers queue instead of failing half-way. */
+export function transaction<T>(db: DatabaseSync, run: () => T): T {
+  db.exec('BEGIN IMMEDIATE');
+  try {
+    const result = run();
+    db.exec('COMMIT');
+    return result;
+  } catch (error) {
+    // Some errors (disk full, I/O) have rolled back by themselves.
+    if (db.isTransaction) db.exec('ROLLBACK');
+    throw error;
+  }
+}
+
+/**
+ * Brings the database to the newest version, each step in a transaction of its own. Throws FnError
+ * store-unavailable for another program's file, and for one that a newer fn has written.
+ */
+export function migrate(db: DatabaseSync, path: string, migrations: readonly string[] = MIGRATIONS): void {
+  const application = scalar(db, 'PRAGMA application_id');
+  const tables = scalar(db, 'SELECT count(*) FROM sqlite_schema');
+  if (application !== APPLICATION_ID && (application !== 0 || tables > 0)) {
+    throw new FnError('store-unavailable', `${path} is the database of another program: move it away, or use another home.`);
+  }
+  for (;;) {
+    const done = transaction(db, () => {
+      // Read inside the transaction: another controller may be migrating the same file.
+      const version = scalar(db, 'PRAGMA user_version');
+      if (version > migrations.length) {
+        throw new FnError(
+          'store-unavailable',
+          `${path} has schema ${version}, and this fn knows ${migrations.length} at most: it was written by a newer fn. Run that one, or use another home.`,
+        );
+      }
+      const step = migrations[version];
+      if (step === undefined) return true;
+      db.exec(step);
+      db.exec(`PRAGMA application_id = ${APPLICATION_ID}`);
+      db.exec(`PRAGMA user_version = ${version + 1}`);
+      return false;
+    });
+    if (done) return;
+  }
+}
