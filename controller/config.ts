@@ -1,0 +1,88 @@
+/** Settings of the controller: one schema, with a default, a unit and a reason for each. */
+import { availableParallelism, totalmem } from 'node:os';
+import { z } from 'zod';
+import { CORE_DEFAULTS, type CoreSettings } from './core/settings.ts';
+import type { DriverFeatures } from './driver/types.ts';
+
+const number = (fallback: number) => z.coerce.number().default(fallback);
+const cores = availableParallelism();
+const totalMib = Math.floor(totalmem() / 1024 / 1024);
+
+export const ControllerConfig = z.object({
+  /** Folder with all that lasts. Set by the supervisor. */
+  FN_HOME: z.string().min(1),
+  /** docker or process; the supervisor has resolved `auto`. */
+  FN_DRIVER: z.enum(['docker', 'process']),
+  /** http://HOST:PORT under which functions are served, for the URLs that are shown. */
+  FN_PUBLIC_URL: z.url().transform((url) => url.replace(/\/+$/, '')),
+  /** Group of the gateway's process, where it has a uid of its own: it may connect to the link. */
+  FN_GATEWAY_GID: z.coerce.number().int().positive().optional(),
+  /** JSON: runtime → image. What `fn runtimes build` printed. */
+  FN_RUNTIME_IMAGES: z
+    .string()
+    .default('{}')
+    .transform((text, context) => {
+      const parsed = z.record(z.string(), z.string()).safeParse(parseJson(text));
+      if (parsed.success) return parsed.data;
+      context.addIssue({ code: 'custom', message: 'must be a JSON object of runtime names and images' });
+      return z.NEVER;
+    }),
+  /** JSON: runtime → file of its shim, for the process driver. */
+  FN_RUNTIME_SHIMS: z
+    .string()
+    .default('{}')
+    .transform((text, context) => {
+      const parsed = z.record(z.string(), z.string()).safeParse(parseJson(text));
+      if (parsed.success) return parsed.data;
+      context.addIssue({ code: 'custom', message: 'must be a JSON object of runtime names and files' });
+      return z.NEVER;
+    }),
+  /** HOST:PORT for the control API over TCP, with a token. Without it there is only the unix socket. */
+  FN_API_LISTEN: z
+    .string()
+    .regex(/^(?:\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/, 'must be HOST:PORT')
+    .optional(),
+  FN_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
+  /** Memory that all instances may take together, MiB. Three quarters of the host: the rest is for it and for page cache. */
+  FN_MEMORY_BUDGET_MIB: number(Math.floor(totalMib * 0.75)).pipe(z.number().int().min(128)),
+  /** CPU that all specialised instances may be promised together, cores. 32 × what there is: most are idle, and the kernel shares fairly. */
+  FN_CPU_BUDGET: number(cores * 32).pipe(z.number().min(0.1)),
+  /** Instances created at a time. One per core: a start is 0.28 s of CPU. */
+  FN_MAX_CREATES: number(Math.max(CORE_DEFAULTS.maxCreates, cores)).pipe(z.number().int().min(1).max(64)),
+  /** Generic instances kept ready of the default pool. */
+  FN_POOL: number(CORE_DEFAULTS.poolSize).pipe(z.number().int().min(0).max(1_000)),
+  /** Idle time after which an instance is frozen, ms. */
+  FN_FREEZE_AFTER_MS: number(CORE_DEFAULTS.freezeAfterMs).pipe(z.number().min(0)),
+  /** 1: functions may have egress although this host cannot filter it. */
+  FN_ALLOW_UNFILTERED_EGRESS: z.enum(['0', '1']).default('0'),
+});
+export type ControllerConfig = z.infer<typeof ControllerConfig>;
+
+/** Reads the settings. Throws an Error whose message names each variable that is wrong. */
+export function readConfig(env: NodeJS.ProcessEnv): ControllerConfig {
+  const parsed = ControllerConfig.safeParse(env);
+  if (parsed.success) return parsed.data;
+  throw new Error(`settings are wrong:\n${parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`).join('\n')}`);
+}
+
+/** What the core needs of them, on a host that can do so much. The default pool's network is what a function gets that does not say. */
+export function coreSettings(config: ControllerConfig, features: Pick<DriverFeatures, 'freeze' | 'egress'>): CoreSettings {
+  return {
+    ...CORE_DEFAULTS,
+    memoryBudgetMib: config.FN_MEMORY_BUDGET_MIB,
+    cpuBudget: config.FN_CPU_BUDGET,
+    maxCreates: config.FN_MAX_CREATES,
+    poolSize: config.FN_POOL,
+    freezeAfterMs: features.freeze ? config.FN_FREEZE_AFTER_MS : null,
+    defaultPool: { runtime: 'node', memoryClassMib: 128, network: features.egress === 'none' ? 'none' : 'egress' },
+  };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // Reported by the schema, which names the variable.
+    return undefined;
+  }
+}

@@ -1,0 +1,336 @@
+/**
+ * The decisions: pure functions of (world, settings, now) that return actions. They change nothing;
+ * whoever carries an action out changes the world first and asks again.
+ */
+import { memoryClass, networkClass } from '#contract/function.ts';
+import { cheapestToLose } from './evict.ts';
+import { poolTargets } from './pool.ts';
+import type { CoreSettings } from './settings.ts';
+import { isLive, poolKeyText, type Instance, type PoolKey, type RevisionState, type World } from './world.ts';
+
+export type StopReason = 'keep-alive' | 'unrouted' | 'evicted' | 'excess';
+
+export type Action =
+  | { do: 'grant'; instance: string; gateway: string; slots: number }
+  | { do: 'thaw'; instance: string }
+  | { do: 'claim'; instance: string; revision: string }
+  | { do: 'freeze'; instance: string }
+  | { do: 'stop'; instance: string; reason: StopReason }
+  | { do: 'revoke'; lease: string; keeps: number }
+  | { do: 'create'; pool: PoolKey };
+
+export function poolOf(revision: RevisionState): PoolKey {
+  const { settings } = revision.revision;
+  return { runtime: settings.runtime, memoryClassMib: memoryClass(settings.memoryMib), network: networkClass(settings.egress) };
+}
+
+/** Gateways with unmet demand, those who wait longest first. */
+function hungry(world: World, revision: RevisionState): { gateway: string; unmet: number; since: number; deadline: number }[] {
+  const list = [];
+  for (const [gateway, demand] of revision.demand) {
+    const unmet = world.unmet(revision, gateway);
+    if (unmet > 0) list.push({ gateway, unmet, since: demand.since ?? 0, deadline: demand.oldestDeadline ?? Infinity });
+  }
+  return list.sort((a, b) => a.since - b.since);
+}
+
+/**
+ * Grants of free slots of ready instances [6]. With one gateway it gets all of an instance's free
+ * slots, so that a burst needs one message; with more, each gets what it waits for or its fair share.
+ * Instances in use come first, so that the others stay idle and can be frozen and stopped.
+ */
+export function planGrants(world: World, revision: RevisionState): Action[] {
+  const waiting = hungry(world, revision);
+  if (waiting.length === 0) return [];
+  const actions: Action[] = [];
+  const open = [...world.instancesOf(revision.key)]
+    .filter((instance) => instance.state.kind === 'ready' && !instance.suspect && world.freeSlots(instance) > 0)
+    .sort((a, b) => b.leases.size - a.leases.size || idleSince(b) - idleSince(a));
+  for (const instance of open) {
+    let free = world.freeSlots(instance);
+    const share = Math.max(1, Math.floor(free / Math.max(1, revision.demand.size)));
+    for (const gateway of waiting) {
+      if (free === 0) break;
+      if (gateway.unmet <= 0) continue;
+      const slots = Math.min(free, Math.max(gateway.unmet, share));
+      actions.push({ do: 'grant', instance: instance.id, gateway: gateway.gateway, slots });
+      gateway.unmet -= slots;
+      free -= slots;
+    }
+  }
+  return actions;
+}
+
+const idleSince = (instance: Instance): number => ('idleSince' in instance.state ? (instance.state.idleSince ?? 0) : 0);
+
+export interface StartNeed {
+  /** Frozen instances to thaw. */
+  thaw: string[];
+  /** Further instances to be specialised. */
+  claims: number;
+  /** Monotonic ms at which the question should be asked again; null: only when something changes. */
+  askAgainAt: number | null;
+}
+
+/**
+ * How many more instances a revision needs [5]: starts = min(cap, ceil(waiting ÷ slots) − booting),
+ * and only if the expected wait for a slot is longer than a start. `min` and a deployment's floor count too.
+ *
+ * Worked: 120 waiting, 50 slots, one instance booting → ceil(120 ÷ 50) − 1 = 2 more.
+ * One waiting, a slot free every 8 ms, a pooled start of 15 ms → wait; asked again after 15 ms.
+ */
+export function planStarts(world: World, revision: RevisionState, settings: CoreSettings, now: number, pooled: number): StartNeed {
+  const need: StartNeed = { thaw: [], claims: 0, askAgainAt: null };
+  if (now < revision.notBefore) return { ...need, askAgainAt: revision.notBefore };
+  const slots = revision.slots ?? 1;
+  let booting = 0;
+  let live = 0;
+  let inUse = 0;
+  const frozen: Instance[] = [];
+  for (const instance of world.instancesOf(revision.key)) {
+    if (!isLive(instance)) continue;
+    live += 1;
+    if (instance.state.kind !== 'ready' && instance.state.kind !== 'frozen') booting += 1;
+    else if (instance.state.kind === 'frozen') frozen.push(instance);
+    if (instance.leases.size > 0) inUse += slots;
+  }
+  const waiting = hungry(world, revision);
+  let unmet = waiting.reduce((sum, gateway) => sum + gateway.unmet, 0);
+  // What free slots will serve is granted before it comes to starts.
+  for (const instance of world.instancesOf(revision.key)) {
+    if (instance.state.kind === 'ready' && !instance.suspect) unmet -= world.freeSlots(instance);
+  }
+  let wanted = Math.max(0, Math.ceil(Math.max(0, unmet) / slots) - booting);
+  if (wanted > 0 && inUse > 0) {
+    const serviceMs = Math.max(...[...revision.demand.values()].map((demand) => demand.serviceMs));
+    const startMs = frozen.length > 0 ? 1 : pooled > 0 ? settings.pooledStartMs : settings.fullStartMs;
+    const waitedSince = Math.min(...waiting.map((gateway) => gateway.since));
+    const expectedMs = (unmet / inUse) * serviceMs;
+    if (serviceMs > 0 && expectedMs < startMs && now - waitedSince < startMs) {
+      need.askAgainAt = waitedSince + startMs;
+      wanted = 0;
+    }
+  }
+  frozen.sort((a, b) => idleSince(b) - idleSince(a));
+  while (wanted > 0 && frozen.length > 0) {
+    need.thaw.push(frozen.shift()!.id);
+    wanted -= 1;
+  }
+  const floor = Math.max(revision.routed ? revision.revision.settings.min : 0, revision.floor);
+  need.claims = Math.max(0, Math.min(Math.max(wanted, floor - live), revision.revision.settings.max - live));
+  return need;
+}
+
+/**
+ * What is to be frozen or stopped of a revision: [16] `min` and [17]. An old revision's instances go
+ * as soon as no gateway has a share. Whoever carries this out asks the instance first whether
+ * anything is still in flight in it.
+ */
+export function planIdle(world: World, revision: RevisionState, settings: CoreSettings, now: number): { actions: Action[]; askAgainAt: number | null } {
+  const actions: Action[] = [];
+  let askAgainAt: number | null = null;
+  const at = (time: number) => (askAgainAt = Math.min(askAgainAt ?? Infinity, time));
+  const instances = [...world.instancesOf(revision.key)].filter(isLive);
+  const exempt = revision.routed ? revision.revision.settings.min : 0;
+  let spare = instances.length - Math.max(exempt, revision.floor);
+  const idle = instances
+    .filter((instance) => (instance.state.kind === 'ready' && instance.state.idleSince !== null) || instance.state.kind === 'frozen')
+    .sort((a, b) => idleSince(a) - idleSince(b));
+  for (const instance of idle) {
+    const since = idleSince(instance);
+    const keepMs = revision.routed ? revision.revision.settings.keepAliveSeconds * 1_000 : 0;
+    const stopAt = Math.max(since + keepMs, instance.notBefore);
+    if (spare > 0) {
+      if (stopAt <= now) {
+        actions.push({ do: 'stop', instance: instance.id, reason: revision.routed ? 'keep-alive' : 'unrouted' });
+        spare -= 1;
+        continue;
+      }
+      at(stopAt);
+    }
+    if (settings.freezeAfterMs === null || exempt > 0 || instance.state.kind !== 'ready' || revision.floor > 0) continue;
+    const freezeAt = Math.max(since + settings.freezeAfterMs, instance.notBefore);
+    if (freezeAt <= now) actions.push({ do: 'freeze', instance: instance.id });
+    else at(freezeAt);
+  }
+  return { actions, askAgainAt };
+}
+
+/**
+ * [8] When no instance can be added and a gateway gets nothing, others give up what is over their
+ * fair share. Returns at most one revoke per gateway and call.
+ */
+export function planRebalance(world: World, revision: RevisionState): Action[] {
+  const waiting = hungry(world, revision).filter((gateway) => world.grantedSlots(revision.key, gateway.gateway) === 0);
+  if (waiting.length === 0) return [];
+  const leases = [...world.instancesOf(revision.key)].flatMap((instance) => [...instance.leases.values()]);
+  // A share on its way back will serve them.
+  if (leases.some((lease) => lease.state === 'revoking')) return [];
+  const total = leases.reduce((sum, lease) => sum + lease.slots, 0);
+  const holders = new Set(leases.map((lease) => lease.gateway));
+  const fair = Math.max(1, Math.floor(total / (holders.size + waiting.length)));
+  const actions: Action[] = [];
+  for (const gateway of holders) {
+    const own = leases.filter((lease) => lease.gateway === gateway).sort((a, b) => b.slots - a.slots);
+    const largest = own[0]!;
+    const over = own.reduce((sum, lease) => sum + lease.slots, 0) - fair;
+    if (over > 0) actions.push({ do: 'revoke', lease: largest.id, keeps: Math.max(0, largest.slots - over) });
+  }
+  // All at one slot each: the one that has the most gives its turn to whoever waits.
+  const first = leases[0];
+  if (actions.length === 0 && first) actions.push({ do: 'revoke', lease: first.id, keeps: 0 });
+  return actions;
+}
+
+export interface ClaimNeed {
+  revision: RevisionState;
+  claims: number;
+  /** For the order among revisions: when the first of them gives up. */
+  deadline: number;
+}
+
+/**
+ * Host-wide: hands generic instances to the revisions that need them, creates what is missing,
+ * refills pools when all is quiet, and makes room by eviction when the budget is used up.
+ */
+export function planHost(world: World, needs: ClaimNeed[], settings: CoreSettings, now: number, lastClaimAt: number): { actions: Action[]; askAgainAt: number | null } {
+  const actions: Action[] = [];
+  const generic = new Map<string, Instance[]>();
+  const creating = new Map<string, number>();
+  let creates = 0;
+  for (const instance of world.instances.values()) {
+    const key = poolKeyText(instance);
+    if (instance.state.kind === 'generic') generic.set(key, [...(generic.get(key) ?? []), instance]);
+    if (instance.state.kind === 'creating') {
+      creates += 1;
+      creating.set(key, (creating.get(key) ?? 0) + 1);
+    }
+  }
+  const taken = new Set<string>();
+  const room = new Room(world, settings, taken);
+  const missing = new Map<string, { pool: PoolKey; count: number }>();
+  for (const { revision, claims } of [...needs].sort((a, b) => a.deadline - b.deadline)) {
+    const pool = poolOf(revision);
+    const free = generic.get(poolKeyText(pool)) ?? [];
+    for (let n = 0; n < claims; n += 1) {
+      const instance = free[0];
+      if (instance && room.take(0, revision.revision.settings.cpu, actions)) {
+        free.shift();
+        taken.add(instance.id);
+        actions.push({ do: 'claim', instance: instance.id, revision: revision.key });
+        continue;
+      }
+      if (instance) break;
+      const entry = missing.get(poolKeyText(pool)) ?? { pool, count: 0 };
+      entry.count += 1;
+      missing.set(poolKeyText(pool), entry);
+    }
+  }
+  for (const [key, { pool, count }] of missing) {
+    for (let n = creating.get(key) ?? 0; n < count && creates < settings.maxCreates; n += 1) {
+      if (!room.take(pool.memoryClassMib, 0, actions)) break;
+      actions.push({ do: 'create', pool });
+      creates += 1;
+    }
+  }
+  const refill = planPools(world, settings, now, { generic, creating, taken, missing, creates, room, lastClaimAt });
+  return { actions: [...actions, ...refill.actions], askAgainAt: refill.askAgainAt };
+}
+
+interface PoolView {
+  generic: Map<string, Instance[]>;
+  creating: Map<string, number>;
+  taken: Set<string>;
+  missing: Map<string, { pool: PoolKey; count: number }>;
+  creates: number;
+  room: Room;
+  lastClaimAt: number;
+}
+
+/** Refills, and stops of generic instances that no pool needs any more. */
+function planPools(world: World, settings: CoreSettings, now: number, view: PoolView): { actions: Action[]; askAgainAt: number | null } {
+  const actions: Action[] = [];
+  let askAgainAt: number | null = null;
+  const targets = poolTargets(world, settings);
+  const quietAt = view.lastClaimAt + settings.refillDelayMs;
+  let creates = view.creates;
+  for (const { pool, count } of targets.values()) {
+    const key = poolKeyText(pool);
+    const have = (view.generic.get(key) ?? []).filter((instance) => !view.taken.has(instance.id)).length;
+    let short = count - have - (view.creating.get(key) ?? 0);
+    if (short <= 0 || view.missing.size > 0) continue;
+    if (quietAt > now) {
+      askAgainAt = quietAt;
+      continue;
+    }
+    while (short > 0 && creates < settings.maxCreates && view.room.fits(pool.memoryClassMib, 0)) {
+      view.room.count(pool.memoryClassMib, 0);
+      actions.push({ do: 'create', pool });
+      creates += 1;
+      short -= 1;
+    }
+  }
+  for (const [key, instances] of view.generic) {
+    const wanted = (targets.get(key)?.count ?? 0) + (view.missing.get(key)?.count ?? 0);
+    const left = instances.filter((instance) => !view.taken.has(instance.id));
+    for (const instance of left.slice(wanted)) {
+      const since = instance.state.kind === 'generic' ? instance.state.since : now;
+      const stopAt = since + settings.excessAfterMs;
+      if (stopAt <= now) actions.push({ do: 'stop', instance: instance.id, reason: 'excess' });
+      else askAgainAt = Math.min(askAgainAt ?? Infinity, stopAt);
+    }
+  }
+  return { actions, askAgainAt };
+}
+
+/** What is left of the budget while a plan is made. */
+class Room {
+  #memoryMib: number;
+  #cpu: number;
+  readonly #world: World;
+  readonly #settings: CoreSettings;
+  readonly #taken: Set<string>;
+
+  constructor(world: World, settings: CoreSettings, taken: Set<string>) {
+    this.#world = world;
+    this.#settings = settings;
+    this.#taken = taken;
+    this.#memoryMib = settings.memoryBudgetMib - world.memoryUsedMib();
+    this.#cpu = settings.cpuBudget - world.cpuUsed();
+  }
+
+  fits(memoryMib: number, cpu: number): boolean {
+    // Comparing without zero lets a claim that adds nothing go through on a full host.
+    return (memoryMib === 0 || memoryMib <= this.#memoryMib) && (cpu === 0 || cpu <= this.#cpu);
+  }
+
+  count(memoryMib: number, cpu: number): void {
+    this.#memoryMib -= memoryMib;
+    this.#cpu -= cpu;
+  }
+
+  /** Takes so much, or asks for evictions that will make room for it. Dying instances count until they are gone. */
+  take(memoryMib: number, cpu: number, actions: Action[]): boolean {
+    if (this.fits(memoryMib, cpu)) {
+      this.count(memoryMib, cpu);
+      return true;
+    }
+    let comingMib = 0;
+    let comingCpu = 0;
+    for (const instance of this.#world.instances.values()) {
+      const going = (instance.state.kind === 'draining' && instance.leases.size === 0) || (instance.state.kind === 'settling' && instance.state.goal === 'stop');
+      if (!going) continue;
+      comingMib += instance.memoryMib;
+      comingCpu += instance.cpu;
+    }
+    while (memoryMib > this.#memoryMib + comingMib || cpu > this.#cpu + comingCpu) {
+      const victim = cheapestToLose(this.#world, this.#taken);
+      if (!victim) return false;
+      this.#taken.add(victim.id);
+      actions.push({ do: 'stop', instance: victim.id, reason: 'evicted' });
+      comingMib += victim.memoryMib;
+      comingCpu += victim.cpu;
+    }
+    return false;
+  }
+}

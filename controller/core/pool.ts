@@ -1,0 +1,30 @@
+import { poolOf } from './plan.ts';
+import type { CoreSettings } from './settings.ts';
+import { poolKeyText, type PoolKey, type World } from './world.ts';
+
+/**
+ * How many generic instances each pool should hold: `poolSize` of the default pool, one of every
+ * other that a routed function uses, within a share of the memory budget. The default pool first.
+ */
+export function poolTargets(world: World, settings: CoreSettings): Map<string, { pool: PoolKey; count: number }> {
+  const targets = new Map<string, { pool: PoolKey; count: number }>();
+  if (settings.poolSize === 0) return targets;
+  let left = settings.memoryBudgetMib * settings.poolShare;
+  const add = (pool: PoolKey, want: number) => {
+    const count = Math.min(want, Math.floor(left / pool.memoryClassMib));
+    if (count <= 0) return;
+    left -= count * pool.memoryClassMib;
+    targets.set(poolKeyText(pool), { pool, count });
+  };
+  const used = new Map<string, PoolKey>();
+  for (const revision of world.revisions.values()) {
+    if (!revision.routed) continue;
+    const pool = poolOf(revision);
+    used.set(poolKeyText(pool), pool);
+  }
+  add(settings.defaultPool, settings.poolSize);
+  for (const key of [...used.keys()].sort()) {
+    if (key !== poolKeyText(settings.defaultPool)) add(used.get(key)!, 1);
+  }
+  return targets;
+}

@@ -1,0 +1,40 @@
+import type { PoolKey } from './world.ts';
+
+/** What the decisions depend on, beside the world. All times in milliseconds. */
+export interface CoreSettings {
+  /** Sum of the memory limits of all instances, MiB. */
+  memoryBudgetMib: number;
+  /** Sum of the CPU limits of all specialised instances, cores (over-committed: most are idle). */
+  cpuBudget: number;
+  /** Instances being created at a time. A start costs some 0.28 s of CPU, so about one per core. */
+  maxCreates: number;
+  /** Generic instances kept of the default pool; other pools in use keep at most one. */
+  poolSize: number;
+  /** The pool that a function without any settings uses. */
+  defaultPool: PoolKey;
+  /** Most of the memory budget that pools may take, 0–1. */
+  poolShare: number;
+  /** Refills wait until no claim was made for so long, so that a refill never competes with the request that emptied the pool. */
+  refillDelayMs: number;
+  /** A generic instance that no pool needs is stopped after so long. */
+  excessAfterMs: number;
+  /** An idle instance is frozen after so long; null where the host cannot freeze. */
+  freezeAfterMs: number | null;
+  /** What a start takes, for the question whether to wait for a slot instead. */
+  pooledStartMs: number;
+  fullStartMs: number;
+  /** A share is taken from one gateway for another at most so often per revision. */
+  rebalanceEveryMs: number;
+}
+
+export const CORE_DEFAULTS = {
+  maxCreates: 2,
+  poolSize: 3,
+  poolShare: 0.25,
+  refillDelayMs: 50,
+  excessAfterMs: 30_000,
+  freezeAfterMs: 1_000,
+  pooledStartMs: 15,
+  fullStartMs: 350,
+  rebalanceEveryMs: 250,
+} as const satisfies Partial<CoreSettings>;

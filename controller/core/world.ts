@@ -1,0 +1,316 @@
+/**
+ * What the controller knows: instances, their leases, revisions and the demand for them. Plain data
+ * and the transitions between its states; no I/O, no clock. Counts are derived, not kept.
+ * The rules are those of docs/leases.md.
+ */
+import type { NetworkClass, Revision } from '#contract/function.ts';
+import type { Problem } from '#contract/errors.ts';
+import type { Address } from '#contract/runtime.ts';
+
+/** One gateway process: `ID/BOOT`. Two boots of one gateway hold leases of their own. */
+export type GatewayKey = string;
+
+export interface LeaseState {
+  id: string;
+  gateway: GatewayKey;
+  slots: number;
+  /** `revoking`: no new use; the share counts until it is released or the deadline passed. */
+  state: 'granted' | 'revoking';
+  /** Monotonic ms; when a revoking lease's share is freed whatever the gateway says. */
+  freeAt: number | null;
+  /** Slots that stay when a partial revoke is done. */
+  keeps: number;
+}
+
+export type InstanceState =
+  | { kind: 'creating' }
+  | { kind: 'generic'; since: number }
+  | { kind: 'specialising'; revision: string; since: number }
+  /** `idleSince` is null while a gateway has a lease. */
+  | { kind: 'ready'; revision: string; idleSince: number | null }
+  /** On its way to be frozen or stopped: it is asked whether anything is in flight, and goes back to ready if so. */
+  | { kind: 'settling'; revision: string; idleSince: number; goal: 'freeze' | 'stop' }
+  | { kind: 'frozen'; revision: string; idleSince: number }
+  | { kind: 'thawing'; revision: string; idleSince: number }
+  | { kind: 'draining'; revision: string | null; since: number };
+
+export interface Instance {
+  id: string;
+  runtime: string;
+  memoryClassMib: number;
+  network: NetworkClass;
+  /** What it takes of the budget now. */
+  memoryMib: number;
+  cpu: number;
+  state: InstanceState;
+  address: Address | null;
+  nonce: string;
+  /** Monotonic ms. */
+  createdAt: number;
+  /** When it answered health for the first time. */
+  genericAt: number | null;
+  /** When its code was loaded; null before, and for one that was adopted. */
+  specialisedAt: number | null;
+  /** How long it took to be specialised, ms. */
+  initMs: number;
+  /** Neither frozen nor stopped before this: something is still in flight in it. */
+  notBefore: number;
+  /** When it was first found busy without a lease; bounds the postponing by the function's timeout. */
+  busySince: number | null;
+  leases: Map<string, LeaseState>;
+  suspicions: number;
+  /** No grants while it is under suspicion. */
+  suspect: boolean;
+  handle: string;
+  pid: number | null;
+  startedAt: string;
+}
+
+export interface Demand {
+  waiting: number;
+  inFlight: number;
+  oldestDeadline: number | null;
+  serviceMs: number;
+  /** Monotonic ms since when somebody waits; null while nobody does. */
+  since: number | null;
+}
+
+export interface RevisionState {
+  key: string;
+  revision: Revision;
+  /** Known once the code was loaded for the first time, or from the store. */
+  slots: number | null;
+  routed: boolean;
+  /** Instances that a deployment in progress asks for. */
+  floor: number;
+  demand: Map<GatewayKey, Demand>;
+  /** Failed starts in a row, and when the next may be tried (monotonic ms). */
+  failures: number;
+  notBefore: number;
+  problem: Problem | null;
+}
+
+/** Instances of one pool can be exchanged for each other until they are specialised. */
+export interface PoolKey {
+  runtime: string;
+  memoryClassMib: number;
+  network: NetworkClass;
+}
+
+export const poolKeyText = (key: PoolKey): string => `${key.runtime}/${key.memoryClassMib}/${key.network}`;
+
+/** Revision that an instance runs or is about to; null for generic ones. */
+export function revisionOf(instance: Instance): string | null {
+  return 'revision' in instance.state ? instance.state.revision : null;
+}
+
+/** States in which an instance serves, or soon will. */
+export function isLive(instance: Instance): boolean {
+  switch (instance.state.kind) {
+    case 'specialising':
+    case 'ready':
+    case 'settling':
+    case 'frozen':
+    case 'thawing':
+      return true;
+    case 'creating':
+    case 'generic':
+    case 'draining':
+      return false;
+  }
+}
+
+/** Slots that leases take, revoking ones too: Σ(granted + revoking) ≤ capacity. */
+export function leasedSlots(instance: Instance): number {
+  let total = 0;
+  for (const lease of instance.leases.values()) total += lease.slots;
+  return total;
+}
+
+export class World {
+  readonly instances = new Map<string, Instance>();
+  readonly revisions = new Map<string, RevisionState>();
+  /** Lease id → instance id. */
+  readonly leaseIndex = new Map<string, string>();
+  #byRevision = new Map<string, Set<Instance>>();
+  static readonly #none: ReadonlySet<Instance> = new Set();
+
+  addInstance(instance: Instance): void {
+    this.instances.set(instance.id, instance);
+    this.#index(instance, revisionOf(instance));
+  }
+
+  #index(instance: Instance, revision: string | null): void {
+    if (revision === null) return;
+    let set = this.#byRevision.get(revision);
+    if (!set) this.#byRevision.set(revision, (set = new Set()));
+    set.add(instance);
+  }
+
+  #unindex(instance: Instance, revision: string | null): void {
+    if (revision === null) return;
+    const set = this.#byRevision.get(revision);
+    set?.delete(instance);
+    if (set?.size === 0) this.#byRevision.delete(revision);
+  }
+
+  /** The one place where an instance changes its state; refuses what the state machine does not have. */
+  transition(instance: Instance, next: InstanceState): void {
+    const from = instance.state.kind;
+    if (!TRANSITIONS[from].includes(next.kind)) throw new Error(`instance ${instance.id}: no way from ${from} to ${next.kind}`);
+    const before = revisionOf(instance);
+    instance.state = next;
+    const after = revisionOf(instance);
+    if (before !== after) {
+      this.#unindex(instance, before);
+      this.#index(instance, after);
+    }
+  }
+
+  /** Forgets an instance and its leases. Returns the gateways that held any. */
+  removeInstance(id: string): Set<GatewayKey> {
+    const holders = new Set<GatewayKey>();
+    const instance = this.instances.get(id);
+    if (!instance) return holders;
+    for (const lease of instance.leases.values()) {
+      holders.add(lease.gateway);
+      this.leaseIndex.delete(lease.id);
+    }
+    instance.leases.clear();
+    this.#unindex(instance, revisionOf(instance));
+    this.instances.delete(id);
+    return holders;
+  }
+
+  /** Instances of a revision, draining ones too. */
+  instancesOf(revision: string): ReadonlySet<Instance> {
+    return this.#byRevision.get(revision) ?? World.#none;
+  }
+
+  capacityOf(instance: Instance): number {
+    const revision = revisionOf(instance);
+    return (revision === null ? null : this.revisions.get(revision)?.slots) ?? 0;
+  }
+
+  freeSlots(instance: Instance): number {
+    return Math.max(0, this.capacityOf(instance) - leasedSlots(instance));
+  }
+
+  /** Records a lease, before it is sent. Throws where the shares would exceed the capacity. */
+  grant(instance: Instance, id: string, gateway: GatewayKey, slots: number): LeaseState {
+    if (instance.state.kind !== 'ready') throw new Error(`instance ${instance.id} is ${instance.state.kind}, not ready`);
+    if (slots < 1 || slots > this.freeSlots(instance)) throw new Error(`instance ${instance.id} has not ${slots} slots free`);
+    const lease: LeaseState = { id, gateway, slots, state: 'granted', freeAt: null, keeps: 0 };
+    instance.leases.set(id, lease);
+    this.leaseIndex.set(id, instance.id);
+    instance.state.idleSince = null;
+    return lease;
+  }
+
+  /** [7] The share is free. Unknown leases are ignored. Returns the instance where it was known. */
+  release(leaseId: string, now: number): Instance | null {
+    const instance = this.instances.get(this.leaseIndex.get(leaseId) ?? '');
+    this.leaseIndex.delete(leaseId);
+    if (!instance?.leases.delete(leaseId)) return null;
+    if (instance.leases.size === 0 && instance.state.kind === 'ready') instance.state.idleSince = now;
+    return instance;
+  }
+
+  /** [8] Takes a lease back down to `keeps` slots (0: whole). The difference is free at `freeAt` at the latest. */
+  revoke(leaseId: string, keeps: number, freeAt: number): LeaseState | null {
+    const lease = this.findLease(leaseId);
+    if (!lease || keeps >= lease.slots) return null;
+    lease.state = 'revoking';
+    lease.keeps = keeps;
+    lease.freeAt = freeAt;
+    return lease;
+  }
+
+  findLease(leaseId: string): LeaseState | null {
+    return this.instances.get(this.leaseIndex.get(leaseId) ?? '')?.leases.get(leaseId) ?? null;
+  }
+
+  /** [8] Frees the shares of revoked leases whose deadline has passed. Returns the instances concerned. */
+  expireRevoked(now: number): Instance[] {
+    const changed: Instance[] = [];
+    for (const instance of this.instances.values()) {
+      for (const lease of instance.leases.values()) {
+        if (lease.state !== 'revoking' || lease.freeAt === null || lease.freeAt > now) continue;
+        if (lease.keeps > 0) {
+          lease.slots = lease.keeps;
+          lease.state = 'granted';
+          lease.freeAt = null;
+        } else this.release(lease.id, now);
+        changed.push(instance);
+      }
+    }
+    return changed;
+  }
+
+  /** [12] Frees all that a gateway held, and forgets its demand. Returns the instances it held. */
+  dropGateway(gateway: GatewayKey, now: number): Instance[] {
+    const held: Instance[] = [];
+    for (const instance of this.instances.values()) {
+      for (const lease of instance.leases.values()) {
+        if (lease.gateway !== gateway) continue;
+        this.release(lease.id, now);
+        if (!held.includes(instance)) held.push(instance);
+      }
+    }
+    for (const revision of this.revisions.values()) revision.demand.delete(gateway);
+    return held;
+  }
+
+  /** Slots that a gateway may use of a revision: what is granted and not being taken back. */
+  grantedSlots(revision: string, gateway: GatewayKey): number {
+    let total = 0;
+    for (const instance of this.instancesOf(revision)) {
+      for (const lease of instance.leases.values()) {
+        if (lease.gateway !== gateway) continue;
+        total += lease.state === 'granted' ? lease.slots : lease.keeps;
+      }
+    }
+    return total;
+  }
+
+  /** Requests of a gateway that no granted slot serves, nor will. */
+  unmet(revision: RevisionState, gateway: GatewayKey): number {
+    const demand = revision.demand.get(gateway);
+    if (!demand || demand.waiting === 0) return 0;
+    return Math.min(demand.waiting, Math.max(0, demand.waiting + demand.inFlight - this.grantedSlots(revision.key, gateway)));
+  }
+
+  /** [5] The newest word of a gateway about a revision. */
+  setDemand(revision: RevisionState, gateway: GatewayKey, want: Omit<Demand, 'since'>, now: number): void {
+    const before = revision.demand.get(gateway);
+    if (want.waiting === 0 && want.inFlight === 0) {
+      revision.demand.delete(gateway);
+      return;
+    }
+    revision.demand.set(gateway, { ...want, since: want.waiting > 0 ? (before?.since ?? now) : null });
+  }
+
+  memoryUsedMib(): number {
+    let total = 0;
+    for (const instance of this.instances.values()) total += instance.memoryMib;
+    return total;
+  }
+
+  cpuUsed(): number {
+    let total = 0;
+    for (const instance of this.instances.values()) total += instance.cpu;
+    return total;
+  }
+}
+
+/** creating → generic → specialising → ready ⇄ frozen; any → draining. Settling and thawing take time, so they are states. */
+const TRANSITIONS: Record<InstanceState['kind'], readonly InstanceState['kind'][]> = {
+  creating: ['generic', 'draining'],
+  generic: ['specialising', 'draining'],
+  specialising: ['ready', 'draining'],
+  ready: ['settling', 'draining'],
+  settling: ['frozen', 'ready', 'draining'],
+  frozen: ['thawing', 'draining'],
+  thawing: ['ready', 'draining'],
+  draining: [],
+};

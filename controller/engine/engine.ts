@@ -1,0 +1,287 @@
+/**
+ * The engine: puts the parts together and is the Platform that the API speaks to. Order at start:
+ * term, link socket, inventory, then the first answer to a gateway and the first decision [1, 3].
+ */
+import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus } from '#contract/api.ts';
+import { FnError, problem } from '#contract/errors.ts';
+import type { FunctionView, Revision } from '#contract/function.ts';
+import { functionPath, parseRevisionKey } from '#contract/names.ts';
+import { backoffMs } from '#kit/backoff.ts';
+import type { Clock } from '#kit/clock.ts';
+import type { Log } from '#kit/log.ts';
+import type { HomePaths } from '#kit/paths.ts';
+import type { Platform } from '../api/platform.ts';
+import type { CoreSettings } from '../core/settings.ts';
+import { revisionOf, World, type Instance } from '../core/world.ts';
+import type { Driver } from '../driver/types.ts';
+import type { BundleStore, Store } from '../store/types.ts';
+import { takeInventory } from './adopt.ts';
+import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type StartFailure } from './context.ts';
+import { Deployer, deployedLabel, routeOf } from './deploy.ts';
+import { Gateways, notFound } from './gateways.ts';
+import { Lifecycle } from './lifecycle.ts';
+import { LinkServer } from './link-server.ts';
+import { FunctionLogs } from './logs.ts';
+import { Planner } from './planner.ts';
+import { Records } from './records.ts';
+import type { RuntimeClient } from './runtime-client.ts';
+import { functionView, platformStatus, type StatusOptions } from './status.ts';
+
+/** Starts that fail in a row are tried again after 1, 2, 4 … 60 s: creates per minute stay bounded. */
+const START_BACKOFF = { baseMs: 1_000, maxMs: 60_000, jitter: 0.25 };
+/** So many failed creates in a row and whoever waits is told, rather than at the deadline. */
+const MAX_CREATE_FAILURES = 3;
+/** An instance that ends so soon after it was loaded counts as a failed start, ms. */
+const CRASH_LOOP_MS = 10_000;
+/** How often bundles that no revision refers to are looked for, ms, and how old they must be. */
+const PRUNE_EVERY_MS = 3_600_000;
+
+export interface EngineOptions {
+  paths: HomePaths;
+  settings: CoreSettings;
+  driver: Driver;
+  store: Store;
+  bundles: BundleStore;
+  runtime: RuntimeClient;
+  clock: Clock;
+  log: Log;
+  version: string;
+  /** http://HOST:PORT of the gateways, without a slash at the end. */
+  publicUrl: string;
+  /** Group of the gateway's process, where it has a uid of its own. */
+  gatewayGid: number | null;
+  /** Ends the process after shutdown(). */
+  onShutdown: () => void;
+}
+
+export class Engine implements Platform, InstanceEvents {
+  readonly #options: EngineOptions;
+  readonly #context: EngineContext;
+  readonly #lifecycle: Lifecycle;
+  readonly #gateways: Gateways;
+  readonly #planner: Planner;
+  readonly #deployer: Deployer;
+  readonly #logs: FunctionLogs;
+  #link: LinkServer | null = null;
+  #status: StatusOptions;
+  #createFailures = 0;
+  #cancelPrune: () => void = () => {};
+  #shutdown: Promise<void> | null = null;
+
+  constructor(options: EngineOptions) {
+    const { settings, driver, store, bundles, runtime, clock, log, paths } = options;
+    this.#options = options;
+    const records = new Records(paths.records);
+    this.#context = {
+      world: new World(),
+      settings,
+      driver,
+      store,
+      bundles,
+      runtime,
+      records,
+      clock,
+      log,
+    };
+    this.#logs = new FunctionLogs({ folder: paths.logs, records, log });
+    this.#lifecycle = new Lifecycle(this.#context, this);
+    this.#gateways = new Gateways(this.#context, () => this.changed());
+    this.#gateways.attach(this.#lifecycle);
+    this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways);
+    const functionUrl = (namespace: string, name: string) => `${options.publicUrl}${functionPath(namespace, name)}`;
+    this.#deployer = new Deployer({ context: this.#context, lifecycle: this.#lifecycle, gateways: this.#gateways, planner: this.#planner, publicUrl: functionUrl });
+    this.#status = {
+      version: options.version,
+      home: paths.home,
+      publicUrl: options.publicUrl,
+      functionUrl,
+      controlUrl: `unix:${paths.controlSocket}`,
+      term: 0,
+      startedAt: clock.now(),
+    };
+  }
+
+  /** The driver has been started: the settings depend on what it can do. */
+  async start(): Promise<void> {
+    const { driver, store, log, clock, paths, gatewayGid } = this.#options;
+    const term = await store.raiseTerm();
+    this.#status = { ...this.#status, term };
+    this.#link = new LinkServer({ path: paths.linkSocket, gid: gatewayGid, term, events: this.#gateways, log });
+    await this.#link.start();
+    const { adopted, destroyed } = await takeInventory(this.#context, this);
+    const routes = [...this.#context.world.revisions.values()].filter((state) => state.routed).map((state) => routeOf(state.revision));
+    this.#gateways.inventoryDone(routes);
+    this.#planner.start();
+    this.#prune();
+    log.info({ term, driver: driver.name, functions: routes.length, adopted, destroyed, ms: Math.round(clock.now() - this.#status.startedAt) }, 'controller is up');
+  }
+
+  /** Ends the controller and leaves the instances running, to be adopted by the next one. */
+  async close(): Promise<void> {
+    this.#cancelPrune();
+    this.#planner.stop();
+    await this.#link?.close();
+    await this.#lifecycle.settled();
+    await this.#logs.close();
+    await this.#options.driver.close();
+    await this.#options.store.close();
+  }
+
+  shutdown(): Promise<void> {
+    this.#shutdown ??= this.#end();
+    return this.#shutdown;
+  }
+
+  async #end(): Promise<void> {
+    this.#cancelPrune();
+    this.#planner.stop();
+    await this.#link?.close();
+    for (const instance of this.#context.world.instances.values()) this.#lifecycle.kill(instance, 'stopped', 'the platform shuts down');
+    await this.#lifecycle.settled();
+    await this.#logs.close();
+    await this.#options.driver.destroyAll();
+    await this.#options.driver.close();
+    this.#options.onShutdown();
+  }
+
+  #prune(): void {
+    const { store, bundles, clock, log } = this.#options;
+    const run = async () => {
+      try {
+        const removed = await bundles.prune(await store.bundlesInUse(), PRUNE_EVERY_MS);
+        if (removed > 0) log.info({ removed }, 'removed bundles that no revision refers to');
+      } catch (error) {
+        log.warn({ error: messageOf(error) }, 'bundles could not be pruned');
+      }
+      this.#cancelPrune = clock.after(PRUNE_EVERY_MS, () => void run());
+    };
+    void run();
+  }
+
+  // InstanceEvents
+
+  changed(): void {
+    this.#planner.kick();
+  }
+
+  claimed(): void {
+    this.#createFailures = 0;
+    this.#planner.claimed();
+  }
+
+  ready(instance: Instance): void {
+    this.#deployer.ready(instance);
+    this.#planner.kick();
+  }
+
+  /** The function's failures are its own; those of the platform concern all who wait for an instance. */
+  failed(revision: string | null, failure: StartFailure): void {
+    const { world, clock } = this.#context;
+    if (revision === null) {
+      this.#createFailures += 1;
+      this.#deployer.lastStartFailure = failure;
+    }
+    for (const state of world.revisions.values()) {
+      if (revision === null ? state.demand.size === 0 && state.floor === 0 : state.key !== revision) continue;
+      if (revision === null && this.#createFailures < MAX_CREATE_FAILURES) continue;
+      state.failures += 1;
+      state.notBefore = clock.now() + backoffMs(state.failures, START_BACKOFF);
+      this.#gateways.failWaiters(state, failure);
+      this.#deployer.failed(state.key, failure);
+    }
+    if (revision !== null) this.#note(revision, failure.detail);
+  }
+
+  #note(revision: string, text: string, instance = 'i-000000000000'): void {
+    this.#logs.note(revision, instance, 'error', text, this.#context.clock.wall()).catch((error: unknown) => {
+      this.#context.log.warn({ revision, error: messageOf(error) }, 'a line could not be added to the logs of a function');
+    });
+  }
+
+  gone(instance: Instance, holders: Set<string>, cause: GoneCause, detail: string): void {
+    this.#gateways.gone(instance, holders, cause, detail);
+    const key = revisionOf(instance);
+    const state = key === null ? undefined : this.#context.world.revisions.get(key);
+    if (!state || key === null || cause === 'stopped' || instance.specialisedAt === null) return;
+    this.#note(key, `instance ${instance.id} ended: ${detail}${cause === 'oom' ? ' (out of memory)' : ''}`, instance.id);
+    const now = this.#context.clock.now();
+    if (cause !== 'exit' && cause !== 'oom') return;
+    // One that serves for a while and then dies is replaced at once; one that dies again and again is not.
+    if (now - instance.specialisedAt >= CRASH_LOOP_MS) state.failures = 0;
+    else {
+      state.failures += 1;
+      if (state.failures > 3) {
+        state.notBefore = now + backoffMs(state.failures - 3, START_BACKOFF);
+        state.problem = problem(cause === 'oom' ? 'function-oom' : 'function-crashed', `${key} ended ${state.failures} times in a row: ${detail}`);
+      }
+    }
+  }
+
+  follow(instance: Instance, revision: string): void {
+    this.#logs.follow(instance.id, revision, (after, signal) => this.#options.driver.logs(instance.id, after, signal));
+  }
+
+  unfollow(instance: Instance, cause: GoneCause): Promise<void> {
+    return this.#logs.end(instance.id, cause !== 'stopped');
+  }
+
+  // Platform
+
+  status(): Promise<PlatformStatus> {
+    return platformStatus(this.#context, this.#gateways, this.#status);
+  }
+
+  async deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse> {
+    if (this.#shutdown) throw new FnError('shutting-down', 'The platform is shutting down.', { retryAfterSeconds: 5 });
+    const response = await this.#deployer.deploy(namespace, name, request, signal);
+    this.#options.log.info({ revision: response.revision.key, what: deployedLabel(response.revision), ...response.timing }, 'deployed');
+    return response;
+  }
+
+  async describe(namespace: string, name: string): Promise<FunctionView> {
+    const state = this.#routed(namespace, name);
+    const revisions = await this.#options.store.listRevisions(namespace, name);
+    return functionView(this.#context, state, revisions.map((revision) => revision.number), this.#status);
+  }
+
+  async list(namespace?: string): Promise<FunctionView[]> {
+    const routed = [...this.#context.world.revisions.values()]
+      .filter((state) => state.routed && (namespace === undefined || state.revision.namespace === namespace))
+      .sort((a, b) => a.key.localeCompare(b.key));
+    return Promise.all(
+      routed.map(async (state) => {
+        const revisions = await this.#options.store.listRevisions(state.revision.namespace, state.revision.name);
+        return functionView(this.#context, state, revisions.map((revision) => revision.number), this.#status);
+      }),
+    );
+  }
+
+  async revisions(namespace: string, name: string): Promise<Revision[]> {
+    this.#routed(namespace, name);
+    return this.#options.store.listRevisions(namespace, name);
+  }
+
+  async delete(namespace: string, name: string): Promise<void> {
+    if (!(await this.#deployer.delete(namespace, name))) throw notFound(namespace, name);
+    await this.#logs.remove(namespace, name);
+  }
+
+  async *logs(
+    namespace: string,
+    name: string,
+    options: { follow: boolean; since?: number; limit?: number },
+    signal: AbortSignal,
+  ): AsyncGenerator<LogEntry> {
+    this.#routed(namespace, name);
+    yield* this.#logs.read(namespace, name, options, signal);
+  }
+
+  #routed(namespace: string, name: string) {
+    for (const state of this.#context.world.revisions.values()) {
+      if (!state.routed) continue;
+      const of = parseRevisionKey(state.key);
+      if (of.namespace === namespace && of.name === name) return state;
+    }
+    throw notFound(namespace, name);
+  }
+}

@@ -1,0 +1,331 @@
+/**
+ * What gateways and controller say to each other, and what it means: the rules of docs/leases.md.
+ * Section numbers in brackets are those of that file.
+ */
+import { FnError, problem, type Problem } from '#contract/errors.ts';
+import { revisionLabel } from '#contract/names.ts';
+import type { GatewayMessage, Lease, Route, StartInfo } from '#contract/link.ts';
+import { newLeaseId } from '#kit/ids.ts';
+import { leasedSlots, revisionOf, type Instance, type RevisionState } from '../core/world.ts';
+import { messageOf, type EngineContext, type GoneCause, type StartFailure } from './context.ts';
+import type { Lifecycle } from './lifecycle.ts';
+import type { Hello, Link, LinkEvents } from './link-server.ts';
+
+/** [12] A gateway whose link is down for so long is lost. */
+export const GATEWAY_LOST_MS = 5_000;
+/** How often a gateway whose link is down is looked for by its pid. */
+const PID_CHECK_MS = 100;
+/** [8] A revoked share is freed this long after its deadline, whatever the gateway says. */
+const REVOKE_GRACE_MS = 2_000;
+/** [15] How long the gateways may take to acknowledge routes. */
+const ROUTED_TIMEOUT_MS = 2_000;
+/** [8] Where shares are only moved from one gateway to another, the one that gives has this long. */
+const REBALANCE_DEADLINE_MS = 30_000;
+/** [10] The third suspicion kills. */
+const MAX_SUSPICIONS = 3;
+
+interface Gateway {
+  key: string;
+  link: Link | null;
+  /** Newest version of the routes that it acknowledged. */
+  routed: number;
+  cancelLost: () => void;
+}
+
+export class Gateways implements LinkEvents {
+  readonly #context: EngineContext;
+  readonly #changed: () => void;
+  #lifecycle: Lifecycle | null = null;
+  readonly #gateways = new Map<string, Gateway>();
+  readonly #routes = new Map<string, Route>();
+  #version = 0;
+  #inventoryDone = false;
+  #early: [Link, Hello][] = [];
+  #onRouted = new Set<() => void>();
+
+  constructor(context: EngineContext, changed: () => void) {
+    this.#context = context;
+    this.#changed = changed;
+  }
+
+  attach(lifecycle: Lifecycle): void {
+    this.#lifecycle = lifecycle;
+  }
+
+  get connected(): Link[] {
+    return [...this.#gateways.values()].flatMap((gateway) => (gateway.link ? [gateway.link] : []));
+  }
+
+  /** [3] From now on hellos are answered; those that came early, now. */
+  inventoryDone(routes: Route[]): void {
+    for (const route of routes) this.#routes.set(`${route.namespace}/${route.name}`, route);
+    this.#version = 1;
+    this.#inventoryDone = true;
+    for (const [link, hello] of this.#early) this.#welcome(link, hello);
+    this.#early = [];
+  }
+
+  onHello(link: Link, hello: Hello): void {
+    if (this.#inventoryDone) this.#welcome(link, hello);
+    else this.#early.push([link, hello]);
+  }
+
+  #welcome(link: Link, hello: Hello): void {
+    const { world, clock, log } = this.#context;
+    this.#gateways.get(link.key)?.cancelLost();
+    const gateway: Gateway = { key: link.key, link, routed: 0, cancelLost: () => {} };
+    this.#gateways.set(link.key, gateway);
+    const held = new Map(hello.held.map((lease) => [lease.lease, lease]));
+    for (const instance of world.instances.values()) {
+      for (const lease of instance.leases.values()) {
+        if (lease.gateway === link.key && (!held.has(lease.id) || lease.state === 'revoking')) world.release(lease.id, clock.now());
+      }
+    }
+    const keep: string[] = [];
+    const drop: string[] = [];
+    for (const lease of held.values()) (this.#keeps(link.key, lease) ? keep : drop).push(lease.lease);
+    link.send({ type: 'welcome', keep, drop, version: this.#version, routes: [...this.#routes.values()] });
+    log.info({ gateway: link.key, pid: link.pid, kept: keep.length, dropped: drop.length }, 'a gateway is here');
+    this.#changed();
+  }
+
+  /** [3] Kept is what is alive, recorded, routed and fits. */
+  #keeps(gateway: string, lease: Lease): boolean {
+    const { world } = this.#context;
+    const known = world.findLease(lease.lease);
+    if (known) return known.gateway === gateway && known.state === 'granted';
+    const instance = world.instances.get(lease.instance);
+    if (!instance || instance.state.kind !== 'ready' || instance.state.revision !== lease.revision) return false;
+    if (!world.revisions.get(lease.revision)?.routed) return false;
+    if (leasedSlots(instance) + lease.slots > world.capacityOf(instance)) return false;
+    world.grant(instance, lease.lease, gateway, lease.slots);
+    return true;
+  }
+
+  onClose(link: Link): void {
+    this.#early = this.#early.filter(([other]) => other !== link);
+    const gateway = this.#gateways.get(link.key);
+    if (gateway?.link !== link) return;
+    gateway.link = null;
+    const { clock } = this.#context;
+    const lostAt = clock.now() + GATEWAY_LOST_MS;
+    const check = () => {
+      if (clock.now() >= lostAt || !processExists(link.pid)) this.#lost(gateway);
+      else gateway.cancelLost = clock.after(PID_CHECK_MS, check);
+    };
+    check();
+    this.#notifyRouted();
+  }
+
+  /** [12] */
+  #lost(gateway: Gateway): void {
+    this.#gateways.delete(gateway.key);
+    const held = this.#context.world.dropGateway(gateway.key, this.#context.clock.now());
+    this.#context.log.warn({ gateway: gateway.key, instances: held.length }, 'a gateway is gone; its leases are free');
+    this.#changed();
+  }
+
+  onMessage(link: Link, message: Exclude<GatewayMessage, Hello>): void {
+    const { world, clock } = this.#context;
+    switch (message.type) {
+      case 'want':
+        this.#want(link, message);
+        break;
+      case 'release':
+        world.release(message.lease, clock.now());
+        this.#changed();
+        break;
+      case 'suspect':
+        void this.#suspect(link, message.instance, message.reason);
+        break;
+      case 'timeout':
+        void this.#timedOut(message.instance, message.request);
+        break;
+      case 'routed': {
+        const gateway = this.#gateways.get(link.key);
+        if (gateway) gateway.routed = Math.max(gateway.routed, message.version);
+        this.#notifyRouted();
+        break;
+      }
+    }
+  }
+
+  #want(link: Link, message: Extract<GatewayMessage, { type: 'want' }>): void {
+    const { world, clock } = this.#context;
+    const revision = world.revisions.get(message.revision);
+    if (!revision?.routed) {
+      // It routes by an older version; the newer one is on its way and resolves these waiters again.
+      return;
+    }
+    world.setDemand(revision, link.key, message, clock.now());
+    if (message.waiting > 0 && revision.problem && clock.now() < revision.notBefore) this.#fail(link, revision);
+    this.#changed();
+  }
+
+  #fail(link: Link, revision: RevisionState): void {
+    const { clock } = this.#context;
+    const retryAfterSeconds = Math.max(1, Math.ceil((revision.notBefore - clock.now()) / 1_000));
+    link.send({ type: 'fail', revision: revision.key, problem: revision.problem!, retryAfterSeconds });
+  }
+
+  /** Waiters of this revision fail now, rather than at their deadline. */
+  failWaiters(revision: RevisionState, failure: StartFailure): void {
+    revision.problem = startProblem(revision, failure);
+    for (const [key, demand] of revision.demand) {
+      const link = this.#gateways.get(key)?.link;
+      if (demand.waiting === 0 || !link) continue;
+      this.#fail(link, revision);
+      demand.waiting = 0;
+      demand.since = null;
+    }
+  }
+
+  /** [6] Recorded, then sent. */
+  grant(instance: Instance, gateway: string, slots: number): void {
+    const { world } = this.#context;
+    const link = this.#gateways.get(gateway)?.link;
+    const revision = world.revisions.get(revisionOf(instance) ?? '');
+    if (!link || !revision || !instance.address) return;
+    const start = startInfo(instance, revision, gateway);
+    const lease = world.grant(instance, newLeaseId(), gateway, slots);
+    link.send({
+      type: 'grant',
+      lease: { lease: lease.id, instance: instance.id, revision: revision.key, address: instance.address, slots },
+      start,
+    });
+  }
+
+  /** [8] */
+  revoke(leaseId: string, keeps: number, deadlineMs = REBALANCE_DEADLINE_MS): void {
+    const { world, clock } = this.#context;
+    const lease = world.revoke(leaseId, keeps, clock.now() + deadlineMs + REVOKE_GRACE_MS);
+    if (!lease) return;
+    this.#gateways.get(lease.gateway)?.link?.send({ type: 'revoke', lease: leaseId, slots: keeps, deadlineMs });
+  }
+
+  /** Takes back every lease of a revision; what is in flight may end on it. */
+  revokeRevision(revision: string, deadlineMs: number): void {
+    for (const instance of this.#context.world.instancesOf(revision)) {
+      for (const lease of instance.leases.values()) this.revoke(lease.id, 0, deadlineMs);
+    }
+  }
+
+  /** [9] */
+  gone(instance: Instance, holders: Set<string>, cause: GoneCause, detail: string): void {
+    for (const key of holders) this.#gateways.get(key)?.link?.send({ type: 'gone', instance: instance.id, cause, detail });
+  }
+
+  /** [10] */
+  async #suspect(link: Link, id: string, reason: string): Promise<void> {
+    const { world, log } = this.#context;
+    const instance = world.instances.get(id);
+    if (!instance?.address) {
+      link.send({ type: 'gone', instance: id, cause: 'lost', detail: 'the instance is not known' });
+      return;
+    }
+    log.warn({ instance: id, reason, times: instance.suspicions + 1 }, 'a gateway suspects an instance');
+    instance.suspicions += 1;
+    instance.suspect = true;
+    const health = await this.#context.runtime.health(instance.address).catch(() => null);
+    instance.suspect = false;
+    // It may have ended while it was asked; the driver's word has then gone out already.
+    if (world.instances.get(id) !== instance || instance.address === null) return;
+    if (!health) this.#lifecycle!.kill(instance, 'lost', `it does not answer (${reason})`);
+    else if (instance.suspicions >= MAX_SUSPICIONS) this.drainThenKill(instance, 'lost', `suspected ${MAX_SUSPICIONS} times (${reason})`);
+    else link.send({ type: 'clear', instance: id });
+    this.#changed();
+  }
+
+  /** [11] */
+  async #timedOut(id: string, request: string): Promise<void> {
+    const instance = this.#context.world.instances.get(id);
+    if (!instance?.address || instance.state.kind === 'draining') return;
+    const health = await this.#context.runtime.health(instance.address).catch(() => null);
+    if (this.#context.world.instances.get(id) !== instance || instance.address === null) return;
+    this.#context.log.info({ instance: id, request, inFlight: health?.inFlight ?? null }, 'a request overran its timeout');
+    // The handler that overran counts as in flight itself: more than one means neighbours.
+    if (health && health.inFlight > 1) this.drainThenKill(instance, 'timeout', 'a request overran its timeout');
+    else this.#lifecycle!.kill(instance, 'timeout', 'a request overran its timeout');
+  }
+
+  /** No new requests; killed when the gateways gave its leases back, or after the function's timeout. */
+  drainThenKill(instance: Instance, cause: GoneCause, detail: string): void {
+    const { world, clock, log } = this.#context;
+    if (instance.state.kind === 'draining') return;
+    const revision = world.revisions.get(revisionOf(instance) ?? '');
+    const deadlineMs = (revision?.revision.settings.timeoutSeconds ?? 0) * 1_000;
+    world.transition(instance, { kind: 'draining', revision: revision?.key ?? null, since: clock.now() });
+    for (const lease of instance.leases.values()) this.revoke(lease.id, 0, deadlineMs);
+    if (instance.address) {
+      this.#context.runtime.drain(instance.address, deadlineMs).catch((error: unknown) => {
+        log.warn({ instance: instance.id, error: messageOf(error) }, 'an instance does not hear that it should drain');
+      });
+    }
+    const end = clock.now() + deadlineMs;
+    const check = () => {
+      if (instance.leases.size === 0 || clock.now() >= end) this.#lifecycle!.kill(instance, cause, detail);
+      else clock.after(50, check);
+    };
+    check();
+  }
+
+  /** [15] Changes the routes everywhere; resolves when all connected gateways route by them, or after 2 s. */
+  async route(set: Route[], remove: { namespace: string; name: string }[]): Promise<void> {
+    for (const route of set) this.#routes.set(`${route.namespace}/${route.name}`, route);
+    for (const { namespace, name } of remove) this.#routes.delete(`${namespace}/${name}`);
+    const version = (this.#version += 1);
+    for (const link of this.connected) link.send({ type: 'routes', version, set, remove });
+    const behind = () => [...this.#gateways.values()].filter((gateway) => gateway.link && gateway.routed < version);
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        this.#onRouted.delete(check);
+        cancel();
+        resolve();
+      };
+      const check = () => {
+        if (behind().length === 0) done();
+      };
+      const cancel = this.#context.clock.after(ROUTED_TIMEOUT_MS, () => {
+        this.#context.log.warn({ version, behind: behind().map((gateway) => gateway.key) }, 'a gateway has not acknowledged new routes in time');
+        done();
+      });
+      this.#onRouted.add(check);
+      check();
+    });
+  }
+
+  #notifyRouted(): void {
+    for (const check of [...this.#onRouted]) check();
+  }
+}
+
+/** How this grant came about, from the view of whoever waited longest. */
+function startInfo(instance: Instance, revision: RevisionState, gateway: string): StartInfo {
+  const since = revision.demand.get(gateway)?.since ?? null;
+  const readyAt = instance.specialisedAt;
+  if (since === null || readyAt === null || instance.genericAt === null || readyAt <= since) return { kind: 'warm', startMs: 0, initMs: 0 };
+  const initMs = Math.min(instance.initMs, readyAt - since);
+  const startMs = Math.max(0, instance.genericAt - since);
+  return { kind: startMs > 0 ? 'full' : 'pooled', startMs, initMs };
+}
+
+function startProblem(revision: RevisionState, failure: StartFailure): Problem {
+  const detail = `${revisionLabel(revision.key)}: ${failure.detail}`;
+  // The stack is for the owner, who sees it on deploy and in the logs; callers get the message.
+  const error = failure.functionError ? { name: failure.functionError.name, message: failure.functionError.message, at: failure.functionError.at } : undefined;
+  return problem(failure.code, detail, { functionError: error });
+}
+
+/** Whether a process is there. A gateway runs under a uid of its own, so EPERM says yes. */
+function processExists(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+export function notFound(namespace: string, name: string): FnError {
+  return new FnError('function-not-found', `There is no function ${name} in namespace ${namespace}.`);
+}

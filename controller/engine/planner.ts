@@ -1,0 +1,175 @@
+/**
+ * Asks the core what to do whenever something has changed or a time has come, and carries it out.
+ * One pass: for each active revision grants, starts and idleness; then the host as a whole.
+ */
+import { planGrants, planHost, planIdle, planRebalance, planStarts, poolOf, type Action, type ClaimNeed } from '../core/plan.ts';
+import { poolKeyText, type RevisionState } from '../core/world.ts';
+import type { EngineContext } from './context.ts';
+import type { Gateways } from './gateways.ts';
+import type { Lifecycle } from './lifecycle.ts';
+
+/** A pass is made at least this often, for what no event tells of. */
+const LONGEST_PAUSE_MS = 5_000;
+
+export class Planner {
+  readonly #context: EngineContext;
+  readonly #lifecycle: Lifecycle;
+  readonly #gateways: Gateways;
+  #scheduled = false;
+  #running = false;
+  #stopped = true;
+  #lastClaimAt = -Infinity;
+  #cancelTimer: () => void = () => {};
+  readonly #rebalancedAt = new Map<string, number>();
+
+  constructor(context: EngineContext, lifecycle: Lifecycle, gateways: Gateways) {
+    this.#context = context;
+    this.#lifecycle = lifecycle;
+    this.#gateways = gateways;
+  }
+
+  /** Until this is called nothing is decided: the inventory comes first [3]. */
+  start(): void {
+    this.#stopped = false;
+    this.kick();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#cancelTimer();
+  }
+
+  claimed(): void {
+    this.#lastClaimAt = this.#context.clock.now();
+  }
+
+  /** A pass will be made in this turn of the event loop, however often it is asked for. */
+  kick(): void {
+    if (this.#scheduled || this.#stopped) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      if (!this.#stopped && !this.#running) this.#pass();
+    });
+  }
+
+  #pass(): void {
+    const { world, clock, settings, log } = this.#context;
+    this.#running = true;
+    this.#cancelTimer();
+    const now = clock.now();
+    let wakeAt = now + LONGEST_PAUSE_MS;
+    const wake = (at: number | null) => {
+      if (at !== null) wakeAt = Math.min(wakeAt, at);
+    };
+    try {
+      world.expireRevoked(now);
+      const pooled = new Map<string, number>();
+      for (const instance of world.instances.values()) {
+        if (instance.state.kind === 'generic') pooled.set(poolKeyText(instance), (pooled.get(poolKeyText(instance)) ?? 0) + 1);
+        for (const lease of instance.leases.values()) wake(lease.freeAt);
+      }
+      const needs: ClaimNeed[] = [];
+      for (const revision of world.revisions.values()) {
+        if (!this.#active(revision)) continue;
+        this.#apply(planGrants(world, revision));
+        const starts = planStarts(world, revision, settings, now, pooled.get(poolKeyText(poolOf(revision))) ?? 0);
+        wake(starts.askAgainAt);
+        for (const id of starts.thaw) this.#apply([{ do: 'thaw', instance: id }]);
+        if (starts.claims > 0) {
+          const deadlines = [...revision.demand.values()].map((demand) => demand.oldestDeadline ?? Infinity);
+          needs.push({ revision, claims: starts.claims, deadline: Math.min(Infinity, ...deadlines) });
+        }
+        const idle = planIdle(world, revision, settings, now);
+        wake(idle.askAgainAt);
+        this.#apply(idle.actions);
+      }
+      const host = planHost(world, needs, settings, now, this.#lastClaimAt);
+      wake(host.askAgainAt);
+      this.#apply(host.actions);
+      wake(this.#rebalance(needs, now));
+      this.#forget();
+    } catch (error) {
+      log.error({ error: error instanceof Error ? error.stack : String(error) }, 'a planning pass failed');
+    } finally {
+      this.#running = false;
+    }
+    this.#cancelTimer = clock.after(Math.max(1, wakeAt - now), () => this.kick());
+  }
+
+  /** Most functions are asleep: nothing runs, nobody waits, nothing to decide. */
+  #active(revision: RevisionState): boolean {
+    return (
+      revision.demand.size > 0 ||
+      revision.floor > 0 ||
+      (revision.routed && revision.revision.settings.min > 0) ||
+      this.#context.world.instancesOf(revision.key).size > 0
+    );
+  }
+
+  /** For every revision with demand, whether or not it may start more: a share may be all that can be had. */
+  #rebalance(needs: ClaimNeed[], now: number): number | null {
+    const { world, settings } = this.#context;
+    let next: number | null = null;
+    for (const revision of world.revisions.values()) {
+      if (revision.demand.size < 2) continue;
+      // Where a start is under way the wait will be over soon without taking from anybody.
+      const canStart = needs.some((need) => need.revision === revision) && world.memoryUsedMib() < settings.memoryBudgetMib;
+      if (canStart) continue;
+      const allowedAt = (this.#rebalancedAt.get(revision.key) ?? -Infinity) + settings.rebalanceEveryMs;
+      if (allowedAt > now) {
+        next = Math.min(next ?? Infinity, allowedAt);
+        continue;
+      }
+      const actions = planRebalance(world, revision);
+      if (actions.length > 0) this.#rebalancedAt.set(revision.key, now);
+      this.#apply(actions);
+    }
+    return next;
+  }
+
+  /** Revisions that nothing refers to any more. */
+  #forget(): void {
+    const { world } = this.#context;
+    for (const revision of world.revisions.values()) {
+      if (revision.routed || revision.floor > 0 || world.instancesOf(revision.key).size > 0) continue;
+      world.revisions.delete(revision.key);
+      this.#rebalancedAt.delete(revision.key);
+      this.#lifecycle.forms.delete(revision.key);
+    }
+  }
+
+  #apply(actions: readonly Action[]): void {
+    const { world } = this.#context;
+    for (const action of actions) {
+      if (action.do === 'create') {
+        this.#lifecycle.create(action.pool);
+        continue;
+      }
+      if (action.do === 'revoke') {
+        this.#gateways.revoke(action.lease, action.keeps);
+        continue;
+      }
+      const instance = world.instances.get(action.instance);
+      if (!instance) continue;
+      switch (action.do) {
+        case 'grant':
+          this.#gateways.grant(instance, action.gateway, action.slots);
+          break;
+        case 'claim':
+          this.#lifecycle.claim(instance, world.revisions.get(action.revision)!);
+          break;
+        case 'thaw':
+          this.#lifecycle.thaw(instance);
+          break;
+        case 'freeze':
+          this.#lifecycle.settle(instance, 'freeze');
+          break;
+        case 'stop':
+          if (instance.state.kind === 'generic') this.#lifecycle.kill(instance, 'stopped', action.reason);
+          else this.#lifecycle.settle(instance, 'stop');
+          break;
+      }
+    }
+  }
+}

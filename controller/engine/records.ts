@@ -1,0 +1,81 @@
+/**
+ * A record of each instance on disk, outside what any instance can see: what it is and whose. Written
+ * by rename, before what it describes happens, so that a controller that starts after a crash
+ * knows what it may believe.
+ */
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { InstanceId, RevisionKey } from '#contract/names.ts';
+
+export const InstanceRecord = z.object({
+  id: InstanceId,
+  nonce: z.string(),
+  /** The start as the driver told it: an id that was used again has another. */
+  startedAt: z.string(),
+  /** null: generic. Set before init is sent. */
+  revision: RevisionKey.nullable(),
+  memoryMib: z.number(),
+  cpu: z.number(),
+  /** False from before init until its answer: such an instance is destroyed [14]. */
+  initialised: z.boolean(),
+});
+export type InstanceRecord = z.infer<typeof InstanceRecord>;
+
+export class Records {
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** All records by instance id. One that cannot be read is left out: its instance counts as unrecorded. */
+  async load(): Promise<Map<string, InstanceRecord>> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    const records = new Map<string, InstanceRecord>();
+    for (const name of await readdir(this.#folder)) {
+      const id = name.endsWith('.json') ? name.slice(0, -'.json'.length) : null;
+      if (id === null) continue;
+      const record = parseRecord(await readFile(join(this.#folder, name), 'utf8'));
+      if (record?.id === id) records.set(id, record);
+    }
+    return records;
+  }
+
+  async write(record: InstanceRecord): Promise<void> {
+    const file = join(this.#folder, `${record.id}.json`);
+    await writeFile(`${file}.tmp`, JSON.stringify(record), { mode: 0o600 });
+    await rename(`${file}.tmp`, file);
+  }
+
+  /** Where the log reader is in what the instance writes. */
+  async writeLogPosition(id: string, position: string): Promise<void> {
+    const file = join(this.#folder, `${id}.log-position`);
+    await writeFile(`${file}.tmp`, position, { mode: 0o600 });
+    await rename(`${file}.tmp`, file);
+  }
+
+  async logPosition(id: string): Promise<string | null> {
+    try {
+      return await readFile(join(this.#folder, `${id}.log-position`), 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+      throw error;
+    }
+  }
+
+  async remove(id: string): Promise<void> {
+    await Promise.all(
+      ['json', 'json.tmp', 'log-position', 'log-position.tmp'].map((ending) => rm(join(this.#folder, `${id}.${ending}`), { force: true })),
+    );
+  }
+}
+
+function parseRecord(text: string): InstanceRecord | null {
+  try {
+    return InstanceRecord.parse(JSON.parse(text));
+  } catch {
+    // A record cut off by a crash names an instance that nobody can vouch for; it will be destroyed.
+    return null;
+  }
+}

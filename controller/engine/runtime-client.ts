@@ -1,0 +1,106 @@
+/**
+ * The controller's side of the runtime protocol: health, init, drain. What answers is user code, so
+ * every answer is capped in size and time and checked against the contract.
+ */
+import { request as httpRequest } from 'node:http';
+import {
+  DrainRequest,
+  Health,
+  InitFailure,
+  InitResponse,
+  RUNTIME_PATHS,
+  type Address,
+  type InitRequest,
+} from '#contract/runtime.ts';
+import type { FunctionError } from '#contract/errors.ts';
+
+/** Longest answer that is read, bytes. */
+const MAX_ANSWER_BYTES = 64 * 1024;
+/** How long health may take before the instance counts as not answering [10]. */
+export const HEALTH_TIMEOUT_MS = 1_000;
+/** How long loading the code may take; the shim itself gives up at 10 s with a better message. */
+export const INIT_TIMEOUT_MS = 15_000;
+
+export type InitResult = { ok: true; response: InitResponse } | { ok: false; error: FunctionError };
+
+/** The instance did not answer, or not as the protocol says. */
+export class RuntimeUnreachable extends Error {}
+
+/** What the engine needs of an instance; tests put a simulated one in its place. */
+export interface RuntimeClient {
+  /** Throws RuntimeUnreachable. */
+  health(address: Address, timeoutMs?: number): Promise<Health>;
+  /** Throws RuntimeUnreachable; a function that fails to load is a result. */
+  init(address: Address, request: InitRequest, signal: AbortSignal): Promise<InitResult>;
+  /** Throws RuntimeUnreachable. */
+  drain(address: Address, deadlineMs: number): Promise<void>;
+}
+
+interface Answer {
+  status: number;
+  body: string;
+}
+
+function call(address: Address, method: string, path: string, body: unknown, timeoutMs: number, signal?: AbortSignal): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const fail = (why: string) => reject(new RuntimeUnreachable(`${method} ${path}: ${why}`));
+    const payload = body === undefined ? undefined : JSON.stringify(body);
+    const timeout = AbortSignal.timeout(timeoutMs);
+    const request = httpRequest(
+      {
+        ...(address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }),
+        method,
+        path,
+        agent: false,
+        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+        headers: payload === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) },
+      },
+      (response) => {
+        const chunks: Buffer[] = [];
+        let size = 0;
+        response.on('data', (chunk: Buffer) => {
+          size += chunk.length;
+          if (size > MAX_ANSWER_BYTES) {
+            request.destroy();
+            fail(`the answer is longer than ${MAX_ANSWER_BYTES} bytes`);
+          } else chunks.push(chunk);
+        });
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }));
+        response.on('error', (error) => fail(error.message));
+      },
+    );
+    request.on('error', (error) => fail(timeout.aborted ? `no answer within ${timeoutMs} ms` : error.message));
+    request.end(payload);
+  });
+}
+
+function parse<T>(schema: { safeParse(value: unknown): { success: true; data: T } | { success: false } }, answer: Answer, what: string): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(answer.body);
+  } catch (cause) {
+    throw new RuntimeUnreachable(`${what}: the answer is not JSON`, { cause });
+  }
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) throw new RuntimeUnreachable(`${what}: the answer is not what the protocol says`);
+  return parsed.data;
+}
+
+export const httpRuntimeClient: RuntimeClient = {
+  async health(address, timeoutMs = HEALTH_TIMEOUT_MS) {
+    const answer = await call(address, 'GET', RUNTIME_PATHS.health, undefined, timeoutMs);
+    if (answer.status !== 200) throw new RuntimeUnreachable(`health: status ${answer.status}`);
+    return parse(Health, answer, 'health');
+  },
+
+  async init(address, request, signal) {
+    const answer = await call(address, 'POST', RUNTIME_PATHS.init, request, INIT_TIMEOUT_MS, signal);
+    if (answer.status === 200) return { ok: true, response: parse(InitResponse, answer, 'init') };
+    if (answer.status === 422) return { ok: false, error: parse(InitFailure, answer, 'init').error };
+    throw new RuntimeUnreachable(`init: status ${answer.status}`);
+  },
+
+  async drain(address, deadlineMs) {
+    await call(address, 'POST', RUNTIME_PATHS.drain, DrainRequest.parse({ deadlineMs }), HEALTH_TIMEOUT_MS);
+  },
+};
