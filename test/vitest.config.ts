@@ -31,6 +31,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     teardownTimeout: 30_000,
+    globalSetup: [join(root, 'test/setup/global.ts')],
     setupFiles: [join(root, 'test/setup/env.ts')],
     passWithNoTests: false,
     projects: [

@@ -1,0 +1,56 @@
+/** The first two minutes: a fresh copy of the tree, one command. */
+import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { findLeaks, removeLeftovers } from '../helpers/leaks.ts';
+import { TestPlatform, drivers, freePort } from '../helpers/platform.ts';
+import { ROOT } from '../helpers/source.ts';
+
+const NOT_COPIED = new Set(['node_modules', '.git', 'dist', 'bench-results', 'coverage']);
+
+/** What a clone would hold. */
+async function freshCopy(): Promise<string> {
+  const copy = mkdtempSync(join(tmpdir(), 'fn-clone-'));
+  const { stdout } = await execa('git', ['ls-files', '-co', '--exclude-standard'], { cwd: ROOT });
+  for (const file of stdout.split('\n')) {
+    if (NOT_COPIED.has(file.split('/')[0]!) || !existsSync(join(ROOT, file))) continue;
+    cpSync(join(ROOT, file), join(copy, file));
+  }
+  return copy;
+}
+
+describe('fn demo', () => {
+  it.each(drivers('docker', 'process'))(
+    'from a fresh copy, on the %s driver: cold, warm, and cold again',
+    async (driver) => {
+      const copy = await freshCopy();
+      const platform = new TestPlatform({ driver, root: copy }, await freePort());
+      onTestFinished(async () => {
+        await platform.dispose();
+        await removeLeftovers(platform);
+        rmSync(copy, { recursive: true, force: true });
+      });
+      const args = [
+        'demo',
+        '--home',
+        platform.home,
+        '--port',
+        String(platform.port),
+        ...(driver === 'process' ? ['--driver', 'process'] : []),
+      ];
+      const { code, stdout, stderr } = await platform.fn(args, { timeoutMs: 170_000 });
+      const text = stdout + stderr;
+      expect([code, text]).toEqual([0, text]);
+      for (const word of [/cold/i, /warm/i, /queue/i, /start/i, /init/i, /handler/i, /\b200\b/, /fn down/]) expect(text).toMatch(word);
+      // It leaves the platform running, and down ends it.
+      const status = await platform.status();
+      expect(status.driver).toBe(driver);
+      expect(status.functions.length).toBeGreaterThan(0);
+      expect((await platform.down()).code).toBe(0);
+      expect(await findLeaks(platform)).toEqual([]);
+    },
+    180_000,
+  );
+});

@@ -1,0 +1,106 @@
+/** `fn logs`: what functions write, tagged with the request, capped, across restarts. */
+import { execa } from 'execa';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { LogEntry } from '#contract/api.ts';
+import { drivers, usePlatform } from '../helpers/platform.ts';
+import { ROOT } from '../helpers/source.ts';
+import { waitFor } from '../helpers/wait.ts';
+
+const PROBE = 'test/e2e/fixtures/probe.ts';
+const FLOOD = `export default { fetch: async (request: Request) => {
+  const { pathname } = new URL(request.url);
+  if (pathname === '/flood') for (let i = 0; i < 20_000; i++) console.log('flood', i, 'x'.repeat(200));
+  if (pathname === '/long') console.log('L'.repeat(300_000));
+  if (pathname === '/control') console.log('a\\u001b[31m\\nb\\r\\u0000c');
+  return new Response('ok');
+} };`;
+
+for (const driver of drivers('docker', 'process')) {
+  describe(`logs (${driver})`, () => {
+    const platform = usePlatform({ driver });
+    const entries = async (name: string, ...flags: string[]) =>
+      (await platform().fnOk(['logs', name, '--json', ...flags])).stdout
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => LogEntry.parse(JSON.parse(line)));
+
+    it('lines carry their stream, level, revision, instance and request', async () => {
+      await platform().deploy('chatty', PROBE);
+      const answer = await platform().call('/chatty/log/hello-there');
+      const lines = await waitFor('both lines', async () => {
+        const found = (await entries('chatty')).filter(({ msg }) => msg.includes('hello-there'));
+        return found.length >= 2 && found;
+      });
+      const [instance] = await platform().instances('chatty');
+      for (const line of lines) {
+        expect(line).toMatchObject({ revision: 'default/chatty@1', instance: instance!.id, req: answer.headers['x-request-id'] });
+      }
+      expect(lines.map(({ stream, level }) => `${stream} ${level}`).toSorted()).toEqual(['err error', 'out info']);
+      expect((await platform().fnOk(['logs', 'chatty'])).stdout).toContain('hello-there');
+    });
+
+    it('-f follows, over a new revision and a restart of the controller', async () => {
+      await platform().deploy('followed', PROBE);
+      const follow = execa(join(ROOT, 'fn'), ['logs', 'followed', '-f'], {
+        env: { FN_HOME: platform().home },
+        reject: false,
+        stdin: 'ignore',
+        buffer: false,
+      });
+      let text = '';
+      follow.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
+      try {
+        const says = async (word: string) => {
+          await waitFor(
+            `the line ${word}`,
+            async () => {
+              await platform().call(`/followed/log/${word}`);
+              return text.includes(word);
+            },
+            { everyMs: 300 },
+          );
+        };
+        await says('before');
+        await platform().deploy('followed', PROBE);
+        await says('after-deploy');
+        process.kill(await platform().pid('controller'), 'SIGKILL');
+        await says('after-restart');
+      } finally {
+        follow.kill('SIGINT');
+        await follow;
+      }
+    });
+
+    it('what was written before a restart of the controller is still there, once', async () => {
+      await platform().deploy('kept', PROBE, { flags: ['--keep-alive', '600'] });
+      await platform().call('/kept/log/first-word');
+      await waitFor('the line', async () => (await entries('kept')).some(({ msg }) => msg.includes('first-word')));
+      process.kill(await platform().pid('controller'), 'SIGKILL');
+      await waitFor('logs again', async () => (await platform().fn(['logs', 'kept'])).code === 0);
+      await platform().call('/kept/log/second-word');
+      const all = await waitFor('both', async () => {
+        const found = await entries('kept');
+        return found.some(({ msg }) => msg.includes('second-word')) && found;
+      });
+      expect(all.filter(({ msg, stream }) => stream === 'out' && msg.includes('first-word'))).toHaveLength(1);
+    });
+
+    it('floods and long lines are capped, control characters escaped, and the function still serves', async () => {
+      await platform().deploy('flood', FLOOD, { flags: ['--timeout', '20'] });
+      for (const path of ['/flood/flood', '/flood/long', '/flood/control']) expect((await platform().call(path)).status).toBe(200);
+      expect((await platform().call('/flood')).status).toBe(200);
+      const { stdout } = await platform().fnOk(['logs', 'flood']);
+      expect(Buffer.byteLength(stdout)).toBeLessThan(16 * 1024 * 1024);
+      // oxlint-disable-next-line no-control-regex -- these are what must not come through
+      expect(stdout).not.toMatch(/[\u0000\u001b\r]/);
+      for (const { msg } of await entries('flood')) expect(Buffer.byteLength(msg)).toBeLessThan(17_000);
+    });
+
+    it('an unknown function is an error, not silence', async () => {
+      const result = await platform().fn(['logs', 'nobody']);
+      expect(result.code).not.toBe(0);
+      expect(result.stderr).toMatch(/nobody/);
+    });
+  });
+}

@@ -1,0 +1,96 @@
+/** What a platform left on the host after it ended: everything that carries its home's id or path. */
+import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { execa } from 'execa';
+
+export interface Home {
+  home: string;
+  homeId: string;
+  runDir: string;
+}
+
+const lines = (text: string) => text.split('\n').filter((line) => line !== '');
+
+async function run(command: string, args: string[]): Promise<string[]> {
+  const result = await execa(command, args, { reject: false, timeout: 30_000 });
+  return result.failed ? [] : lines(result.stdout);
+}
+
+/** Processes that were started for this home, by command line or environment. Zombies of others do not count. */
+export function processesOf({ home, homeId }: Home): { pid: number; command: string }[] {
+  const found: { pid: number; command: string }[] = [];
+  for (const entry of readdirSync('/proc')) {
+    const pid = Number(entry);
+    if (!Number.isInteger(pid) || pid === process.pid) continue;
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
+      const environ = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+      const ours = environ.includes(`FN_HOME=${home}`) || command.includes(home) || command.includes(`/run/fn/${homeId}`);
+      if (ours && command !== '') found.push({ pid, command });
+    } catch (error) {
+      // Gone since readdir, or not ours to read.
+      if (!['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    }
+  }
+  return found;
+}
+
+/** Cgroup folders named after this home, in any hierarchy. */
+export function cgroupsOf({ homeId }: Home): string[] {
+  const found: string[] = [];
+  const visit = (folder: string, depth: number) => {
+    for (const entry of readdirSync(folder, { withFileTypes: true })) {
+      if (!entry.isDirectory()) continue;
+      const path = join(folder, entry.name);
+      if (entry.name.includes(homeId)) found.push(path);
+      else if (depth < 3) visit(path, depth + 1);
+    }
+  };
+  if (existsSync('/sys/fs/cgroup')) visit('/sys/fs/cgroup', 0);
+  return found;
+}
+
+export const containersOf = ({ homeId }: Home) => run('docker', ['ps', '-aq', '--no-trunc', '--filter', `label=fn.home=${homeId}`]);
+
+async function networksOf({ homeId }: Home): Promise<string[]> {
+  const all = await run('docker', ['network', 'ls', '--format', '{{.Name}} {{.Labels}}']);
+  return all.filter((line) => line.includes(homeId)).map((line) => line.split(' ')[0]!);
+}
+
+async function rulesOf({ homeId }: Home): Promise<string[]> {
+  return (await run('iptables-save', [])).filter((line) => line.includes(homeId));
+}
+
+const mountsOf = ({ homeId, home }: Home) =>
+  lines(readFileSync('/proc/mounts', 'utf8')).filter((line) => line.includes(`/run/fn/${homeId}`) || line.includes(`${home}/`));
+
+/** A sentence for each thing that is left. Empty: clean. */
+export async function findLeaks(home: Home): Promise<string[]> {
+  const [containers, networks, rules] = await Promise.all([containersOf(home), networksOf(home), rulesOf(home)]);
+  return [
+    ...containers.map((id) => `container ${id.slice(0, 12)}`),
+    ...networks.map((name) => `network ${name}`),
+    ...rules.map((rule) => `iptables rule ${rule}`),
+    ...cgroupsOf(home).map((path) => `cgroup ${path}`),
+    ...mountsOf(home).map((mount) => `mount ${mount}`),
+    ...processesOf(home).map(({ pid, command }) => `process ${pid}: ${command}`),
+    ...(existsSync(home.runDir) ? [`folder ${home.runDir}: ${readdirSync(home.runDir).join(' ')}`] : []),
+  ];
+}
+
+/** Removes by force what findLeaks() sees, so that one failed suite does not spoil the next. */
+export async function removeLeftovers(home: Home): Promise<void> {
+  for (const { pid } of processesOf(home)) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
+  }
+  const containers = await containersOf(home);
+  if (containers.length > 0) await run('docker', ['rm', '-f', ...containers]);
+  for (const network of await networksOf(home)) await run('docker', ['network', 'rm', network]);
+  for (const rule of await rulesOf(home)) if (rule.startsWith('-A ')) await run('iptables', ['-D', ...rule.slice(3).split(' ')]);
+  for (const folder of cgroupsOf(home)) await run('rmdir', [folder]);
+  rmSync(home.runDir, { recursive: true, force: true });
+}

@@ -1,0 +1,119 @@
+/**
+ * Load with a ledger: every request has an id that the function writes back, so that afterwards it
+ * is known what was lost, what ran twice, and when it was well again. A run in which everything
+ * failed must not pass, so the ledger demands successes and an all-good tail.
+ */
+import { Agent } from 'node:http';
+import { call } from './http.ts';
+import { sleep } from './wait.ts';
+
+export interface LedgerEntry {
+  id: string;
+  /** performance.now() at sending and at the end. */
+  from: number;
+  to: number;
+  /** HTTP status, or 0 where the connection failed. */
+  status: number;
+  /** Problem code, or what the connection said. */
+  code: string;
+  /** What the function answered, on 200. */
+  body: string;
+}
+
+export interface LoadOptions {
+  /** URL for a request; the id is in it so that the function can tell it. */
+  url: (id: string) => string;
+  /** Requests at a time. */
+  connections: number;
+  /** Pause of each connection between two requests, ms. */
+  pauseMs?: number;
+  timeoutMs?: number;
+}
+
+let loads = 0;
+
+/** Runs until stop() is called. */
+export class Load {
+  readonly entries: LedgerEntry[] = [];
+  readonly #options: LoadOptions;
+  readonly #agent: Agent;
+  readonly #prefix = `${process.pid}-${++loads}`;
+  readonly #workers: Promise<void>[];
+  #next = 0;
+  #running = true;
+
+  constructor(options: LoadOptions) {
+    this.#options = options;
+    this.#agent = new Agent({ keepAlive: true, maxSockets: options.connections });
+    this.#workers = Array.from({ length: options.connections }, () => this.#work());
+  }
+
+  async #work(): Promise<void> {
+    while (this.#running) {
+      const entry: LedgerEntry = { id: `${this.#prefix}-${this.#next++}`, from: performance.now(), to: 0, status: 0, code: '', body: '' };
+      try {
+        const answer = await call(this.#options.url(entry.id), { agent: this.#agent, timeoutMs: this.#options.timeoutMs ?? 40_000 });
+        entry.status = answer.status;
+        entry.body = answer.text;
+        if (answer.headers['content-type']?.includes('problem+json')) entry.code = answer.json<{ code: string }>().code;
+      } catch (error) {
+        entry.code = (error as NodeJS.ErrnoException).code ?? String(error);
+      }
+      entry.to = performance.now();
+      this.entries.push(entry);
+      if (this.#options.pauseMs !== undefined) await sleep(this.#options.pauseMs);
+    }
+  }
+
+  /** Lets it run for a while. */
+  async during(ms: number): Promise<void> {
+    await sleep(ms);
+  }
+
+  async stop(): Promise<LedgerEntry[]> {
+    this.#running = false;
+    await Promise.all(this.#workers);
+    this.#agent.destroy();
+    return this.entries;
+  }
+}
+
+export const failures = (entries: LedgerEntry[]): LedgerEntry[] => entries.filter(({ status }) => status !== 200);
+
+/** `{"502 function-crashed": 3}`: what went wrong, counted. */
+export function tally(entries: LedgerEntry[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { status, code } of failures(entries)) counts[`${status} ${code}`.trim()] = (counts[`${status} ${code}`.trim()] ?? 0) + 1;
+  return counts;
+}
+
+export interface Verdict {
+  sent: number;
+  ok: number;
+  failed: Record<string, number>;
+  /** Ids that the function saw more than once. */
+  duplicated: string[];
+  /** Ids answered with 200 that the function never saw. */
+  lost: string[];
+  /** From the fault until all that was sent later was answered with 200, ms. */
+  recoveryMs: number;
+  /** Requests sent after it was well again, all good. */
+  goodTail: number;
+}
+
+/** Judges a ledger against the ids that the function saw, and the time of the fault. */
+export function judge(entries: LedgerEntry[], { faultAt, seen }: { faultAt: number; seen?: string[] }): Verdict {
+  const counts = new Map<string, number>();
+  for (const id of seen ?? []) counts.set(id, (counts.get(id) ?? 0) + 1);
+  const bad = failures(entries);
+  const wellAt = Math.max(faultAt, ...bad.map((entry) => entry.to));
+  return {
+    sent: entries.length,
+    ok: entries.length - bad.length,
+    failed: tally(entries),
+    duplicated: [...counts].filter(([, count]) => count > 1).map(([id]) => id),
+    lost: seen ? entries.filter(({ status, id }) => status === 200 && !counts.has(id)).map(({ id }) => id) : [],
+    recoveryMs: Math.round(wellAt - faultAt),
+    goodTail: entries.filter(({ from, status }) => from >= wellAt && status === 200).length,
+  };
+}

@@ -1,0 +1,218 @@
+/**
+ * A whole platform for a test, started and used the way users do: through ./fn, in a home of its
+ * own on a free port. Whatever happens to the test, what it started is ended and nothing is left;
+ * leaks are reported as a failure of the suite.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, beforeAll, expect } from 'vitest';
+import { type InstanceView, PlatformStatus } from '#contract/api.ts';
+import { homePaths } from '#kit/paths.ts';
+import { type Answer, type CallOptions, call } from './http.ts';
+import { findLeaks, removeLeftovers } from './leaks.ts';
+import { ROOT } from './source.ts';
+import { waitFor } from './wait.ts';
+
+export type DriverName = 'docker' | 'process';
+
+/** Longest a CLI command may take. `up` builds nothing here: npm test has built the images. */
+const COMMAND_TIMEOUT_MS = 90_000;
+
+/** Folder of all homes of this run: swept by test/setup/global.ts at the end. Short, for socket paths. */
+export const RUN_FOLDER = process.env.FN_TEST_FOLDER ?? '/tmp/fnt-0';
+
+export interface StartOptions {
+  driver: DriverName;
+  /** Settings of controller and gateway (FN_…). */
+  env?: Record<string, string>;
+  /** The project folder whose ./fn is run. */
+  root?: string;
+}
+
+export interface CommandResult {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface DeployOptions {
+  /** File name of inline source. Default handler.ts. */
+  file?: string;
+  /** More flags, as on the command line. */
+  flags?: string[];
+  /** Return a refused deployment in place of throwing. */
+  mayFail?: boolean;
+}
+
+export interface Deployed extends CommandResult {
+  url: string;
+}
+
+/** A port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return address.port;
+}
+
+export class TestPlatform {
+  readonly driver: DriverName;
+  readonly home: string;
+  readonly homeId: string;
+  readonly runDir: string;
+  readonly port: number;
+  readonly url: string;
+  readonly #env: Record<string, string>;
+  readonly #root: string;
+  #sources = 0;
+
+  constructor(options: StartOptions, port: number) {
+    mkdirSync(RUN_FOLDER, { recursive: true });
+    this.driver = options.driver;
+    this.home = mkdtempSync(join(RUN_FOLDER, 'h-'));
+    const paths = homePaths(this.home);
+    this.homeId = paths.homeId;
+    this.runDir = paths.runDir;
+    this.port = port;
+    this.url = `http://127.0.0.1:${port}`;
+    this.#env = { FN_LOG_LEVEL: 'info', ...options.env, FN_HOME: this.home };
+    this.#root = options.root ?? ROOT;
+  }
+
+  /** Runs ./fn with this home. */
+  async fn(args: string[], { input, timeoutMs = COMMAND_TIMEOUT_MS }: { input?: string; timeoutMs?: number } = {}): Promise<CommandResult> {
+    const run = await execa(join(this.#root, 'fn'), args, {
+      cwd: this.#root,
+      env: this.#env,
+      reject: false,
+      timeout: timeoutMs,
+      ...(input === undefined ? { stdin: 'ignore' as const } : { input }),
+      stripFinalNewline: false,
+    });
+    if (run.timedOut) throw new Error(`fn ${args.join(' ')} did not end within ${timeoutMs} ms\n${run.stderr}`);
+    return { code: run.exitCode ?? -1, stdout: run.stdout, stderr: run.stderr };
+  }
+
+  /** Runs ./fn and throws when it fails. */
+  async fnOk(args: string[], options: { input?: string; timeoutMs?: number } = {}): Promise<CommandResult> {
+    const result = await this.fn(args, options);
+    if (result.code !== 0) throw new Error(`fn ${args.join(' ')} ended with ${result.code}\n${result.stderr}${result.stdout}`);
+    return result;
+  }
+
+  async up(): Promise<void> {
+    await this.fnOk(['up', '--detach', '--home', this.home, '--port', String(this.port), '--driver', this.driver]);
+  }
+
+  async down(): Promise<CommandResult> {
+    return this.fn(['down', '--home', this.home]);
+  }
+
+  /** Ends the platform, by force where it must; returns what was left behind. */
+  async dispose(): Promise<string[]> {
+    const left: string[] = [];
+    try {
+      const { code, stderr } = await this.down();
+      if (code !== 0) left.push(`fn down ended with ${code}: ${stderr}`);
+    } catch (error) {
+      left.push(String(error));
+    }
+    left.push(...(await findLeaks(this)));
+    await removeLeftovers(this);
+    rmSync(this.home, { recursive: true, force: true });
+    return left;
+  }
+
+  /** Deploys a file or folder of the project, or inline source (what holds a newline or `export`). */
+  async deploy(name: string, source: string, { file = 'handler.ts', flags = [], mayFail = false }: DeployOptions = {}): Promise<Deployed> {
+    const path = /\n|export |module\.exports/.test(source) ? this.write(source, file) : join(this.#root, source);
+    const result = await this.fn(['deploy', path, '--name', name, ...flags]);
+    if (result.code !== 0 && !mayFail) throw new Error(`fn deploy of ${name} ended with ${result.code}\n${result.stderr}`);
+    return { ...result, url: result.stdout.trim() };
+  }
+
+  /** Writes inline source to a fresh folder; returns its path. */
+  write(source: string, file = 'handler.ts'): string {
+    const folder = join(this.home, 'src', String(this.#sources++));
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, file), source);
+    return join(folder, file);
+  }
+
+  call(path: string, options: CallOptions = {}): Promise<Answer> {
+    return call(`${this.url}${path}`, options);
+  }
+
+  async status(): Promise<PlatformStatus> {
+    const { stdout } = await this.fnOk(['status', '--json', '--home', this.home]);
+    return PlatformStatus.parse(JSON.parse(stdout));
+  }
+
+  /** Instances of a function. */
+  async instances(name: string): Promise<InstanceView[]> {
+    return (await this.status()).instances.filter((instance) => instance.function === name);
+  }
+
+  /** Waits until no instance of the function is left. */
+  async scaledToZero(name: string, timeoutMs = 20_000): Promise<void> {
+    await waitFor(`${name} to scale to zero`, async () => (await this.instances(name)).length === 0, { timeoutMs, everyMs: 200 });
+  }
+
+  /** Waits until so many generic instances are ready in the pools. */
+  async pooled(count = 1, timeoutMs = 30_000): Promise<void> {
+    await waitFor(
+      `${count} generic instances`,
+      async () => (await this.status()).instances.filter((instance) => instance.state === 'generic').length >= count,
+      { timeoutMs, everyMs: 200 },
+    );
+  }
+
+  /** Pid of a part, as status tells it. */
+  async pid(part: 'gateway' | 'controller'): Promise<number> {
+    const pid = (await this.status())[part].pid;
+    if (pid === null) throw new Error(`${part} is not running`);
+    return pid;
+  }
+}
+
+/** Starts a platform and waits until it is ready for requests. */
+export async function startPlatform(options: StartOptions): Promise<TestPlatform> {
+  const platform = new TestPlatform(options, await freePort());
+  try {
+    await platform.up();
+  } catch (error) {
+    await platform.dispose();
+    throw error;
+  }
+  return platform;
+}
+
+/**
+ * A platform for the tests of a `describe`: started before them, ended after them, and whatever it
+ * then leaves behind fails the suite.
+ */
+export function usePlatform(options: StartOptions): () => TestPlatform {
+  let platform: TestPlatform | undefined;
+  beforeAll(async () => {
+    platform = await startPlatform(options);
+  });
+  afterAll(async () => {
+    const left = await platform?.dispose();
+    expect(left ?? []).toEqual([]);
+  });
+  return () => {
+    if (!platform) throw new Error('the platform did not start');
+    return platform;
+  };
+}
+
+/** The drivers that a suite runs on: `FN_TEST_DRIVERS=process` narrows it while one works on it. */
+export function drivers(...wanted: DriverName[]): DriverName[] {
+  const chosen = process.env.FN_TEST_DRIVERS?.split(',');
+  return chosen ? wanted.filter((driver) => chosen.includes(driver)) : wanted;
+}
