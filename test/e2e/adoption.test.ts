@@ -66,6 +66,7 @@ for (const driver of drivers('docker', 'process')) {
       await platform().call('/brief');
       process.kill(await platform().pid('controller'), 'SIGKILL');
       await platform().scaledToZero('brief');
+      expect((await platform().call('/brief')).status).toBe(200);
     });
 
     it('cold requests wait while the controller is away, and are answered when it is back', async () => {

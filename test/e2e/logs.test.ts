@@ -66,6 +66,7 @@ for (const driver of drivers('docker', 'process')) {
         await says('after-deploy');
         process.kill(await platform().pid('controller'), 'SIGKILL');
         await says('after-restart');
+        expect(text.indexOf('before')).toBeLessThan(text.indexOf('after-restart'));
       } finally {
         follow.kill('SIGINT');
         await follow;

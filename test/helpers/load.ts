@@ -28,6 +28,8 @@ export interface LoadOptions {
   /** Pause of each connection between two requests, ms. */
   pauseMs?: number;
   timeoutMs?: number;
+  /** False: a new connection for each request. Default true. */
+  agentKeepAlive?: boolean;
 }
 
 let loads = 0;
@@ -44,7 +46,7 @@ export class Load {
 
   constructor(options: LoadOptions) {
     this.#options = options;
-    this.#agent = new Agent({ keepAlive: true, maxSockets: options.connections });
+    this.#agent = new Agent({ keepAlive: options.agentKeepAlive ?? true, maxSockets: options.connections });
     this.#workers = Array.from({ length: options.connections }, () => this.#work());
   }
 

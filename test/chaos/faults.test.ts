@@ -1,0 +1,267 @@
+/** Things die under load. Each time: what failed, was anything run twice or answered wrongly, how soon was it well. */
+import { beforeAll, describe, expect, it } from 'vitest';
+import { LogEntry } from '#contract/api.ts';
+import { Load, type LedgerEntry, failures, judge, tally } from '../helpers/load.ts';
+import { drivers, usePlatform } from '../helpers/platform.ts';
+import { range, sleep, waitFor } from '../helpers/wait.ts';
+import { SCALE } from './scale.ts';
+
+const LEDGER = 'test/chaos/fixtures/ledger.ts';
+
+/** Answers that carry another request's id. */
+const misdirected = (entries: LedgerEntry[]) => entries.filter(({ status, id, body }) => status === 200 && body.split(' ')[0] !== id);
+
+for (const driver of drivers('docker', 'process')) {
+  describe(`faults (${driver})`, () => {
+    const platform = usePlatform({ driver });
+    const ledger =
+      (name: string, path = '') =>
+      (id: string) =>
+        `${platform().url}/${name}${path}?id=${id}`;
+    const otherPid = async (part: 'gateway' | 'controller', than: number) =>
+      waitFor(`a new ${part}`, async () => {
+        const pid = (await platform().status())[part].pid;
+        return pid !== null && pid !== than && pid;
+      });
+
+    beforeAll(async () => {
+      await platform().deploy('steady', LEDGER, { flags: ['--keep-alive', '600', '--timeout', '20'] });
+      await platform().deploy('mortal', LEDGER, { flags: ['--keep-alive', '600', '--timeout', '20', '--concurrency', '4', '--max', '3'] });
+    });
+
+    it(
+      'kill -9 of the controller: no warm request fails',
+      async () => {
+        const load = new Load({ url: ledger('steady'), connections: 8 });
+        await load.during(SCALE.calmMs);
+        let faultAt = 0;
+        for (const _ of range(SCALE.strikes)) {
+          const pid = await platform().pid('controller');
+          faultAt = performance.now();
+          process.kill(pid, 'SIGKILL');
+          await otherPid('controller', pid);
+          await load.during(500);
+        }
+        await load.during(SCALE.calmMs);
+        const entries = await load.stop();
+        const verdict = judge(entries, { faultAt });
+        expect(verdict.failed).toEqual({});
+        expect(misdirected(entries)).toEqual([]);
+        expect(verdict.goodTail).toBeGreaterThan(200);
+      },
+      SCALE.timeoutMs,
+    );
+
+    it(
+      'kill -9 of the gateway: what was in flight fails, the rest waits in the socket, nothing runs twice',
+      async () => {
+        const load = new Load({ url: ledger('steady', '/logged'), connections: 4, pauseMs: 20 });
+        await load.during(SCALE.calmMs);
+        let faultAt = 0;
+        for (const _ of range(SCALE.strikes)) {
+          const pid = await platform().pid('gateway');
+          faultAt = performance.now();
+          process.kill(pid, 'SIGKILL');
+          await otherPid('gateway', pid);
+          await load.during(800);
+        }
+        await load.during(SCALE.calmMs);
+        const entries = await load.stop();
+        const { stdout } = await platform().fnOk(['logs', 'steady', '--json']);
+        const seen = stdout
+          .split('\n')
+          .filter((line) => line !== '')
+          .map((line) => LogEntry.parse(JSON.parse(line)).msg)
+          .filter((message) => message.startsWith('seen '))
+          .map((message) => message.slice('seen '.length).trim());
+        const verdict = judge(entries, { faultAt, seen });
+        expect(seen.length).toBeGreaterThan(50);
+        expect(verdict.duplicated).toEqual([]);
+        expect(misdirected(entries)).toEqual([]);
+        // Connections of the dead process break; none is refused, for the listening socket lives on.
+        for (const what of Object.keys(verdict.failed)) expect(what).toMatch(/ECONNRESET|hang up|EPIPE|aborted|503/);
+        expect(Object.keys(verdict.failed).join()).not.toMatch(/ECONNREFUSED/);
+        expect(verdict.recoveryMs).toBeLessThan(10_000);
+        expect(verdict.goodTail).toBeGreaterThan(30);
+      },
+      SCALE.timeoutMs,
+    );
+
+    it(
+      'a gateway that restarts on SIGTERM fails no request, on old connections or new',
+      async () => {
+        const kept = new Load({ url: ledger('steady', '/'), connections: 6 });
+        const fresh = new Load({ url: ledger('steady', '/'), connections: 2, agentKeepAlive: false });
+        await kept.during(SCALE.calmMs);
+        let faultAt = 0;
+        for (const _ of range(SCALE.strikes)) {
+          const pid = await platform().pid('gateway');
+          faultAt = performance.now();
+          process.kill(pid, 'SIGTERM');
+          await otherPid('gateway', pid);
+          await kept.during(800);
+        }
+        await kept.during(SCALE.calmMs);
+        for (const entries of [await kept.stop(), await fresh.stop()]) {
+          const verdict = judge(entries, { faultAt });
+          expect(verdict.failed).toEqual({});
+          expect(misdirected(entries)).toEqual([]);
+          expect(verdict.goodTail).toBeGreaterThan(50);
+        }
+      },
+      SCALE.timeoutMs,
+    );
+
+    it(
+      'kill -9 of the function: one clean 502 for each request in it, no silent retry, and the next works',
+      async () => {
+        const load = new Load({ url: ledger('mortal'), connections: 8 });
+        await load.during(SCALE.calmMs);
+        let faultAt = 0;
+        for (const strike of range(SCALE.strikes)) {
+          faultAt = performance.now();
+          if (strike % 2 === 0) {
+            const victim = (await platform().instances('mortal')).find(({ pid }) => pid !== undefined);
+            process.kill(victim!.pid!, 'SIGKILL');
+          } else {
+            const answer = await platform().call(`/mortal/suicide?id=suicide-${strike}`);
+            expect([answer.status, answer.json<{ code: string }>().code]).toEqual([502, 'function-crashed']);
+          }
+          await load.during(1_500);
+        }
+        await load.during(SCALE.calmMs);
+        const entries = await load.stop();
+        const verdict = judge(entries, { faultAt });
+        for (const what of Object.keys(verdict.failed)) expect(what).toMatch(/^502 (?:function-crashed|instance-lost)$/);
+        // At most the slots of the instance each time.
+        expect(failures(entries).length).toBeLessThanOrEqual(4 * SCALE.strikes);
+        expect(misdirected(entries)).toEqual([]);
+        expect(verdict.recoveryMs).toBeLessThan(5_000);
+        expect(verdict.goodTail).toBeGreaterThan(100);
+      },
+      SCALE.timeoutMs,
+    );
+
+    it(
+      'endless loops: 504 for them, neighbours are well',
+      async () => {
+        await platform().deploy('looper', LEDGER, { flags: ['--timeout', '1', '--concurrency', '2', '--max', '2'] });
+        const load = new Load({ url: ledger('steady'), connections: 2, pauseMs: 5 });
+        const spun = await Promise.all(range(3).map(() => platform().call('/looper/spin?id=x')));
+        for (const answer of spun) expect([502, 503, 504]).toContain(answer.status);
+        expect(spun.filter(({ status }) => status === 504).length).toBeGreaterThan(0);
+        await waitFor('the looper to serve again', async () => (await platform().call('/looper?id=y')).status === 200, {
+          timeoutMs: 20_000,
+        });
+        expect(tally(await load.stop())).toEqual({});
+      },
+      SCALE.timeoutMs,
+    );
+
+    it(
+      'a deploy under load: no failure, no old version after it returned',
+      async () => {
+        await platform().deploy('moving', LEDGER, { flags: ['--env', 'VERSION=0', '--keep-alive', '600'] });
+        const load = new Load({ url: ledger('moving'), connections: 6 });
+        const returned: { version: number; at: number }[] = [];
+        for (const version of range(SCALE.strikes).map((strike) => strike + 1)) {
+          await load.during(500);
+          await platform().deploy('moving', LEDGER, { flags: ['--env', `VERSION=${version}`, '--keep-alive', '600'] });
+          returned.push({ version, at: performance.now() });
+        }
+        await load.during(1_000);
+        const entries = await load.stop();
+        expect(tally(entries)).toEqual({});
+        expect(misdirected(entries)).toEqual([]);
+        const stale = entries.filter(({ from, body }) => {
+          const least = Math.max(0, ...returned.filter(({ at }) => at < from).map(({ version }) => version));
+          return Number(body.split(' ')[1]) < least;
+        });
+        expect(stale).toEqual([]);
+        expect(new Set(entries.map(({ body }) => body.split(' ')[1])).size).toBeGreaterThan(1);
+      },
+      SCALE.timeoutMs,
+    );
+
+    it(
+      'a function that no longer loads fails fast, in its own words, and is not started for ever',
+      async () => {
+        const until = Date.now() + 4_000;
+        await platform().deploy(
+          'brittle',
+          `if (Date.now() > ${until}) throw new Error('the certificate has expired');\nexport default () => new Response('fine');\n`,
+          {
+            flags: ['--keep-alive', '1'],
+          },
+        );
+        await sleep(4_000);
+        await platform().scaledToZero('brittle');
+        const started = performance.now();
+        const load = new Load({ url: () => `${platform().url}/brittle`, connections: 4, pauseMs: 50 });
+        await load.during(4_000);
+        const entries = await load.stop();
+        expect(performance.now() - started).toBeLessThan(20_000);
+        expect(failures(entries)).toHaveLength(entries.length);
+        for (const what of Object.keys(tally(entries))) expect(what).toMatch(/^50[23] /);
+        const answer = await platform().call('/brittle');
+        expect(answer.json()).toMatchObject({ code: 'function-init-failed' });
+        expect(answer.text).toContain('the certificate has expired');
+        expect(answer.text).toMatch(/handler\.ts:1:\d+/);
+        // Back-off holds: far fewer starts than requests.
+        const { instances } = await platform().status();
+        expect(instances.filter((instance) => instance.function === 'brittle').length).toBeLessThanOrEqual(2);
+      },
+      SCALE.timeoutMs,
+    );
+  });
+}
+
+describe('faults (docker only)', () => {
+  const platform = usePlatform({ driver: 'docker', env: { FN_MEMORY_BUDGET_MIB: '1600' } });
+
+  it('a function that puts a link to the Docker socket in place of its own reaches nobody with it', async () => {
+    await platform().deploy('thief', 'test/chaos/fixtures/thief.ts');
+    const stolen = (await platform().call('/thief/steal')).json<{ sockets: string[]; tried: string[] }>();
+    expect(stolen.sockets.length).toBeGreaterThan(0);
+    expect(stolen.tried.filter((line) => line.endsWith(': done'))).toEqual([]);
+    for (const _ of range(5)) {
+      const { text } = await platform().call('/thief/version');
+      expect(text).not.toMatch(/ApiVersion|MinAPIVersion/);
+      expect(text).toBe('honest');
+    }
+  });
+
+  it(
+    'out of memory under load: 502 function-oom, neighbours are well, and so is the next call',
+    async () => {
+      await platform().deploy('eater', LEDGER, { flags: ['--memory', '128', '--timeout', '30'] });
+      await platform().deploy('neighbour', LEDGER, { flags: ['--memory', '128'] });
+      const load = new Load({ url: (id) => `${platform().url}/neighbour?id=${id}`, connections: 4 });
+      for (const _ of range(SCALE.strikes)) {
+        const answer = await platform().call('/eater/oom?id=x');
+        expect([answer.status, answer.json<{ code: string }>().code]).toEqual([502, 'function-oom']);
+        expect((await platform().call('/eater?id=y')).status).toBe(200);
+      }
+      const entries = await load.stop();
+      expect(tally(entries)).toEqual({});
+      expect(entries.length).toBeGreaterThan(50);
+    },
+    SCALE.timeoutMs,
+  );
+
+  it(
+    'more functions than the budget holds: everyone has a turn or an honest 503, then all is well',
+    async () => {
+      const names = range(12).map((index) => `many-${index}`);
+      for (const name of names) await platform().deploy(name, LEDGER, { flags: ['--memory', '256', '--keep-alive', '600'] });
+      const loads = names.map((name) => new Load({ url: (id) => `${platform().url}/${name}?id=${id}`, connections: 1, pauseMs: 100 }));
+      await sleep(10_000);
+      const entries = (await Promise.all(loads.map((load) => load.stop()))).flat();
+      for (const what of Object.keys(tally(entries))) expect(what).toMatch(/^503 (?:no-capacity|queue-timeout|queue-full)$/);
+      expect(entries.filter(({ status }) => status === 200).length).toBeGreaterThan(100);
+      expect((await platform().status()).budget.memoryUsedMib).toBeLessThanOrEqual(1_600);
+      for (const name of names) expect((await platform().call(`/${name}?id=z`)).status).toBe(200);
+    },
+    SCALE.timeoutMs,
+  );
+});

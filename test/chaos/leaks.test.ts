@@ -1,0 +1,70 @@
+/** Hundreds of instances come and go; what they took must come back: containers, sockets, fds, folders. */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { containersOf } from '../helpers/leaks.ts';
+import { type TestPlatform, drivers, usePlatform } from '../helpers/platform.ts';
+import { parallel, range, sleep, waitFor } from '../helpers/wait.ts';
+import { SCALE } from './scale.ts';
+
+const count = (folder: string) => (existsSync(folder) ? readdirSync(folder).length : 0);
+
+async function census(platform: TestPlatform) {
+  const status = await platform.status();
+  return {
+    instances: status.instances.length,
+    containers: platform.driver === 'docker' ? (await containersOf(platform)).length : status.instances.length,
+    folders: count(join(platform.runDir, 'instances')),
+    records: count(join(platform.runDir, 'records')),
+    gatewayFds: count(`/proc/${status.gateway.pid}/fd`),
+    controllerFds: count(`/proc/${status.controller.pid}/fd`),
+  };
+}
+
+for (const driver of drivers('docker', 'process')) {
+  describe(`leaks (${driver})`, () => {
+    const platform = usePlatform({ driver });
+
+    it(
+      `after ${SCALE.lifecycles} lifecycles nothing is left of them`,
+      async () => {
+        await platform().deploy('mayfly', 'test/chaos/fixtures/ledger.ts', {
+          flags: ['--concurrency', '1', '--max', '4', '--timeout', '30', '--keep-alive', '60'],
+        });
+        /** Each ends its instance after the answer; a caller may still meet one that is about to end. */
+        const live = async (lives: number) =>
+          parallel(range(lives), 4, async (life) => {
+            const answer = await platform().call(`/mayfly/last?id=${life}`);
+            await sleep(10);
+            return answer.status;
+          });
+        await live(20);
+        const quiet = async () =>
+          waitFor(
+            'the last to be gone',
+            async () => {
+              await sleep(300);
+              const now = await census(platform());
+              return (await platform().instances('mayfly')).length === 0 && now.containers === now.instances && now;
+            },
+            { timeoutMs: 30_000 },
+          );
+        await platform().pooled();
+        const before = await quiet();
+        const statuses = await live(SCALE.lifecycles);
+        const good = statuses.filter((status) => status === 200).length;
+        expect(statuses.filter((status) => status !== 200 && status !== 502)).toEqual([]);
+        expect(good).toBeGreaterThan(SCALE.lifecycles * 0.8);
+        await platform().pooled();
+        const after = await quiet();
+        expect(after.containers).toBe(after.instances);
+        expect(after.folders).toBeLessThanOrEqual(after.instances);
+        expect(after.records).toBeLessThanOrEqual(after.instances);
+        // A few for connections that come and go; two hundred lives would show.
+        expect(after.gatewayFds - before.gatewayFds).toBeLessThan(15);
+        expect(after.controllerFds - before.controllerFds).toBeLessThan(25);
+      },
+      SCALE.timeoutMs,
+    );
+  });
+}
