@@ -1,0 +1,97 @@
+/**
+ * What the runtime images are made of. Everything here is an input: a change gives another tag, and
+ * the image is built anew.
+ */
+
+/** Raise it when the builder itself comes to write something else from the same inputs. */
+export const BUILDER_FORMAT = 1;
+
+/** Debian packages of the base, and no dependency beyond them: nothing in the image runs a script. */
+export const BASE_PACKAGES = ['base-files', 'ca-certificates', 'libatomic1', 'libc6', 'libgcc-s1', 'libstdc++6', 'netbase', 'tzdata'] as const;
+
+/** uid and gid of everything that runs in an image; an instance is started with it too. */
+export const INSTANCE_UID = 65_532;
+
+/** Files that the packages leave to their installation scripts, which never run here. */
+export const ADDED_FILES: Record<string, string> = {
+  'etc/passwd': [
+    'root:x:0:0:root:/root:/usr/sbin/nologin',
+    `fn:x:${INSTANCE_UID}:${INSTANCE_UID}:fn:/tmp:/usr/sbin/nologin`,
+    'nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin',
+    '',
+  ].join('\n'),
+  'etc/group': ['root:x:0:', `fn:x:${INSTANCE_UID}:`, 'nogroup:x:65534:', ''].join('\n'),
+  'etc/nsswitch.conf': ['passwd: files', 'group: files', 'hosts: files dns', 'networks: files', 'protocols: files', 'services: files', ''].join('\n'),
+};
+
+/** Folders that must be there, with their mode: mount points, and /tmp, whose mode a tmpfs inherits. */
+export const ADDED_FOLDERS: Record<string, number> = {
+  dev: 0o755,
+  etc: 0o755,
+  proc: 0o755,
+  root: 0o700,
+  run: 0o755,
+  sys: 0o755,
+  tmp: 0o1777,
+  'usr/local/bin': 0o755,
+  'var/tmp': 0o1777,
+};
+
+/** The certificates of ca-certificates, in the order of their names, become this one bundle. */
+export const CERTIFICATES = 'usr/share/ca-certificates/mozilla/';
+export const CERTIFICATE_BUNDLE = 'etc/ssl/certs/ca-certificates.crt';
+
+const KEPT = [
+  /^lib(?:64)?(?:\/|$)/,
+  /^usr\/lib\/[a-z0-9_]+-linux-gnu(?:[a-z0-9]*)\//,
+  /^usr\/lib64(?:\/|$)/,
+  /^usr\/lib\/os-release$/,
+  /^etc\/(?:debian_version|ethertypes|host\.conf|os-release|protocols|rpc|services)$/,
+  /^etc\/ld\.so\.conf\.d\//,
+  /^usr\/share\/zoneinfo\//,
+  /^usr\/share\/common-licenses\//,
+  /^usr\/share\/doc\/[^/]+\/copyright$/,
+];
+
+const DROPPED = [
+  // Character set converters, profilers and the loader's auditors: nothing in an image loads them.
+  /\/(?:gconv|audit)\//,
+  /\/lib(?:memusage|pcprofile|c_malloc_debug|thread_db|BrokenLocale)\.so/,
+  // The same zones twice more: counted with leap seconds, and without.
+  /^usr\/share\/zoneinfo\/(?:right|posix)(?:\/|$)/,
+  /^lib\/systemd(?:\/|$)/,
+  /^lib\/init(?:\/|$)/,
+];
+
+/** Whether a file or link of a package goes into the base. Folders follow from what is in them. */
+export function isKept(path: string): boolean {
+  return KEPT.some((pattern) => pattern.test(path)) && !DROPPED.some((pattern) => pattern.test(path));
+}
+
+/** Names that must not be in an image: each is a way to run something that was not deployed. */
+export const FORBIDDEN_NAMES = /(?:^|\/)(?:sh|bash|dash|busybox|perl|python3?|apt(?:-get)?|dpkg(?:-deb)?|openssl|mawk|awk)$/;
+
+/** How an image is started; the drivers add V8's heap limit before the shim's path. */
+export const NODE_IMAGE_CONFIG = {
+  User: `${INSTANCE_UID}:${INSTANCE_UID}`,
+  Env: ['PATH=/usr/local/bin', 'HOME=/tmp', 'LANG=C.UTF-8', 'NODE_ENV=production'],
+  Entrypoint: ['/usr/local/bin/node'],
+  Cmd: ['/fn/shim.mjs'],
+  WorkingDir: '/tmp',
+  StopSignal: 'SIGTERM',
+} as const;
+
+/** The definition as text, for the digest of the inputs. */
+export function definitionText(): string {
+  return JSON.stringify({
+    BUILDER_FORMAT,
+    BASE_PACKAGES,
+    ADDED_FILES,
+    ADDED_FOLDERS,
+    CERTIFICATES,
+    CERTIFICATE_BUNDLE,
+    kept: KEPT.map(String),
+    dropped: DROPPED.map(String),
+    NODE_IMAGE_CONFIG,
+  });
+}

@@ -1,0 +1,121 @@
+/**
+ * The little of the Docker Engine API that a build needs, over the engine's socket, so that no
+ * docker command is needed and a check costs milliseconds. DOCKER_HOST is respected.
+ */
+import { readFileSync } from 'node:fs';
+import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+
+/** An image is loaded in seconds; a build may have to pull its base. */
+const ENGINE_TIMEOUT_MS = 900_000;
+/** Answers are read whole; a build's log is the longest. */
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+
+/** The engine cannot be reached; the message says what to do. */
+export class NoEngine extends Error {}
+
+/** Bytes of a tar file, from whatever kind of stream. */
+export type TarStream = AsyncIterable<unknown>;
+
+interface Target {
+  secure: boolean;
+  options: RequestOptions;
+  name: string;
+}
+
+function target(env: NodeJS.ProcessEnv): Target {
+  const host = env.DOCKER_HOST ?? 'unix:///var/run/docker.sock';
+  if (host.startsWith('unix://')) return { secure: false, options: { socketPath: host.slice('unix://'.length) }, name: host };
+  const match = /^(tcp|https?):\/\/(\[[^\]]+\]|[^:/]+)(?::(\d+))?\/?$/.exec(host);
+  if (!match) throw new NoEngine(`DOCKER_HOST=${host} is not supported: use unix:///path or tcp://host:port`);
+  const secure = match[1] === 'https' || (env.DOCKER_TLS_VERIFY ?? '') !== '';
+  const options: RequestOptions & { ca?: Buffer; cert?: Buffer; key?: Buffer } = {
+    host: match[2]!.replace(/^\[|\]$/g, ''),
+    port: Number(match[3] ?? (secure ? 2376 : 2375)),
+  };
+  if (secure && env.DOCKER_CERT_PATH) {
+    const read = (name: string) => readFileSync(join(env.DOCKER_CERT_PATH!, name));
+    Object.assign(options, { ca: read('ca.pem'), cert: read('cert.pem'), key: read('key.pem') });
+  }
+  return { secure, options, name: host };
+}
+
+interface Answer {
+  status: number;
+  body: string;
+}
+
+async function call(method: string, path: string, body?: TarStream, env: NodeJS.ProcessEnv = process.env): Promise<Answer> {
+  const { secure, options, name } = target(env);
+  const send = secure ? httpsRequest : httpRequest;
+  const outgoing = send({ ...options, method, path, timeout: ENGINE_TIMEOUT_MS, headers: body ? { 'content-type': 'application/x-tar' } : {} });
+  const answered = new Promise<IncomingMessage>((resolve, reject) => {
+    outgoing.on('response', resolve);
+    outgoing.on('error', (error) =>
+      reject(new NoEngine(`no Docker engine answers at ${name} (${error.message}): start it, or install one (Debian: apt-get install docker.io)`)),
+    );
+    outgoing.on('timeout', () => outgoing.destroy(new Error(`no answer within ${ENGINE_TIMEOUT_MS} ms`)));
+  });
+  // The engine may answer, with an error, before it has read all of the body.
+  const sent = body ? pipeline(body, outgoing) : Promise.resolve(void outgoing.end());
+  sent.catch(() => {});
+  const incoming = await answered;
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of incoming as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > MAX_ANSWER_BYTES) throw new Error(`the engine's answer to ${method} ${path} is over ${MAX_ANSWER_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  return { status: incoming.statusCode ?? 0, body: Buffer.concat(chunks).toString() };
+}
+
+export interface ImageInfo {
+  id: string;
+  labels: Record<string, string>;
+}
+
+/** null where the engine has no such image. */
+export async function inspectImage(reference: string): Promise<ImageInfo | null> {
+  const answer = await call('GET', `/images/${encodeURIComponent(reference)}/json`);
+  if (answer.status === 404) return null;
+  if (answer.status !== 200) throw new Error(`the engine cannot tell about ${reference}: ${message(answer)}`);
+  const info: { Id: string; Config?: { Labels?: Record<string, string> | null } } = JSON.parse(answer.body);
+  return { id: info.Id, labels: info.Config?.Labels ?? {} };
+}
+
+/** `docker load`. */
+export async function loadImage(archive: TarStream): Promise<void> {
+  const answer = await call('POST', '/images/load?quiet=1', archive);
+  const failure = streamedError(answer.body);
+  if (answer.status !== 200 || failure) throw new Error(`the engine did not load the image: ${failure ?? message(answer)}`);
+}
+
+/** `docker build` of a context with a Dockerfile at its top. */
+export async function buildImage(context: TarStream, options: { tag: string; args: Record<string, string>; labels: Record<string, string> }): Promise<void> {
+  const query = new URLSearchParams({ t: options.tag, buildargs: JSON.stringify(options.args), labels: JSON.stringify(options.labels), rm: '1', forcerm: '1' });
+  const answer = await call('POST', `/build?${query}`, context);
+  const failure = streamedError(answer.body);
+  if (answer.status !== 200 || failure) throw new Error(`docker build failed: ${failure ?? message(answer)}`);
+}
+
+function message(answer: Answer): string {
+  try {
+    const parsed: { message?: string } = JSON.parse(answer.body);
+    return parsed.message ?? `status ${answer.status}`;
+  } catch {
+    return `status ${answer.status}`; // not JSON: the status says all there is
+  }
+}
+
+/** load and build answer 200 and tell of errors in a line of the body. */
+function streamedError(body: string): string | null {
+  for (const line of body.split('\n')) {
+    if (!line.includes('"error"')) continue;
+    const parsed: { error?: string } = JSON.parse(line);
+    if (parsed.error) return parsed.error;
+  }
+  return null;
+}
