@@ -2,7 +2,7 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { LogEntry } from '#contract/api.ts';
 import { Load, type LedgerEntry, failures, judge, tally } from '../helpers/load.ts';
-import { drivers, usePlatform } from '../helpers/platform.ts';
+import { drivers, usePlatform } from '../helpers/suite.ts';
 import { range, sleep, waitFor } from '../helpers/wait.ts';
 import { SCALE } from './scale.ts';
 

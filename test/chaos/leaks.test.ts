@@ -3,7 +3,8 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { containersOf } from '../helpers/leaks.ts';
-import { type TestPlatform, drivers, usePlatform } from '../helpers/platform.ts';
+import { type TestPlatform } from '../helpers/platform.ts';
+import { drivers, usePlatform } from '../helpers/suite.ts';
 import { parallel, range, sleep, waitFor } from '../helpers/wait.ts';
 import { SCALE } from './scale.ts';
 

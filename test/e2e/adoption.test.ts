@@ -1,7 +1,7 @@
 /** The controller may die at any time: warm traffic does not notice, and the next one takes over what runs. */
 import { describe, expect, it } from 'vitest';
 import { Load, judge } from '../helpers/load.ts';
-import { drivers, usePlatform } from '../helpers/platform.ts';
+import { drivers, usePlatform } from '../helpers/suite.ts';
 import { sleep, waitFor } from '../helpers/wait.ts';
 
 const PROBE = 'test/e2e/fixtures/probe.ts';

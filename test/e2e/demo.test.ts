@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { findLeaks, removeLeftovers } from '../helpers/leaks.ts';
-import { TestPlatform, drivers, freePort } from '../helpers/platform.ts';
-import { ROOT } from '../helpers/source.ts';
+import { TestPlatform, freePort } from '../helpers/platform.ts';
+import { ROOT } from '../helpers/root.ts';
+import { drivers } from '../helpers/suite.ts';
 
 const NOT_COPIED = new Set(['node_modules', '.git', 'dist', 'bench-results', 'coverage']);
 

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { FunctionView } from '#contract/function.ts';
-import { drivers, usePlatform } from '../helpers/platform.ts';
+import { drivers, usePlatform } from '../helpers/suite.ts';
 import { waitFor } from '../helpers/wait.ts';
 
 const answer = (text: string) => `export default { fetch: () => new Response(${JSON.stringify(text)}) };\n`;

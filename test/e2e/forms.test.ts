@@ -2,7 +2,6 @@
 import { describe, expect, it } from 'vitest';
 import { FunctionView } from '#contract/function.ts';
 import { open, readAll } from '../helpers/http.ts';
-import { drivers, usePlatform } from '../helpers/platform.ts';
 
 /** Example, the form that it must be taken for, and its concurrency. */
 const EXAMPLES: [folder: string, form: string, concurrency: number][] = [
@@ -20,6 +19,7 @@ const EXAMPLES: [folder: string, form: string, concurrency: number][] = [
 
 const LAMBDA = `
 import type { IncomingMessage } from 'node:http';
+import { drivers, usePlatform } from '../helpers/suite.ts';
 export const handler = async (event: Record<string, any>, context: Record<string, any>) => ({
   statusCode: 201,
   headers: { 'x-kind': 'lambda', 'content-type': 'application/json' },

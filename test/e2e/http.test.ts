@@ -6,7 +6,7 @@ import { Readable } from 'node:stream';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Problem } from '#contract/errors.ts';
 import { call, open, rawExchange, readAll, serverTiming } from '../helpers/http.ts';
-import { drivers, usePlatform } from '../helpers/platform.ts';
+import { drivers, usePlatform } from '../helpers/suite.ts';
 import { sleep, waitFor } from '../helpers/wait.ts';
 
 const rssMib = (pid: number) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;

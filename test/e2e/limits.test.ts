@@ -1,6 +1,6 @@
 /** Limits are the kernel's, not promises: memory, CPU, processes, /tmp. Docker only; processes have none. */
 import { describe, expect, it } from 'vitest';
-import { usePlatform } from '../helpers/platform.ts';
+import { usePlatform } from '../helpers/suite.ts';
 import { range, sleep, waitFor } from '../helpers/wait.ts';
 
 const PROBE = 'test/e2e/fixtures/probe.ts';

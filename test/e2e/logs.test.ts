@@ -3,8 +3,8 @@ import { execa } from 'execa';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { LogEntry } from '#contract/api.ts';
-import { drivers, usePlatform } from '../helpers/platform.ts';
-import { ROOT } from '../helpers/source.ts';
+import { ROOT } from '../helpers/root.ts';
+import { drivers, usePlatform } from '../helpers/suite.ts';
 import { waitFor } from '../helpers/wait.ts';
 
 const PROBE = 'test/e2e/fixtures/probe.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { ROOT } from '../helpers/source.ts';
+import { ROOT } from '../helpers/root.ts';
 
 const build = async (...flags: string[]): Promise<unknown> =>
   JSON.parse(

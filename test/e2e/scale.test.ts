@@ -2,7 +2,7 @@
 import { Agent } from 'node:http';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, serverTiming } from '../helpers/http.ts';
-import { drivers, usePlatform } from '../helpers/platform.ts';
+import { drivers, usePlatform } from '../helpers/suite.ts';
 import { parallel, range, sleep, waitFor } from '../helpers/wait.ts';
 
 const PROBE = 'test/e2e/fixtures/probe.ts';

@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import { networkInterfaces } from 'node:os';
 import { execa } from 'execa';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { usePlatform } from '../helpers/platform.ts';
+import { usePlatform } from '../helpers/suite.ts';
 
 const CHECK = 'test/e2e/fixtures/self-check.ts';
 const isRoot = process.getuid?.() === 0;

@@ -6,7 +6,8 @@ import { describe, expect, it } from 'vitest';
 import { PlatformStatus } from '#contract/api.ts';
 import { call } from '../helpers/http.ts';
 import { findLeaks, processesOf } from '../helpers/leaks.ts';
-import { TestPlatform, drivers, freePort, usePlatform } from '../helpers/platform.ts';
+import { TestPlatform, freePort } from '../helpers/platform.ts';
+import { drivers, usePlatform } from '../helpers/suite.ts';
 import { waitFor } from '../helpers/wait.ts';
 
 const HELLO = `export default { fetch: () => new Response('hello') };\n`;
@@ -20,7 +21,7 @@ for (const driver of drivers('docker', 'process')) {
     const platform = usePlatform({ driver });
 
     it('status tells what runs, as JSON and for people', async () => {
-      const status = await platform().status();
+      const status = PlatformStatus.parse(JSON.parse((await platform().fnOk(['status', '--json'])).stdout));
       expect(status.driver).toBe(driver);
       expect(status.gateway.url).toBe(platform().url);
       expect(status.gateway.pid).not.toBe(status.controller.pid);

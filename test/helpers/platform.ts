@@ -7,12 +7,11 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { afterAll, beforeAll, expect } from 'vitest';
 import { type InstanceView, PlatformStatus } from '#contract/api.ts';
 import { homePaths } from '#kit/paths.ts';
 import { type Answer, type CallOptions, call } from './http.ts';
 import { findLeaks, removeLeftovers } from './leaks.ts';
-import { ROOT } from './source.ts';
+import { ROOT } from './root.ts';
 import { waitFor } from './wait.ts';
 
 export type DriverName = 'docker' | 'process';
@@ -148,9 +147,11 @@ export class TestPlatform {
     return call(`${this.url}${path}`, options);
   }
 
+  /** What `fn status --json` prints, asked of the control socket: cheap enough to poll. */
   async status(): Promise<PlatformStatus> {
-    const { stdout } = await this.fnOk(['status', '--json', '--home', this.home]);
-    return PlatformStatus.parse(JSON.parse(stdout));
+    const answer = await call('http://fn/v1/status', { socketPath: join(this.runDir, 'control', 's'), timeoutMs: 10_000 });
+    if (answer.status !== 200) throw new Error(`status answered ${answer.status}: ${answer.text}`);
+    return PlatformStatus.parse(answer.json());
   }
 
   /** Instances of a function. */
@@ -190,29 +191,4 @@ export async function startPlatform(options: StartOptions): Promise<TestPlatform
     throw error;
   }
   return platform;
-}
-
-/**
- * A platform for the tests of a `describe`: started before them, ended after them, and whatever it
- * then leaves behind fails the suite.
- */
-export function usePlatform(options: StartOptions): () => TestPlatform {
-  let platform: TestPlatform | undefined;
-  beforeAll(async () => {
-    platform = await startPlatform(options);
-  });
-  afterAll(async () => {
-    const left = await platform?.dispose();
-    expect(left ?? []).toEqual([]);
-  });
-  return () => {
-    if (!platform) throw new Error('the platform did not start');
-    return platform;
-  };
-}
-
-/** The drivers that a suite runs on: `FN_TEST_DRIVERS=process` narrows it while one works on it. */
-export function drivers(...wanted: DriverName[]): DriverName[] {
-  const chosen = process.env.FN_TEST_DRIVERS?.split(',');
-  return chosen ? wanted.filter((driver) => chosen.includes(driver)) : wanted;
 }

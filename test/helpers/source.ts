@@ -2,8 +2,7 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { parseAst } from 'vitest/node';
-
-export const ROOT = join(import.meta.dirname, '..', '..');
+import { ROOT } from './root.ts';
 
 const SOURCE_FOLDERS = ['controller', 'gateway', 'cli', 'runtime-images', 'examples', 'test'];
 

@@ -1,0 +1,64 @@
+/** What every measurement is given, and the little that they share. */
+import { Agent } from 'node:http';
+import { type Answer, type Timing, call, serverTiming } from '../helpers/http.ts';
+import type { DriverName, TestPlatform } from '../helpers/platform.ts';
+import { sleep, waitFor } from '../helpers/wait.ts';
+import type { Figure } from './report.ts';
+
+export const HELLO = 'test/bench/fixtures/hello.ts';
+
+export interface BenchContext {
+  driver: DriverName;
+  /** With pools, as users have it. */
+  platform: TestPlatform;
+  /** Starts a further platform with other settings; it is ended with the run. */
+  start: (env: Record<string, string>) => Promise<TestPlatform>;
+  /** 1: the full number of rounds. Less: quicker and rougher. */
+  effort: number;
+  say: (line: string) => void;
+}
+
+export interface Measurement {
+  group: string;
+  run: (context: BenchContext) => Promise<Figure[]>;
+}
+
+export const rounds = (context: BenchContext, full: number): number => Math.max(2, Math.round(full * context.effort));
+
+export interface Timed {
+  answer: Answer;
+  timing: Timing;
+}
+
+const agent = new Agent({ keepAlive: true, maxSockets: 200 });
+
+/** One request on a connection that is open already: what is measured is the platform, not the handshake. */
+export async function timed(platform: TestPlatform, path: string): Promise<Timed> {
+  const answer = await call(`${platform.url}${path}`, { agent, timeoutMs: 60_000 });
+  return { answer, timing: serverTiming(answer.headers['server-timing']) };
+}
+
+export const closeConnections = (): void => agent.destroy();
+
+/** Waits until the pool is full and nothing is being started or stopped, and then a moment more. */
+export async function quiet(platform: TestPlatform, generic: number): Promise<void> {
+  await waitFor(
+    `${generic} generic instances and quiet`,
+    async () => {
+      const { instances } = await platform.status();
+      const unsettled = instances.some(({ state }) => state === 'starting' || state === 'draining');
+      return !unsettled && instances.filter(({ state }) => state === 'generic').length >= generic;
+    },
+    { timeoutMs: 120_000, everyMs: 100 },
+  );
+  await sleep(250);
+}
+
+/** Waits until none of these functions has an instance. */
+export async function allCold(platform: TestPlatform, prefix: string): Promise<void> {
+  await waitFor(
+    `no instance of ${prefix}`,
+    async () => (await platform.status()).instances.every((instance) => !(instance.function ?? '').startsWith(prefix)),
+    { timeoutMs: 120_000, everyMs: 200 },
+  );
+}

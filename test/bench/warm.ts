@@ -1,0 +1,108 @@
+/** Warm requests through the gateway against the same instance's own socket: latency, throughput, CPU. */
+import { join } from 'node:path';
+import { waitFor } from '../helpers/wait.ts';
+import { type BenchContext, HELLO, type Measurement, rounds, timed } from './context.ts';
+import { type GeneratorJob, runGenerator } from './generator.ts';
+import { cpuMicros } from './host.ts';
+import { type Figure, atMost } from './report.ts';
+import { median, spread } from './stats.ts';
+
+const NAME = 'warm';
+/** CPU of the instance: more than one Node uses, so that the quota is not what is measured. */
+const FLAGS = ['--min', '1', '--max', '1', '--concurrency', '100', '--cpu', '2', '--memory', '256'];
+
+interface Sides {
+  gateway: GeneratorJob;
+  instance: GeneratorJob;
+  gatewayPid: number;
+  instancePid: number;
+}
+
+async function sides(context: BenchContext, connections: number, durationMs: number): Promise<Sides> {
+  const { platform } = context;
+  if (!(await platform.status()).functions.some((fn) => fn.name === NAME)) await platform.deploy(NAME, HELLO, { flags: FLAGS });
+  await timed(platform, `/${NAME}`);
+  const instance = await waitFor('the instance', async () => (await platform.instances(NAME))[0]);
+  if (instance.pid === undefined) throw new Error('status does not tell the pid of the instance');
+  const job = { connections, durationMs, warmUpMs: 500 };
+  return {
+    gateway: { ...job, target: { port: platform.port }, path: `/${NAME}` },
+    instance: { ...job, target: { socketPath: join(platform.runDir, 'instances', instance.id, 'sock', 's') }, path: '/' },
+    gatewayPid: await platform.pid('gateway'),
+    instancePid: instance.pid,
+  };
+}
+
+async function latency(context: BenchContext): Promise<Figure[]> {
+  const { gateway, instance } = await sides(context, 1, 2_000);
+  const added: number[] = [];
+  const through: number[] = [];
+  const direct: number[] = [];
+  for (let round = 0; round < rounds(context, 9); round++) {
+    const there = (await runGenerator(instance)).latency;
+    const via = (await runGenerator(gateway)).latency;
+    direct.push(there.p50);
+    through.push(via.p50);
+    added.push(via.p50 - there.p50);
+  }
+  const value = median(added);
+  context.say(`warm latency added: ${value.toFixed(3)} ms`);
+  return [
+    {
+      group: 'warm-latency',
+      what: 'warm request, 1 connection, p50',
+      unit: 'ms',
+      value: median(through),
+      spread: spread(through),
+      against: { what: 'instance’s own socket', value: median(direct) },
+      ratio: median(through) / median(direct),
+    },
+    { group: 'warm-latency', what: 'added by the gateway, p50', unit: 'ms', value, mark: atMost(value, 0.5, 'ms') },
+  ];
+}
+
+async function throughput(context: BenchContext): Promise<Figure[]> {
+  const { gateway, instance, gatewayPid, instancePid } = await sides(context, 32, 4_000);
+  const ratios: number[] = [];
+  const seen = { via: [] as number[], direct: [] as number[], gatewayCpu: [] as number[], instanceCpu: [] as number[] };
+  for (let round = 0; round < rounds(context, 7); round++) {
+    const before = cpuMicros(instancePid);
+    const direct = await runGenerator(instance);
+    // The warm-up is in the CPU but not in the count: its share is that of its time.
+    const share = (job: GeneratorJob) => job.durationMs / (job.durationMs + job.warmUpMs);
+    seen.instanceCpu.push(((cpuMicros(instancePid) - before) * share(instance)) / direct.requests);
+    const gatewayBefore = cpuMicros(gatewayPid);
+    const via = await runGenerator(gateway);
+    seen.gatewayCpu.push(((cpuMicros(gatewayPid) - gatewayBefore) * share(gateway)) / via.requests);
+    seen.direct.push(direct.requests / direct.seconds);
+    seen.via.push(via.requests / via.seconds);
+    ratios.push(seen.via.at(-1)! / seen.direct.at(-1)!);
+  }
+  const ratio = median(ratios);
+  context.say(`throughput: ${median(seen.via).toFixed(0)} req/s, ${(ratio * 100).toFixed(0)} % of the instance's own`);
+  return [
+    {
+      group: 'throughput',
+      what: 'throughput, 32 connections',
+      unit: 'req/s',
+      value: median(seen.via),
+      spread: spread(seen.via),
+      against: { what: 'instance’s own socket', value: median(seen.direct) },
+      ratio,
+      mark: { says: '≥ 40 % of the instance’s own', met: ratio >= 0.4 },
+      note: 'generator, gateway and instance share the cores on one side, generator and instance on the other',
+    },
+    {
+      group: 'throughput',
+      what: 'CPU per request of the gateway',
+      unit: 'µs',
+      value: median(seen.gatewayCpu),
+      spread: spread(seen.gatewayCpu),
+      against: { what: 'instance alone', value: median(seen.instanceCpu) },
+      ratio: median(seen.gatewayCpu) / median(seen.instanceCpu),
+    },
+  ];
+}
+
+export const warmLatency: Measurement = { group: 'warm-latency', run: latency };
+export const warmThroughput: Measurement = { group: 'throughput', run: throughput };
