@@ -1,0 +1,156 @@
+/** The gateway, put together: public listener, routes, leases and the link to the controller. */
+import { once } from 'node:events';
+import { type AddressInfo, Server as NetServer } from 'node:net';
+import { type Clock, sleep, systemClock } from '#kit/clock.ts';
+import { newSecret, requestIds } from '#kit/ids.ts';
+import type { Log } from '#kit/log.ts';
+import type { GatewayConfig } from './config.ts';
+import type { ForwardContext } from './forward.ts';
+import { LeaseTable } from './leases.ts';
+import { LinkClient, type LinkEvents } from './link.ts';
+import { createPlatformApp, platformListener } from './platform.ts';
+import { RouteTable, type Rerouted } from './routes.ts';
+import { createPublicServer, type PublicServer } from './server.ts';
+import { createTracer } from './trace.ts';
+import { Upstream } from './upstream.ts';
+import { DeadlineWheel } from './wheel.ts';
+
+/** How late deadlines may be noticed. */
+const WHEEL_TICK_MS = 50;
+/** Connections that wait in the kernel while this process is busy, or another takes over. */
+const LISTEN_BACKLOG = 4_096;
+/**
+ * At the end, idle connections are kept for so long: a request may be on its way on them, and it is
+ * better answered, with Connection: close, than reset.
+ */
+const IDLE_GRACE_MS = 1_000;
+/** How often the end of the last request is looked for. */
+const DRAIN_POLL_MS = 25;
+
+export interface Gateway {
+  /** Listens. Resolves with the address. */
+  start(): Promise<AddressInfo | string | null>;
+  /** Accepts no more, lets what is in flight end within the deadline, gives the leases back. */
+  close(): Promise<void>;
+  readonly state: { connected: boolean; ready: boolean; leases: number; waiting: number; deadlines: number };
+}
+
+export function createGateway(config: GatewayConfig, log: Log, clock: Clock = systemClock): Gateway {
+  const routes = new RouteTable();
+  const wheel = new DeadlineWheel(clock, { tickMs: WHEEL_TICK_MS });
+  const leases = new LeaseTable<Upstream>({
+    clock,
+    limits: { maxWaiting: config.maxWaiting, maxWaitingPerFunction: config.maxWaitingPerFunction },
+    connect: (_instance, address) => new Upstream(address, clock),
+    send: (message) => link.send(message),
+  });
+  const link = new LinkClient({
+    socketPath: config.linkSocket,
+    gateway: config.gatewayId ?? newSecret().slice(0, 16),
+    boot: newSecret().slice(0, 16),
+    pid: process.pid,
+    clock,
+    log,
+    events: linkEvents(routes, leases, (version) => link.send({ type: 'routed', version })),
+  });
+  const context: ForwardContext = {
+    clock,
+    wheel,
+    routes,
+    leases,
+    tracer: createTracer(),
+    send: (message) => link.send(message),
+    queueTimeoutMs: config.queueTimeoutMs,
+    maxBodyBytes: config.maxBodyBytes,
+    publicHost: new URL(config.publicUrl).host,
+    draining: false,
+  };
+  const newRequestId = requestIds();
+  const platform = createPlatformApp({ ready: () => routes.ready, draining: () => context.draining, newRequestId }, log);
+  const server = createPublicServer({
+    context,
+    platform: platformListener(platform),
+    newRequestId,
+    trustedProxies: config.trustedProxies,
+    maxConnections: config.maxConnections,
+    keepAliveTimeoutMs: config.keepAliveTimeoutMs,
+    headersTimeoutMs: config.headersTimeoutMs,
+    log,
+  });
+  let closing: Promise<void> | null = null;
+  return {
+    async start() {
+      link.start();
+      server.listen({ ...config.listen, backlog: LISTEN_BACKLOG });
+      await once(server, 'listening');
+      return server.address();
+    },
+    close() {
+      closing ??= (async () => {
+        await drain(server, context, config.drainDeadlineMs);
+        leases.releaseAll();
+        await link.close();
+      })();
+      return closing;
+    },
+    get state() {
+      return { connected: link.up, ready: routes.ready, leases: leases.size, waiting: leases.waiting, deadlines: wheel.size };
+    },
+  };
+}
+
+/** What the controller says, to those whom it concerns. */
+function linkEvents(routes: RouteTable, leases: LeaseTable<Upstream>, routed: (version: number) => void): LinkEvents {
+  const rerouted = (changes: Rerouted[], version: number): void => {
+    for (const { from } of changes) leases.reroute(from.revision);
+    routed(version);
+  };
+  return {
+    held: () => leases.held(),
+    onWelcome(message) {
+      const changes = routes.replace(message.version, message.routes);
+      leases.linkUp(message.keep);
+      rerouted(changes, message.version);
+    },
+    onDown: () => leases.linkDown(),
+    onMessage(message) {
+      switch (message.type) {
+        case 'routes':
+          rerouted(routes.change(message.version, message.set, message.remove), message.version);
+          break;
+        case 'grant':
+          leases.grant(message.lease, message.start);
+          break;
+        case 'revoke':
+          leases.revoke(message.lease, message.slots);
+          break;
+        case 'gone':
+          leases.gone(message.instance, { cause: message.cause, detail: message.detail });
+          break;
+        case 'clear':
+          leases.clear(message.instance);
+          break;
+        case 'fail':
+          leases.fail(message.revision, message.problem, message.retryAfterSeconds);
+          break;
+      }
+    },
+  };
+}
+
+/** Ends the public server: first no new connections, then idle ones, then (at the deadline) all. */
+async function drain(server: PublicServer, context: ForwardContext, deadlineMs: number): Promise<void> {
+  context.draining = true;
+  if (!server.listening) return;
+  const { clock } = context;
+  const begun = clock.now();
+  const closed = once(server, 'close').then(() => true);
+  // Not http.Server's own close, which resets idle connections at once.
+  NetServer.prototype.close.call(server);
+  for (;;) {
+    if (await Promise.race([closed, sleep(DRAIN_POLL_MS).then(() => false)])) break;
+    const passed = clock.now() - begun;
+    if (passed >= Math.min(IDLE_GRACE_MS, deadlineMs)) server.closeIdleConnections();
+    if (passed >= deadlineMs) server.closeAllConnections();
+  }
+}

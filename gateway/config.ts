@@ -1,0 +1,110 @@
+/** Settings of the gateway: one schema with a default, a unit and a reason for each. */
+import { BlockList, isIP } from 'node:net';
+import { z } from 'zod';
+
+const count = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+
+const HostPort = z.string().transform((text, context) => {
+  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:]*)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) {
+    context.addIssue({ code: 'custom', message: 'must be HOST:PORT' });
+    return z.NEVER;
+  }
+  return { host: match[1] ?? match[2] ?? '', port };
+});
+
+/** `10.0.0.0/8,192.168.1.7` */
+const Networks = z.string().transform((text, context) => {
+  const list = new BlockList();
+  for (const part of text.split(',').map((item) => item.trim()).filter((item) => item !== '')) {
+    const [address = '', bits] = part.split('/');
+    const version = isIP(address);
+    const most = version === 6 ? 128 : 32;
+    const prefix = bits === undefined ? most : Number(bits);
+    if (version === 0 || !Number.isInteger(prefix) || prefix < 0 || prefix > most) {
+      context.addIssue({ code: 'custom', message: `${part} is not an address or network` });
+      return z.NEVER;
+    }
+    list.addSubnet(address, prefix, version === 6 ? 'ipv6' : 'ipv4');
+  }
+  return list;
+});
+
+export const ConfigSchema = z
+  .object({
+    /** The controller's link socket. */
+    FN_LINK_SOCKET: z.string().min(1),
+    /** A bound socket that was inherited; the supervisor's, so that a restart refuses nobody. */
+    FN_LISTEN_FD: count(3, 1_024).optional(),
+    /** Or where to listen by itself, HOST:PORT. */
+    FN_LISTEN: HostPort.optional(),
+    /** What clients call this gateway: its host stands in for a missing Host header (HTTP/1.0). */
+    FN_PUBLIC_URL: z.url().default('http://localhost:8080'),
+    /** Tells gateways apart. Stays the same over restarts, so that the controller knows the heir. */
+    FN_GATEWAY_ID: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).optional(),
+    FN_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
+    /** Peers whose X-Forwarded-* are believed: addresses and networks, comma-separated. Nobody's, unless said. */
+    FN_TRUSTED_PROXIES: Networks.default(new BlockList()),
+    /** Longest request body, bytes. Bodies are streamed: this bounds traffic, not memory. */
+    FN_MAX_BODY_BYTES: count(0, 2 ** 40).default(100 * 1_024 * 1_024),
+    /** Longest wait for a slot, ms. A burst on a cold host needs some 0.3 s of CPU per instance. */
+    FN_QUEUE_TIMEOUT_MS: count(1, 3_600_000).default(30_000),
+    /** Requests that may wait for one function: some 5 kB each. */
+    FN_MAX_WAITING_PER_FUNCTION: count(1, 1_000_000).default(5_000),
+    /** Requests that may wait in all: bounds the memory of bursts, some 100 MB. */
+    FN_MAX_WAITING: count(1, 1_000_000).default(20_000),
+    /** Open connections of clients; more are closed at once. An idle one costs some 10 kB. */
+    FN_MAX_CONNECTIONS: count(1, 1_000_000).default(25_000),
+    /** How long an idle connection is kept, ms. Above the 60 s of common load balancers, which must not meet a closed one. */
+    FN_KEEP_ALIVE_TIMEOUT_MS: count(1, 3_600_000).default(65_000),
+    /** Time for the head of a request to arrive, ms; checked every second. */
+    FN_HEADERS_TIMEOUT_MS: count(100, 600_000).default(10_000),
+    /** At SIGTERM: how long requests in flight may take to end, ms. */
+    FN_DRAIN_DEADLINE_MS: count(0, 3_600_000).default(30_000),
+  })
+  .refine((config) => (config.FN_LISTEN_FD === undefined) !== (config.FN_LISTEN === undefined), {
+    message: 'exactly one of FN_LISTEN_FD and FN_LISTEN must be set',
+  });
+
+export interface GatewayConfig {
+  linkSocket: string;
+  listen: { fd: number } | { host: string; port: number };
+  publicUrl: string;
+  gatewayId: string | undefined;
+  logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
+  trustedProxies: BlockList;
+  maxBodyBytes: number;
+  queueTimeoutMs: number;
+  maxWaitingPerFunction: number;
+  maxWaiting: number;
+  maxConnections: number;
+  keepAliveTimeoutMs: number;
+  headersTimeoutMs: number;
+  drainDeadlineMs: number;
+}
+
+/** Throws an Error whose message names each setting that is wrong, and why. */
+export function readConfig(env: Record<string, string | undefined>): GatewayConfig {
+  // An empty variable is one that is not set.
+  const set = Object.fromEntries(Object.entries(env).filter(([name, value]) => name.startsWith('FN_') && value !== ''));
+  const parsed = ConfigSchema.safeParse(set);
+  if (!parsed.success) throw new Error(parsed.error.issues.map((issue) => `${issue.path.join('.') || 'settings'}: ${issue.message}`).join('; '));
+  const config = parsed.data;
+  return {
+    linkSocket: config.FN_LINK_SOCKET,
+    listen: config.FN_LISTEN_FD === undefined ? config.FN_LISTEN! : { fd: config.FN_LISTEN_FD },
+    publicUrl: config.FN_PUBLIC_URL,
+    gatewayId: config.FN_GATEWAY_ID,
+    logLevel: config.FN_LOG_LEVEL,
+    trustedProxies: config.FN_TRUSTED_PROXIES,
+    maxBodyBytes: config.FN_MAX_BODY_BYTES,
+    queueTimeoutMs: config.FN_QUEUE_TIMEOUT_MS,
+    maxWaitingPerFunction: config.FN_MAX_WAITING_PER_FUNCTION,
+    maxWaiting: config.FN_MAX_WAITING,
+    maxConnections: config.FN_MAX_CONNECTIONS,
+    keepAliveTimeoutMs: config.FN_KEEP_ALIVE_TIMEOUT_MS,
+    headersTimeoutMs: config.FN_HEADERS_TIMEOUT_MS,
+    drainDeadlineMs: config.FN_DRAIN_DEADLINE_MS,
+  };
+}

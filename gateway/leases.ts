@@ -1,0 +1,466 @@
+/**
+ * The leases that this gateway holds, and who waits for one: the gateway's half of docs/leases.md,
+ * whose sections are the numbers in brackets. No I/O: what is sent goes through `send`, time comes
+ * from a clock, and connections are made by `connect`.
+ *
+ * Which lease serves: the one whose slot was freed last (a stack). So load packs onto as few
+ * instances as it needs, the others stay unused for a second, are released and can be frozen or
+ * stopped; and what serves has its code and sockets warm. Spreading evenly would keep every
+ * instance a little busy and scale none to zero. How many requests an instance can bear at a time
+ * is not guessed here: it is the function's concurrency.
+ */
+import type { Problem } from '#contract/errors.ts';
+import type { ControllerMessage, GatewayMessage, Lease, StartInfo } from '#contract/link.ts';
+import type { Address } from '#contract/runtime.ts';
+import type { Clock } from '#kit/clock.ts';
+import { type Queued, WaitQueue } from './queue.ts';
+
+/** [6] An unused lease without waiters is given back after this. */
+export const UNUSED_RELEASE_MS = 1_000;
+/** How often unused leases and changes of load are looked at. */
+export const SWEEP_MS = 250;
+/** [5] The first waiter is told at once, what follows at most this often. */
+export const WANT_INTERVAL_MS = 5;
+/** How long an instance that said `full` is left alone. It frees slots as requests end, so not long. */
+export const FULL_PAUSE_MS = 5;
+/** [9] How long a reset connection waits for the controller to say why. */
+export const CAUSE_WAIT_MS = 100;
+/** Weight of the newest request in the moving average of service time. */
+const SERVICE_WEIGHT = 0.1;
+
+export type GoneMessage = Extract<ControllerMessage, { type: 'gone' }>;
+export type Cause = Pick<GoneMessage, 'cause' | 'detail'>;
+
+/** Connections to an instance; closed when the table is done with it. */
+export interface Connection {
+  close(): void;
+}
+
+export interface Instance<C extends Connection> {
+  readonly id: string;
+  readonly address: Address;
+  readonly connection: C;
+  readonly leases: Set<HeldLease<C>>;
+  /** [10] Not used until the controller says clear. */
+  suspect: string | null;
+  gone: Cause | null;
+  readonly askingWhy: Set<(cause: Cause | null) => void>;
+}
+
+export interface HeldLease<C extends Connection> {
+  readonly id: string;
+  readonly instance: Instance<C>;
+  readonly demand: Demand<C>;
+  slots: number;
+  inFlight: number;
+  /** `revoking` takes no new use and is released when drained; `void` is no lease any more. */
+  state: 'held' | 'revoking' | 'void';
+  /** Said `full` a moment ago. */
+  pausing: boolean;
+  /** Is it on the stack of leases with free slots? */
+  stacked: boolean;
+  usedAt: number;
+}
+
+/** A request that wants a slot. */
+export interface Waiter<C extends Connection> extends Queued {
+  /** Monotonic ms at which it stops waiting; the waiter itself sees to that. */
+  readonly giveUpAt: number;
+  /** A slot is taken for it. `start` says how the instance came to be, where the waiter waited for that. */
+  onLease(lease: HeldLease<C>, start: StartInfo | null): void;
+  /** No instance can be had. */
+  onFail(problem: Problem, retryAfterSeconds: number | undefined): void;
+  /** [15] Its function is routed elsewhere now: it has left the queue and may ask again. */
+  onReroute(): void;
+}
+
+/** What is asked of, and held for, one revision. */
+export class Demand<C extends Connection> {
+  readonly revision: string;
+  readonly waiters = new WaitQueue<Waiter<C>>();
+  readonly leases = new Set<HeldLease<C>>();
+  /** Those with a free slot, the most recently used on top. May hold stale ones, skipped when met. */
+  readonly free: HeldLease<C>[] = [];
+  inFlight = 0;
+  /** Most in flight since the last report: a sample would miss requests shorter than its interval. */
+  peak = 0;
+  serviceMs = 0;
+  /** What the controller was told last. */
+  told = { waiting: 0, inFlight: 0 };
+
+  constructor(revision: string) {
+    this.revision = revision;
+  }
+}
+
+export interface LeaseLimits {
+  /** Requests that may wait for one revision. */
+  maxWaitingPerFunction: number;
+  /** Requests that may wait in all. */
+  maxWaiting: number;
+}
+
+export interface LeaseTableOptions<C extends Connection> {
+  clock: Clock;
+  limits: LeaseLimits;
+  connect: (instance: string, address: Address) => C;
+  /** False while the link is down: then nothing was sent and nothing is to be forgotten. */
+  send: (message: GatewayMessage) => boolean;
+}
+
+export type Acquired<C extends Connection> = HeldLease<C> | 'waiting' | 'queue-full' | 'too-many-requests';
+
+export class LeaseTable<C extends Connection> {
+  readonly #clock: Clock;
+  readonly #limits: LeaseLimits;
+  readonly #connect: LeaseTableOptions<C>['connect'];
+  readonly #send: LeaseTableOptions<C>['send'];
+  readonly #demands = new Map<string, Demand<C>>();
+  readonly #leases = new Map<string, HeldLease<C>>();
+  readonly #instances = new Map<string, Instance<C>>();
+  readonly #untold = new Set<Demand<C>>();
+  #tellTimer: (() => void) | null = null;
+  #sweepTimer: (() => void) | null = null;
+  #waiting = 0;
+  #linked = false;
+
+  constructor({ clock, limits, connect, send }: LeaseTableOptions<C>) {
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#connect = connect;
+    this.#send = send;
+  }
+
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  get size(): number {
+    return this.#leases.size;
+  }
+
+  /** [3] For hello: everything that is held or still has requests in flight. */
+  held(): Lease[] {
+    return [...this.#leases.values()].map((lease) => ({
+      lease: lease.id,
+      instance: lease.instance.id,
+      revision: lease.demand.revision,
+      address: lease.instance.address,
+      slots: lease.slots,
+    }));
+  }
+
+  /**
+   * Takes a slot, or a place in the queue: at its end, or with `again` at its front, past the limits,
+   * for a request that was refused by an instance and has waited its turn already.
+   */
+  acquire(waiter: Waiter<C>, revision: string, maxSlots: number, again = false): Acquired<C> {
+    const demand = this.#demand(revision);
+    if (demand.waiters.size === 0 || again) {
+      const lease = this.#take(demand);
+      if (lease !== null) return lease;
+    }
+    if (again) {
+      demand.waiters.pushFirst(waiter);
+    } else if (this.#waiting >= this.#limits.maxWaiting) {
+      return 'queue-full';
+    } else if (demand.waiters.size >= this.#limits.maxWaitingPerFunction) {
+      return demand.inFlight >= maxSlots ? 'too-many-requests' : 'queue-full';
+    } else {
+      demand.waiters.push(waiter);
+    }
+    this.#waiting++;
+    this.#tell(demand);
+    return 'waiting';
+  }
+
+  /** The waiter gives up. Nothing happens where it does not wait. */
+  cancel(waiter: Waiter<C>, revision: string): void {
+    const demand = this.#demands.get(revision);
+    if (demand === undefined || waiter.place === null) return;
+    demand.waiters.remove(waiter);
+    this.#waiting--;
+    this.#tell(demand);
+  }
+
+  /** Gives a slot back. `serviceMs` is how long it was taken, where that says something. */
+  free(lease: HeldLease<C>, serviceMs?: number): void {
+    const { demand } = lease;
+    lease.inFlight--;
+    demand.inFlight--;
+    lease.usedAt = this.#clock.now();
+    if (serviceMs !== undefined) demand.serviceMs = demand.serviceMs === 0 ? serviceMs : demand.serviceMs + SERVICE_WEIGHT * (serviceMs - demand.serviceMs);
+    if (lease.state === 'held') this.#offer(lease);
+    else if (lease.inFlight === 0) this.#drained(lease);
+  }
+
+  /** [2] The instance refused before user code ran; the slot is to be freed as usual. */
+  refused(lease: HeldLease<C>, why: 'full' | 'draining' | 'not-me'): void {
+    if (why === 'not-me') {
+      this.suspect(lease.instance, 'another instance answers at its address');
+    } else if (why === 'draining') {
+      if (lease.state === 'held') lease.state = 'revoking';
+    } else if (!lease.pausing) {
+      lease.pausing = true;
+      this.#clock.after(FULL_PAUSE_MS, () => {
+        lease.pausing = false;
+        this.#offer(lease);
+      });
+    }
+  }
+
+  /** [10] Stops using an instance and asks the controller to look. */
+  suspect(instance: Instance<C>, reason: string): void {
+    if (instance.suspect !== null || instance.gone !== null) return;
+    instance.suspect = reason.slice(0, 500);
+    this.#send({ type: 'suspect', instance: instance.id, reason: instance.suspect });
+  }
+
+  /** [9] Calls back with why the instance died, or with null when nobody said so in time. */
+  why(instance: Instance<C>, tell: (cause: Cause | null) => void): void {
+    if (instance.gone !== null) return tell(instance.gone);
+    instance.askingWhy.add(tell);
+    this.#clock.after(CAUSE_WAIT_MS, () => {
+      if (instance.askingWhy.delete(tell)) tell(null);
+    });
+  }
+
+  // What the controller says.
+
+  /** [6] */
+  grant({ lease: id, instance: instanceId, revision, address, slots }: Lease, start: StartInfo): void {
+    if (this.#leases.has(id)) return;
+    let instance = this.#instances.get(instanceId);
+    if (instance === undefined) {
+      instance = { id: instanceId, address, connection: this.#connect(instanceId, address), leases: new Set(), suspect: null, gone: null, askingWhy: new Set() };
+      this.#instances.set(instanceId, instance);
+    }
+    const demand = this.#demand(revision);
+    const lease: HeldLease<C> = { id, instance, demand, slots, inFlight: 0, state: 'held', pausing: false, stacked: false, usedAt: this.#clock.now() };
+    instance.leases.add(lease);
+    demand.leases.add(lease);
+    this.#leases.set(id, lease);
+    this.#offer(lease, start);
+  }
+
+  /** [8] */
+  revoke(id: string, slots: number): void {
+    const lease = this.#leases.get(id);
+    if (lease === undefined) return;
+    if (slots > 0) {
+      lease.slots = Math.min(lease.slots, slots);
+      return;
+    }
+    lease.state = 'revoking';
+    if (lease.inFlight === 0) this.#drained(lease);
+  }
+
+  /** [9] The connections are cut a little later: what the instance sent before it died may still be read. */
+  gone(instanceId: string, cause: Cause): void {
+    const instance = this.#instances.get(instanceId);
+    if (instance === undefined) return;
+    instance.gone = cause;
+    this.#instances.delete(instanceId);
+    for (const lease of instance.leases) this.#forget(lease);
+    for (const tell of instance.askingWhy) tell(cause);
+    instance.askingWhy.clear();
+    this.#clock.after(CAUSE_WAIT_MS, () => instance.connection.close());
+  }
+
+  /** [10] */
+  clear(instanceId: string): void {
+    const instance = this.#instances.get(instanceId);
+    if (instance === undefined) return;
+    instance.suspect = null;
+    for (const lease of instance.leases) this.#offer(lease);
+  }
+
+  /** Every waiter of the revision fails with this problem. */
+  fail(revision: string, problem: Problem, retryAfterSeconds: number | undefined): void {
+    const demand = this.#demands.get(revision);
+    if (demand === undefined) return;
+    // Those that wait now: one that asks again while it is told must not be told twice.
+    for (let left = demand.waiters.size; left > 0; left--) {
+      const waiter = demand.waiters.shift();
+      if (waiter === null) break;
+      this.#waiting--;
+      waiter.onFail(problem, retryAfterSeconds);
+    }
+    this.#tell(demand);
+  }
+
+  /** [15] The function of these waiters is routed elsewhere. */
+  reroute(revision: string): void {
+    const demand = this.#demands.get(revision);
+    if (demand === undefined) return;
+    for (let left = demand.waiters.size; left > 0; left--) {
+      const waiter = demand.waiters.shift();
+      if (waiter === null) break;
+      this.#waiting--;
+      waiter.onReroute();
+    }
+    this.#tell(demand);
+  }
+
+  /** [3] [5] After welcome: what is not kept is dropped, and demand and suspicion are told again. */
+  linkUp(keep: readonly string[]): void {
+    this.#linked = true;
+    const kept = new Set(keep);
+    for (const lease of [...this.#leases.values()]) if (!kept.has(lease.id)) this.#drop(lease);
+    for (const instance of this.#instances.values()) {
+      if (instance.suspect !== null) this.#send({ type: 'suspect', instance: instance.id, reason: instance.suspect });
+    }
+    for (const lease of [...this.#leases.values()]) if (lease.state === 'revoking' && lease.inFlight === 0) this.#drained(lease);
+    for (const demand of this.#demands.values()) {
+      demand.told = { waiting: 0, inFlight: 0 };
+      if (demand.waiters.size > 0 || demand.inFlight > 0) this.#sendWant(demand);
+    }
+  }
+
+  /** [13] What is held is kept. */
+  linkDown(): void {
+    this.#linked = false;
+  }
+
+  /** Gives every lease back that nobody uses, and every other one when it is drained. */
+  releaseAll(): void {
+    for (const lease of [...this.#leases.values()]) {
+      lease.state = 'revoking';
+      if (lease.inFlight === 0) this.#drained(lease);
+    }
+  }
+
+  #demand(revision: string): Demand<C> {
+    let demand = this.#demands.get(revision);
+    if (demand === undefined) {
+      demand = new Demand(revision);
+      this.#demands.set(revision, demand);
+      this.#sweepTimer ??= this.#clock.after(SWEEP_MS, () => this.#sweep());
+    }
+    return demand;
+  }
+
+  #usable(lease: HeldLease<C>): boolean {
+    return lease.state === 'held' && lease.inFlight < lease.slots && !lease.pausing && lease.instance.suspect === null;
+  }
+
+  #take(demand: Demand<C>): HeldLease<C> | null {
+    const { free } = demand;
+    for (let lease = free.at(-1); lease !== undefined; lease = free.at(-1)) {
+      if (!this.#usable(lease)) {
+        lease.stacked = false;
+        free.pop();
+        continue;
+      }
+      lease.inFlight++;
+      demand.inFlight++;
+      if (demand.inFlight > demand.peak) demand.peak = demand.inFlight;
+      return lease;
+    }
+    return null;
+  }
+
+  /** The lease has a slot that may be free: to those who wait, or onto the stack. */
+  #offer(lease: HeldLease<C>, start: StartInfo | null = null): void {
+    if (!this.#usable(lease)) return;
+    const { demand } = lease;
+    if (!lease.stacked) {
+      lease.stacked = true;
+      demand.free.push(lease);
+    }
+    if (demand.waiters.size === 0) return;
+    for (let waiter = demand.waiters.first; waiter !== null; waiter = demand.waiters.first) {
+      const taken = this.#take(demand);
+      if (taken === null) break;
+      demand.waiters.remove(waiter);
+      this.#waiting--;
+      waiter.onLease(taken, taken === lease ? start : null);
+    }
+    this.#tell(demand);
+  }
+
+  /** [7] Forgotten first, then released. While the link is down it is kept: nobody could be told. */
+  #drained(lease: HeldLease<C>): void {
+    if (lease.state !== 'void' && !this.#linked) return;
+    if (lease.state === 'void') {
+      this.#closeIfDone(lease.instance);
+      return;
+    }
+    this.#forget(lease);
+    this.#send({ type: 'release', lease: lease.id });
+    this.#closeIfDone(lease.instance);
+  }
+
+  /** [3] No new use, no release. */
+  #drop(lease: HeldLease<C>): void {
+    this.#forget(lease);
+    this.#closeIfDone(lease.instance);
+  }
+
+  #forget(lease: HeldLease<C>): void {
+    lease.state = 'void';
+    this.#leases.delete(lease.id);
+    lease.demand.leases.delete(lease);
+    if (lease.stacked) {
+      lease.stacked = false;
+      lease.demand.free.splice(lease.demand.free.indexOf(lease), 1);
+    }
+    // Its instance keeps it until nothing is in flight: see closeIfDone.
+  }
+
+  #closeIfDone(instance: Instance<C>): void {
+    for (const lease of instance.leases) if (lease.state === 'void' && lease.inFlight === 0) instance.leases.delete(lease);
+    if (instance.leases.size > 0) return;
+    // The same instance may be granted again: it gets connections of its own then.
+    if (this.#instances.get(instance.id) === instance) this.#instances.delete(instance.id);
+    instance.connection.close();
+  }
+
+  #tell(demand: Demand<C>): void {
+    if (!this.#linked || this.#untold.has(demand)) return;
+    if (demand.told.waiting === 0 && demand.waiters.size > 0) {
+      this.#sendWant(demand);
+      return;
+    }
+    if (demand.told.waiting === demand.waiters.size) return;
+    this.#untold.add(demand);
+    this.#tellTimer ??= this.#clock.after(WANT_INTERVAL_MS, () => {
+      this.#tellTimer = null;
+      const untold = [...this.#untold];
+      this.#untold.clear();
+      for (const changed of untold) if (changed.told.waiting !== changed.waiters.size) this.#sendWant(changed);
+    });
+  }
+
+  #sendWant(demand: Demand<C>): void {
+    const waiting = demand.waiters.size;
+    const oldest = demand.waiters.first;
+    const inFlight = Math.max(demand.peak, demand.inFlight);
+    const sent = this.#send({
+      type: 'want',
+      revision: demand.revision,
+      waiting,
+      inFlight,
+      oldestDeadline: oldest === null ? null : Math.round(this.#clock.wall() + oldest.giveUpAt - this.#clock.now()),
+      serviceMs: Math.round(demand.serviceMs * 100) / 100,
+    });
+    if (sent) demand.told = { waiting, inFlight };
+  }
+
+  #sweep(): void {
+    const unusedSince = this.#clock.now() - UNUSED_RELEASE_MS;
+    for (const demand of [...this.#demands.values()]) {
+      if (this.#linked) {
+        const idle = demand.waiters.size === 0;
+        for (const lease of demand.leases) {
+          if (idle && lease.inFlight === 0 && lease.usedAt <= unusedSince && lease.instance.suspect === null) this.#drained(lease);
+        }
+        if (demand.told.inFlight !== demand.peak || demand.told.waiting !== demand.waiters.size) this.#sendWant(demand);
+      }
+      demand.peak = demand.inFlight;
+      const empty = demand.leases.size === 0 && demand.waiters.size === 0 && demand.inFlight === 0;
+      if (empty && demand.told.waiting === 0 && demand.told.inFlight === 0) this.#demands.delete(demand.revision);
+    }
+    this.#sweepTimer = this.#demands.size > 0 ? this.#clock.after(SWEEP_MS, () => this.#sweep()) : null;
+  }
+}

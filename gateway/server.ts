@@ -1,0 +1,213 @@
+/**
+ * The public listener: Node's HTTP server, made strict. Whatever two programs could read in two ways
+ * is refused here, before anything is routed; the connection is closed where its framing is in doubt.
+ */
+import { createServer, IncomingMessage, type Server } from 'node:http';
+import type { BlockList, Socket } from 'node:net';
+import { isIPv6 } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { problem } from '#contract/errors.ts';
+import type { Log } from '#kit/log.ts';
+import { type BodyOwner, RequestBody } from './body.ts';
+import { type ClientConnection, Exchange, type ForwardContext, Outgoing } from './forward.ts';
+import { HEAD_LIMITS, type HeadRefusal, readRequestHead, refusal } from './headers.ts';
+import { isPlatformPath } from './platform.ts';
+import { sendProblem, sendRawProblem } from './problems.ts';
+import { isReserved } from './routes.ts';
+
+/**
+ * Node's own limit for URL and headers together, bytes: above both of ours, so that 414 and 431 can
+ * be told apart, and all that a client can make the parser keep before it is refused.
+ */
+const PARSER_HEADER_BYTES = HEAD_LIMITS.maxHeaderBytes + HEAD_LIMITS.maxUrlBytes + 8 * 1_024;
+/** How often slow headers are looked for; adds to headersTimeoutMs, so a dribble ends within 12 s. */
+const CONNECTIONS_CHECK_MS = 1_000;
+/** Until a connection that was answered with an error and ended is cut, where the client keeps it. */
+const LINGER_MS = 1_000;
+
+const FUNCTION_METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS';
+
+export interface ServerOptions {
+  context: ForwardContext;
+  platform: (incoming: IncomingMessage, outgoing: Outgoing) => Promise<void>;
+  newRequestId: () => string;
+  trustedProxies: BlockList;
+  maxConnections: number;
+  keepAliveTimeoutMs: number;
+  headersTimeoutMs: number;
+  log: Log;
+}
+
+export type PublicServer = Server<typeof IncomingMessage, typeof Outgoing>;
+
+const NOBODY: BodyOwner = { answering: true, onCollected: () => {}, onTooLarge: () => {}, onTooSlow: () => {} };
+
+export function createPublicServer(options: ServerOptions): PublicServer {
+  const { context, log, newRequestId } = options;
+  const connections = new WeakMap<Duplex, ClientConnection>();
+  const connectionOf = (socket: Socket): ClientConnection => {
+    let connection = connections.get(socket);
+    if (connection === undefined) {
+      const remote = plainAddress(socket.remoteAddress);
+      const trusted = remote !== '' && options.trustedProxies.check(remote, isIPv6(remote) ? 'ipv6' : 'ipv4');
+      connection = { remote, trusted, exchanges: new Set(), last: null, onAnswered: null };
+      connections.set(socket, connection);
+    }
+    return connection;
+  };
+
+  const refuse = (incoming: IncomingMessage, outgoing: Outgoing, { code, detail, close }: HeadRefusal, id: string): void => {
+    const unread = !close && hasBody(incoming);
+    sendProblem(outgoing, { problem: problem(code, detail), close: close || unread || context.draining }, id, unread);
+    if (!unread) return;
+    incoming.once('end', () => outgoing.end());
+    new RequestBody(incoming, NOBODY, context.wheel, 0).discard(context.clock.now());
+  };
+
+  const handle = (incoming: IncomingMessage, outgoing: Outgoing, expectsContinue: boolean): void => {
+    const connection = connectionOf(incoming.socket);
+    const url = incoming.url ?? '';
+    const head = checkLine(incoming, url) ?? readRequestHead(incoming.rawHeaders, connection.trusted);
+    if ('code' in head) return refuse(incoming, outgoing, head, newRequestId());
+    const id = head.requestId ?? newRequestId();
+    const target = checkTarget(incoming, url, head.host, head.chunked);
+    if (typeof target !== 'string') return refuse(incoming, outgoing, target, id);
+    if (isPlatformPath(target)) {
+      if (context.draining) outgoing.shouldKeepAlive = false;
+      incoming.url = target;
+      options.platform(incoming, outgoing).catch((error: unknown) => {
+        log.error({ error: String(error) }, 'a platform page failed');
+        incoming.socket.destroy();
+      });
+      return;
+    }
+    if (!context.routes.ready) return refuse(incoming, outgoing, refusal('not-ready', 'the routes are not known yet'), id);
+    const match = context.routes.match(target);
+    if (match === null) return refuse(incoming, outgoing, refusal('function-not-found', 'no function has this path; functions are at /NAME or /@NAMESPACE/NAME'), id);
+    if (isReserved(match.rest)) return refuse(incoming, outgoing, refusal('not-found', 'paths under /.fn/ belong to the runtime'), id);
+    new Exchange(context, connection, incoming, outgoing, match, head, id, expectsContinue).begin();
+  };
+
+  const safely = (incoming: IncomingMessage, outgoing: Outgoing, expectsContinue: boolean): void => {
+    try {
+      handle(incoming, outgoing, expectsContinue);
+    } catch (error) {
+      log.error({ error: error instanceof Error ? error.stack : String(error) }, 'a request failed');
+      if (outgoing.headersSent) incoming.socket.destroy();
+      else refuse(incoming, outgoing, refusal('internal', 'the gateway failed on this request', true), newRequestId());
+    }
+  };
+
+  const server = createServer(
+    {
+      IncomingMessage,
+      ServerResponse: Outgoing,
+      maxHeaderSize: PARSER_HEADER_BYTES,
+      headersTimeout: options.headersTimeoutMs,
+      // Bodies have a pace to keep (body.ts), and no time to be over by.
+      requestTimeout: 0,
+      keepAliveTimeout: options.keepAliveTimeoutMs,
+      connectionsCheckingInterval: CONNECTIONS_CHECK_MS,
+      // Checked by hand: Node would answer without a word.
+      requireHostHeader: false,
+      keepAlive: true,
+      keepAliveInitialDelay: 60_000,
+    },
+    (incoming, outgoing) => safely(incoming, outgoing, false),
+  );
+  // Node would drop headers beyond its limit in silence, and a check would miss what it dropped.
+  server.maxHeadersCount = 0;
+  server.maxConnections = options.maxConnections;
+  server.on('checkContinue', (incoming, outgoing) => safely(incoming, outgoing, true));
+  server.on('checkExpectation', (incoming, outgoing) => refuse(incoming, outgoing, refusal('expectation-failed', 'the only expectation known here is 100-continue', true), newRequestId()));
+  server.on('connect', (_incoming, socket: Socket) => {
+    sendRawProblem(socket, 'method-not-allowed', 'this is no proxy for CONNECT', newRequestId(), FUNCTION_METHODS);
+    cutLater(socket);
+  });
+  server.on('clientError', (error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket) => {
+    answerBrokenInput(error, socket, connections.get(socket) ?? null, newRequestId());
+  });
+  return server;
+}
+
+/** What is wrong with the request line, if anything. */
+function checkLine(incoming: IncomingMessage, url: string): HeadRefusal | null {
+  if (incoming.httpVersionMajor !== 1) return refusal('bad-request', `HTTP/${incoming.httpVersion} is not spoken here`, true);
+  if (url.length > HEAD_LIMITS.maxUrlBytes) return refusal('uri-too-long', `the URL is over ${HEAD_LIMITS.maxUrlBytes} bytes`, true);
+  return null;
+}
+
+/** The origin-form of what is asked for: begins with `/`. */
+function checkTarget(incoming: IncomingMessage, url: string, host: string | null, chunked: boolean): string | HeadRefusal {
+  const http10 = incoming.httpVersionMinor === 0;
+  if (http10 && chunked) return refusal('bad-request', 'Transfer-Encoding in an HTTP/1.0 request', true);
+  if (host === null && !http10) return refusal('bad-request', 'no Host header', true);
+  if (url.includes('#')) return refusal('bad-request', 'a fragment (#) in the URL');
+  if (url.charCodeAt(0) === 47) return url;
+  const absolute = /^https?:\/\/([^/?]+)(.*)$/is.exec(url);
+  if (absolute === null) return refusal('bad-request', 'the URL is neither a path nor a URL of http');
+  if (host !== null && absolute[1]!.toLowerCase() !== host.toLowerCase()) return refusal('bad-request', 'the authority of the URL is not the one of Host', true);
+  const rest = absolute[2]!;
+  return rest.startsWith('/') ? rest : `/${rest}`;
+}
+
+function hasBody(incoming: IncomingMessage): boolean {
+  const { headers } = incoming;
+  return !incoming.complete && (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0);
+}
+
+/** `::ffff:10.0.0.1` is 10.0.0.1. Empty for a unix socket. */
+function plainAddress(address: string | undefined): string {
+  if (address === undefined) return '';
+  return address.startsWith('::ffff:') ? address.slice(7) : address;
+}
+
+function cutLater(socket: Socket): void {
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+  timer.unref();
+  socket.once('close', () => clearTimeout(timer));
+}
+
+/** What Node's parser could not make sense of, or waited for too long. */
+function answerBrokenInput(error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket, connection: ClientConnection | null, id: string): void {
+  const { code, detail } = explain(error);
+  if (code === null || !socket.writable || socket.writableEnded) {
+    socket.destroy();
+    return;
+  }
+  const last = connection?.last ?? null;
+  if (last !== null && !last.received) {
+    // Within a body. Its answer, where there is none yet, is the only one that may be given.
+    if (last.answered) socket.destroy();
+    else last.fail(code, detail, { close: true, broken: true });
+    return;
+  }
+  const answer = () => {
+    sendRawProblem(socket, code, detail, id);
+    cutLater(socket);
+  };
+  // Requests before it on the connection are answered first, in their order.
+  if (connection !== null && connection.exchanges.size > 0) connection.onAnswered = answer;
+  else answer();
+}
+
+function explain(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): { code: 'bad-request' | 'request-timeout' | 'headers-too-large' | 'uri-too-long' | 'body-too-large' | null; detail: string } {
+  switch (error.code) {
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return { code: 'request-timeout', detail: 'the head of the request came too slowly' };
+    case 'HPE_HEADER_OVERFLOW': {
+      // A packet that begins a request and has no end of line holds nothing but its URL.
+      const packet = error.rawPacket?.toString('latin1') ?? '';
+      if (/^[A-Z]+ \S/.test(packet) && !packet.includes('\n')) return { code: 'uri-too-long', detail: `the URL is over ${HEAD_LIMITS.maxUrlBytes} bytes` };
+      return { code: 'headers-too-large', detail: `the headers are over ${HEAD_LIMITS.maxHeaderBytes} bytes` };
+    }
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return { code: 'body-too-large', detail: 'the chunk extensions are too large' };
+    case 'HPE_INVALID_EOF_STATE':
+      return { code: null, detail: '' };
+    default:
+      if (error.code?.startsWith('HPE_')) return { code: 'bad-request', detail: `the request is not HTTP: ${error.message}` };
+      return { code: null, detail: '' };
+  }
+}
+

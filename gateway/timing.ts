@@ -1,0 +1,28 @@
+/** Where the time of a request went, as the Server-Timing header says it. Milliseconds. */
+import type { StartInfo } from '#contract/link.ts';
+
+export interface Timing {
+  /** When its head had been read (monotonic, as the others). */
+  arrivedAt: number;
+  /** When it asked for a slot first; null where it has not. */
+  askedAt: number | null;
+  /** When it was sent to an instance last. */
+  sentAt: number | null;
+  /** How the instance came to be that it waited for; null for one that was there. */
+  start: StartInfo | null;
+}
+
+const ms = (value: number): number => Math.round(value * 100) / 100;
+
+/**
+ * `fn`: until the response began, with how warm it was. `queue`: waiting for a slot, beside what the
+ * start of the instance took (`start`, `init`). `handler`: from sending it to the first of the response.
+ */
+export function serverTiming({ arrivedAt, askedAt, sentAt, start }: Timing, now: number): string {
+  const waited = askedAt === null ? 0 : (sentAt ?? now) - askedAt;
+  const handler = sentAt === null ? 0 : now - sentAt;
+  const total = ms(now - arrivedAt);
+  if (start === null) return `fn;desc="warm";dur=${total}, queue;dur=${ms(waited)}, start;dur=0, init;dur=0, handler;dur=${ms(handler)}`;
+  const queued = Math.max(0, waited - start.startMs - start.initMs);
+  return `fn;desc="${start.kind}";dur=${total}, queue;dur=${ms(queued)}, start;dur=${ms(start.startMs)}, init;dur=${ms(start.initMs)}, handler;dur=${ms(handler)}`;
+}

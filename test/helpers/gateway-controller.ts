@@ -1,0 +1,127 @@
+/** A controller for tests of the gateway: speaks the link, grants what it is told to, records what it hears. */
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { type ControllerMessage, GatewayMessage, type Route, type StartInfo } from '#contract/link.ts';
+import type { Address } from '#contract/runtime.ts';
+import { newInstanceId, newLeaseId } from '#kit/ids.ts';
+import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
+
+type Heard<T extends GatewayMessage['type']> = Extract<GatewayMessage, { type: T }>;
+/** A message of the controller without its term, which the fake adds. */
+type Unfenced<M> = M extends unknown ? Omit<M, 'term'> : never;
+
+export class FakeController {
+  readonly path: string;
+  term: number;
+  routes: Route[] = [];
+  version = 1;
+  readonly heard: GatewayMessage[] = [];
+  /** What to do with a message, beside recording it. */
+  onMessage: (message: GatewayMessage) => void = () => {};
+  /** Which held leases a hello keeps. */
+  keep: (held: Heard<'hello'>['held']) => string[] = (held) => held.map((lease) => lease.lease);
+  #server: Server | null = null;
+  readonly #sockets = new Set<Socket>();
+
+  constructor(path: string, { term = 1 } = {}) {
+    this.path = path;
+    this.term = term;
+  }
+
+  async start(): Promise<this> {
+    rmSync(this.path, { force: true });
+    this.#server = createServer((socket) => this.#serve(socket));
+    this.#server.listen(this.path);
+    await once(this.#server, 'listening');
+    return this;
+  }
+
+  /** Cuts every link and stops listening, as a controller does that was killed. */
+  async stop(): Promise<void> {
+    const server = this.#server;
+    this.#server = null;
+    if (server === null) return;
+    const closed = once(server, 'close');
+    server.close();
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+  }
+
+  #serve(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.on('close', () => this.#sockets.delete(socket));
+    socket.on('error', () => {});
+    const splitter = new LineSplitter(1 << 20);
+    socket.on('data', (chunk) => {
+      for (const line of splitter.push(chunk)) {
+        const message = GatewayMessage.parse(JSON.parse(line));
+        this.heard.push(message);
+        if (message.type === 'hello') {
+          this.#write(socket, { type: 'welcome', keep: this.keep(message.held), drop: [], version: this.version, routes: this.routes });
+        }
+        this.onMessage(message);
+      }
+    });
+  }
+
+  #write(socket: Socket, message: Unfenced<ControllerMessage>, term = this.term): void {
+    socket.write(encodeLine({ ...message, term }));
+  }
+
+  /** To every gateway. */
+  send(message: Unfenced<ControllerMessage>, term = this.term): void {
+    for (const socket of this.#sockets) this.#write(socket, message, term);
+  }
+
+  get links(): number {
+    return this.#sockets.size;
+  }
+
+  all<T extends GatewayMessage['type']>(type: T): Heard<T>[] {
+    return this.heard.filter((message): message is Heard<T> => message.type === type);
+  }
+
+  /** Resolves with the first message of the type that fits, also one that was heard already. */
+  async hear<T extends GatewayMessage['type']>(type: T, fits: (message: Heard<T>) => boolean = () => true): Promise<Heard<T>> {
+    const deadline = performance.now() + 10_000;
+    for (;;) {
+      const found = this.all(type).find(fits);
+      if (found !== undefined) return found;
+      if (performance.now() > deadline) throw new Error(`no ${type} was heard; heard: ${JSON.stringify(this.heard)}`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  /** Grants slots of an instance at this address. Returns the ids. */
+  grant(
+    revision: string,
+    address: Address,
+    { slots = 1, instance = newInstanceId(), start = { kind: 'pooled', startMs: 0, initMs: 3 } }: { slots?: number; instance?: string; start?: StartInfo } = {},
+  ): { lease: string; instance: string } {
+    const lease = newLeaseId();
+    this.send({ type: 'grant', lease: { lease, instance, revision, address, slots }, start });
+    return { lease, instance };
+  }
+
+  /** Grants one lease of this address for every revision that has waiters, as soon as it is wanted. */
+  grantOnDemand(address: (revision: string) => Address, slots = 50): void {
+    const granted = new Set<string>();
+    this.onMessage = (message) => {
+      if (message.type === 'release') granted.clear();
+      if (message.type !== 'want' || message.waiting === 0 || granted.has(message.revision)) return;
+      granted.add(message.revision);
+      this.grant(message.revision, address(message.revision), { slots });
+    };
+  }
+
+  /** Routes a function to a revision, and tells it. */
+  route(name: string, { number = 1, namespace = 'default', timeoutMs = 10_000, maxSlots = 100 } = {}): string {
+    const revision = `${namespace}/${name}@${number}`;
+    const route: Route = { namespace, name, revision, timeoutMs, maxSlots };
+    this.routes = [...this.routes.filter((other) => other.name !== name || other.namespace !== namespace), route];
+    this.version++;
+    this.send({ type: 'routes', version: this.version, set: [route], remove: [] });
+    return revision;
+  }
+}
