@@ -33,6 +33,8 @@ const CORE = /^controller\/core\//;
 const PORTS = /^controller\/(?:driver|store|triggers)\/types\.ts$/;
 const NODE = /^node:/;
 const NPM = /^npm:/;
+/** For its version. */
+const VERSION = /^package\.json$/;
 
 /** One adapter's folder: its own files and those shared by its kind, never another adapter. */
 const adapter = (kind: string, name: string): Rule => ({
@@ -66,12 +68,16 @@ const RULES: Rule[] = [
     may: [CONTRACT, KIT, CORE, PORTS, NODE, NPM, /^controller\/engine\//, /^controller\/api\/platform\.ts$/, /^controller\/config\.ts$/],
     says: 'the engine knows core and the ports, no adapter',
   },
-  { files: /^controller\/main\.ts$/, may: [/^controller\//, NODE, NPM], says: 'the composition root knows the controller' },
-  { files: /^controller\/[^/]+$/, may: [CONTRACT, KIT, CORE, NODE, NPM, /^controller\/[^/]+\.ts$/], says: 'only main.ts knows adapters' },
-  { files: /^gateway\//, may: [CONTRACT, KIT, NODE, NPM, /^gateway\//], says: 'the gateway imports #contract and #kit only' },
-  { files: /^cli\//, may: [CONTRACT, KIT, NODE, NPM, /^cli\//], says: 'the CLI imports #contract and #kit only' },
+  { files: /^controller\/main\.ts$/, may: [/^controller\//, VERSION, NODE, NPM], says: 'the composition root knows the controller' },
   {
-    files: /^runtime-images\/[^/]+$/,
+    files: /^controller\/[^/]+$/,
+    may: [CONTRACT, KIT, CORE, PORTS, NODE, NPM, /^controller\/[^/]+\.ts$/],
+    says: 'only main.ts knows adapters',
+  },
+  { files: /^gateway\//, may: [CONTRACT, KIT, NODE, NPM, /^gateway\//], says: 'the gateway imports #contract and #kit only' },
+  { files: /^cli\//, may: [CONTRACT, KIT, VERSION, NODE, NPM, /^cli\//], says: 'the CLI imports #contract and #kit only' },
+  {
+    files: /^runtime-images\/(?:builder\/.*|[^/]+)$/,
     may: [CONTRACT, KIT, NODE, NPM, /^runtime-images\//],
     says: 'the image builder imports #contract and #kit only',
   },

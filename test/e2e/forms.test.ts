@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { FunctionView } from '#contract/function.ts';
 import { open, readAll } from '../helpers/http.ts';
+import { drivers, usePlatform } from '../helpers/suite.ts';
 
 /** Example, the form that it must be taken for, and its concurrency. */
 const EXAMPLES: [folder: string, form: string, concurrency: number][] = [
