@@ -1,0 +1,41 @@
+/** Every limit of the shim, with its unit and why it is what it is. */
+
+/** Longest body of POST init, bytes: the environment has at most 128 KiB, the rest is small. */
+export const MAX_INIT_BODY_BYTES = 4 * 1024 * 1024;
+/** Longest body of POST drain, bytes. */
+export const MAX_DRAIN_BODY_BYTES = 4_096;
+/** How long a module may take to load, ms. A top-level await that never settles ends here, with words. */
+export const LOAD_TIMEOUT_MS = 10_000;
+/** A module without handler that has nothing left to do for so long will not call listen any more, ms. */
+export const IDLE_BEFORE_NO_HANDLER_MS = 100;
+/** Longest body that the Lambda form buffers, bytes: AWS's own limit of a synchronous payload. */
+export const MAX_LAMBDA_BODY_BYTES = 6 * 1024 * 1024;
+/** Headers of a request, bytes: the gateway takes 16 KiB from clients and adds its own. */
+export const MAX_HEADER_BYTES = 64 * 1024;
+/** Chunks of a request body that wait for a Web-style reader, bytes; then the socket is paused. */
+export const BODY_HIGH_WATER_BYTES = 64 * 1024;
+
+/** Longest message of a log line, bytes (MAX_LOG_LINE_BYTES of the contract). */
+export const MAX_LOG_LINE_BYTES = 16_384;
+/** What an instance may log for long, bytes per second, and at once. */
+export const LOG_RATE_BYTES_PER_SECOND = 1024 * 1024;
+export const LOG_BURST_BYTES = 4 * 1024 * 1024;
+/** Lines that wait because nobody reads the pipe, bytes; what is more is dropped and counted. */
+export const MAX_LOG_BACKLOG_BYTES = 1024 * 1024;
+/** How often a full pipe is tried again, ms. */
+export const LOG_RETRY_MS = 10;
+/** How long the last lines may hold up the end of the process, ms. */
+export const LOG_FLUSH_AT_EXIT_MS = 200;
+
+/** A source map larger than this is not read, bytes. */
+export const MAX_SOURCE_MAP_BYTES = 64 * 1024 * 1024;
+/** Bounds of what is told about an error (FunctionError of the contract), characters. */
+export const MAX_ERROR_NAME = 200;
+export const MAX_ERROR_MESSAGE = 8_192;
+export const MAX_ERROR_AT = 1_024;
+export const MAX_ERROR_STACK = 16_384;
+
+/** A generic instance that was left alone for so long gets ready for web-style handlers, ms. */
+export const WARM_UP_AFTER_MS = 50;
+/** The same host is asked for again and again: so many are remembered. */
+export const MAX_CACHED_HOSTS = 64;

@@ -1,0 +1,155 @@
+/** Loading the user's module: once, with every way in which it can go wrong told as the function's own error. */
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { describeError, errorText, setCodeFolder } from './errors.mjs';
+import { detect, exportedServer, serverHandle } from './forms.mjs';
+import { IDLE_BEFORE_NO_HANDLER_MS, LOAD_TIMEOUT_MS } from './limits.mjs';
+import { log } from './logs.mjs';
+import { captureListen, chooseServer, serverListens } from './node-server.mjs';
+
+/** @typedef {import('./forms.mjs').Handler} Handler */
+/** @typedef {import('../../../controller/contract/runtime.ts').InitRequest} InitRequest */
+
+/** An error of the function, of the shim's own finding: it has no stack that would tell anything. */
+class LoadError extends Error {
+  /**
+   * @param {string} name
+   * @param {string} message
+   */
+  constructor(name, message) {
+    super(message);
+    this.name = name;
+    this.stack = '';
+  }
+}
+
+/** @type {((error: unknown) => void) | null} While a module loads: what it throws past everybody. */
+let failLoad = null;
+
+/** Errors that nothing caught. While the module loads they are its failure; later they end the process, as in Node. */
+export function captureFatal() {
+  /**
+   * @param {unknown} error
+   * @param {'uncaughtException' | 'unhandledRejection'} event
+   */
+  const fatal = (error, event) => {
+    if (failLoad) return failLoad(error);
+    // A listener of the function's own takes over, as it would without us.
+    if (process.listenerCount(event) > 1) return;
+    log('error', 'err', `${event === 'uncaughtException' ? 'Uncaught exception' : 'Unhandled rejection'}: ${errorText(error)}`);
+    process.exit(1);
+  };
+  process.on('uncaughtException', (error) => fatal(error, 'uncaughtException'));
+  process.on('unhandledRejection', (error) => fatal(error, 'unhandledRejection'));
+}
+
+/**
+ * The environment becomes the function's; nothing of the platform's is left in it.
+ * @param {InitRequest} init
+ */
+function setEnvironment(init) {
+  const { TZ, LANG } = process.env;
+  for (const name of Object.keys(process.env)) delete process.env[name];
+  const values = {
+    PATH: '/usr/local/bin:/usr/bin:/bin',
+    HOME: '/tmp',
+    TMPDIR: '/tmp',
+    NODE_ENV: 'production',
+    // For `listen(process.env.PORT)`: any number does.
+    PORT: '8080',
+    ...(TZ === undefined ? {} : { TZ }),
+    ...(LANG === undefined ? {} : { LANG }),
+    ...init.env,
+    FN_NAMESPACE: init.namespace,
+    FN_FUNCTION: init.name,
+    FN_REVISION: String(init.number),
+    FN_MEMORY_MIB: String(init.memoryMib),
+  };
+  for (const [name, value] of Object.entries(values)) process.env[name] = value;
+}
+
+/**
+ * Resolves to the handler, or to the function's error; never rejects for what the function did.
+ * @param {InitRequest} init
+ * @returns {Promise<{ handler: Handler } | { error: import('./errors.mjs').FunctionError }>}
+ */
+export async function load(init) {
+  setEnvironment(init);
+  setCodeFolder(init.code);
+  captureListen();
+  const path = join(init.code, init.entry);
+  const { exit } = process;
+  /** @type {NodeJS.Timeout | undefined} */
+  let timeout;
+  try {
+    const failed = new Promise((_, reject) => {
+      failLoad = reject;
+      timeout = setTimeout(() => {
+        const seconds = LOAD_TIMEOUT_MS / 1_000;
+        reject(new LoadError('LoadTimeout', `the module did not finish loading within ${seconds} s: does a top-level await never settle?`));
+      }, LOAD_TIMEOUT_MS);
+      process.exit = (code) => {
+        reject(new LoadError('ProcessExit', `process.exit(${code ?? ''}) was called while the module was loading`));
+        // Must not return: the code behind it does not expect to run.
+        throw new LoadError('ProcessExit', 'process.exit() was called while the module was loading');
+      };
+    });
+    failed.catch(() => {}); // it loses the race where the module loads
+    process.chdir(init.code);
+    process.argv = [process.execPath, path];
+    return { handler: await Promise.race([loadHandler(path, init.env), failed]) };
+  } catch (error) {
+    return { error: describeError(error) };
+  } finally {
+    clearTimeout(timeout);
+    failLoad = null;
+    process.exit = exit;
+  }
+}
+
+/**
+ * @param {string} path
+ * @param {Record<string, string>} env
+ * @returns {Promise<Handler>}
+ */
+async function loadHandler(path, env) {
+  const resources = process.getActiveResourcesInfo().length;
+  const module = await import(pathToFileURL(path).href);
+  const handler = detect(module, { ...env });
+  if (handler) return handler;
+  const server = exportedServer(module);
+  if (server && !server.listening) server.listen();
+  else if (server) chooseServer(server);
+  const quiet = new AbortController();
+  const listened = await Promise.race([serverListens(), nothingLeftToDo(resources, quiet.signal)]);
+  quiet.abort();
+  if (listened === null) throw new LoadError('NoHandler', noHandler(module));
+  return { form: 'server', handle: serverHandle };
+}
+
+/**
+ * Resolves to null when the module has no timer, file, socket or child left for a while: it will not listen any more.
+ * @param {number} before how many there were before it was loaded
+ * @param {AbortSignal} signal
+ * @returns {Promise<null>}
+ */
+async function nothingLeftToDo(before, signal) {
+  const { setTimeout: sleep } = process.getBuiltinModule('node:timers/promises');
+  let idleSince = performance.now();
+  while (!signal.aborted) {
+    await sleep(5, undefined, { ref: false });
+    if (process.getActiveResourcesInfo().length > before) idleSince = performance.now();
+    else if (performance.now() - idleSince > IDLE_BEFORE_NO_HANDLER_MS) return null;
+  }
+  return null;
+}
+
+/** @param {Record<string, any>} module */
+function noHandler(module) {
+  const names = Object.keys(module).filter((name) => name !== 'module.exports');
+  const exported = names.length === 0 ? 'exports nothing' : `exports ${names.slice(0, 10).join(', ')}, none of which is a handler`;
+  return (
+    `the module ${exported} and calls no listen(); expected one of: export default { fetch(request) {} }; ` +
+    'export function GET(request) {}; export function handler(event, context) {}; export default function (request) {} or (req, res) {}; server.listen()'
+  );
+}

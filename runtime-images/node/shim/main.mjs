@@ -1,0 +1,328 @@
+/**
+ * The shim of the node runtime: a generic instance that becomes one function, once and for ever.
+ * The protocol is runtime-images/PROTOCOL.md.
+ */
+import fs from 'node:fs';
+import http from 'node:http';
+import { readJson, sendJson, sendProblem } from './answer.mjs';
+import { errorText, mapPositions } from './errors.mjs';
+import { DEFAULT_SLOTS } from './forms.mjs';
+import { counters, Invocation, storage, whenIdle } from './invocation.mjs';
+import { MAX_DRAIN_BODY_BYTES, MAX_HEADER_BYTES, MAX_INIT_BODY_BYTES, WARM_UP_AFTER_MS } from './limits.mjs';
+import { captureFatal, load } from './load.mjs';
+import { captureOutput, flushLog, log, openLog, setRewrite } from './logs.mjs';
+import { listeningServer, showClientAddress } from './node-server.mjs';
+import { installWebGlobals, makeWebGlobals } from './web.mjs';
+
+/** @typedef {import('node:http').IncomingMessage} IncomingMessage */
+/** @typedef {import('node:http').ServerResponse} ServerResponse */
+/** @typedef {import('./invocation.mjs').FunctionInfo} FunctionInfo */
+
+const instance = process.env.FN_INSTANCE ?? '';
+const nonce = process.env.FN_NONCE ?? '';
+const { FN_SOCKET: socketPath, FN_PORT: port } = process.env;
+for (const name of ['FN_INSTANCE', 'FN_NONCE', 'FN_SOCKET', 'FN_PORT']) delete process.env[name];
+
+/** `loading` and `failed` are told as draining: neither takes requests, and neither is generic any more. */
+/** @type {'generic' | 'loading' | 'failed' | 'ready' | 'draining'} */
+let state = 'generic';
+let slots = 0;
+/** @type {FunctionInfo | null} */
+let info = null;
+/** @type {import('./forms.mjs').Handle} */
+let handle = () => undefined;
+let requests = 0;
+
+class Response extends http.ServerResponse {
+  /**
+   * What only the shim may say is dropped from what the function says.
+   * @param {string} name
+   * @param {any} value
+   * @override
+   */
+  setHeader(name, value) {
+    return isRefused(name) ? this : super.setHeader(name, value);
+  }
+
+  /**
+   * @param {string} name
+   * @param {any} value
+   * @override
+   */
+  appendHeader(name, value) {
+    return isRefused(name) ? this : super.appendHeader(name, value);
+  }
+
+  /**
+   * @param {number} status
+   * @param {any} [reason]
+   * @param {any} [headers]
+   * @returns {this}
+   * @override
+   */
+  writeHead(status, reason, headers) {
+    const given = typeof reason === 'string' ? headers : (headers ?? reason);
+    if (given !== null && typeof given === 'object' && !Array.isArray(given)) {
+      for (const name of Object.keys(given)) if (isRefused(name)) return this.writeHead(status, reason, without(given, name));
+    } else if (Array.isArray(given)) {
+      const at = given.findIndex((name, index) => isRefused(Array.isArray(name) ? name[0] : index % 2 === 0 ? name : ''));
+      if (at >= 0) return this.writeHead(status, reason, given.toSpliced(at, Array.isArray(given[at]) ? 1 : 2));
+    }
+    return typeof reason === 'string' ? super.writeHead(status, reason, headers) : super.writeHead(status, given);
+  }
+}
+
+/** @param {unknown} name */
+function isRefused(name) {
+  return typeof name === 'string' && name.length === 10 && name.toLowerCase() === 'fn-refused';
+}
+
+/** @param {Record<string, unknown>} object @param {string} name */
+function without(object, name) {
+  const { [name]: _, ...rest } = object;
+  return rest;
+}
+
+const server = http.createServer({
+  ServerResponse: /** @type {any} */ (Response),
+  maxHeaderSize: MAX_HEADER_BYTES,
+  // The other end is the gateway, which has limits of its own; ours would cut long streams and idle connections.
+  keepAliveTimeout: 0,
+  headersTimeout: 0,
+  requestTimeout: 0,
+});
+server.on('request', onRequest);
+server.on('checkContinue', (req, res) => {
+  const refused = refusal(req);
+  if (refused !== null) return refuse(res, refused);
+  res.writeContinue();
+  onRequest(req, res);
+});
+server.on('connection', (socket) => showClientAddress(socket, () => /** @type {any} */ (socket).fnRequest ?? null));
+
+/**
+ * @param {IncomingMessage} req
+ * @param {ServerResponse} res
+ */
+function onRequest(req, res) {
+  if (req.url?.startsWith('/.fn/')) return void control(req, res);
+  const refused = refusal(req);
+  if (refused !== null) return refuse(res, refused);
+  /** @type {any} */ (req.socket).fnRequest = req;
+  const known = /** @type {FunctionInfo} */ (info);
+  const id = header(req, 'x-request-id') || `${instance}-${++requests}`;
+  const deadline = Number(header(req, 'fn-deadline')) || Date.now() + known.timeoutMs;
+  const invocation = new Invocation(id, deadline, known, onRejected);
+  res.on('close', () => invocation.close(res.writableFinished));
+  storage.run(invocation, run, req, res, invocation);
+}
+
+/**
+ * @param {IncomingMessage} req
+ * @param {ServerResponse} res
+ * @param {Invocation} invocation
+ */
+function run(req, res, invocation) {
+  let working;
+  try {
+    working = handle(req, res, invocation);
+  } catch (error) {
+    onThrown(error, res, invocation);
+  }
+  if (working === undefined) return invocation.settle();
+  working.then(
+    () => invocation.settle(),
+    (error) => {
+      onThrown(error, res, invocation);
+      invocation.settle();
+    },
+  );
+}
+
+/**
+ * The handler threw: the stack goes to the log, and never to the caller.
+ * @param {unknown} error
+ * @param {ServerResponse} res
+ * @param {Invocation} invocation
+ */
+function onThrown(error, res, invocation) {
+  // The client went away and the handler's reads failed: that is no error of the function.
+  const expected = res.destroyed && error instanceof DOMException && error.name === 'AbortError';
+  if (!expected) log('error', 'err', errorText(error), invocation.id);
+  if (res.headersSent) return void res.destroy();
+  for (const name of res.getHeaderNames()) res.removeHeader(name);
+  const name = error instanceof Error ? error.name : 'value that is no Error';
+  const detail = `The function threw: ${String(name).slice(0, 100)}. Its log has the rest, under this request's id.`;
+  sendProblem(res, 500, 'function-error', 'The function threw an error', detail, { id: invocation.id });
+}
+
+/**
+ * @param {unknown} error
+ * @param {Invocation} invocation
+ */
+function onRejected(error, invocation) {
+  log('error', 'err', `A promise given to waitUntil was rejected: ${errorText(error)}`, invocation.id);
+}
+
+/** @param {IncomingMessage} req @param {string} name */
+function header(req, name) {
+  const value = req.headers[name];
+  return typeof value === 'string' ? value : '';
+}
+
+/**
+ * Why this request is not taken, before any user code runs; null where it is.
+ * @param {IncomingMessage} req
+ */
+function refusal(req) {
+  const meant = req.headers['fn-instance'];
+  if ((meant !== undefined && meant !== instance) || state === 'generic') return 'not-me';
+  if (state !== 'ready') return 'draining';
+  return counters.inFlight >= slots ? 'full' : null;
+}
+
+/**
+ * @param {ServerResponse} res
+ * @param {string} reason
+ */
+function refuse(res, reason) {
+  // Around our own class, which drops this header.
+  http.ServerResponse.prototype.writeHead.call(res, 503, { 'fn-refused': reason, 'content-length': '0' });
+  res.end();
+}
+
+/**
+ * @param {IncomingMessage} req
+ * @param {ServerResponse} res
+ */
+async function control(req, res) {
+  const route = `${req.method} ${req.url}`;
+  try {
+    if (route === 'GET /.fn/health') sendJson(res, 200, health());
+    else if (route === 'POST /.fn/init') await init(req, res);
+    else if (route === 'POST /.fn/drain') await drain(req, res);
+    else sendProblem(res, 404, 'not-found', 'Not found', 'The shim has health, init and drain.');
+  } catch (error) {
+    const status = error instanceof Error && 'status' in error ? Number(error.status) : 500;
+    if (status === 500) log('error', 'sys', `the shim failed on ${route}: ${errorText(error)}`);
+    if (res.headersSent) res.destroy();
+    else sendProblem(res, status, status === 500 ? 'internal' : 'bad-request', 'Bad request', error instanceof Error ? error.message : 'failed');
+  }
+}
+
+function health() {
+  const status = state === 'generic' || state === 'ready' ? state : 'draining';
+  return { status, instance, revision: info?.revision ?? null, inFlight: counters.inFlight, waitUntil: counters.waitUntil };
+}
+
+/**
+ * @param {IncomingMessage} req
+ * @param {ServerResponse} res
+ */
+async function init(req, res) {
+  const forbid = () => sendProblem(res, 403, 'forbidden', 'Not allowed', 'This instance cannot be initialised, or not by you.');
+  if (state !== 'generic') return forbid();
+  const body = /** @type {Partial<import('./load.mjs').InitRequest> | null} */ (await readJson(req, MAX_INIT_BODY_BYTES));
+  // Read again after the await: another init may have come in between.
+  if (/** @type {string} */ (state) !== 'generic' || !sameNonce(body?.nonce)) return forbid();
+  if (!isInit(body)) return sendProblem(res, 422, 'invalid', 'Invalid input', 'init lacks a field, or one is of the wrong type.');
+  state = 'loading';
+  const { name, namespace, number, revision, memoryMib, timeoutMs, env } = body;
+  info = { name, namespace, number, revision, memoryMib, timeoutMs, instance, env };
+  if (memoryMib < body.memoryClassMib) process.getBuiltinModule('node:v8').setFlagsFromString('--heap-growing-percent=20');
+  const started = performance.now();
+  const result = await load(body);
+  const loadMs = performance.now() - started;
+  if ('error' in result) {
+    state = 'failed';
+    return sendJson(res, 422, { error: result.error });
+  }
+  handle = result.handler.handle;
+  slots = body.slots ?? DEFAULT_SLOTS[result.handler.form];
+  if (result.handler.form === 'server') passUpgrades();
+  // A drain, or SIGTERM, may have come while it loaded.
+  if (/** @type {string} */ (state) === 'loading') state = 'ready';
+  sendJson(res, 200, { form: result.handler.form, slots, loadMs });
+}
+
+/** In time that does not depend on where they differ. @param {unknown} given */
+function sameNonce(given) {
+  if (typeof given !== 'string' || given.length !== nonce.length || nonce === '') return false;
+  let difference = 0;
+  for (let i = 0; i < nonce.length; i++) difference |= nonce.charCodeAt(i) ^ given.charCodeAt(i);
+  return difference === 0;
+}
+
+/** @param {any} body @returns {body is import('./load.mjs').InitRequest} */
+function isInit(body) {
+  const texts = ['revision', 'namespace', 'name', 'code', 'entry'].every((key) => typeof body[key] === 'string');
+  const numbers = ['number', 'timeoutMs', 'memoryMib', 'memoryClassMib'].every((key) => Number.isFinite(body[key]));
+  const slotsFit = body.slots === null || (Number.isInteger(body.slots) && body.slots >= 1 && body.slots <= 1_000);
+  const envFits = typeof body.env === 'object' && body.env !== null && Object.values(body.env).every((value) => typeof value === 'string');
+  return texts && numbers && slotsFit && envFits && !body.entry.split('/').includes('..');
+}
+
+/** Upgrades go to the function where it wants them; they take a slot until the socket closes. */
+function passUpgrades() {
+  if (!listeningServer()?.listenerCount('upgrade')) return;
+  server.on('upgrade', (req, socket, head) => {
+    if (refusal(req) !== null || req.url?.startsWith('/.fn/')) return void socket.destroy();
+    const known = /** @type {FunctionInfo} */ (info);
+    const invocation = new Invocation(header(req, 'x-request-id') || `${instance}-${++requests}`, Date.now() + known.timeoutMs, known, onRejected);
+    invocation.settle();
+    socket.on('close', () => invocation.close(true));
+    storage.run(invocation, () => listeningServer()?.emit('upgrade', req, socket, head));
+  });
+}
+
+/**
+ * @param {IncomingMessage} req
+ * @param {ServerResponse} res
+ */
+async function drain(req, res) {
+  const body = await readJson(req, MAX_DRAIN_BODY_BYTES);
+  if (typeof body !== 'object' || body === null) return sendProblem(res, 422, 'invalid', 'Invalid input', 'drain takes {"deadlineMs": number}.');
+  state = 'draining';
+  sendJson(res, 200, health());
+}
+
+/** SIGTERM is a drain that ends the process as soon as nothing is in flight. */
+function onTerminate() {
+  state = 'draining';
+  const end = () => counters.inFlight === 0 && counters.waitUntil === 0 && setImmediate(() => process.exit(0));
+  whenIdle.add(end);
+  end();
+}
+
+function listen() {
+  if (socketPath === undefined && port === undefined) {
+    fs.writeSync(2, 'fn shim: neither FN_SOCKET nor FN_PORT is set\n');
+    process.exit(2);
+  }
+  server.on('error', (error) => {
+    fs.writeSync(2, `fn shim: cannot listen: ${error.message}\n`);
+    process.exit(2);
+  });
+  if (socketPath === undefined) return server.listen(Number(port), '0.0.0.0', warmUpLater);
+  server.listen(socketPath, () => {
+    // Whoever connects to it is told apart by the folder it is in.
+    fs.chmodSync(socketPath, 0o666);
+    warmUpLater();
+  });
+}
+
+/** What the first request would pay is paid while the instance waits in the pool. */
+function warmUpLater() {
+  setTimeout(() => {
+    if (state === 'generic') makeWebGlobals();
+  }, WARM_UP_AFTER_MS).unref();
+}
+
+openLog();
+captureOutput();
+captureFatal();
+setRewrite(mapPositions);
+installWebGlobals();
+process.on('SIGTERM', onTerminate);
+process.on('exit', flushLog);
+listen();
