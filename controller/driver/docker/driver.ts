@@ -1,0 +1,396 @@
+/**
+ * Instances as Docker containers: created from an allow-list (container.ts), limited and frozen by
+ * their cgroup's files where those can be written (cgroup.ts), their egress held by rules of ours
+ * (egress.ts), their ends told apart (verdict.ts).
+ */
+import type Dockerode from 'dockerode';
+import type { Log } from '#kit/log.ts';
+import type { HomePaths } from '#kit/paths.ts';
+import { describeExit } from '../exit.ts';
+import { DriverUnavailable, type CreateSpec, type Driver, type DriverFeatures, type DriverInstance, type Exit, type LogChunk, type SpecialiseSpec } from '../types.ts';
+import { inParallel } from '../parallel.ts';
+import { Workspace } from '../workspace.ts';
+import { freeze, processCgroup, thaw } from './cgroup.ts';
+import { INSIDE, LABELS, containerName, containerOptions } from './container.ts';
+import { Exits } from './exits.ts';
+import { DEFAULT_DOCKER_SOCKET, connectEngine, engineStatus, type Engine } from './engine.ts';
+import { messageOf, prepareHost, removeHost, type Host } from './host.ts';
+import { newKnown, readInstance, type Known } from './instance.ts';
+import { applyLimits } from './limits.ts';
+import { followLogs } from './logs.ts';
+import { networkName } from './network.ts';
+import { Watch, type ContainerEvent } from './watch.ts';
+
+/** Containers looked at, or killed, at a time. */
+const PARALLEL = 8;
+/** How often rules are looked after, and what could not be removed is tried again, ms. */
+const CARE_INTERVAL_MS = 30_000;
+/** Ids of killed instances that are remembered, so that an answer of the engine that was under way does not bring one back. */
+const MAX_REMEMBERED = 10_000;
+/** What is shown of them where an instance ends while it starts, characters. */
+const SHOWN_TAIL = 500;
+
+export interface DockerDriverOptions {
+  paths: HomePaths;
+  /** Image of each runtime, e.g. `{ node: 'fn/node:0a1b2c3d4e5f' }`. */
+  images: Record<string, string>;
+  /** Where the shim is in the images. */
+  shimPath?: string;
+  /** The platform's, for the label fn.version. */
+  version: string;
+  /** What all instances together may use. */
+  memoryBudgetMib: number;
+  cpuBudget: number;
+  /** What to do where egress cannot be filtered: refuse it, or let everything through. */
+  egressPolicy: 'require-filter' | 'allow-unfiltered';
+  log: Log;
+  /** The engine's socket on this host. */
+  socketPath?: string;
+  /** DNS servers of instances; default: those of the host. */
+  nameservers?: string[];
+}
+
+/** Makes the driver; nothing happens before start(). */
+export function createDockerDriver(options: DockerDriverOptions): Driver {
+  return new DockerDriver(options);
+}
+
+const NOT_STARTED: DriverFeatures = { freeze: false, limits: false, parentCgroup: false, egress: 'none', notes: [] };
+
+class DockerDriver implements Driver {
+  readonly name = 'docker';
+  readonly #options: DockerDriverOptions;
+  readonly #homeId: string;
+  readonly #log: Log;
+  readonly #workspace: Workspace;
+  readonly #known = new Map<string, Known>();
+  readonly #kills = new Map<string, Promise<void>>();
+  /** Failed creations of which something may be left. */
+  readonly #doomed = new Set<string>();
+  readonly #killed = new Set<string>();
+  readonly #exits: Exits;
+  #engine: Engine | null = null;
+  #host: Host | null = null;
+  #watch: Watch | null = null;
+  #care: NodeJS.Timeout | null = null;
+
+  constructor(options: DockerDriverOptions) {
+    this.#options = options;
+    this.#homeId = options.paths.homeId;
+    this.#log = options.log;
+    this.#workspace = new Workspace(options.paths);
+    this.#exits = new Exits(this.#log);
+  }
+
+  get features(): DriverFeatures {
+    return this.#host?.features ?? NOT_STARTED;
+  }
+
+  async start(): Promise<void> {
+    const engine = await this.#connect();
+    const { memoryBudgetMib, cpuBudget, egressPolicy, nameservers } = this.#options;
+    this.#host = await prepareHost(engine, { homeId: this.#homeId, memoryBudgetMib, cpuBudget, egressPolicy, nameservers, log: this.#log });
+    await this.#exits.start(engine, this.#host.parent?.dirs ?? null);
+    await this.#workspace.start();
+    await this.#installRules();
+    this.#watch = new Watch({ engine, homeId: this.#homeId, log: this.#log, onEvent: (event) => this.#onEvent(event), onConnect: () => this.#resync() });
+    await this.#watch.start();
+    await this.#sweepFolders();
+    this.#care = setInterval(() => void this.#lookAfter(), CARE_INTERVAL_MS);
+    this.#care.unref();
+  }
+
+  async close(): Promise<void> {
+    if (this.#care) clearInterval(this.#care);
+    this.#care = null;
+    await this.#watch?.close();
+    this.#watch = null;
+  }
+
+  async destroyAll(): Promise<void> {
+    const engine = await this.#connect();
+    const instances = await this.list();
+    await inParallel(instances, PARALLEL, (instance) => this.kill(instance.id));
+    await this.close();
+    await this.#workspace.destroy();
+    await removeHost(engine, this.#homeId);
+  }
+
+  async runtimes(): Promise<{ name: string; version: string; image?: string }[]> {
+    const engine = await this.#connect();
+    const found = await Promise.all(
+      Object.entries(this.#options.images).map(async ([name, image]) => {
+        const info = await engine.image(image);
+        if (info === null) return null;
+        const version = info.Config.Labels?.[LABELS.version] ?? image.split(':').at(-1) ?? '';
+        return { name, version, image };
+      }),
+    );
+    return found.filter((runtime) => runtime !== null);
+  }
+
+  async list(): Promise<DriverInstance[]> {
+    const engine = await this.#connect();
+    const containers = await engine.list(`${LABELS.home}=${this.#homeId}`);
+    const instances = await inParallel(containers, PARALLEL, async ({ Id }) => {
+      const inspected = await engine.inspect(Id);
+      return inspected && this.#adopt(inspected);
+    });
+    return instances.filter((instance) => instance !== null);
+  }
+
+  async create(spec: CreateSpec, signal: AbortSignal): Promise<DriverInstance> {
+    signal.throwIfAborted();
+    if (this.#known.has(spec.id)) throw new Error(`the instance ${spec.id} is there already`);
+    if (spec.network === 'egress' && this.features.egress === 'none') {
+      throw new DriverUnavailable('Functions cannot dial out on this host: see the notes of `fn status`, or deploy with --egress none.');
+    }
+    const known = newKnown(spec.id, spec.memoryClassMib, spec.network);
+    this.#known.set(spec.id, known);
+    try {
+      return await this.#create(known, spec, signal);
+    } catch (error) {
+      await this.#undo(known);
+      throw error;
+    }
+  }
+
+  /**
+   * The engine is not told of an abort: it would go on all the same, and what it then makes would be
+   * nobody's. Each step is waited for, and undone.
+   */
+  async #create(known: Known, spec: CreateSpec, signal: AbortSignal): Promise<DriverInstance> {
+    const { engine, host } = this.#started();
+    const goOn = () => {
+      signal.throwIfAborted();
+      if (known.phase !== 'creating') throw new Error(`the instance ${spec.id} was killed while it was created`);
+    };
+    const image = this.#options.images[spec.runtime];
+    if (image === undefined) throw new DriverUnavailable(`There is no image for the runtime ${spec.runtime}. Build it: fn runtimes build ${spec.runtime}.`);
+    await this.#workspace.prepare(spec.id);
+    goOn();
+    const container = containerOptions({
+      ...spec,
+      homeId: this.#homeId,
+      image,
+      version: this.#options.version,
+      networkName: networkName(this.#homeId),
+      sockDir: this.#workspace.sockDir(spec.id),
+      codeDir: this.#workspace.codeDir(spec.id),
+      shimPath: this.#options.shimPath ?? '/fn/shim.mjs',
+      cgroupParent: host.parent?.name ?? '',
+      cgroupVersion: host.info.cgroupVersion,
+      nameservers: this.#options.nameservers ?? [],
+    });
+    known.container = await engine.create(container).catch((error: unknown) => {
+      throw engineStatus(error) === 404 ? imageMissing(spec.runtime, image, error) : error;
+    });
+    goOn();
+    await engine.startContainer(known.container);
+    goOn();
+    const inspected = await engine.inspect(known.container);
+    if (!inspected?.State.Running) throw new Error(await this.#whyNotRunning(known, inspected));
+    const instance = await this.#adopt(inspected);
+    if (instance === null) throw new Error(`the engine changed the labels of ${container.name}`);
+    if (known.ip !== null) await host.firewall?.release(known.ip);
+    goOn();
+    known.phase = 'running';
+    if (known.endedEarly) void this.#exits.ended(known, known.endedEarly.exitCode, false);
+    return instance;
+  }
+
+  async seal(id: string): Promise<void> {
+    this.#running(id);
+    await this.#workspace.seal(id);
+  }
+
+  async specialise(id: string, spec: SpecialiseSpec): Promise<{ code: string }> {
+    const known = this.#running(id);
+    const { engine, host } = this.#started();
+    const steps = await Promise.allSettled([
+      applyLimits({ engine, known, spec, cpuBudget: this.#options.cpuBudget, machineCpus: host.info.cpus }),
+      this.#workspace.place(id, spec.bundleDir),
+      this.#setEgress(known, spec),
+    ]);
+    // All have come to their end: whoever now kills the instance races with none of them.
+    for (const step of steps) if (step.status === 'rejected') throw step.reason;
+    return { code: INSIDE.code };
+  }
+
+  async freeze(id: string): Promise<void> {
+    const known = this.#running(id);
+    if (!this.features.freeze || !known.cgroup?.freezer) throw new Error('instances cannot be frozen on this host');
+    known.frozen = true;
+    try {
+      await freeze(known.cgroup);
+    } catch (error) {
+      known.frozen = false;
+      throw error;
+    }
+  }
+
+  async thaw(id: string): Promise<void> {
+    const known = this.#running(id);
+    if (known.cgroup) await thaw(known.cgroup);
+    known.frozen = false;
+  }
+
+  kill(id: string): Promise<void> {
+    const running = this.#kills.get(id);
+    if (running) return running;
+    const killing = this.#kill(id).finally(() => this.#kills.delete(id));
+    this.#kills.set(id, killing);
+    return killing;
+  }
+
+  async *logs(id: string, after: string | null, signal: AbortSignal): AsyncIterable<LogChunk> {
+    yield* followLogs(await this.#connect(), containerName(this.#homeId, id), after, signal);
+  }
+
+  onExit(listener: (exit: Exit) => void): void {
+    this.#exits.onExit(listener);
+  }
+
+  async #connect(): Promise<Engine> {
+    this.#engine ??= await connectEngine(this.#options.socketPath ?? DEFAULT_DOCKER_SOCKET);
+    return this.#engine;
+  }
+
+  #started(): { engine: Engine; host: Host } {
+    if (!this.#engine || !this.#host) throw new Error('the driver is not started');
+    return { engine: this.#engine, host: this.#host };
+  }
+
+  #running(id: string): Known {
+    const known = this.#known.get(id);
+    if (known?.phase !== 'running') throw new Error(`the instance ${id} is not running`);
+    return known;
+  }
+
+  async #whyNotRunning(known: Known, inspected: Dockerode.ContainerInspectInfo | null): Promise<string> {
+    if (!inspected) return 'the container vanished while it started';
+    const tail = (await this.#exits.stderrTail(known.container)).trim().slice(-SHOWN_TAIL);
+    return `the instance ended while it started: ${describeExit(inspected.State.ExitCode)}${tail === '' ? '' : `; it said: ${tail}`}`;
+  }
+
+  /** Takes up what the engine says of a container; null where it is not ours. */
+  async #adopt(inspected: Dockerode.ContainerInspectInfo): Promise<DriverInstance | null> {
+    const found = readInstance(inspected, this.#homeId, networkName(this.#homeId), (id) => this.#workspace.socket(id));
+    if (!found || this.#killed.has(found.instance.id)) return null;
+    const { instance, ip } = found;
+    let known = this.#known.get(instance.id);
+    if (!known) {
+      known = newKnown(instance.id, instance.memoryClassMib, instance.network);
+      // One that is dead already is told by list(), not as an end that happened now.
+      known.phase = instance.running ? 'running' : 'ended';
+      this.#known.set(instance.id, known);
+    }
+    known.container = inspected.Id;
+    if (known.cgroup === null && instance.pid !== undefined && this.#host) {
+      known.ip = ip;
+      known.cgroup = await processCgroup(instance.pid, this.#host.mounts);
+    }
+    return instance;
+  }
+
+  async #setEgress(known: Known, { egress }: SpecialiseSpec): Promise<void> {
+    if (known.network === 'none') {
+      if (egress !== 'none') throw new Error(`the instance ${known.id} was created without a network`);
+      return;
+    }
+    const { host } = this.#started();
+    if (host.firewall === null) {
+      if (this.features.egress === 'unfiltered' || egress === 'internet') return;
+      throw new DriverUnavailable('Egress to a list of networks needs a controller that runs as root; deploy with --egress internet or none.');
+    }
+    if (known.ip === null) throw new Error(`the instance ${known.id} has no address`);
+    if (egress === 'internet') return host.firewall.release(known.ip);
+    const networks = egress === 'none' ? [] : egress;
+    // Written down first, so that a controller that starts after a crash puts the same rules back.
+    await this.#workspace.writeNote(known.id, 'egress', { networks });
+    await host.firewall.allow(known.id, known.ip, networks);
+  }
+
+  /** Rules for what runs already, from the notes beside the instances. */
+  async #installRules(): Promise<void> {
+    const instances = await this.list();
+    const { firewall } = this.#started().host;
+    if (!firewall) return;
+    const lists: { id: string; ip: string; networks: string[] }[] = [];
+    for (const { id, running } of instances) {
+      const note = running ? await this.#workspace.readNote(id, 'egress') : null;
+      const networks: unknown = typeof note === 'object' && note !== null ? Reflect.get(note, 'networks') : null;
+      const ip = this.#known.get(id)?.ip;
+      if (ip && Array.isArray(networks)) lists.push({ id, ip, networks: networks.map(String) });
+    }
+    await firewall.install(lists);
+  }
+
+  #onEvent({ action, container, id, exitCode }: ContainerEvent): void {
+    const known = this.#known.get(id);
+    if (action === 'oom') {
+      this.#exits.sawOom();
+      return;
+    }
+    if (!known || (known.container !== '' && known.container !== container)) return;
+    if (known.phase === 'creating' && action === 'die') known.endedEarly = { exitCode };
+    if (known.phase === 'running') void this.#exits.ended(known, exitCode, false);
+  }
+
+  /** After each connection: what happened while the engine could not be followed. */
+  async #resync(): Promise<void> {
+    const before = [...this.#known.values()].filter((known) => known.phase === 'running');
+    const running = new Set((await this.list()).filter((instance) => instance.running).map((instance) => instance.id));
+    for (const known of before) {
+      if (known.phase === 'running' && !running.has(known.id)) void this.#exits.ended(known, null, true);
+    }
+  }
+
+  async #kill(id: string): Promise<void> {
+    const engine = await this.#connect();
+    const known = this.#known.get(id);
+    if (known) known.phase = 'killing';
+    // A frozen process does not die before it is thawed (version 1). It may be gone: then there is nothing to thaw.
+    if (known?.frozen && known.cgroup) await thaw(known.cgroup).catch(() => {});
+    await engine.removeUntilGone(containerName(this.#homeId, id));
+    await this.#host?.firewall?.forget(id);
+    await this.#workspace.remove(id);
+    this.#known.delete(id);
+    for (const oldest of this.#killed) {
+      if (this.#killed.size < MAX_REMEMBERED) break;
+      this.#killed.delete(oldest);
+    }
+    this.#killed.add(id);
+  }
+
+  /** After a failed creation. What cannot be removed now is tried again later. */
+  async #undo(known: Known): Promise<void> {
+    try {
+      await this.kill(known.id);
+    } catch (error) {
+      this.#doomed.add(known.id);
+      this.#log.warn({ instance: known.id, error: messageOf(error) }, 'a failed creation cannot be cleaned up yet; it is tried again');
+    }
+  }
+
+  /** Folders of instances that have no container: a controller died in between. */
+  async #sweepFolders(): Promise<void> {
+    for (const id of await this.#workspace.ids()) if (!this.#known.has(id)) await this.#workspace.remove(id);
+  }
+
+  async #lookAfter(): Promise<void> {
+    try {
+      await this.#host?.firewall?.check();
+      for (const id of this.#doomed) {
+        await this.kill(id);
+        this.#doomed.delete(id);
+      }
+    } catch (error) {
+      this.#log.warn({ error: messageOf(error) }, 'looking after the host failed; it is tried again');
+    }
+  }
+}
+
+function imageMissing(runtime: string, image: string, cause: unknown): DriverUnavailable {
+  return new DriverUnavailable(`The image ${image} of the runtime ${runtime} is not there. Build it: fn runtimes build ${runtime}.`, { cause });
+}

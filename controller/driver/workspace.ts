@@ -1,0 +1,252 @@
+/**
+ * The folders of instances on this host, below `paths.instances`:
+ *
+ *     ID/            0711, the controller's: nobody else can put anything here
+ *     ID/sock/       0777 until sealed, then 0711: the instance makes its socket `s` here while it boots
+ *     ID/code/       0755, the bundle; the instance sees it read-only
+ *
+ * Code is hard-linked, so that it takes no time and no memory per instance. Where the bundle lies on
+ * another file system (as root, /run is a tmpfs) or other users cannot read it, one copy is made
+ * beside the instances and linked from there.
+ */
+import { chmod, copyFile, link, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import type { Stats } from 'node:fs';
+import { newSecret, shortHash } from '#kit/ids.ts';
+import type { HomePaths } from '#kit/paths.ts';
+
+/** Bytes of copied bundles kept to be linked again; beyond it the one used longest ago is dropped (instances keep their links). */
+export const CODE_CACHE_BYTES = 128 * 1024 * 1024;
+
+/** Entries and depth that a bundle may have; the bundle store is stricter, this only keeps a loop from being endless. */
+const MAX_BUNDLE_ENTRIES = 100_000;
+
+const PASS_THROUGH = 0o711;
+const WORLD_WRITABLE = 0o777;
+const WORLD_READABLE = 0o444;
+
+interface CachedCode {
+  dir: string;
+  bytes: number;
+}
+
+export class Workspace {
+  readonly #paths: Pick<HomePaths, 'runDir' | 'instances'>;
+  readonly #cacheDir: string;
+  readonly #cacheBytes: number;
+  /** Copies by bundle, the one used last at the end. */
+  readonly #cache = new Map<string, Promise<CachedCode>>();
+  /** Bundles that can be linked as they are. */
+  readonly #linkable = new Map<string, boolean>();
+
+  constructor(paths: Pick<HomePaths, 'runDir' | 'instances'>, { cacheBytes = CODE_CACHE_BYTES }: { cacheBytes?: number } = {}) {
+    this.#paths = paths;
+    this.#cacheDir = join(paths.runDir, 'code');
+    this.#cacheBytes = cacheBytes;
+  }
+
+  dir(id: string): string {
+    return join(this.#paths.instances, id);
+  }
+
+  /** The folder that holds the socket, which is all of the host that an instance may write to. */
+  sockDir(id: string): string {
+    return join(this.dir(id), 'sock');
+  }
+
+  socket(id: string): string {
+    return join(this.sockDir(id), 's');
+  }
+
+  codeDir(id: string): string {
+    return join(this.dir(id), 'code');
+  }
+
+  /** Makes the folder of all instances and forgets copies that an earlier controller left. */
+  async start(): Promise<void> {
+    await mkdir(this.#paths.runDir, { recursive: true });
+    await mkdir(this.#paths.instances, { recursive: true });
+    for (const dir of [this.#paths.runDir, this.#paths.instances]) {
+      // The run folder may lie in /tmp, where anybody could have made it first.
+      if ((await stat(dir)).uid !== process.getuid?.()) throw new Error(`${dir} belongs to another user; remove it`);
+    }
+    // Explicit, because the mode of mkdir is subject to the umask.
+    await chmod(this.#paths.runDir, PASS_THROUGH);
+    await chmod(this.#paths.instances, PASS_THROUGH);
+    await rm(this.#cacheDir, { recursive: true, force: true });
+  }
+
+  /** Makes the folders of a new instance. Throws where they are there already: ids are never used twice. */
+  async prepare(id: string): Promise<void> {
+    await mkdir(this.dir(id));
+    await chmod(this.dir(id), PASS_THROUGH);
+    await mkdir(this.sockDir(id));
+    await chmod(this.sockDir(id), WORLD_WRITABLE);
+    await mkdir(this.codeDir(id));
+    await chmod(this.codeDir(id), 0o755);
+  }
+
+  /**
+   * From here on the instance cannot replace its socket: not by a link to the engine's socket, which
+   * the gateway would then talk to, nor by anything else.
+   */
+  async seal(id: string): Promise<void> {
+    await chmod(this.sockDir(id), PASS_THROUGH);
+  }
+
+  /** Puts a bundle where the instance sees it. Throws where it holds anything but files and folders. */
+  async place(id: string, bundleDir: string): Promise<void> {
+    const target = this.codeDir(id);
+    try {
+      await linkTree(await this.#linkSource(bundleDir), target);
+    } catch (error) {
+      // The copy was dropped for room between finding it and linking it: once more, from a new copy.
+      if (!isMissing(error)) throw error;
+      await Promise.all((await readdir(target)).map((name) => rm(join(target, name), { recursive: true })));
+      await linkTree(await this.#linkSource(bundleDir), target);
+    }
+  }
+
+  /** Notes beside an instance, out of its sight; they go with it. */
+  async writeNote(id: string, name: string, value: object): Promise<void> {
+    const path = join(this.dir(id), `${name}.json`);
+    await writeFile(`${path}.new`, JSON.stringify(value), { mode: 0o600 });
+    await rename(`${path}.new`, path);
+  }
+
+  /** The note, or null where there is none. */
+  async readNote(id: string, name: string): Promise<unknown> {
+    try {
+      return JSON.parse(await readFile(join(this.dir(id), `${name}.json`), 'utf8'));
+    } catch (error) {
+      if (isMissing(error)) return null;
+      throw error;
+    }
+  }
+
+  async remove(id: string): Promise<void> {
+    await rm(this.dir(id), { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  /** Ids that have a folder. */
+  async ids(): Promise<string[]> {
+    try {
+      return await readdir(this.#paths.instances);
+    } catch (error) {
+      if (isMissing(error)) return [];
+      throw error;
+    }
+  }
+
+  /** Removes all that this class made. */
+  async destroy(): Promise<void> {
+    this.#cache.clear();
+    this.#linkable.clear();
+    await rm(this.#cacheDir, { recursive: true, force: true });
+    await rm(this.#paths.instances, { recursive: true, force: true, maxRetries: 3 });
+    // The run folder is shared with the rest of the platform: whoever empties it removes it.
+    await rmdir(this.#paths.runDir).catch((error: unknown) => {
+      if (!isMissing(error) && !(error instanceof Error && 'code' in error && error.code === 'ENOTEMPTY')) throw error;
+    });
+  }
+
+  async #linkSource(bundleDir: string): Promise<string> {
+    const info = await stat(bundleDir);
+    // The folder's identity is in the key, so that another bundle under the same path is not taken for it.
+    const key = `${bundleDir}\n${info.dev}:${info.ino}:${info.mtimeMs}`;
+    let linkable = this.#linkable.get(key);
+    if (linkable === undefined) {
+      linkable = await canLink(bundleDir, (await stat(this.#paths.instances)).dev);
+      if (this.#linkable.size >= 1_000) this.#linkable.clear();
+      this.#linkable.set(key, linkable);
+    }
+    if (linkable) return bundleDir;
+    const cached = this.#cache.get(key) ?? this.#copy(key, bundleDir);
+    this.#cache.delete(key);
+    this.#cache.set(key, cached);
+    return (await cached).dir;
+  }
+
+  #copy(key: string, bundleDir: string): Promise<CachedCode> {
+    const copying = this.#copyNow(bundleDir);
+    copying.then(
+      () => void this.#trim(),
+      () => this.#cache.delete(key),
+    );
+    return copying;
+  }
+
+  async #copyNow(bundleDir: string): Promise<CachedCode> {
+    const dir = join(this.#cacheDir, `${shortHash(bundleDir, 16)}-${shortHash(newSecret())}`);
+    // Owner only: links are what instances see, this folder is nobody else's business.
+    await mkdir(this.#cacheDir, { recursive: true, mode: 0o700 });
+    const partial = `${dir}.part`;
+    await mkdir(partial);
+    const bytes = await copyTree(bundleDir, partial);
+    await rename(partial, dir);
+    return { dir, bytes };
+  }
+
+  async #trim(): Promise<void> {
+    const entries = await Promise.all([...this.#cache].map(async ([key, copying]) => ({ key, ...(await copying.catch(() => ({ dir: '', bytes: 0 }))) })));
+    let total = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+    for (const entry of entries.slice(0, -1)) {
+      if (total <= this.#cacheBytes) return;
+      total -= entry.bytes;
+      this.#cache.delete(entry.key);
+      await rm(entry.dir, { recursive: true, force: true });
+    }
+  }
+}
+
+/** Everything in a folder, folders before what is in them, as paths relative to it. */
+async function* walk(dir: string): AsyncGenerator<{ path: string; folder: boolean; info: Stats }> {
+  const pending = [''];
+  let entries = 0;
+  for (let under = pending.pop(); under !== undefined; under = pending.pop()) {
+    for (const entry of await readdir(join(dir, under), { withFileTypes: true })) {
+      if (++entries > MAX_BUNDLE_ENTRIES) throw new Error(`the bundle ${basename(dir)} has more than ${MAX_BUNDLE_ENTRIES} entries`);
+      const path = join(under, entry.name);
+      if (!entry.isDirectory() && !entry.isFile()) throw new Error(`the bundle ${basename(dir)} holds ${path}, which is neither a file nor a folder`);
+      yield { path, folder: entry.isDirectory(), info: await stat(join(dir, path)) };
+      if (entry.isDirectory()) pending.push(path);
+    }
+  }
+}
+
+async function canLink(dir: string, device: number): Promise<boolean> {
+  for await (const { folder, info } of walk(dir)) {
+    if (info.dev !== device) return false;
+    if (!folder && (info.mode & WORLD_READABLE) !== WORLD_READABLE) return false;
+  }
+  return true;
+}
+
+async function linkTree(source: string, target: string): Promise<void> {
+  for await (const { path, folder } of walk(source)) {
+    if (folder) {
+      await mkdir(join(target, path));
+      await chmod(join(target, path), 0o755);
+    } else await link(join(source, path), join(target, path));
+  }
+}
+
+async function copyTree(source: string, target: string): Promise<number> {
+  let bytes = 0;
+  for await (const { path, folder, info } of walk(source)) {
+    const to = join(target, path);
+    if (folder) {
+      await mkdir(to, { recursive: true });
+      continue;
+    }
+    await mkdir(dirname(to), { recursive: true });
+    await copyFile(join(source, path), to);
+    await chmod(to, (info.mode & 0o111) === 0 ? 0o644 : 0o755);
+    bytes += info.size;
+  }
+  return bytes;
+}
+
+export function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}
