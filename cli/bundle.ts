@@ -1,0 +1,152 @@
+/**
+ * Makes a bundle of a function: one ES module with its npm packages and its source map. The same
+ * sources give the same bytes, wherever the folder lies, so that an unchanged function is not sent again.
+ */
+import { existsSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import type { BuildFailure, BuildOptions, Message, Plugin } from 'esbuild';
+import { BUNDLE_LIMITS } from '#contract/api.ts';
+import type { Archive } from './archive.ts';
+import { archive } from './archive.ts';
+import { CliError } from './errors.ts';
+import { formatBytes } from './output.ts';
+import type { Source } from './source.ts';
+
+export interface Bundle extends Archive {
+  /** File to load. */
+  entry: string;
+  /** Bytes of JavaScript, without the source map. */
+  codeBytes: number;
+  /** What may not work, a message each, with its place. */
+  warnings: string[];
+}
+
+export const BUNDLE_ENTRY = 'index.mjs';
+
+/**
+ * CommonJS packages inside an ES module need `require`. esbuild renames whatever a source calls
+ * `require` itself, so this declaration meets no other.
+ */
+const BANNER = "import { createRequire as __fnCreateRequire } from 'node:module';\nconst require = __fnCreateRequire(import.meta.url);";
+
+/** Gives `__dirname` and `__filename` to whoever uses them without declaring them, as CommonJS sources do. */
+const CJS_GLOBALS = 'fn:cjs-globals';
+const CJS_GLOBALS_SOURCE = 'export const __filename = import.meta.filename;\nexport const __dirname = import.meta.dirname;\n';
+
+/** What esbuild only murmurs by default, and what fails at run time: the target is not in the bundle. */
+const DYNAMIC = { 'unsupported-dynamic-import': 'warning', 'unsupported-require-call': 'warning', 'indirect-require': 'warning' } as const;
+
+const OPTIONS = {
+  bundle: true,
+  write: false,
+  platform: 'node',
+  format: 'esm',
+  target: 'node24',
+  sourcemap: 'external',
+  sourcesContent: true,
+  keepNames: true,
+  minify: false,
+  legalComments: 'none',
+  charset: 'utf8',
+  logLevel: 'silent',
+  logOverride: DYNAMIC,
+  banner: { js: BANNER },
+  inject: [CJS_GLOBALS],
+  mainFields: ['module', 'main'],
+  loader: { '.txt': 'text', '.md': 'text', '.html': 'text', '.css': 'text', '.svg': 'text', '.sql': 'text', '.graphql': 'text', '.wasm': 'binary', '.bin': 'binary' },
+} satisfies BuildOptions;
+
+/** Bundles a function. Throws CliError with esbuild's own messages, place and lines. */
+export async function bundleFunction(source: Source): Promise<Bundle> {
+  const esbuild = await import('esbuild');
+  const outfile = join(source.folder, BUNDLE_ENTRY);
+  let result;
+  try {
+    result = await esbuild.build({ ...OPTIONS, absWorkingDir: source.folder, entryPoints: [source.entry], outfile, plugins: [cjsGlobals, refuseNativeAddons] });
+  } catch (error) {
+    if (!isBuildFailure(error)) throw error;
+    throw await buildError(error, source, esbuild.formatMessages);
+  }
+  const text = (suffix: string): string => result.outputFiles.find((file) => file.path === outfile + suffix)?.text ?? '';
+  const code = withoutPlaces(text(''));
+  const map = portableMap(text('.map'));
+  const files = [
+    { name: BUNDLE_ENTRY, contents: Buffer.from(`${code.trimEnd()}\n//# sourceMappingURL=${BUNDLE_ENTRY}.map\n`) },
+    { name: `${BUNDLE_ENTRY}.map`, contents: Buffer.from(map) },
+  ];
+  const packed = await archive(files);
+  checkSize(packed);
+  const warnings = result.warnings.filter((warning) => !isForeign(warning));
+  return { ...packed, entry: BUNDLE_ENTRY, codeBytes: files[0]!.contents.length, warnings: warnings.map(oneLine) };
+}
+
+const cjsGlobals: Plugin = {
+  name: 'cjs-globals',
+  setup(build) {
+    build.onResolve({ filter: /^fn:cjs-globals$/ }, () => ({ path: 'cjs-globals', namespace: 'fn', sideEffects: false }));
+    build.onLoad({ filter: /.*/, namespace: 'fn' }, () => ({ contents: CJS_GLOBALS_SOURCE, loader: 'js' }));
+  },
+};
+
+/** Machine code made for this computer's Node and libraries does not run in the runtime's image. */
+const refuseNativeAddons: Plugin = {
+  name: 'refuse-native-addons',
+  setup(build) {
+    build.onLoad({ filter: /\.node$/ }, ({ path }) => ({
+      errors: [{ text: `native addons cannot be bundled: ${relative(build.initialOptions.absWorkingDir ?? '', path)}`, notes: [{ text: 'Use a package that is plain JavaScript or WebAssembly instead.' }] }],
+    }));
+  },
+};
+
+function isBuildFailure(error: unknown): error is BuildFailure {
+  return error instanceof Error && 'errors' in error && Array.isArray(error.errors) && 'warnings' in error;
+}
+
+const isForeign = (message: Message): boolean => message.location?.file.includes('node_modules/') === true;
+
+function oneLine({ text, location }: Message): string {
+  return location ? `${location.file}:${location.line}:${location.column + 1}: ${text}` : text;
+}
+
+async function buildError({ errors }: BuildFailure, source: Source, format: typeof import('esbuild').formatMessages): Promise<CliError> {
+  const shown = errors.slice(0, 10);
+  const frames = await format(shown, { kind: 'error', color: false });
+  const details = frames.map((frame, index) => `${oneLine(shown[index]!)}\n${frame.split('\n').slice(1).join('\n').trimEnd()}`.trimEnd());
+  if (errors.length > shown.length) details.push(`… and ${errors.length - shown.length} more`);
+  const unresolved = errors.some(({ text }) => /^Could not resolve "[^./]/.test(text));
+  const hint = unresolved ? installHint(source.folder) : 'Nothing was deployed.';
+  return new CliError(`${relative(process.cwd(), source.entry) || source.entry} does not build`, { details, hint });
+}
+
+/** A package that is not found: is it not installed, or not even wanted? */
+function installHint(folder: string): string {
+  if (existsSync(join(folder, 'package.json')) && !existsSync(join(folder, 'node_modules'))) return `Its packages are not installed: cd '${folder}' && npm install`;
+  return `Add the package: cd '${folder}' && npm install NAME`;
+}
+
+function checkSize({ bytes, unpackedBytes }: Archive): void {
+  const { maxUploadBytes, maxUnpackedBytes } = BUNDLE_LIMITS;
+  if (bytes.length <= maxUploadBytes && unpackedBytes <= maxUnpackedBytes) return;
+  throw new CliError(
+    `the bundle is too large: ${formatBytes(bytes.length)} packed and ${formatBytes(unpackedBytes)} unpacked; the limits are ${formatBytes(maxUploadBytes)} and ${formatBytes(maxUnpackedBytes)}`,
+    { hint: 'Import less of what is not needed; large data belongs in a store.' },
+  );
+}
+
+/** `../../node_modules/x`, which depends on where packages were hoisted to, is `node_modules/x`. */
+const HOISTED = /^(?:\.\.\/)+(?=node_modules\/)/;
+
+/** The same for the places that esbuild writes into the code: comments before each module, names of CommonJS ones. */
+function withoutPlaces(code: string): string {
+  return code.replace(/^(\/\/ |(?: {2})")(?:\.\.\/)+(?=node_modules\/)/gm, '$1');
+}
+
+interface RawSourceMap {
+  sources: string[];
+  [field: string]: unknown;
+}
+
+function portableMap(text: string): string {
+  const map = JSON.parse(text) as RawSourceMap;
+  return JSON.stringify({ ...map, sources: map.sources.map((path) => path.replace(HOISTED, '')) });
+}

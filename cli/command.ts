@@ -1,0 +1,117 @@
+/** Commands as data: what main.ts makes of them is the parser, the help, the completion and the docs. */
+import type { Context } from './context.ts';
+import type { ExitCode } from './errors.ts';
+import { usageError } from './errors.ts';
+
+export interface ArgumentSpec {
+  name: string;
+  description: string;
+  optional?: boolean;
+}
+
+export interface OptionSpec {
+  /** As commander has it: `-f, --follow`, `--memory <mib>`. */
+  flags: string;
+  description: string;
+  /** Turns the text into a value; throws usageError. */
+  parse?: (text: string) => unknown;
+  /** May be given several times; the values come as an array. */
+  repeatable?: boolean;
+  choices?: readonly string[];
+  default?: string | number;
+}
+
+export interface CommandSpec {
+  /** `deploy`, or with its group: `runtimes build`. */
+  name: string;
+  summary: string;
+  args?: readonly ArgumentSpec[];
+  options?: readonly OptionSpec[];
+  /** Lines shown under the help. */
+  examples?: readonly string[];
+  /** Returns the exit code; nothing is 0. */
+  run(ctx: Context, input: Input): Promise<ExitCode | void>;
+}
+
+/** What was typed, already parsed. Asking for an option by a type that it has not is a bug, and throws. */
+export class Input {
+  readonly #args: readonly (string | undefined)[];
+  readonly #options: Readonly<Record<string, unknown>>;
+
+  constructor(args: readonly (string | undefined)[], options: Readonly<Record<string, unknown>>) {
+    this.#args = args;
+    this.#options = options;
+  }
+
+  arg(index: number): string {
+    const value = this.#args[index];
+    if (value === undefined) throw new TypeError(`argument ${index} was not given`);
+    return value;
+  }
+
+  optionalArg(index: number): string | undefined {
+    return this.#args[index];
+  }
+
+  has(name: string): boolean {
+    return this.#options[name] !== undefined;
+  }
+
+  flag(name: string): boolean {
+    return this.#options[name] === true;
+  }
+
+  text(name: string): string | undefined {
+    const value = this.#options[name];
+    if (value === undefined || typeof value === 'string') return value;
+    throw new TypeError(`option ${name} is not text`);
+  }
+
+  number(name: string): number | undefined {
+    const value = this.#options[name];
+    if (value === undefined || typeof value === 'number') return value;
+    throw new TypeError(`option ${name} is not a number`);
+  }
+
+  list(name: string): string[] {
+    const value = this.#options[name];
+    if (value === undefined) return [];
+    if (Array.isArray(value)) return value.map(String);
+    throw new TypeError(`option ${name} is not a list`);
+  }
+}
+
+/** Parser of an option that is a number. */
+export function numberBetween(min: number, max: number, unit = ''): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !Number.isFinite(value) || value < min || value > max) {
+      throw usageError(`${JSON.stringify(text)} is not a number from ${min} to ${max}${unit === '' ? '' : ` ${unit}`}`);
+    }
+    return value;
+  };
+}
+
+/** Parser of an option that is a whole number. */
+export function integerBetween(min: number, max: number, unit = ''): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^-?\d+$/.test(text) || value < min || value > max) {
+      throw usageError(`${JSON.stringify(text)} is not a whole number from ${min} to ${max}${unit === '' ? '' : ` ${unit}`}`);
+    }
+    return value;
+  };
+}
+
+const DURATION_UNITS_MS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `90s`, `5m`, `2h` → milliseconds. */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text);
+  if (!match) throw usageError(`${JSON.stringify(text)} is not a duration such as 30s, 5m or 2h`);
+  return Number(match[1]) * DURATION_UNITS_MS[match[2]!]!;
+}
+
+export const JSON_OPTION: OptionSpec = { flags: '--json', description: 'print JSON on stdout' };
+export const HOME_OPTION: OptionSpec = { flags: '--home <dir>', description: 'folder of the platform’s state (default: FN_HOME, or ~/.fn)' };
+export const NAMESPACE_OPTION: OptionSpec = { flags: '-n, --namespace <name>', description: 'namespace of the function', default: 'default' };

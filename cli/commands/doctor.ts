@@ -1,0 +1,24 @@
+import type { CommandSpec, Input } from '../command.ts';
+import { HOME_OPTION, JSON_OPTION, integerBetween } from '../command.ts';
+import type { Context } from '../context.ts';
+import { painter, printJson } from '../context.ts';
+import type { ExitCode } from '../errors.ts';
+import { EXIT } from '../errors.ts';
+import { DEFAULT_PORT } from './up.ts';
+
+export const doctor: CommandSpec = {
+  name: 'doctor',
+  summary: 'check this machine, and say what to do',
+  options: [{ flags: '--port <port>', description: 'port that the gateway is to have', parse: integerBetween(1, 65_535), default: DEFAULT_PORT }, HOME_OPTION, JSON_OPTION],
+  run,
+};
+
+async function run(ctx: Context, input: Input): Promise<ExitCode> {
+  const { examine } = await import('../doctor/examine.ts');
+  const { renderFindings } = await import('../doctor/finding.ts');
+  const findings = await examine({ env: ctx.env, home: ctx.home, port: input.number('port') ?? DEFAULT_PORT });
+  const failed = findings.some((finding) => finding.level === 'fail');
+  if (input.flag('json')) printJson(ctx, { ok: !failed, findings });
+  else ctx.stdout.write(renderFindings(findings, painter(ctx.stdout, ctx.env)));
+  return failed ? EXIT.failed : EXIT.ok;
+}

@@ -1,0 +1,40 @@
+/** All commands, in the order that the help lists them. */
+import type { CommandSpec } from '../command.ts';
+import { completion } from './completion.ts';
+import { deleteCommand } from './delete.ts';
+import { demo } from './demo.ts';
+import { deploy } from './deploy.ts';
+import { describe } from './describe.ts';
+import { doctor } from './doctor.ts';
+import { down } from './down.ts';
+import { hostSetup } from './host-setup.ts';
+import { invoke } from './invoke.ts';
+import { list } from './list.ts';
+import { logs } from './logs.ts';
+import { runtimesBuild } from './runtimes-build.ts';
+import { runtimesList } from './runtimes-list.ts';
+import { status } from './status.ts';
+import { up } from './up.ts';
+import { version } from './version.ts';
+
+export const COMMANDS: readonly CommandSpec[] = [
+  demo,
+  up,
+  down,
+  status,
+  deploy,
+  invoke,
+  logs,
+  list,
+  describe,
+  deleteCommand,
+  runtimesBuild,
+  runtimesList,
+  doctor,
+  hostSetup,
+  completion,
+  version,
+];
+
+/** What groups of commands are for. */
+export const GROUPS: Readonly<Record<string, string>> = { runtimes: 'build and list runtime images' };

@@ -1,0 +1,85 @@
+import type { CommandSpec, Input } from '../command.ts';
+import { HOME_OPTION, JSON_OPTION, integerBetween } from '../command.ts';
+import type { Context } from '../context.ts';
+import { print, printJson, say } from '../context.ts';
+import type { ExitCode } from '../errors.ts';
+import { EXIT, usageError } from '../errors.ts';
+import type { SupervisorOptions } from '../supervisor/options.ts';
+
+export const DEFAULT_PORT = 8_080;
+
+/** Ctrl-C in the foreground ends every instance; the supervisor's own deadlines are below it. */
+const FOREGROUND_PATIENCE_MS = 120_000;
+
+export const up: CommandSpec = {
+  name: 'up',
+  summary: 'start the platform: gateway and controller, under a supervisor',
+  options: [
+    { flags: '-d, --detach', description: 'return when it is up, and leave it running' },
+    { flags: '--port <port>', description: 'port of the gateway; 0: any free one', parse: integerBetween(0, 65_535), default: DEFAULT_PORT },
+    { flags: '--host <ip>', description: 'address to listen on; 0.0.0.0 opens it to the network', default: '127.0.0.1' },
+    HOME_OPTION,
+    { flags: '--driver <driver>', description: 'what runs instances; auto: docker where there is an engine', choices: ['auto', 'docker', 'process'], default: 'auto' },
+    { flags: '--api <host:port>', description: 'serve the control API over TCP too, with the token in HOME/token', parse: hostAndPort },
+    { flags: '--pool <n>', description: 'generic instances kept ready', parse: integerBetween(0, 1_000) },
+    { flags: '--memory-budget <mib>', description: 'memory of all instances together, MiB', parse: integerBetween(128, 16_777_216, 'MiB') },
+    { flags: '--allow-unfiltered-egress', description: 'let functions dial out even where this host cannot filter it' },
+    JSON_OPTION,
+  ],
+  examples: ['fn up                     # until Ctrl-C', 'fn up --detach', 'fn up --detach --port 9000 --host 0.0.0.0'],
+  run,
+};
+
+async function run(ctx: Context, input: Input): Promise<ExitCode> {
+  const { findRunning, startDetached, runForeground } = await import('../supervisor/launch.ts');
+  const { tellSteps } = await import('../platform.ts');
+  const { homePaths } = await import('#kit/paths.ts');
+  const running = await findRunning(homePaths(ctx.home), ctx.signal);
+  if (running !== null) {
+    say(ctx, `fn is running already (pid ${running.pid}, driver ${running.driver})`);
+    if (input.number('port') !== running.port && input.number('port') !== DEFAULT_PORT) say(ctx, `note: on port ${running.port}; to change it: fn down, then fn up --port ${input.number('port')}`);
+    tellUrl(ctx, input, running);
+    return EXIT.ok;
+  }
+  ctx.patience(FOREGROUND_PATIENCE_MS);
+  const options = optionsFrom(ctx, input);
+  const steps = tellSteps(ctx);
+  if (input.flag('detach')) {
+    const state = await startDetached(ctx, options, steps);
+    tellUrl(ctx, input, state);
+    say(ctx, 'fn is up. Deploy: fn deploy FILE    stop: fn down');
+    return EXIT.ok;
+  }
+  const { interrupted } = await runForeground(ctx, options, (event) => {
+    steps(event);
+    if (event.type !== 'ready') return;
+    tellUrl(ctx, input, event);
+    say(ctx, 'fn is up. Ctrl-C stops it.');
+  });
+  say(ctx, 'fn is down.');
+  return interrupted ? EXIT.interrupted : EXIT.ok;
+}
+
+function tellUrl(ctx: Context, input: Input, { url, driver, pid }: { url: string; driver: string; pid: number }): void {
+  if (input.flag('json')) printJson(ctx, { running: true, url, driver, pid });
+  else print(ctx, url);
+}
+
+function optionsFrom(ctx: Context, input: Input): SupervisorOptions {
+  const driver = input.text('driver');
+  return {
+    home: ctx.home,
+    host: input.text('host') ?? '127.0.0.1',
+    port: input.number('port') ?? DEFAULT_PORT,
+    driver: driver === 'docker' || driver === 'process' ? driver : 'auto',
+    api: input.text('api'),
+    pool: input.number('pool'),
+    memoryBudgetMib: input.number('memoryBudget'),
+    allowUnfilteredEgress: input.flag('allowUnfilteredEgress'),
+  };
+}
+
+function hostAndPort(text: string): string {
+  if (!/^(?:\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/.test(text)) throw usageError(`${JSON.stringify(text)} is not HOST:PORT, such as 127.0.0.1:7070`);
+  return text;
+}

@@ -1,0 +1,124 @@
+/** One call of a function through the gateway, as any client would make it. */
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { connect } from './client.ts';
+import type { Context } from './context.ts';
+import { painter, say } from './context.ts';
+import type { ExitCode } from './errors.ts';
+import { CliError, EXIT, usageError } from './errors.ts';
+import type { Reply } from './http.ts';
+import { request } from './http.ts';
+import { formatMs } from './output.ts';
+import { describeTiming, parseServerTiming } from './server-timing.ts';
+
+export interface InvokeOptions {
+  namespace: string;
+  name: string;
+  /** Text, `@FILE`, or `-`. */
+  data?: string;
+  method?: string;
+  /** `Name: value` */
+  headers: readonly string[];
+  path: string;
+  include: boolean;
+}
+
+/** Above the longest timeout that a function can have: the gateway decides, not we. */
+const ANSWER_TIMEOUT_MS = 3_660_000;
+
+/** Body to stdout as it comes, status and times to stderr; 1 from status 400 up. */
+export async function invokeFunction(ctx: Context, options: InvokeOptions): Promise<ExitCode> {
+  const body = await readData(ctx, options.data);
+  const headers = parseHeaders(options.headers);
+  if (body && !Object.keys(headers).some((name) => name.toLowerCase() === 'content-type')) headers['content-type'] = guessType(body);
+  const { url } = await connect(ctx).describe(options.namespace, options.name);
+  const startedAt = performance.now();
+  const reply = await send(ctx, new URL(url), { ...options, headers, body });
+  const headMs = performance.now() - startedAt;
+  if (options.include) ctx.stdout.write(renderHead(reply));
+  for await (const chunk of reply.body as AsyncIterable<Buffer>) {
+    // A slow reader of our stdout slows the function down, instead of filling our memory.
+    if (ctx.stdout.write(chunk) === false && ctx.stdout === process.stdout) await once(process.stdout, 'drain');
+  }
+  if (!reply.body.complete) throw new CliError('the answer broke off before its end', { hint: `See fn logs ${options.name}.` });
+  tell(ctx, reply, headMs, performance.now() - startedAt);
+  return reply.status >= 400 ? EXIT.failed : EXIT.ok;
+}
+
+interface SendOptions {
+  method?: string;
+  path: string;
+  headers: Record<string, string | string[]>;
+  body: Buffer | undefined;
+}
+
+async function send(ctx: Context, url: URL, { method, path, headers, body }: SendOptions): Promise<Reply> {
+  try {
+    return await request(
+      { url },
+      { method: method?.toUpperCase() ?? (body ? 'POST' : 'GET'), path: path.startsWith('/') ? path : `/${path}`, headers, body, signal: ctx.signal, timeoutMs: ANSWER_TIMEOUT_MS },
+    );
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ERR_INVALID_ARG_VALUE') throw usageError(error.message);
+    if (error instanceof TypeError) throw usageError(error.message);
+    if (error instanceof Error && 'code' in error && (error.code === 'ECONNREFUSED' || error.code === 'ECONNRESET' || error.code === 'ENOTFOUND')) {
+      throw new CliError(`the gateway does not answer at ${url.origin}: ${error.message}`, { exitCode: EXIT.unreachable, hint: 'See fn status.', cause: error });
+    }
+    throw error;
+  }
+}
+
+function tell(ctx: Context, { status, statusText, headers }: Reply, headMs: number, totalMs: number): void {
+  const paint = painter(ctx.stderr, ctx.env);
+  const timing = parseServerTiming(headers['server-timing']);
+  const phases = describeTiming(timing);
+  const words = paint(status < 400 ? 'green' : 'red', `${status} ${statusText}`.trim());
+  say(ctx, `${words} in ${formatMs(totalMs)} (first byte ${formatMs(headMs)}${phases === '' ? '' : `; ${phases}`})`);
+}
+
+function renderHead({ status, statusText, rawHeaders }: Reply): string {
+  const lines = [`HTTP/1.1 ${status} ${statusText}`.trimEnd()];
+  for (let index = 0; index < rawHeaders.length; index += 2) lines.push(`${rawHeaders[index]}: ${rawHeaders[index + 1]}`);
+  return `${lines.join('\n')}\n\n`;
+}
+
+async function readData(ctx: Context, data: string | undefined): Promise<Buffer | undefined> {
+  if (data === undefined) return undefined;
+  if (data === '-') {
+    const chunks: Buffer[] = [];
+    for await (const chunk of ctx.stdin) chunks.push(Buffer.from(chunk));
+    return Buffer.concat(chunks);
+  }
+  if (!data.startsWith('@')) return Buffer.from(data);
+  const file = resolve(ctx.cwd, data.slice(1));
+  try {
+    return await readFile(file);
+  } catch (error) {
+    throw usageError(`--data ${data}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+function parseHeaders(texts: readonly string[]): Record<string, string | string[]> {
+  const headers: Record<string, string | string[]> = {};
+  for (const text of texts) {
+    const at = text.indexOf(':');
+    if (at < 1) throw usageError(`--header ${JSON.stringify(text)} is not "Name: value"`);
+    const name = text.slice(0, at).trim().toLowerCase();
+    const value = text.slice(at + 1).trim();
+    const before = headers[name];
+    headers[name] = before === undefined ? value : [before, value].flat();
+  }
+  return headers;
+}
+
+/** JSON where it is JSON, else text: what a person who types a body means. */
+function guessType(body: Buffer): string {
+  try {
+    JSON.parse(body.toString('utf8'));
+    return 'application/json';
+  } catch {
+    // Not JSON is an answer too.
+    return 'text/plain; charset=utf-8';
+  }
+}

@@ -1,0 +1,39 @@
+/** Log files of the platform's processes, with a limit on their size. */
+import { closeSync, copyFileSync, openSync, readSync, fstatSync, statSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Above it a file is moved to NAME.log.1, whose older contents are lost. */
+export const MAX_LOG_BYTES = 10 * 1024 * 1024;
+
+/** Opens for appending: whoever writes, also after a rotation, writes at the end. */
+export function openLog(folder: string, name: string): number {
+  rotate(folder, name);
+  return openSync(join(folder, `${name}.log`), 'a', 0o600);
+}
+
+/**
+ * Copies and truncates, since the file is open in the process that writes it. Lines written between
+ * the two are lost; a log without a limit would lose the disk.
+ */
+export function rotate(folder: string, name: string): void {
+  const path = join(folder, `${name}.log`);
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (!stats || stats.size <= MAX_LOG_BYTES) return;
+  copyFileSync(path, `${path}.1`);
+  truncateSync(path);
+}
+
+/** The last lines, for an error that says why a process did not start. */
+export function lastLines(folder: string, name: string, count: number): string[] {
+  const tailBytes = 8_192;
+  const path = join(folder, `${name}.log`);
+  const fd = openSync(path, 'r');
+  try {
+    const { size } = fstatSync(fd);
+    const buffer = Buffer.alloc(Math.min(size, tailBytes));
+    readSync(fd, buffer, 0, buffer.length, size - buffer.length);
+    return buffer.toString('utf8').split('\n').filter((line) => line !== '').slice(-count);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,33 @@
+/** What a supervisor is started with: settled by the command line, so that the supervisor asks nobody. */
+
+export interface SupervisorOptions {
+  home: string;
+  host: string;
+  /** 0: any free one. */
+  port: number;
+  driver: 'auto' | 'docker' | 'process';
+  /** HOST:PORT of the control API over TCP, where that is wanted. */
+  api?: string;
+  /** Generic instances kept ready. */
+  pool?: number;
+  memoryBudgetMib?: number;
+  allowUnfilteredEgress?: boolean;
+}
+
+/** What a supervisor tells while it starts; to the terminal, or to the `fn up --detach` that waits for it. */
+export type SupervisorEvent =
+  | { type: 'step'; text: string }
+  | { type: 'ready'; url: string; driver: 'docker' | 'process'; pid: number }
+  | { type: 'failed'; message: string; details: string[]; hint?: string; exitCode: number };
+
+export type Report = (event: SupervisorEvent) => void;
+
+/** The options for the platform's processes, as environment. */
+export function settingsEnv({ api, pool, memoryBudgetMib, allowUnfilteredEgress }: SupervisorOptions): Record<string, string> {
+  const env: Record<string, string> = {};
+  if (api !== undefined) env.FN_API_LISTEN = api;
+  if (pool !== undefined) env.FN_POOL = String(pool);
+  if (memoryBudgetMib !== undefined) env.FN_MEMORY_BUDGET_MIB = String(memoryBudgetMib);
+  if (allowUnfilteredEgress) env.FN_ALLOW_UNFILTERED_EGRESS = '1';
+  return env;
+}

@@ -1,0 +1,74 @@
+/** How the platform's processes are started: which file, as whom, with which environment. */
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { copyFileSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import type { HomePaths } from '#kit/paths.ts';
+import { bundled, programFile } from '../root.ts';
+import { GATEWAY_GID, GATEWAY_UID } from './run-dir.ts';
+
+/** Where a child finds the public socket. */
+const LISTEN_FD = 3;
+/** Where the gateway finds the Node that it is: see openNode. */
+const NODE_FD = 4;
+
+export interface Programs {
+  gateway: string[];
+  controller: string[];
+  /** Open file of this Node's executable, as root only. */
+  nodeFd: number | null;
+}
+
+/** Files of the programs, with a copy of the gateway where its own uid can read it. */
+export function preparePrograms(paths: HomePaths, asRoot: boolean): Programs {
+  const controller = [programFile('controller')];
+  if (!asRoot) return { gateway: [programFile('gateway')], controller, nodeFd: null };
+  return { gateway: [bundled ? readableCopy(paths) : programFile('gateway')], controller, nodeFd: openSync(process.execPath, 'r') };
+}
+
+/** The clone may be under /root, where only root can pass: the gateway's bundle goes where its uid can read it. */
+function readableCopy(paths: HomePaths): string {
+  const copy = join(paths.runDir, 'gateway.mjs');
+  copyFileSync(programFile('gateway'), copy);
+  return copy;
+}
+
+/** Starts the controller, with all rights of who started fn. */
+export function spawnController(programs: Programs, env: NodeJS.ProcessEnv, logFd: number, args: string[] = []): ChildProcess {
+  // A process group of its own: Ctrl-C in the terminal is for the supervisor, which ends things in order.
+  return spawn(process.execPath, [...programs.controller, ...args], { env, detached: true, stdio: ['ignore', logFd, logFd] });
+}
+
+/**
+ * Starts the gateway, as root under a uid of its own. Its executable is then named by an open file:
+ * the path to it (/root/…/node) need not be passable for that uid, the file itself is world-readable.
+ */
+export function spawnGateway(programs: Programs, env: NodeJS.ProcessEnv, logFd: number, listenFd: number): ChildProcess {
+  const common = { env: { ...env, FN_LISTEN_FD: String(LISTEN_FD) }, detached: true };
+  const { nodeFd } = programs;
+  if (nodeFd === null) return spawn(process.execPath, programs.gateway, { ...common, stdio: ['ignore', logFd, logFd, listenFd] });
+  return spawn(`/proc/self/fd/${NODE_FD}`, programs.gateway, {
+    ...common,
+    argv0: 'node',
+    cwd: '/',
+    uid: GATEWAY_UID,
+    gid: GATEWAY_GID,
+    stdio: ['ignore', logFd, logFd, listenFd, nodeFd],
+  });
+}
+
+/** Of the CLI, or secrets: not for the process that faces the internet. */
+const NOT_FOR_GATEWAY: ReadonlySet<string> = new Set(['FN_TOKEN', 'FN_URL', 'FN_HOME', 'FN_SUPERVISOR', 'FN_RUNTIME_IMAGES', 'FN_RUNTIME_SHIMS', 'FN_API_LISTEN']);
+const NEUTRAL: ReadonlySet<string> = new Set(['TZ', 'LANG', 'LC_ALL']);
+
+/** The gateway gets its settings and nothing of who started it: no credentials that lie about in an environment. */
+export function gatewayEnv(env: NodeJS.ProcessEnv, own: Record<string, string>): NodeJS.ProcessEnv {
+  const kept = Object.entries(env).filter(([name]) => NEUTRAL.has(name) || (name.startsWith('FN_') && !NOT_FOR_GATEWAY.has(name)));
+  return { ...Object.fromEntries(kept), ...own };
+}
+
+/** The controller gets what the person has (DOCKER_HOST, PATH), but for the CLI's own settings. */
+export function controllerEnv(env: NodeJS.ProcessEnv, own: Record<string, string>): NodeJS.ProcessEnv {
+  const { FN_TOKEN: _token, FN_URL: _url, FN_SUPERVISOR: _supervisor, ...rest } = env;
+  return { ...rest, ...own };
+}

@@ -1,0 +1,273 @@
+/**
+ * The supervisor: holds the public socket, runs controller and gateway as two processes, starts them
+ * again when they die, and ends everything in order. It serves no request and decides nothing else,
+ * so there is little in it that could fail.
+ */
+import { closeSync, existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Clock } from '#kit/clock.ts';
+import { sleep, systemClock } from '#kit/clock.ts';
+import { createLog } from '#kit/log.ts';
+import type { Log } from '#kit/log.ts';
+import type { HomePaths } from '#kit/paths.ts';
+import { homePaths } from '#kit/paths.ts';
+import { CliError, EXIT } from '../errors.ts';
+import { readBody, request } from '../http.ts';
+import { endProcess, identify } from '../process-identity.ts';
+import type { SupervisorState } from '../state.ts';
+import { readState, removeState, writeState } from '../state.ts';
+import { version } from '../version.ts';
+import { Child } from './child.ts';
+import { acquireLock } from './lock.ts';
+import { lastLines, openLog, rotate } from './log-files.ts';
+import type { Report, SupervisorOptions } from './options.ts';
+import { settingsEnv } from './options.ts';
+import type { Programs } from './programs.ts';
+import { controllerEnv, gatewayEnv, preparePrograms, spawnController, spawnGateway } from './programs.ts';
+import type { PublicSocket } from './public-socket.ts';
+import { openPublicSocket } from './public-socket.ts';
+import { GATEWAY_GID, GATEWAY_UID, makeRunDir, removeRunDir } from './run-dir.ts';
+import { prepareRuntimes } from './runtimes.ts';
+
+/** From the start of a process until it answers. */
+const START_TIMEOUT_MS = 60_000;
+const PROBE_INTERVAL_MS = 20;
+const PROBE_TIMEOUT_MS = 2_000;
+/** Requests in flight may take so long to end when fn goes down. */
+const GATEWAY_GRACE_MS = 15_000;
+/** Ending every instance: with Docker some 50 ms each. */
+const CONTROLLER_GRACE_MS = 30_000;
+const CLEANUP_TIMEOUT_MS = 60_000;
+/** An orphan of a supervisor that was killed. Its instances live on and are adopted. */
+const ORPHAN_GRACE_MS = 5_000;
+const LOG_CHECK_MS = 60_000;
+
+export type SpawnPrograms = { controller: typeof spawnController; gateway: typeof spawnGateway };
+
+export interface SupervisorSurroundings {
+  env: NodeJS.ProcessEnv;
+  report: Report;
+  clock?: Clock;
+  /** Instead of the real programs, for tests. */
+  programs?: Pick<Programs, 'controller' | 'gateway'>;
+}
+
+/** The path of the lock that a supervisor holds while it lives. */
+export const lockPath = (paths: HomePaths): string => join(paths.home, 'supervisor.lock');
+
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  readonly #env: NodeJS.ProcessEnv;
+  readonly #report: Report;
+  readonly #clock: Clock;
+  readonly #asRoot = process.getuid?.() === 0;
+  readonly #substitutes: SupervisorSurroundings['programs'];
+  readonly #paths: HomePaths;
+  readonly #log: Log;
+  #release: (() => void) | null = null;
+  #socket: PublicSocket | null = null;
+  #programs: Programs | null = null;
+  #state: SupervisorState | null = null;
+  #gateway: Child | null = null;
+  #controller: Child | null = null;
+  #controllerEnv: NodeJS.ProcessEnv = {};
+  #logFds: number[] = [];
+  /** Instances of a supervisor that was killed may be in it: then it is not ours to remove before a controller has looked. */
+  #runDirWasThere = false;
+  #cancelRotation: () => void = () => {};
+  #stopping: Promise<void> | null = null;
+  /** Rejects while starting when a child dies: there is nothing to wait for then. */
+  #startFailure = Promise.withResolvers<never>();
+
+  constructor(options: SupervisorOptions, { env, report, clock = systemClock, programs }: SupervisorSurroundings) {
+    this.#options = options;
+    this.#env = env;
+    this.#report = report;
+    this.#clock = clock;
+    this.#substitutes = programs;
+    this.#paths = homePaths(options.home);
+    this.#log = createLog('supervisor', 'info');
+    // Whoever waits gets it; where nobody does, it is no unhandled rejection.
+    this.#startFailure.promise.catch(() => {});
+  }
+
+  /** Starts everything; resolves when both processes answer. Throws CliError, with nothing left behind. */
+  async start(): Promise<SupervisorState> {
+    this.#release = acquireLock(lockPath(this.#paths));
+    if (this.#release === null) throw new CliError(`another fn is starting or running in ${this.#paths.home}`, { hint: 'See fn status.' });
+    try {
+      return await this.#start();
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  async #start(): Promise<SupervisorState> {
+    await this.#takeOver();
+    this.#runDirWasThere = existsSync(this.#paths.runDir);
+    makeRunDir(this.#paths, this.#asRoot);
+    this.#socket = openPublicSocket(this.#options.host, this.#options.port);
+    const runtimes = await prepareRuntimes(this.#options, this.#env, this.#report);
+    if (this.#stopping !== null) throw new CliError('stopped while starting', { exitCode: EXIT.interrupted });
+    this.#programs = { ...preparePrograms(this.#paths, this.#asRoot), ...this.#substitutes };
+    const { port } = this.#socket;
+    const url = this.#env.FN_PUBLIC_URL ?? `http://${reachable(this.#options.host)}:${port}`;
+    this.#state = { ...identify(process.pid)!, phase: 'starting', version: version(), host: this.#options.host, port, url, driver: runtimes.driver, children: {} };
+    writeState(this.#paths, this.#state);
+    this.#spawnAll(url, runtimes.env);
+    await Promise.race([this.#startFailure.promise, Promise.all([this.#untilControllerAnswers(), this.#untilGatewayAnswers(port)])]);
+    this.#update({ phase: 'ready' });
+    this.#report({ type: 'ready', url, driver: runtimes.driver, pid: process.pid });
+    this.#watchLogs();
+    return this.#state;
+  }
+
+  /** Ends what a supervisor that was killed left running; the instances stay for the new controller. */
+  async #takeOver(): Promise<void> {
+    const old = readState(this.#paths);
+    if (old === null) return;
+    const orphans = Object.entries(old.children).filter(([, child]) => child !== undefined);
+    if (orphans.length > 0) this.#log.warn({ orphans: Object.fromEntries(orphans) }, 'the last supervisor was killed: taking over');
+    await Promise.all(orphans.map(([, child]) => endProcess(child, ORPHAN_GRACE_MS)));
+    removeState(this.#paths);
+  }
+
+  #spawnAll(url: string, runtimeEnv: Record<string, string>): void {
+    const ids: Record<string, string> = this.#asRoot ? { FN_GATEWAY_UID: String(GATEWAY_UID), FN_GATEWAY_GID: String(GATEWAY_GID) } : {};
+    const own = { FN_HOME: this.#paths.home, FN_PUBLIC_URL: url, ...runtimeEnv, ...ids, ...settingsEnv(this.#options) };
+    this.#controllerEnv = controllerEnv(this.#env, own);
+    const forGateway = gatewayEnv(this.#env, { FN_LINK_SOCKET: this.#paths.linkSocket, FN_PUBLIC_URL: url, FN_GATEWAY_ID: `gw-${this.#paths.homeId}` });
+    const programs = this.#programs!;
+    const controllerLog = this.#openLog('controller');
+    const gatewayLog = this.#openLog('gateway');
+    const listenFd = this.#socket!.fd;
+    this.#controller = this.#child('controller', () => spawnController(programs, this.#controllerEnv, controllerLog));
+    this.#gateway = this.#child('gateway', () => spawnGateway(programs, forGateway, gatewayLog, listenFd));
+    this.#controller.start();
+    this.#gateway.start();
+  }
+
+  #openLog(name: string): number {
+    const fd = openLog(this.#paths.logs, name);
+    this.#logFds.push(fd);
+    return fd;
+  }
+
+  #child(name: 'gateway' | 'controller', spawn: () => ReturnType<typeof spawnController>): Child {
+    return new Child({
+      name,
+      spawn,
+      log: this.#log,
+      clock: this.#clock,
+      onStart: (identity) => {
+        if (identity !== null) this.#update({ children: { ...this.#state!.children, [name]: identity } });
+      },
+      onDeath: (detail) => {
+        if (this.#state?.phase !== 'starting') return this.#stopping === null;
+        const lines = lastLines(this.#paths.logs, name, 12);
+        this.#startFailure.reject(new CliError(`the ${name} did not start: ${detail}`, { details: lines, hint: `All of its log: ${join(this.#paths.logs, `${name}.log`)}` }));
+        return false;
+      },
+    });
+  }
+
+  #update(change: Partial<SupervisorState>): void {
+    this.#state = { ...this.#state!, ...change };
+    writeState(this.#paths, this.#state);
+  }
+
+  #untilControllerAnswers(): Promise<void> {
+    return this.#untilAnswers('controller', () =>
+      request({ socketPath: this.#paths.controlSocket }, { method: 'GET', path: '/v1/status', timeoutMs: PROBE_TIMEOUT_MS }),
+    );
+  }
+
+  #untilGatewayAnswers(port: number): Promise<void> {
+    const url = new URL(`http://${reachable(this.#options.host)}:${port}`);
+    return this.#untilAnswers('gateway', () => request({ url }, { method: 'GET', path: '/.fn/ready', timeoutMs: PROBE_TIMEOUT_MS }));
+  }
+
+  async #untilAnswers(name: string, probe: () => ReturnType<typeof request>): Promise<void> {
+    const until = this.#clock.now() + START_TIMEOUT_MS;
+    let last = 'nothing was tried';
+    while (this.#clock.now() < until && this.#stopping === null) {
+      try {
+        const reply = await probe();
+        await readBody(reply, 16 * 1024 * 1024);
+        if (reply.status === 200) return;
+        last = `it answered ${reply.status}`;
+      } catch (error) {
+        // Not listening yet is what is waited for; what it was at last is told below.
+        last = error instanceof Error ? error.message : String(error);
+      }
+      await sleep(PROBE_INTERVAL_MS);
+    }
+    throw new CliError(`the ${name} did not answer within ${START_TIMEOUT_MS / 1_000} s: ${last}`, { details: lastLines(this.#paths.logs, name, 12) });
+  }
+
+  #watchLogs(): void {
+    const check = () => {
+      for (const name of ['controller', 'gateway', 'supervisor']) rotate(this.#paths.logs, name);
+      this.#cancelRotation = this.#clock.after(LOG_CHECK_MS, check);
+    };
+    check();
+  }
+
+  /** Ends everything and leaves nothing behind but the home. Idempotent. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    this.#cancelRotation();
+    if (this.#state !== null) this.#update({ phase: 'stopping' });
+    // First who asks for instances, then who has them.
+    await this.#gateway?.stop(GATEWAY_GRACE_MS);
+    if (this.#controller !== null) await this.#stopController(this.#controller);
+    this.#socket?.close();
+    for (const fd of this.#logFds) closeSync(fd);
+    if (this.#programs?.nodeFd != null) closeSync(this.#programs.nodeFd);
+    if (this.#controller !== null || !this.#runDirWasThere) removeRunDir(this.#paths, this.#asRoot);
+    removeState(this.#paths);
+    this.#release?.();
+  }
+
+  /** The controller ends its instances; where it cannot be asked, a second one is started for just that. */
+  async #stopController(controller: Child): Promise<void> {
+    if (controller.running && (await this.#askShutdown()) && (await controller.awaitEnd(CONTROLLER_GRACE_MS))) return;
+    await controller.stop(ORPHAN_GRACE_MS);
+    await cleanUp(this.#programs!, this.#controllerEnv, this.#logFds[0]!);
+  }
+
+  async #askShutdown(): Promise<boolean> {
+    try {
+      const reply = await request({ socketPath: this.#paths.controlSocket }, { method: 'POST', path: '/v1/shutdown', timeoutMs: PROBE_TIMEOUT_MS });
+      await readBody(reply, 1024 * 1024);
+      return reply.status === 202;
+    } catch (error) {
+      this.#log.warn({ error: error instanceof Error ? error.message : String(error) }, 'the controller cannot be asked to end: cleaning up without it');
+      return false;
+    }
+  }
+}
+
+/** Starts a controller that only destroys what instances and networks of this home there are. Throws CliError. */
+export async function cleanUp(programs: Programs, env: NodeJS.ProcessEnv, logFd: number): Promise<void> {
+  const child = spawnController(programs, env, logFd, ['--cleanup']);
+  const timer = setTimeout(() => child.kill('SIGKILL'), CLEANUP_TIMEOUT_MS);
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', resolve);
+  });
+  clearTimeout(timer);
+  if (code !== 0) throw new CliError('some instances could not be removed', { hint: 'See controller.log in the home’s logs folder, and fn doctor.' });
+}
+
+/** An address that can be dialled: of all interfaces, the loopback one. */
+function reachable(host: string): string {
+  if (host === '0.0.0.0') return '127.0.0.1';
+  if (host === '::') return '[::1]';
+  return host.includes(':') ? `[${host}]` : host;
+}

@@ -1,0 +1,23 @@
+/** An AWS Lambda handler as it is: an API Gateway v2 event in, a result with statusCode and body out. */
+interface HttpEvent {
+  rawPath: string;
+  queryStringParameters?: Record<string, string>;
+  requestContext: { http: { method: string } };
+}
+
+interface LambdaContext {
+  awsRequestId: string;
+  functionName: string;
+  getRemainingTimeInMillis(): number;
+}
+
+export const handler = async (event: HttpEvent, context: LambdaContext) => ({
+  statusCode: 200,
+  headers: { 'content-type': 'application/json' },
+  body: JSON.stringify({
+    message: `${event.requestContext.http.method} ${event.rawPath}`,
+    query: event.queryStringParameters ?? {},
+    requestId: context.awsRequestId,
+    remainingMs: context.getRemainingTimeInMillis(),
+  }),
+});
