@@ -1,0 +1,108 @@
+/**
+ * The controller: composition root, the sole reader of process.env. With `--cleanup` it ends every
+ * instance of the home, removes what the driver made, and exits.
+ */
+import { rm } from 'node:fs/promises';
+import { createLog, type Log } from '#kit/log.ts';
+import { systemClock } from '#kit/clock.ts';
+import { homePaths, type HomePaths } from '#kit/paths.ts';
+import { onShutdown } from '#kit/shutdown.ts';
+import metadata from '../package.json' with { type: 'json' };
+import { createApi } from './api/app.ts';
+import { startApiServer, type ApiServer } from './api/server.ts';
+import { ensureToken, tokenCheck } from './api/token.ts';
+import { coreSettings, readConfig, type ControllerConfig } from './config.ts';
+import type { Driver } from './driver/types.ts';
+import { Engine } from './engine/engine.ts';
+import { httpRuntimeClient } from './engine/runtime-client.ts';
+import { openBundleStore } from './store/bundles.ts';
+import { openSqliteStore } from './store/sqlite/store.ts';
+
+/** How long SIGTERM may take; instances live on and the next controller adopts them. */
+const CLOSE_DEADLINE_MS = 10_000;
+
+/** Only the driver that is used is loaded: the other's libraries would cost memory for nothing. */
+async function createDriver(config: ControllerConfig, paths: HomePaths, log: Log): Promise<Driver> {
+  if (config.FN_DRIVER === 'process') {
+    const { createProcessDriver } = await import('./driver/process/driver.ts');
+    return createProcessDriver({ paths, shims: config.FN_RUNTIME_SHIMS, version: metadata.version, log });
+  }
+  const { createDockerDriver } = await import('./driver/docker/driver.ts');
+  return createDockerDriver({
+    paths,
+    images: config.FN_RUNTIME_IMAGES,
+    version: metadata.version,
+    memoryBudgetMib: config.FN_MEMORY_BUDGET_MIB,
+    cpuBudget: config.FN_CPU_BUDGET,
+    egressPolicy: config.FN_ALLOW_UNFILTERED_EGRESS === '1' ? 'allow-unfiltered' : 'require-filter',
+    log,
+  });
+}
+
+/** `[::1]:7070` or `127.0.0.1:7070` */
+function hostAndPort(listen: string): { host: string; port: number } {
+  const colon = listen.lastIndexOf(':');
+  return { host: listen.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(listen.slice(colon + 1)) };
+}
+
+async function cleanup(driver: Driver, paths: HomePaths): Promise<void> {
+  await driver.start();
+  await driver.destroyAll();
+  await driver.close();
+  await rm(paths.records, { recursive: true, force: true });
+}
+
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  const log = createLog('controller', config.FN_LOG_LEVEL);
+  const paths = homePaths(config.FN_HOME);
+  const driver = await createDriver(config, paths, log);
+  if (process.argv.includes('--cleanup')) {
+    await cleanup(driver, paths);
+    return;
+  }
+  process.on('unhandledRejection', (error) => {
+    log.error({ error: error instanceof Error ? error.stack : String(error) }, 'a promise was rejected and nobody looked; ending, the supervisor starts anew');
+    process.exit(1);
+  });
+  const store = openSqliteStore({ path: paths.database, log });
+  const bundles = await openBundleStore({ folder: paths.bundles });
+  await driver.start();
+  const servers: ApiServer[] = [];
+  const closeServers = () => Promise.all(servers.map((server) => server.close()));
+  const engine = new Engine({
+    paths,
+    settings: coreSettings(config, driver.features),
+    driver,
+    store,
+    bundles,
+    runtime: httpRuntimeClient,
+    clock: systemClock,
+    log,
+    version: metadata.version,
+    publicUrl: config.FN_PUBLIC_URL,
+    gatewayGid: config.FN_GATEWAY_GID ?? null,
+    onShutdown: () => {
+      void closeServers()
+        .then(() => store.close())
+        .finally(() => process.exit(0));
+    },
+  });
+  await engine.start();
+  const auth = config.FN_API_LISTEN === undefined ? null : tokenCheck(await ensureToken(paths.tokenFile));
+  const app = createApi({ platform: engine, bundles, log, version: metadata.version, auth });
+  servers.push(await startApiServer({ app, listen: { path: paths.controlSocket }, log }));
+  if (config.FN_API_LISTEN !== undefined) servers.push(await startApiServer({ app, listen: hostAndPort(config.FN_API_LISTEN), log }));
+  onShutdown(
+    async () => {
+      await closeServers();
+      await engine.close();
+    },
+    { deadlineMs: CLOSE_DEADLINE_MS },
+  );
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`${JSON.stringify({ level: 'error', process: 'controller', time: new Date().toISOString(), msg: error instanceof Error ? error.message : String(error), stack: error instanceof Error ? error.stack : undefined })}\n`);
+  process.exit(1);
+});
