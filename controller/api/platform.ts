@@ -13,7 +13,12 @@ export interface Platform {
   /** Resolves when the routes are gone from the gateways; instances drain after. Throws function-not-found. */
   delete(namespace: string, name: string): Promise<void>;
   /** Ends when the newest line was given, or with `follow` when aborted. Throws function-not-found. */
-  logs(namespace: string, name: string, options: { follow: boolean; since?: number; limit?: number }, signal: AbortSignal): AsyncIterable<LogEntry>;
+  logs(
+    namespace: string,
+    name: string,
+    options: { follow: boolean; since?: number; limit?: number },
+    signal: AbortSignal,
+  ): AsyncIterable<LogEntry>;
   /** Ends every instance and then the controller; resolves when no instance is left. */
   shutdown(): Promise<void>;
 }

@@ -4,11 +4,12 @@ import { mkdir, mkdtemp, readFile, readdir, rm, stat, utimes, writeFile } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BUNDLE_LIMITS } from '#contract/api.ts';
-import { type BundleLimits, openBundleStore } from './bundles.ts';
+import { openBundleStore } from './bundles.ts';
 import type { BundleStore } from './types.ts';
+import type { BundleLimits } from './unpack.ts';
 
 interface RawEntry {
   name: string | Buffer;
@@ -32,7 +33,7 @@ function header({ name, content = '', type = '0', mode = 0o644, link = '', size 
   block.write('        ', 148);
   block.write(type, 156);
   block.write(link, 157);
-  block.write('ustar\0' + '00', 257);
+  block.write('ustar\u000000', 257);
   const sum = block.reduce((total, byte) => total + byte, 0);
   block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
   return block;
@@ -82,7 +83,14 @@ async function expectEmpty(): Promise<void> {
 }
 
 describe('a bundle that is whole', () => {
-  const data = gzipSync(tar({ name: 'index.mjs', content: 'export default 1' }, { name: 'lib/', type: '5' }, { name: 'lib/deep/a.json', content: '{}', mode: 0o600 }, { name: './empty' }));
+  const data = gzipSync(
+    tar(
+      { name: 'index.mjs', content: 'export default 1' },
+      { name: 'lib/', type: '5' },
+      { name: 'lib/deep/a.json', content: '{}', mode: 0o600 },
+      { name: './empty' },
+    ),
+  );
 
   it('is kept under its digest', async () => {
     expect(await store.has(digestOf(data))).toBe(false);
@@ -101,7 +109,9 @@ describe('a bundle that is whole', () => {
     await put(data);
     const dir = await store.dir(digestOf(data));
     const modes = Object.fromEntries(
-      await Promise.all(['', 'index.mjs', 'lib', 'lib/deep', 'lib/deep/a.json'].map(async (name) => [name, (await stat(join(dir, name))).mode & 0o7777])),
+      await Promise.all(
+        ['', 'index.mjs', 'lib', 'lib/deep', 'lib/deep/a.json'].map(async (name) => [name, (await stat(join(dir, name))).mode & 0o7777]),
+      ),
     );
     expect(modes).toEqual({ '': 0o755, 'index.mjs': 0o644, lib: 0o755, 'lib/deep': 0o755, 'lib/deep/a.json': 0o644 });
     expect((await stat(join(dir, '..'))).mode & 0o777).toBe(0o755);
@@ -198,7 +208,14 @@ describe('a hostile bundle is refused and leaves nothing', () => {
     ['an empty tar', Buffer.alloc(1_024)],
     ['nothing', Buffer.alloc(0)],
     ['not a tar', Buffer.from('hello'.repeat(1_000))],
-    ['a bad checksum', (() => { const bad = tar(file); bad[0] = 0x7a; return bad; })()],
+    [
+      'a bad checksum',
+      (() => {
+        const bad = tar(file);
+        bad[0] = 0x7a;
+        return bad;
+      })(),
+    ],
     ['cut within a file', tar({ ...file, content: 'x'.repeat(5_000) }).subarray(0, 2_048)],
     ['more declared than is there', tar({ ...file, size: 0o77777777 })],
     ['a negative size', tar(file, pax({ size: '-1' }), { name: 'f' })],
@@ -213,7 +230,14 @@ describe('a hostile bundle is refused and leaves nothing', () => {
     ['not gzip', Buffer.from('hello')],
     ['empty', Buffer.alloc(0)],
     ['gzip cut short', gzipSync(tar(file)).subarray(0, 40)],
-    ['gzip with a wrong checksum', (() => { const bad = gzipSync(tar(file)); bad[bad.length - 6]! ^= 0xff; return bad; })()],
+    [
+      'gzip with a wrong checksum',
+      (() => {
+        const bad = gzipSync(tar(file));
+        bad[bad.length - 6]! ^= 0xff;
+        return bad;
+      })(),
+    ],
   ])('%s: 422', async (_name, data) => {
     await expect(put(data)).rejects.toMatchObject({ code: 'invalid' });
     await expectEmpty();
@@ -221,7 +245,10 @@ describe('a hostile bundle is refused and leaves nothing', () => {
 
   it('truncated or with another digest: 422 that names the digest', async () => {
     const data = gzipSync(tar(file));
-    await expect(store.put(digestOf(data), pieces(data.subarray(0, -1)))).rejects.toMatchObject({ code: 'invalid', options: { errors: [{ pointer: 'path/digest' }] } });
+    await expect(store.put(digestOf(data), pieces(data.subarray(0, -1)))).rejects.toMatchObject({
+      code: 'invalid',
+      options: { errors: [{ pointer: 'path/digest' }] },
+    });
     await expect(store.put(`sha256:${'0'.repeat(64)}`, pieces(data))).rejects.toMatchObject({ code: 'invalid' });
     await expectEmpty();
   });
@@ -239,7 +266,8 @@ describe('a hostile bundle is refused and leaves nothing', () => {
 
 describe('limits: 413, and nothing is left', () => {
   const small: BundleLimits = { maxUploadBytes: 20_000, maxUnpackedBytes: 100_000, maxEntries: 10, maxRatio: 200 };
-  const random = (bytes: number) => Buffer.from(Array.from({ length: bytes }, (_, index) => (index * 7_919 + (index >> 8) * 104_729) & 0xff));
+  const random = (bytes: number) =>
+    Buffer.from(Array.from({ length: bytes }, (_, index) => (index * 7_919 + (index >> 8) * 104_729) & 0xff));
 
   it('an upload over its limit is not read to its end', async () => {
     const limited = await openBundleStore({ folder, limits: small });
@@ -257,7 +285,13 @@ describe('limits: 413, and nothing is left', () => {
 
   it.each([
     ['unpacked size', [{ name: 'a', content: random(100_001) }]],
-    ['unpacked size over several files', [{ name: 'a', content: random(60_000) }, { name: 'b', content: random(60_000) }]],
+    [
+      'unpacked size over several files',
+      [
+        { name: 'a', content: random(60_000) },
+        { name: 'b', content: random(60_000) },
+      ],
+    ],
     ['entries', Array.from({ length: 11 }, (_, index) => ({ name: `f${index}` }))],
     ['folders that no entry names', [{ name: 'a/b/c/d/e/f/g/h/i/j/k' }]],
   ])('%s', async (_name, entries) => {
@@ -324,8 +358,14 @@ describe('properties', () => {
   });
 
   it('whatever the names, nothing is written outside, and only FnErrors come out', async () => {
-    const nasty = fc.array(fc.constantFrom('..', '.', '', 'a', 'A', '/', '\\', 'é', '\u0001', 'b'), { maxLength: 6 }).map((parts) => parts.join('/'));
-    const entry = fc.record({ name: nasty, type: fc.constantFrom('0', '5', '1', '2', 'L', 'x'), content: fc.constantFrom('', 'x', '../../x\0', '18 path=../../evil\n') });
+    const nasty = fc
+      .array(fc.constantFrom('..', '.', '', 'a', 'A', '/', '\\', 'é', '\u0001', 'b'), { maxLength: 6 })
+      .map((parts) => parts.join('/'));
+    const entry = fc.record({
+      name: nasty,
+      type: fc.constantFrom('0', '5', '1', '2', 'L', 'x'),
+      content: fc.constantFrom('', 'x', '../../x\0', '18 path=../../evil\n'),
+    });
     await fc.assert(
       fc.asyncProperty(fc.array(entry, { maxLength: 5 }), async (entries) => {
         const data = gzipSync(tar(...entries.map((each) => (each.type === '5' ? { ...each, content: '' } : each))));

@@ -18,12 +18,10 @@ import { BUNDLE_LIMITS } from '#contract/api.ts';
 import { FnError } from '#contract/errors.ts';
 import { BundleDigest } from '#contract/names.ts';
 import type { BundleStore } from './types.ts';
-import { syncFolder, unpack } from './unpack.ts';
+import { type BundleLimits, syncFolder, unpack } from './unpack.ts';
 
 /** Bundles unpacked at a time; others wait. Each writes up to 256 MiB and takes a core. */
 const MAX_CONCURRENT_UNPACKS = 2;
-
-export type BundleLimits = { readonly [K in keyof typeof BUNDLE_LIMITS]: number };
 
 const Info = z.object({ bytes: z.number().int(), files: z.number().int() });
 type Info = z.infer<typeof Info>;
@@ -88,7 +86,9 @@ class FolderBundleStore implements BundleStore {
       await mkdir(temporary, { mode: 0o700 });
       const archive = join(temporary, 'archive');
       const bytes = await this.#save(digest, data, archive);
-      const files = await this.#limited(() => unpack(() => createReadStream(archive), { into: join(temporary, 'new', 'files'), uploadedBytes: bytes, limits: this.#limits }));
+      const files = await this.#limited(() =>
+        unpack(() => createReadStream(archive), { into: join(temporary, 'new', 'files'), uploadedBytes: bytes, limits: this.#limits }),
+      );
       const info: Info = { bytes, files };
       await this.#publish(digest, join(temporary, 'new'), info);
       return { created: true, ...info };
@@ -146,9 +146,13 @@ class FolderBundleStore implements BundleStore {
     }
     const actual = hash.digest();
     if (!timingSafeEqual(actual, Buffer.from(digest.slice('sha256:'.length), 'hex'))) {
-      throw new FnError('invalid', `The ${bytes} bytes that arrived have another digest, sha256:${actual.toString('hex')}: the upload is truncated or altered.`, {
-        errors: [{ pointer: 'path/digest', detail: 'does not match the body' }],
-      });
+      throw new FnError(
+        'invalid',
+        `The ${bytes} bytes that arrived have another digest, sha256:${actual.toString('hex')}: the upload is truncated or altered.`,
+        {
+          errors: [{ pointer: 'path/digest', detail: 'does not match the body' }],
+        },
+      );
     }
     return bytes;
   }
@@ -213,5 +217,8 @@ function isCode(error: unknown, ...codes: string[]): boolean {
 /** FnError store-unavailable for errors of the disk; what the upload's sender did wrong stays as it is. */
 function diskError(error: unknown): unknown {
   if (!isCode(error, 'ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EACCES', 'EPERM', 'EMFILE', 'ENFILE')) return error;
-  return new FnError('store-unavailable', `The bundle store cannot be used (${(error as Error).message}).`, { cause: error, retryAfterSeconds: 5 });
+  return new FnError('store-unavailable', `The bundle store cannot be used (${(error as Error).message}).`, {
+    cause: error,
+    retryAfterSeconds: 5,
+  });
 }

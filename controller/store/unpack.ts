@@ -10,8 +10,8 @@ import { Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { extract, type Extract, type Header } from 'tar-stream';
+import type { BUNDLE_LIMITS } from '#contract/api.ts';
 import { FnError } from '#contract/errors.ts';
-import type { BundleLimits } from './bundles.ts';
 
 /** Longest path within a bundle, bytes. With the home's own path it stays well under PATH_MAX (4096). */
 const MAX_PATH_BYTES = 1_024;
@@ -22,6 +22,9 @@ const MAX_DEPTH = 32;
 const RATIO_FREE_BYTES = 16 * 1024 * 1024;
 /** Files being synced at a time; the journal then commits them together. */
 const SYNC_WIDTH = 16;
+
+/** The contract's, or smaller ones in tests. */
+export type BundleLimits = { readonly [K in keyof typeof BUNDLE_LIMITS]: number };
 
 export interface UnpackOptions {
   /** Folder to make; the one above it is made too. */
@@ -36,7 +39,9 @@ export async function unpack(archive: () => Readable, { into, uploadedBytes, lim
   const syncs = new Syncs();
   await mkdir(into, { recursive: true });
   const tar = extract();
-  const feeding = pipeline(archive(), createGunzip(), bombGuard(uploadedBytes, limits), (source: AsyncIterable<Buffer>) => feed(source, tar));
+  const feeding = pipeline(archive(), createGunzip(), bombGuard(uploadedBytes, limits), (source: AsyncIterable<Buffer>) =>
+    feed(source, tar),
+  );
   try {
     const results = await Promise.allSettled([
       writeEntries(tar, names, into, syncs),
@@ -157,7 +162,12 @@ function bombGuard(uploadedBytes: number, { maxUnpackedBytes, maxRatio }: Bundle
       bytes += chunk.length;
       if (bytes > maxUnpackedBytes) done(new FnError('body-too-large', `A bundle unpacks to at most ${maxUnpackedBytes} bytes.`));
       else if (bytes > RATIO_FREE_BYTES && bytes > uploadedBytes * maxRatio) {
-        done(new FnError('body-too-large', `The bundle unpacks to more than ${maxRatio} times its size: it is taken for a decompression bomb.`));
+        done(
+          new FnError(
+            'body-too-large',
+            `The bundle unpacks to more than ${maxRatio} times its size: it is taken for a decompression bomb.`,
+          ),
+        );
       } else done(null, chunk);
     },
   });
@@ -192,11 +202,14 @@ export class BundleNames {
     this.#admitParents(path);
     const there = this.#seen.get(fold(path));
     if (there !== undefined && (there.listed || there.kind !== kind || there.path !== path)) {
-      throw refuse(`${quote(path)} is there twice${there.path === path ? '' : ` (also as ${quote(there.path)}: names must differ by more than case)`}`);
+      throw refuse(
+        `${quote(path)} is there twice${there.path === path ? '' : ` (also as ${quote(there.path)}: names must differ by more than case)`}`,
+      );
     }
     this.#seen.set(fold(path), { path, kind, listed: true });
     // Folders that no entry names count too: 10,000 paths of depth 32 are 320,000 folders.
-    if (this.#seen.size > this.#maxEntries) throw new FnError('body-too-large', `A bundle has at most ${this.#maxEntries} files and folders.`);
+    if (this.#seen.size > this.#maxEntries)
+      throw new FnError('body-too-large', `A bundle has at most ${this.#maxEntries} files and folders.`);
     if (kind === 'file') this.files++;
     return { path, kind };
   }
@@ -217,10 +230,12 @@ const fold = (path: string): string => path.normalize('NFC').toLowerCase();
 
 function entryKind(header: EntryHeader): 'file' | 'folder' {
   const { type, name, mode, pax } = header;
-  if (type !== 'file' && type !== 'directory') throw refuse(`${quote(name)} is a ${type ?? 'thing of unknown type'}; only files and folders are allowed`);
+  if (type !== 'file' && type !== 'directory')
+    throw refuse(`${quote(name)} is a ${type ?? 'thing of unknown type'}; only files and folders are allowed`);
   if ((mode & 0o7000) !== 0) throw refuse(`${quote(name)} has a setuid, setgid or sticky bit`);
   if (type === 'directory' && header.size !== 0) throw refuse(`the folder ${quote(name)} has contents of its own`);
-  if (typeof pax === 'object' && pax !== null && Object.keys(pax).some((key) => key.startsWith('GNU.sparse'))) throw refuse(`${quote(name)} is a sparse file`);
+  if (typeof pax === 'object' && pax !== null && Object.keys(pax).some((key) => key.startsWith('GNU.sparse')))
+    throw refuse(`${quote(name)} is a sparse file`);
   return type === 'file' ? 'file' : 'folder';
 }
 
@@ -229,7 +244,8 @@ function safePath(name: string, kind: 'file' | 'folder'): string {
   if (Buffer.byteLength(name) > MAX_PATH_BYTES) throw refuse(`${quote(name)} is longer than ${MAX_PATH_BYTES} bytes`);
   // U+FFFD: the name was not UTF-8, and would not be found under the name it was given.
   // oxlint-disable-next-line no-control-regex -- control characters are what is refused here
-  if (/[\u0000-\u001f\u007f\\\ufffd]/.test(name)) throw refuse(`${quote(name)} holds NUL, a control character, a backslash or broken UTF-8`);
+  if (/[\u0000-\u001f\u007f\\\ufffd]/.test(name))
+    throw refuse(`${quote(name)} holds NUL, a control character, a backslash or broken UTF-8`);
   if (name.startsWith('/')) throw refuse(`${quote(name)} is absolute`);
   let path = name;
   while (path.startsWith('./')) path = path.slice(2);

@@ -120,10 +120,17 @@ describe.each(STORES)('store: $name', ({ open }) => {
   });
 
   it('lists functions by namespace, then name; or those of one namespace', async () => {
-    for (const [namespace, name] of [['team', 'b'], ['default', 'z'], ['team', 'a'], ['default', 'a-1'], ['default', 'a']] as const) {
+    for (const [namespace, name] of [
+      ['team', 'b'],
+      ['default', 'z'],
+      ['team', 'a'],
+      ['default', 'a-1'],
+      ['default', 'a'],
+    ] as const) {
       await store.commitRevision(revision(1, { namespace, name }));
     }
-    const names = async (namespace?: string) => (await store.listFunctions(namespace)).map((record) => `${record.namespace}/${record.name}`);
+    const names = async (namespace?: string) =>
+      (await store.listFunctions(namespace)).map((record) => `${record.namespace}/${record.name}`);
     expect(await names()).toEqual(['default/a', 'default/a-1', 'default/z', 'team/a', 'team/b']);
     expect(await names('team')).toEqual(['team/a', 'team/b']);
     expect(await names('nobody')).toEqual([]);

@@ -53,7 +53,7 @@ describe('the file', () => {
     const store = open();
     await store.raiseTerm();
     for (const file of await readdir(folder)) expect([file, (await stat(join(folder, file))).mode & 0o777]).toEqual([file, 0o600]);
-    expect((await readdir(folder)).sort()).toEqual(['fn.db', 'fn.db-shm', 'fn.db-wal']);
+    expect((await readdir(folder)).toSorted()).toEqual(['fn.db', 'fn.db-shm', 'fn.db-wal']);
     await store.close();
   });
 
@@ -66,7 +66,11 @@ describe('the file', () => {
   });
 
   it.each([
-    ['not a database', async () => writeFile(path, 'this is not a database, but it is long enough to be looked at'.repeat(100)), /not a database.*restore/s],
+    [
+      'not a database',
+      async () => writeFile(path, 'this is not a database, but it is long enough to be looked at'.repeat(100)),
+      /not a database.*restore/s,
+    ],
     ['a folder', async () => mkdir(path), /owner and mode/],
     ['in a folder that is not there', async () => rm(folder, { recursive: true }), /owner and mode/],
   ])('%s: refused, and says what to do', async (_name, prepare, words) => {
@@ -167,7 +171,11 @@ describe('errors', () => {
     const store = open();
     const other = new DatabaseSync(path);
     other.exec('BEGIN IMMEDIATE');
-    await expect(store.raiseTerm()).rejects.toMatchObject({ code: 'store-unavailable', options: { retryAfterSeconds: 5 }, message: expect.stringContaining('another process') });
+    await expect(store.raiseTerm()).rejects.toMatchObject({
+      code: 'store-unavailable',
+      options: { retryAfterSeconds: 5 },
+      message: expect.stringContaining('another process'),
+    });
     other.exec('ROLLBACK');
     other.close();
     expect(await store.raiseTerm()).toBe(1);

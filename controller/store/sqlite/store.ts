@@ -55,13 +55,19 @@ function makePrivate(path: string): void {
 function prepare(db: DatabaseSync, path: string): void {
   const mode = db.prepare('PRAGMA journal_mode = WAL').get()?.journal_mode;
   if (path !== IN_MEMORY && mode !== 'wal') {
-    throw new FnError('store-unavailable', `${path} is on a file system without shared memory (journal mode ${mode}): put the home on a local disk.`);
+    throw new FnError(
+      'store-unavailable',
+      `${path} is on a file system without shared memory (journal mode ${mode}): put the home on a local disk.`,
+    );
   }
   db.exec('PRAGMA synchronous = FULL');
   // Some ms: the database holds a few MB at most. A damaged page is found now, not in a deployment.
   const check = db.prepare('PRAGMA quick_check(1)').get()?.quick_check;
   if (check !== 'ok') {
-    throw new FnError('store-unavailable', `${path} is damaged (${check}): stop fn, keep a copy, and restore it from a backup or move it away to begin anew.`);
+    throw new FnError(
+      'store-unavailable',
+      `${path} is damaged (${check}): stop fn, keep a copy, and restore it from a backup or move it away to begin anew.`,
+    );
   }
   migrate(db, path);
 }
@@ -103,7 +109,8 @@ class SqliteStore implements Store {
     // What cannot be read again must not get in.
     const checked = Revision.parse(revision);
     const { namespace, name, number } = checked;
-    if (checked.key !== revisionKey(namespace, name, number)) throw new TypeError(`the key ${checked.key} is not that of ${namespace}/${name}@${number}`);
+    if (checked.key !== revisionKey(namespace, name, number))
+      throw new TypeError(`the key ${checked.key} is not that of ${namespace}/${name}@${number}`);
     this.#run(() => {
       try {
         transaction(this.#db, () => this.#insertRevision(checked));
@@ -148,7 +155,10 @@ class SqliteStore implements Store {
         return [{ namespace: row.namespace, name: row.name, revision: readRevision(row) }];
       } catch (error) {
         if (!(error instanceof FnError)) throw error;
-        this.#log.error({ revision: revisionKey(row.namespace, row.name, row.number), err: error.message }, 'a function is left out: its row cannot be read');
+        this.#log.error(
+          { revision: revisionKey(row.namespace, row.name, row.number), err: error.message },
+          'a function is left out: its row cannot be read',
+        );
         return [];
       }
     });
@@ -170,7 +180,14 @@ class SqliteStore implements Store {
   }
 
   async bundlesInUse(): Promise<Set<string>> {
-    return this.#run(() => new Set(this.#prepare('SELECT DISTINCT bundle FROM revisions').all().map((row) => String(row.bundle))));
+    return this.#run(
+      () =>
+        new Set(
+          this.#prepare('SELECT DISTINCT bundle FROM revisions')
+            .all()
+            .map((row) => String(row.bundle)),
+        ),
+    );
   }
 
   async close(): Promise<void> {
@@ -197,7 +214,8 @@ class SqliteStore implements Store {
   }
 
   #run<T>(run: () => T): T {
-    if (!this.#db.isOpen) throw new FnError('store-unavailable', 'The store is closed: the controller is shutting down.', { retryAfterSeconds: 1 });
+    if (!this.#db.isOpen)
+      throw new FnError('store-unavailable', 'The store is closed: the controller is shutting down.', { retryAfterSeconds: 1 });
     try {
       return run();
     } catch (error) {
@@ -213,7 +231,10 @@ function readRevision(row: Row): Revision {
   if (parsed.success && parsed.data.key === key) return parsed.data;
   const issue = parsed.error?.issues[0];
   const why = issue === undefined ? `it says it is ${parsed.data?.key}` : `${issue.path.join('/') || 'the whole'}: ${issue.message}`;
-  throw new FnError('store-unavailable', `The stored revision ${key} cannot be read (${why}). Deploy the function again, or restore the database from a backup.`);
+  throw new FnError(
+    'store-unavailable',
+    `The stored revision ${key} cannot be read (${why}). Deploy the function again, or restore the database from a backup.`,
+  );
 }
 
 function parseJson(text: string): unknown {

@@ -1,0 +1,155 @@
+/** The control API on real sockets, over a fake Platform and a real bundle store in a temporary folder. */
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { type IncomingHttpHeaders, request as httpRequest } from 'node:http';
+import { connect, type NetConnectOpts } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { pack } from 'tar-stream';
+import type { Problem } from '#contract/errors.ts';
+import { newSecret } from '#kit/ids.ts';
+import { type Log, silentLog } from '#kit/log.ts';
+import { createApi } from '../../controller/api/app.ts';
+import { API_LIMITS, type ApiLimits } from '../../controller/api/env.ts';
+import { type ApiServer, SERVER_LIMITS, type ServerLimits, startApiServer } from '../../controller/api/server.ts';
+import { tokenCheck } from '../../controller/api/token.ts';
+import { openBundleStore } from '../../controller/store/bundles.ts';
+import { FakePlatform } from './fake-platform.ts';
+
+export interface Answer {
+  status: number;
+  headers: IncomingHttpHeaders;
+  text: string;
+  /** The parsed body, where it is JSON. */
+  json: unknown;
+  /** The body as a problem; throws where it is none. */
+  problem: Problem;
+}
+
+export interface Call {
+  method?: string;
+  path: string;
+  headers?: Record<string, string>;
+  body?: string | Buffer;
+  /** Over the unix socket unless it says tcp. */
+  via?: 'unix' | 'tcp';
+}
+
+/** `npm pack` in small: what a client would upload. */
+export async function bundleOf(files: Record<string, string>): Promise<{ digest: string; data: Buffer }> {
+  const tar = pack();
+  for (const [name, content] of Object.entries(files)) tar.entry({ name }, content);
+  tar.finalize();
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of tar) if (chunk instanceof Uint8Array) chunks.push(chunk);
+  const data = gzipSync(Buffer.concat(chunks));
+  return { digest: `sha256:${createHash('sha256').update(data).digest('hex')}`, data };
+}
+
+export class ApiFixture {
+  readonly platform = new FakePlatform();
+  readonly token = newSecret();
+  readonly logged: { level: string; fields: Record<string, unknown>; message: string }[] = [];
+  readonly folder: string;
+  readonly socketPath: string;
+  #servers: ApiServer[] = [];
+  port = 0;
+
+  private constructor(folder: string) {
+    this.folder = folder;
+    this.socketPath = join(folder, 'run', 'control', 's');
+  }
+
+  static async start({
+    limits = API_LIMITS,
+    serverLimits = SERVER_LIMITS,
+  }: { limits?: ApiLimits; serverLimits?: ServerLimits } = {}): Promise<ApiFixture> {
+    const fixture = new ApiFixture(await mkdtemp(join(tmpdir(), 'fn-api-')));
+    const write = (level: string) => (fields: object, message: string) =>
+      void fixture.logged.push({ level, fields: { ...fields }, message });
+    const log: Log = { ...silentLog, debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') };
+    const bundles = await openBundleStore({ folder: join(fixture.folder, 'bundles') });
+    const app = createApi({ platform: fixture.platform, bundles, log, version: '1.2.3', auth: tokenCheck(fixture.token), limits });
+    const unix = await startApiServer({ app, listen: { path: fixture.socketPath }, log, limits: serverLimits });
+    const tcp = await startApiServer({ app, listen: { host: '127.0.0.1', port: 0 }, log, limits: serverLimits });
+    fixture.#servers = [unix, tcp];
+    fixture.port = Number(new URL(tcp.url).port);
+    return fixture;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#servers.map((server) => server.close()));
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  target(via: 'unix' | 'tcp' = 'unix'): NetConnectOpts {
+    return via === 'unix' ? { path: this.socketPath } : { host: '127.0.0.1', port: this.port };
+  }
+
+  call({ method = 'GET', path, headers = {}, body, via = 'unix' }: Call): Promise<Answer> {
+    const target = via === 'unix' ? { socketPath: this.socketPath } : { host: '127.0.0.1', port: this.port };
+    return new Promise((resolve, reject) => {
+      const request = httpRequest(
+        {
+          ...target,
+          method,
+          path,
+          headers: {
+            ...(body === undefined || 'transfer-encoding' in headers ? {} : { 'content-length': String(Buffer.byteLength(body)) }),
+            ...headers,
+          },
+          agent: false,
+        },
+        (response) => {
+          const chunks: Buffer[] = [];
+          response.on('data', (chunk: Buffer) => chunks.push(chunk));
+          response.on('error', reject);
+          response.on('end', () => resolve(answer(response.statusCode ?? 0, response.headers, Buffer.concat(chunks).toString())));
+        },
+      );
+      request.on('error', reject);
+      request.end(body);
+    });
+  }
+
+  json(method: string, path: string, body: unknown): Promise<Answer> {
+    return this.call({ method, path, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+  }
+
+  /** Uploads a bundle; returns its digest. */
+  async upload(files: Record<string, string> = { 'index.mjs': 'export default () => {}' }): Promise<string> {
+    const { digest, data } = await bundleOf(files);
+    await this.call({ method: 'PUT', path: `/v1/bundles/${digest}`, headers: { 'content-type': 'application/gzip' }, body: data });
+    return digest;
+  }
+
+  /** Writes bytes as they are; resolves with all that came back once the other side closed. */
+  raw(bytes: string | Buffer, { via = 'unix', keepOpen = true }: { via?: 'unix' | 'tcp'; keepOpen?: boolean } = {}): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const socket = connect(this.target(via));
+      const chunks: Buffer[] = [];
+      socket.on('data', (chunk) => chunks.push(chunk));
+      // A reset after the answer is what a sender of nonsense may get.
+      socket.on('error', (error) => (chunks.length === 0 ? reject(error) : undefined));
+      socket.on('close', () => resolve(Buffer.concat(chunks).toString()));
+      if (keepOpen) socket.write(bytes);
+      else socket.end(bytes);
+    });
+  }
+}
+
+function answer(status: number, headers: IncomingHttpHeaders, text: string): Answer {
+  const type = headers['content-type'] ?? '';
+  const json: unknown = /[/+]json$/.test(type) && text !== '' ? JSON.parse(text) : undefined;
+  return {
+    status,
+    headers,
+    text,
+    json,
+    get problem() {
+      if (type !== 'application/problem+json') throw new Error(`not a problem: ${status} ${type} ${text}`);
+      return json as Problem;
+    },
+  };
+}
