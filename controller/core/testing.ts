@@ -26,7 +26,7 @@ export function testRevision(key: string, settings: Partial<FunctionSettings> = 
     form: 'fetch',
     createdAt: 0,
   };
-  return { key, revision, slots, routed, floor: 0, demand: new Map(), failures: 0, notBefore: 0, problem: null };
+  return { key, revision, slots, routed, floor: 0, demand: new Map(), failures: 0, deaths: 0, notBefore: 0, problem: null };
 }
 
 let counter = 0;
@@ -50,6 +50,7 @@ export function addInstance(world: World, state: InstanceState, overrides: Parti
     notBefore: 0,
     busySince: null,
     leases: new Map(),
+    served: false,
     suspicions: 0,
     suspect: false,
     handle: '',

@@ -58,6 +58,8 @@ export interface Instance {
   /** When it was first found busy without a lease; bounds the postponing by the function's timeout. */
   busySince: number | null;
   leases: Map<string, LeaseState>;
+  /** A gateway has had a lease of it: it worked, at least for a while. */
+  served: boolean;
   suspicions: number;
   /** No grants while it is under suspicion. */
   suspect: boolean;
@@ -86,6 +88,8 @@ export interface RevisionState {
   demand: Map<GatewayKey, Demand>;
   /** Failed starts in a row, and when the next may be tried (monotonic ms). */
   failures: number;
+  /** Instances in a row that ended before any gateway had a lease of them. */
+  deaths: number;
   notBefore: number;
   problem: Problem | null;
 }
@@ -204,6 +208,9 @@ export class World {
     instance.leases.set(id, lease);
     this.leaseIndex.set(id, instance.id);
     instance.state.idleSince = null;
+    instance.served = true;
+    const revision = this.revisions.get(instance.state.revision);
+    if (revision) revision.deaths = 0;
     return lease;
   }
 

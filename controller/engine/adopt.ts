@@ -21,6 +21,7 @@ export function storedRevision(revision: Revision, routed: boolean): RevisionSta
     floor: 0,
     demand: new Map(),
     failures: 0,
+    deaths: 0,
     notBefore: 0,
     problem: null,
   };
@@ -79,6 +80,7 @@ async function judge(context: EngineContext, found: DriverInstance, record: Inst
     notBefore: 0,
     busySince: null,
     leases: new Map(),
+    served: false,
     suspicions: 0,
     suspect: false,
     handle: found.handle,

@@ -27,6 +27,8 @@ export type GoneCause = 'exit' | 'oom' | 'timeout' | 'stopped' | 'lost';
 export interface InstanceEvents {
   /** Something that the plan depends on has changed. */
   changed(): void;
+  /** A generic instance is up. */
+  created(): void;
   /** The code was loaded for the first time: how many slots, which form. */
   ready(instance: Instance): void;
   /** An instance could not be started or did not load. */

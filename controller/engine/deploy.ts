@@ -107,6 +107,7 @@ export class Deployer {
       floor: 1,
       demand: new Map(),
       failures: 0,
+      deaths: 0,
       notBefore: 0,
       problem: null,
     };

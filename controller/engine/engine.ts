@@ -3,7 +3,7 @@
  * term, link socket, inventory, then the first answer to a gateway and the first decision [1, 3].
  */
 import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus } from '#contract/api.ts';
-import { FnError, problem } from '#contract/errors.ts';
+import { FnError } from '#contract/errors.ts';
 import type { FunctionView, Revision } from '#contract/function.ts';
 import { functionPath, parseRevisionKey } from '#contract/names.ts';
 import { backoffMs } from '#kit/backoff.ts';
@@ -29,10 +29,12 @@ import { functionView, platformStatus, type StatusOptions } from './status.ts';
 
 /** Starts that fail in a row are tried again after 1, 2, 4 … 60 s: creates per minute stay bounded. */
 const START_BACKOFF = { baseMs: 1_000, maxMs: 60_000, jitter: 0.25 };
+/** A host that cannot create anything is tried again after 0.1, 0.2 … 30 s. */
+const CREATE_BACKOFF = { baseMs: 100, maxMs: 30_000, jitter: 0.25 };
 /** So many failed creates in a row and whoever waits is told, rather than at the deadline. */
 const MAX_CREATE_FAILURES = 3;
-/** An instance that ends so soon after it was loaded counts as a failed start, ms. */
-const CRASH_LOOP_MS = 10_000;
+/** So many instances in a row may end before they served anything; one may have been somebody's kill. */
+const MAX_EARLY_DEATHS = 2;
 /** How often bundles that no revision refers to are looked for, ms, and how old they must be. */
 const PRUNE_EVERY_MS = 3_600_000;
 
@@ -164,8 +166,11 @@ export class Engine implements Platform, InstanceEvents {
     this.#planner.kick();
   }
 
-  claimed(): void {
+  created(): void {
     this.#createFailures = 0;
+  }
+
+  claimed(): void {
     this.#planner.claimed();
   }
 
@@ -180,12 +185,13 @@ export class Engine implements Platform, InstanceEvents {
     if (revision === null) {
       this.#createFailures += 1;
       this.#deployer.lastStartFailure = failure;
+      this.#planner.pauseCreates(backoffMs(this.#createFailures, CREATE_BACKOFF));
     }
     for (const state of world.revisions.values()) {
       if (revision === null ? state.demand.size === 0 && state.floor === 0 : state.key !== revision) continue;
       if (revision === null && this.#createFailures < MAX_CREATE_FAILURES) continue;
       state.failures += 1;
-      state.notBefore = clock.now() + backoffMs(state.failures, START_BACKOFF);
+      state.notBefore = clock.now() + backoffMs(Math.max(state.failures, state.deaths - MAX_EARLY_DEATHS), START_BACKOFF);
       this.#gateways.failWaiters(state, failure);
       this.#deployer.failed(state.key, failure);
     }
@@ -204,17 +210,12 @@ export class Engine implements Platform, InstanceEvents {
     const state = key === null ? undefined : this.#context.world.revisions.get(key);
     if (!state || key === null || cause === 'stopped' || instance.specialisedAt === null) return;
     this.#note(key, `instance ${instance.id} ended: ${detail}${cause === 'oom' ? ' (out of memory)' : ''}`, instance.id);
-    const now = this.#context.clock.now();
-    if (cause !== 'exit' && cause !== 'oom') return;
-    // One that serves for a while and then dies is replaced at once; one that dies again and again is not.
-    if (now - instance.specialisedAt >= CRASH_LOOP_MS) state.failures = 0;
-    else {
-      state.failures += 1;
-      if (state.failures > 3) {
-        state.notBefore = now + backoffMs(state.failures - 3, START_BACKOFF);
-        state.problem = problem(cause === 'oom' ? 'function-oom' : 'function-crashed', `${key} ended ${state.failures} times in a row: ${detail}`);
-      }
-    }
+    // One that has served is replaced when it is needed. Where one after the other dies before it has
+    // served anything, that is a start which fails, only later than most.
+    if (instance.served || (cause !== 'exit' && cause !== 'oom')) return;
+    state.deaths += 1;
+    if (state.deaths <= MAX_EARLY_DEATHS) return;
+    this.failed(key, { code: cause === 'oom' ? 'function-oom' : 'function-crashed', detail: `It ended soon after it was loaded: ${detail}` });
   }
 
   follow(instance: Instance, revision: string): void {

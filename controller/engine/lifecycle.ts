@@ -67,6 +67,7 @@ export class Lifecycle {
       notBefore: 0,
       busySince: null,
       leases: new Map(),
+      served: false,
       suspicions: 0,
       suspect: false,
       handle: '',
@@ -103,6 +104,7 @@ export class Lifecycle {
       if (instance.state.kind !== 'creating') return;
       instance.genericAt = clock.now();
       this.#context.world.transition(instance, { kind: 'generic', since: clock.now() });
+      this.#events.created();
     } catch (error) {
       this.#onEarlyExit.delete(instance.id);
       if (instance.state.kind === 'draining') {

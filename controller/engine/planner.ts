@@ -19,6 +19,7 @@ export class Planner {
   #running = false;
   #stopped = true;
   #lastClaimAt = -Infinity;
+  #createsFrom = -Infinity;
   #cancelTimer: () => void = () => {};
   readonly #rebalancedAt = new Map<string, number>();
 
@@ -41,6 +42,11 @@ export class Planner {
 
   claimed(): void {
     this.#lastClaimAt = this.#context.clock.now();
+  }
+
+  /** Creates fail: none is tried for so long. */
+  pauseCreates(ms: number): void {
+    this.#createsFrom = this.#context.clock.now() + ms;
   }
 
   /** A pass will be made in this turn of the event loop, however often it is asked for. */
@@ -84,7 +90,9 @@ export class Planner {
         wake(idle.askAgainAt);
         this.#apply(idle.actions);
       }
-      const host = planHost(world, needs, settings, now, this.#lastClaimAt);
+      const paused = now < this.#createsFrom;
+      if (paused) wake(this.#createsFrom);
+      const host = planHost(world, needs, paused ? { ...settings, maxCreates: 0 } : settings, now, this.#lastClaimAt);
       wake(host.askAgainAt);
       this.#apply(host.actions);
       wake(this.#rebalance(needs, now));
