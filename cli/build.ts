@@ -21,12 +21,16 @@ const stubUnused: Plugin = {
     const names = UNUSED_PACKAGES.map((name) => name.replace('/', '\\/')).join('|');
     build.onResolve({ filter: new RegExp(`^(?:${names})(?:\\/|$)`) }, ({ path }) => ({ path, namespace: 'stub' }));
     build.onLoad({ filter: /.*/, namespace: 'stub' }, ({ path }) => ({
-      contents: `module.exports = new Proxy(function () {}, {
-        get(_, key) {
-          if (key === '__esModule' || typeof key === 'symbol') return undefined;
-          throw new Error(${JSON.stringify(`${path} is not part of this build of fn: an engine is reached over a unix or TCP socket only`)});
-        },
-      });`,
+      // Packages take properties when they load (`require('ssh2').Client`), so it is the use that throws.
+      contents: `const unused = new Proxy(function () {}, {
+        get: (_, key) => (key === '__esModule' || typeof key === 'symbol' ? undefined : unused),
+        apply: () => refuse(),
+        construct: () => refuse(),
+      });
+      function refuse() {
+        throw new Error(${JSON.stringify(`${path} is not part of this build of fn: an engine is reached over a unix or TCP socket only`)});
+      }
+      module.exports = unused;`,
     }));
   },
 };
