@@ -80,7 +80,7 @@ export interface Demand {
 export interface RevisionState {
   key: string;
   revision: Revision;
-  /** Known once the code was loaded for the first time, or from the store. */
+  /** As deployed, or, where the deployment left it to the handler form, known once the code was loaded for the first time. */
   slots: number | null;
   routed: boolean;
   /** Instances that a deployment in progress asks for. */

@@ -73,7 +73,7 @@ async function judge(context: EngineContext, found: DriverInstance, record: Inst
     state: { kind: 'generic', since: now },
     address: found.address,
     nonce: record.nonce,
-    createdAt: now,
+    createdAt: now - Math.max(0, clock.wall() - record.createdAt),
     genericAt: now,
     specialisedAt: null,
     initMs: 0,

@@ -90,7 +90,7 @@ export class Lifecycle {
       instance.startedAt = made.startedAt;
       instance.handle = made.handle;
       instance.pid = made.pid ?? null;
-      await records.write({ id, nonce, startedAt: made.startedAt, revision: null, memoryMib: memoryClassMib, cpu: 0, initialised: false });
+      await records.write({ ...this.#record(instance), revision: null, memoryMib: memoryClassMib, cpu: 0, initialised: false });
       for (;;) {
         const ended = early as Exit | null;
         if (ended) throw new Error(`it ended before it listened: ${ended.detail}`);
@@ -120,6 +120,12 @@ export class Lifecycle {
     }
   }
 
+  /** What a record says of an instance all its life. */
+  #record({ id, nonce, startedAt, createdAt }: Instance) {
+    const { clock } = this.#context;
+    return { id, nonce, startedAt, createdAt: Math.round(clock.wall() - (clock.now() - createdAt)) };
+  }
+
   /** [14] generic → specialising in memory, record on disk, init. Whatever goes wrong destroys it. */
   claim(instance: Instance, revision: RevisionState): void {
     const { world, clock } = this.#context;
@@ -139,7 +145,7 @@ export class Lifecycle {
     const abort = new AbortController();
     let failure: StartFailure | null = null;
     try {
-      const record = { id: instance.id, nonce: instance.nonce, startedAt: instance.startedAt, revision: state.key, memoryMib: settings.memoryMib, cpu: settings.cpu };
+      const record = { ...this.#record(instance), revision: state.key, memoryMib: settings.memoryMib, cpu: settings.cpu };
       const [{ code }] = await Promise.all([
         bundles.dir(revision.bundle).then((bundleDir) =>
           driver.specialise(instance.id, { bundleDir, memoryMib: settings.memoryMib, cpu: settings.cpu, egress: settings.egress }),
@@ -159,7 +165,7 @@ export class Lifecycle {
         this.#onEarlyExit.delete(instance.id);
         instance.specialisedAt = clock.now();
         instance.initMs = instance.specialisedAt - begun;
-        state.slots ??= settings.concurrency ?? outcome.response.slots;
+        state.slots ??= outcome.response.slots;
         this.forms.set(state.key, outcome.response.form);
         state.failures = 0;
         state.problem = null;
@@ -312,7 +318,7 @@ function initRequest(instance: Instance, state: RevisionState, code: string) {
     code,
     entry: revision.entry,
     env: settings.env,
-    slots: state.slots ?? settings.concurrency,
+    slots: state.slots,
     timeoutMs: settings.timeoutSeconds * 1_000,
     memoryMib: settings.memoryMib,
     memoryClassMib: memoryClass(settings.memoryMib),

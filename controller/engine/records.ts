@@ -13,6 +13,8 @@ export const InstanceRecord = z.object({
   nonce: z.string(),
   /** The start as the driver told it: an id that was used again has another. */
   startedAt: z.string(),
+  /** Milliseconds since 1970; for people only. */
+  createdAt: z.number(),
   /** null: generic. Set before init is sent. */
   revision: RevisionKey.nullable(),
   memoryMib: z.number(),
