@@ -11,7 +11,7 @@
  */
 import { chmod, copyFile, link, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { Stats } from 'node:fs';
+import { renameSync, writeFileSync, type Stats } from 'node:fs';
 import { newSecret, shortHash } from '#kit/ids.ts';
 import type { HomePaths } from '#kit/paths.ts';
 
@@ -112,6 +112,13 @@ export class Workspace {
     const path = join(this.dir(id), `${name}.json`);
     await writeFile(`${path}.new`, JSON.stringify(value), { mode: 0o600 });
     await rename(`${path}.new`, path);
+  }
+
+  /** The same at once, for where nothing may come between. */
+  writeNoteSync(id: string, name: string, value: object): void {
+    const path = join(this.dir(id), `${name}.json`);
+    writeFileSync(`${path}.new`, JSON.stringify(value), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
   }
 
   /** The note, or null where there is none. */

@@ -1,0 +1,343 @@
+/**
+ * Instances as plain processes of Node, for a first look without a container engine. They are held
+ * by Node's own --permission alone: no limits by the kernel, no network of their own. The features
+ * say so.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { chownSync, realpathSync, statSync } from 'node:fs';
+import { mkdir, chmod } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import { heapLimitMib } from '#contract/function.ts';
+import { sleep } from '#kit/clock.ts';
+import type { Log } from '#kit/log.ts';
+import type { HomePaths } from '#kit/paths.ts';
+import { TAIL_BYTES, describeExit, isHeapExhausted } from '../exit.ts';
+import { inParallel } from '../parallel.ts';
+import { DriverUnavailable, type CreateSpec, type Driver, type DriverFeatures, type DriverInstance, type Exit, type LogChunk, type SpecialiseSpec } from '../types.ts';
+import { Workspace } from '../workspace.ts';
+import { processStart } from './identity.ts';
+import { ProcessOutput } from './output.ts';
+
+/** How often processes that are not our children are looked at, and outputs are kept within their cap, ms. */
+const WATCH_INTERVAL_MS = 250;
+const ROTATE_INTERVAL_MS = 1_000;
+/** Longest time from SIGKILL to the end, and the pause between looks, ms. */
+const KILL_TIMEOUT_MS = 10_000;
+const KILL_POLL_MS = 10;
+/** Processes killed at a time. */
+const PARALLEL = 8;
+/** As root, instances run as this user, where it can read Node and the shim. */
+const INSTANCE_UID = 65_532;
+
+const NOTES = [
+  'The process driver is for a first look: functions run as plain processes, held by Node’s --permission alone.',
+  'Memory (but for the JavaScript heap), CPU, processes and disk are not limited: one function can take all of the machine.',
+  'Functions can dial anything that this machine can: the host’s own services and private networks too, whatever their egress says.',
+  'For isolation install Docker (Debian, Ubuntu: sudo apt-get install docker.io) and start fn again with --driver docker.',
+];
+
+export interface ProcessDriverOptions {
+  paths: HomePaths;
+  /** File of each runtime's shim, e.g. `{ node: '/…/runtime-images/node/shim.mjs' }`; its folder is readable to instances. */
+  shims: Record<string, string>;
+  /** The platform's. */
+  version: string;
+  log: Log;
+  /** The Node to run; default: this one. */
+  execPath?: string;
+}
+
+/** What is kept of a process beside its folder, out of its reach: enough to adopt it. */
+const ProcessRecord = z.object({
+  id: z.string(),
+  runtime: z.string(),
+  memoryClassMib: z.number(),
+  network: z.enum(['none', 'egress']),
+  pid: z.number().int().positive(),
+  /** As processStart() gives it. */
+  start: z.string(),
+  startedAt: z.string(),
+});
+type ProcessRecord = z.infer<typeof ProcessRecord>;
+const RECORD = 'process';
+
+interface Known {
+  record: ProcessRecord;
+  /** `ended`: reported, or found dead when it was adopted. `killing`: its end is nobody's news. */
+  phase: 'running' | 'ended' | 'killing';
+  /** Null where an earlier controller started it. */
+  child: ChildProcess | null;
+}
+
+/** Makes the driver; nothing happens before start(). */
+export function createProcessDriver(options: ProcessDriverOptions): Driver {
+  return new ProcessDriver(options);
+}
+
+class ProcessDriver implements Driver {
+  readonly name = 'process';
+  readonly features: DriverFeatures;
+  readonly #options: ProcessDriverOptions;
+  readonly #workspace: Workspace;
+  readonly #known = new Map<string, Known>();
+  readonly #kills = new Map<string, Promise<void>>();
+  readonly #listeners: ((exit: Exit) => void)[] = [];
+  readonly #shims: Record<string, string>;
+  readonly #execPath: string;
+  readonly #uid: number | null;
+  #timers: NodeJS.Timeout[] = [];
+
+  constructor(options: ProcessDriverOptions) {
+    this.#options = options;
+    this.#workspace = new Workspace(options.paths);
+    this.#execPath = realpathSync(options.execPath ?? process.execPath);
+    // --permission compares real paths.
+    this.#shims = Object.fromEntries(Object.entries(options.shims).map(([runtime, file]) => [runtime, realpathSync(file)]));
+    this.#uid = process.getuid?.() === 0 && [this.#execPath, ...Object.values(this.#shims)].every(readableByAll) ? INSTANCE_UID : null;
+    const notes = [...NOTES];
+    if (process.getuid?.() === 0 && this.#uid === null) notes.push('Functions run as root, as other users cannot read this installation: move it to where they can.');
+    this.features = { freeze: false, limits: false, parentCgroup: false, egress: 'unfiltered', notes };
+  }
+
+  async start(): Promise<void> {
+    await this.#workspace.start();
+    await this.list();
+    for (const id of await this.#workspace.ids()) if (!this.#known.has(id)) await this.#workspace.remove(id);
+    this.#every(WATCH_INTERVAL_MS, () => this.#watchAdopted());
+    this.#every(ROTATE_INTERVAL_MS, () => this.#rotate());
+  }
+
+  async close(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#timers = [];
+    await Promise.resolve();
+  }
+
+  async destroyAll(): Promise<void> {
+    const instances = await this.list();
+    await inParallel(instances, PARALLEL, (instance) => this.kill(instance.id));
+    await this.close();
+    await this.#workspace.destroy();
+  }
+
+  async runtimes(): Promise<{ name: string; version: string }[]> {
+    return Promise.resolve(Object.keys(this.#shims).map((name) => ({ name, version: process.versions.node })));
+  }
+
+  async list(): Promise<DriverInstance[]> {
+    for (const id of await this.#workspace.ids()) {
+      if (this.#known.has(id)) continue;
+      const record = ProcessRecord.safeParse(await this.#workspace.readNote(id, RECORD));
+      // Without a record it is being made just now, or a controller died making it: start() tidies up.
+      if (!record.success || record.data.id !== id || this.#known.has(id)) continue;
+      this.#known.set(id, { record: record.data, phase: isAlive(record.data) ? 'running' : 'ended', child: null });
+    }
+    return [...this.#known.values()].map((known) => this.#view(known.record));
+  }
+
+  async create(spec: CreateSpec, signal: AbortSignal): Promise<DriverInstance> {
+    signal.throwIfAborted();
+    const shim = this.#shims[spec.runtime];
+    if (shim === undefined) throw new DriverUnavailable(`The process driver has no shim for the runtime ${spec.runtime}.`);
+    if (this.#known.has(spec.id)) throw new Error(`the instance ${spec.id} is there already`);
+    try {
+      await this.#workspace.prepare(spec.id);
+      const tmp = join(this.#workspace.dir(spec.id), 'tmp');
+      await mkdir(tmp);
+      await chmod(tmp, 0o700);
+      if (this.#uid !== null) chownSync(tmp, this.#uid, this.#uid);
+      signal.throwIfAborted();
+      await this.#spawn(spec, shim, tmp);
+      signal.throwIfAborted();
+      return this.#view(this.#known.get(spec.id)!.record);
+    } catch (error) {
+      await this.kill(spec.id);
+      throw error;
+    }
+  }
+
+  async seal(id: string): Promise<void> {
+    this.#running(id);
+    await this.#workspace.seal(id);
+  }
+
+  async specialise(id: string, spec: SpecialiseSpec): Promise<{ code: string }> {
+    this.#running(id);
+    await this.#workspace.place(id, spec.bundleDir);
+    return { code: this.#workspace.codeDir(id) };
+  }
+
+  freeze(): Promise<void> {
+    return Promise.reject(new Error('the process driver does not freeze'));
+  }
+
+  thaw(): Promise<void> {
+    return Promise.reject(new Error('the process driver does not freeze'));
+  }
+
+  kill(id: string): Promise<void> {
+    const running = this.#kills.get(id);
+    if (running) return running;
+    const killing = this.#kill(id).finally(() => this.#kills.delete(id));
+    this.#kills.set(id, killing);
+    return killing;
+  }
+
+  async *logs(id: string, after: string | null, signal: AbortSignal): AsyncIterable<LogChunk> {
+    const known = this.#known.get(id);
+    if (!known) return;
+    const hasEnded = () => this.#known.get(id) !== known || !isAlive(known.record);
+    yield* this.#output(id).follow(after, hasEnded, signal);
+  }
+
+  onExit(listener: (exit: Exit) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  async #spawn(spec: CreateSpec, shim: string, tmp: string): Promise<void> {
+    const sock = realpathSync(this.#workspace.sockDir(spec.id));
+    const readable = [dirname(shim), sock, realpathSync(this.#workspace.codeDir(spec.id)), realpathSync(tmp)];
+    const output = this.#output(spec.id).openForProcess();
+    try {
+      const child = spawn(
+        this.#execPath,
+        [
+          '--permission',
+          ...readable.map((path) => `--allow-fs-read=${path}`),
+          ...[sock, realpathSync(tmp)].map((path) => `--allow-fs-write=${path}`),
+          `--max-old-space-size=${heapLimitMib(spec.memoryClassMib)}`,
+          shim,
+        ],
+        {
+          cwd: tmp,
+          // A group of its own, so that it outlives this controller and is killed with all it started.
+          detached: true,
+          stdio: ['ignore', output.stdout, output.stderr],
+          env: {
+            PATH: '/usr/local/bin:/usr/bin:/bin',
+            HOME: tmp,
+            TMPDIR: tmp,
+            FN_INSTANCE: spec.id,
+            FN_NONCE: spec.nonce,
+            FN_SOCKET: this.#workspace.socket(spec.id),
+          },
+          ...(this.#uid === null ? {} : { uid: this.#uid, gid: this.#uid }),
+        },
+      );
+      child.unref();
+      await this.#remember(spec, child);
+    } finally {
+      output.close();
+    }
+  }
+
+  /** In the tick of its start, so that a controller that dies leaves no process without a record. */
+  async #remember(spec: CreateSpec, child: ChildProcess): Promise<void> {
+    const { pid } = child;
+    if (pid === undefined) {
+      await new Promise((_resolve, reject) => child.once('error', reject));
+      return;
+    }
+    const { id, runtime, memoryClassMib, network } = spec;
+    const record = { id, runtime, memoryClassMib, network, pid, start: processStart(pid) ?? 'ended', startedAt: new Date().toISOString() };
+    const known: Known = { record, phase: 'running', child };
+    this.#known.set(id, known);
+    child.on('exit', (code, signal) => void this.#ended(known, code, signal));
+    child.on('error', (error) => this.#options.log.warn({ instance: id, error: error.message }, 'a process of an instance reports an error'));
+    this.#workspace.writeNoteSync(id, RECORD, record);
+  }
+
+  #view({ id, runtime, memoryClassMib, network, pid, startedAt, ...record }: ProcessRecord): DriverInstance {
+    const running = isAlive({ pid, ...record });
+    return {
+      id,
+      runtime,
+      memoryClassMib,
+      network,
+      address: { kind: 'unix', path: this.#workspace.socket(id) },
+      startedAt,
+      running,
+      handle: `process ${pid}`,
+      ...(running ? { pid } : {}),
+    };
+  }
+
+  #output(id: string): ProcessOutput {
+    return new ProcessOutput(this.#workspace.dir(id));
+  }
+
+  #running(id: string): Known {
+    const known = this.#known.get(id);
+    if (known?.phase !== 'running') throw new Error(`the instance ${id} is not running`);
+    return known;
+  }
+
+  /** `code` and `signal` are null where an earlier controller was the parent: nobody knows them then. */
+  async #ended(known: Known, code: number | null, signal: NodeJS.Signals | null): Promise<void> {
+    if (known.phase !== 'running') return;
+    known.phase = 'ended';
+    const { id } = known.record;
+    const unknown = code === null && signal === null;
+    const tail = await this.#output(id)
+      .stderrTail(TAIL_BYTES)
+      .catch(() => ''); // The folder went away: so did the reason.
+    // Killed while its output was read: not an end by itself any more.
+    if (this.#known.get(id)?.phase !== 'ended') return;
+    const oom = isHeapExhausted(tail, code, unknown ? 'SIGABRT' : signal);
+    const detail = oom ? 'the JavaScript heap was full' : unknown ? 'ended; how, its parent alone knew' : describeExit(code, signal);
+    for (const listener of this.#listeners) listener({ id, cause: oom ? 'oom' : 'exit', detail });
+  }
+
+  async #kill(id: string): Promise<void> {
+    const known = this.#known.get(id);
+    if (known) {
+      known.phase = 'killing';
+      await killProcess(known.record);
+    }
+    this.#known.delete(id);
+    await this.#workspace.remove(id);
+  }
+
+  #every(ms: number, run: () => Promise<void>): void {
+    const timer = setInterval(() => {
+      run().catch((error: unknown) => this.#options.log.warn({ error: error instanceof Error ? error.message : String(error) }, 'looking after processes failed'));
+    }, ms);
+    timer.unref();
+    this.#timers.push(timer);
+  }
+
+  async #watchAdopted(): Promise<void> {
+    for (const known of this.#known.values()) {
+      if (known.child === null && known.phase === 'running' && !isAlive(known.record)) await this.#ended(known, null, null);
+    }
+  }
+
+  async #rotate(): Promise<void> {
+    for (const id of this.#known.keys()) await this.#output(id).rotate();
+  }
+}
+
+function isAlive(record: Pick<ProcessRecord, 'pid' | 'start'>): boolean {
+  return processStart(record.pid) === record.start;
+}
+
+/** SIGKILL to the process and all of its group; resolves when it has ended. */
+async function killProcess(record: ProcessRecord): Promise<void> {
+  if (!isAlive(record)) return;
+  try {
+    process.kill(-record.pid, 'SIGKILL');
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+  }
+  for (const start = performance.now(); isAlive(record); await sleep(KILL_POLL_MS)) {
+    if (performance.now() - start > KILL_TIMEOUT_MS) throw new Error(`process ${record.pid} did not end within ${KILL_TIMEOUT_MS / 1_000} s`);
+  }
+}
+
+/** Whether any user can read a file: all folders above it may be passed through. */
+function readableByAll(path: string): boolean {
+  if ((statSync(path).mode & 0o004) === 0) return false;
+  for (let dir = dirname(path); dir !== dirname(dir); dir = dirname(dir)) if ((statSync(dir).mode & 0o001) === 0) return false;
+  return true;
+}
