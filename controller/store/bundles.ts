@@ -111,6 +111,11 @@ class FolderBundleStore implements BundleStore {
       // By rename first: a half-removed bundle must not look like one.
       const grave = join(this.#folder, '.tmp', randomBytes(8).toString('hex'));
       await rename(path, grave);
+      // Somebody may have asked for it between the two steps.
+      if ((await stat(grave)).mtimeMs >= before) {
+        await rename(grave, path);
+        continue;
+      }
       await rm(grave, { recursive: true, force: true });
       removed++;
     }
