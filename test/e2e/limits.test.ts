@@ -79,7 +79,7 @@ describe('limits (docker)', () => {
 
   it('a crash is told apart from out of memory', async () => {
     await platform().deploy('crasher', PROBE);
-    for (const path of ['/crasher/exit/1', '/crasher/exit/137', '/crasher/kill']) {
+    for (const path of ['/crasher/exit/1', '/crasher/exit/137', '/crasher/abort']) {
       const crashed = await platform().call(path);
       expect([path, crashed.status, crashed.json<{ code: string }>().code]).toEqual([path, 502, 'function-crashed']);
       expect((await platform().call('/crasher')).status).toBe(200);

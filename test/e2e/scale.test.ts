@@ -52,7 +52,7 @@ for (const driver of drivers('docker', 'process')) {
       await sleep(3_000);
       const before = await ready();
       expect(before).toHaveLength(2);
-      expect((await platform().call('/min/kill')).status).toBe(502);
+      expect((await platform().call('/min/exit/1')).status).toBe(502);
       await waitFor('a replacement', async () => (await ready()).length === 2, { timeoutMs: 20_000 });
       expect((await platform().call('/min')).status).toBe(200);
       await platform().fnOk(['delete', 'min']);

@@ -14,7 +14,7 @@ const HELLO = `export default { fetch: () => new Response('hello') };\n`;
 const isRoot = process.getuid?.() === 0;
 
 const uidOf = (pid: number) => Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
-const groupsOf = (pid: number) => /^Groups:\s*(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]?.trim() ?? '';
+const groupsOf = (pid: number) => /^Groups:[^\S\n]*(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]?.trim() ?? '';
 
 for (const driver of drivers('docker', 'process')) {
   describe(`up, status, down (${driver})`, () => {

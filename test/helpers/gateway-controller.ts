@@ -97,7 +97,11 @@ export class FakeController {
   grant(
     revision: string,
     address: Address,
-    { slots = 1, instance = newInstanceId(), start = { kind: 'pooled', startMs: 0, initMs: 3 } }: { slots?: number; instance?: string; start?: StartInfo } = {},
+    {
+      slots = 1,
+      instance = newInstanceId(),
+      start = { kind: 'pooled', startMs: 0, initMs: 3 },
+    }: { slots?: number; instance?: string; start?: StartInfo } = {},
   ): { lease: string; instance: string } {
     const lease = newLeaseId();
     this.send({ type: 'grant', lease: { lease, instance, revision, address, slots }, start });

@@ -43,7 +43,11 @@ export function startInstance(path: string, listener: RequestListener): Promise<
 }
 
 /** A hostile instance: `serve` is called with each connection, `onRequest` with each chunk that comes. */
-export function startRawInstance(path: string, onData: (socket: Socket, text: string, chunk: number) => void, onConnection: (socket: Socket) => void = () => {}): Promise<FakeInstance> {
+export function startRawInstance(
+  path: string,
+  onData: (socket: Socket, text: string, chunk: number) => void,
+  onConnection: (socket: Socket) => void = () => {},
+): Promise<FakeInstance> {
   const server = createRawServer((socket) => {
     let count = 0;
     socket.on('data', (data) => onData(socket, data.toString('latin1'), count++));
