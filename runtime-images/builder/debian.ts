@@ -125,7 +125,7 @@ export async function fetchPackages(names: readonly string[], pins: LockedPackag
     const gone = /Version '[^']*' for '[^']*' was not found/.exec(words);
     if (gone) throw new VersionGone(gone[0]);
     const said = words.split('\n').filter((line) => /^[EW]:/.test(line));
-    throw new Error(`Debian's packages could not be fetched with ${tool}: ${said.slice(0, 3).join('; ') || words.slice(-500)}`);
+    throw new Error(`Debian's packages could not be fetched with ${tool}: ${said.slice(0, 3).join('; ') || words.slice(-500)}`, { cause: error });
   }
   return names.map((name) => debFile(name, folder));
 }
