@@ -56,8 +56,16 @@ export async function build(root: string = ownRoot): Promise<void> {
   const startedAt = new Date();
   const esbuild = await import('esbuild');
   const dist = join(root, 'dist');
-  const entryPoints = Object.entries(PROGRAMS).filter(([, file]) => existsSync(join(root, file))).map(([out, file]) => ({ in: join(root, file), out }));
-  const { outputFiles } = await esbuild.build({ ...OPTIONS, absWorkingDir: root, entryPoints, outdir: dist, outExtension: { '.js': '.mjs' } });
+  const entryPoints = Object.entries(PROGRAMS)
+    .filter(([, file]) => existsSync(join(root, file)))
+    .map(([out, file]) => ({ in: join(root, file), out }));
+  const { outputFiles } = await esbuild.build({
+    ...OPTIONS,
+    absWorkingDir: root,
+    entryPoints,
+    outdir: dist,
+    outExtension: { '.js': '.mjs' },
+  });
   await mkdir(dist, { recursive: true });
   for (const file of outputFiles) await replaceFile(file.path, file.contents);
   const stamp = join(dist, '.stamp');

@@ -53,19 +53,35 @@ const OPTIONS = {
   banner: { js: BANNER },
   inject: [CJS_GLOBALS],
   mainFields: ['module', 'main'],
-  loader: { '.txt': 'text', '.md': 'text', '.html': 'text', '.css': 'text', '.svg': 'text', '.sql': 'text', '.graphql': 'text', '.wasm': 'binary', '.bin': 'binary' },
+  loader: {
+    '.txt': 'text',
+    '.md': 'text',
+    '.html': 'text',
+    '.css': 'text',
+    '.svg': 'text',
+    '.sql': 'text',
+    '.graphql': 'text',
+    '.wasm': 'binary',
+    '.bin': 'binary',
+  },
 } satisfies BuildOptions;
 
 /** Bundles a function. Throws CliError with esbuild's own messages, place and lines. */
-export async function bundleFunction(source: Source): Promise<Bundle> {
+export async function bundleFunction(source: Source, cwd: string): Promise<Bundle> {
   const esbuild = await import('esbuild');
   const outfile = join(source.folder, BUNDLE_ENTRY);
   let result;
   try {
-    result = await esbuild.build({ ...OPTIONS, absWorkingDir: source.folder, entryPoints: [source.entry], outfile, plugins: [cjsGlobals, refuseNativeAddons] });
+    result = await esbuild.build({
+      ...OPTIONS,
+      absWorkingDir: source.folder,
+      entryPoints: [source.entry],
+      outfile,
+      plugins: [cjsGlobals, refuseNativeAddons],
+    });
   } catch (error) {
     if (!isBuildFailure(error)) throw error;
-    throw await buildError(error, source, esbuild.formatMessages);
+    throw await buildError(error, source, cwd, esbuild.formatMessages);
   }
   const text = (suffix: string): string => result.outputFiles.find((file) => file.path === outfile + suffix)?.text ?? '';
   const code = withoutPlaces(text(''));
@@ -93,7 +109,12 @@ const refuseNativeAddons: Plugin = {
   name: 'refuse-native-addons',
   setup(build) {
     build.onLoad({ filter: /\.node$/ }, ({ path }) => ({
-      errors: [{ text: `native addons cannot be bundled: ${relative(build.initialOptions.absWorkingDir ?? '', path)}`, notes: [{ text: 'Use a package that is plain JavaScript or WebAssembly instead.' }] }],
+      errors: [
+        {
+          text: `native addons cannot be bundled: ${relative(build.initialOptions.absWorkingDir ?? '', path)}`,
+          notes: [{ text: 'Use a package that is plain JavaScript or WebAssembly instead.' }],
+        },
+      ],
     }));
   },
 };
@@ -108,19 +129,32 @@ function oneLine({ text, location }: Message): string {
   return location ? `${location.file}:${location.line}:${location.column + 1}: ${text}` : text;
 }
 
-async function buildError({ errors }: BuildFailure, source: Source, format: typeof import('esbuild').formatMessages): Promise<CliError> {
+async function buildError(
+  { errors }: BuildFailure,
+  source: Source,
+  cwd: string,
+  format: typeof import('esbuild').formatMessages,
+): Promise<CliError> {
   const shown = errors.slice(0, 10);
   const frames = await format(shown, { kind: 'error', color: false });
-  const details = frames.map((frame, index) => `${oneLine(shown[index]!)}\n${frame.split('\n').slice(1).join('\n').trimEnd()}`.trimEnd());
+  const details = frames.map((frame, index) => [oneLine(shown[index]!), ...codeFrame(frame)].join('\n'));
   if (errors.length > shown.length) details.push(`… and ${errors.length - shown.length} more`);
   const unresolved = errors.some(({ text }) => /^Could not resolve "[^./]/.test(text));
   const hint = unresolved ? installHint(source.folder) : 'Nothing was deployed.';
-  return new CliError(`${relative(process.cwd(), source.entry) || source.entry} does not build`, { details, hint });
+  const path = relative(cwd, source.entry);
+  return new CliError(`${path.startsWith('..') ? source.entry : path} does not build`, { details, hint });
+}
+
+/** The lines of code and the notes, without esbuild's own title and place, which count columns from 0. */
+function codeFrame(frame: string): string[] {
+  const lines = frame.split('\n').slice(1);
+  return lines.filter((line) => line.trim() !== '' && !/^ {4}\S+:\d+:\d+:$/.test(line)).map((line) => line.replace(/^ {4}/, '').trimEnd());
 }
 
 /** A package that is not found: is it not installed, or not even wanted? */
 function installHint(folder: string): string {
-  if (existsSync(join(folder, 'package.json')) && !existsSync(join(folder, 'node_modules'))) return `Its packages are not installed: cd '${folder}' && npm install`;
+  if (existsSync(join(folder, 'package.json')) && !existsSync(join(folder, 'node_modules')))
+    return `Its packages are not installed: cd '${folder}' && npm install`;
   return `Add the package: cd '${folder}' && npm install NAME`;
 }
 

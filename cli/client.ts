@@ -10,9 +10,10 @@ import { FunctionView } from '#contract/function.ts';
 import { LineSplitter } from '#kit/ndjson.ts';
 import { homePaths } from '#kit/paths.ts';
 import type { Context } from './context.ts';
-import { CliError, EXIT, problemError, usageError } from './errors.ts';
+import { CliError, EXIT, usageError } from './errors.ts';
 import type { Reply, Target } from './http.ts';
 import { readBody, request } from './http.ts';
+import { problemError } from './problems.ts';
 
 /** Longest answer that is read into memory. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -148,7 +149,14 @@ export class ApiClient {
     const payload = json === undefined ? body : Buffer.from(JSON.stringify(json));
     if (payload) headers['content-type'] = json === undefined ? (contentType ?? 'application/octet-stream') : 'application/json';
     try {
-      return await request(this.#target, { method, path, headers, body: payload, signal: signal ?? this.#signal, timeoutMs: ANSWER_TIMEOUT_MS });
+      return await request(this.#target, {
+        method,
+        path,
+        headers,
+        body: payload,
+        signal: signal ?? this.#signal,
+        timeoutMs: ANSWER_TIMEOUT_MS,
+      });
     } catch (error) {
       throw this.#translate(error);
     }
@@ -171,7 +179,18 @@ export class ApiClient {
   }
 }
 
-const UNREACHABLE_CODES = new Set(['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'ENOTSOCK']);
+const UNREACHABLE_CODES = new Set([
+  'ENOENT',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ETIMEDOUT',
+  'ENOTSOCK',
+]);
 
 function parseJson(text: string): unknown {
   try {
@@ -192,7 +211,14 @@ export function connect(ctx: Context): ApiClient {
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) throw usageError(`FN_URL is not an http(s) URL: ${url}`);
     return new ApiClient(
       { url: new URL(url) },
-      { token, signal: ctx.signal, unreachable: { message: `no control API answers at ${url} (FN_URL)`, hint: 'Check the address, and that the platform was started with --api.' } },
+      {
+        token,
+        signal: ctx.signal,
+        unreachable: {
+          message: `no control API answers at ${url} (FN_URL)`,
+          hint: 'Check the address, and that the platform was started with --api.',
+        },
+      },
     );
   }
   const paths = homePaths(ctx.home);

@@ -113,5 +113,12 @@ export function parseDuration(text: string): number {
 }
 
 export const JSON_OPTION: OptionSpec = { flags: '--json', description: 'print JSON on stdout' };
-export const HOME_OPTION: OptionSpec = { flags: '--home <dir>', description: 'folder of the platform’s state (default: FN_HOME, or ~/.fn)' };
-export const NAMESPACE_OPTION: OptionSpec = { flags: '-n, --namespace <name>', description: 'namespace of the function', default: 'default' };
+export const HOME_OPTION: OptionSpec = {
+  flags: '--home <dir>',
+  description: 'folder of the platform’s state (default: FN_HOME, or ~/.fn)',
+};
+export const NAMESPACE_OPTION: OptionSpec = {
+  flags: '-n, --namespace <name>',
+  description: 'namespace of the function',
+  default: 'default',
+};

@@ -17,7 +17,10 @@ function entries(commands: readonly CommandSpec[]): Entry[] {
   return commands.map(({ name, summary, options = [] }) => ({
     words: name.split(' '),
     summary,
-    options: [...options.map(({ flags, description }) => ({ names: optionNames(flags), description })), { names: ['--help'], description: 'print help' }],
+    options: [
+      ...options.map(({ flags, description }) => ({ names: optionNames(flags), description })),
+      { names: ['--help'], description: 'print help' },
+    ],
   }));
 }
 
@@ -33,8 +36,12 @@ function bash(all: readonly Entry[]): string {
   const first = [...new Set(all.map(({ words }) => words[0]!))];
   const groups = new Map<string, string[]>();
   for (const { words } of all) if (words[1] !== undefined) groups.set(words[0]!, [...(groups.get(words[0]!) ?? []), words[1]]);
-  const optionCases = all.map(({ words, options }) => `    '${words.join(' ')}') options='${options.flatMap(({ names }) => names).join(' ')}' ;;`);
-  const groupCases = [...groups].map(([name, subcommands]) => `    ${name}) COMPREPLY=($(compgen -W '${subcommands.join(' ')}' -- "$current")); return ;;`);
+  const optionCases = all.map(
+    ({ words, options }) => `    '${words.join(' ')}') options='${options.flatMap(({ names }) => names).join(' ')}' ;;`,
+  );
+  const groupCases = [...groups].map(
+    ([name, subcommands]) => `    ${name}) COMPREPLY=($(compgen -W '${subcommands.join(' ')}' -- "$current")); return ;;`,
+  );
   return `_fn() {
   local current=\${COMP_WORDS[COMP_CWORD]} command=\${COMP_WORDS[1]} options=''
   COMPREPLY=()
@@ -67,7 +74,8 @@ function fish(all: readonly Entry[]): string {
   const seen = new Set<string>();
   for (const { words, summary, options } of all) {
     const [first, second] = words as [string, string | undefined];
-    if (!seen.has(first)) lines.push(`complete -c fn -n __fish_use_subcommand -a ${first} -d ${quoted(second === undefined ? summary : `${first} …`)}`);
+    if (!seen.has(first))
+      lines.push(`complete -c fn -n __fish_use_subcommand -a ${first} -d ${quoted(second === undefined ? summary : `${first} …`)}`);
     seen.add(first);
     if (second !== undefined) lines.push(`complete -c fn -n '__fish_seen_subcommand_from ${first}' -a ${second} -d ${quoted(summary)}`);
     const condition = words.map((word) => `__fish_seen_subcommand_from ${word}`).join('; and ');

@@ -41,7 +41,15 @@ export function painter(output: Output, env: NodeJS.ProcessEnv): Painter {
 
 /** The surroundings of the real process. */
 export function processContext(interrupt: Pick<Context, 'signal' | 'patience'>): Context {
-  return { ...interrupt, stdout: process.stdout, stderr: process.stderr, stdin: process.stdin, env: process.env, cwd: process.cwd(), home: defaultHome() };
+  return {
+    ...interrupt,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    stdin: process.stdin,
+    env: process.env,
+    cwd: process.cwd(),
+    home: defaultHome(),
+  };
 }
 
 /** A line of talk. */

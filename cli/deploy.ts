@@ -42,7 +42,7 @@ export async function deploy({ client, path, cwd, namespace, name, settings, say
   const source = findSource(path, cwd);
   const label = checkedName(name ?? source.name, path);
   checkedNamespace(namespace);
-  const bundle = await bundleFunction(source);
+  const bundle = await bundleFunction(source, cwd);
   const bundleMs = performance.now() - startedAt;
   for (const warning of bundle.warnings) say(`${paint('yellow', 'warning:')} ${warning}`);
   say(step(paint, 'bundle', `${formatBytes(bundle.codeBytes)} in ${formatMs(bundleMs)}`));
@@ -68,7 +68,11 @@ const step = (paint: Painter, label: string, text: string): string => `${paint('
 function checkedName(name: string | null, path: string): string {
   if (name === null) throw usageError(`no function name can be made of ${path}`, 'Give one: --name NAME');
   const result = FunctionName.safeParse(name);
-  if (!result.success) throw usageError(`${JSON.stringify(name)} is not a function name: ${result.error.issues[0]?.message ?? ''}`, 'Give another: --name NAME');
+  if (!result.success)
+    throw usageError(
+      `${JSON.stringify(name)} is not a function name: ${result.error.issues[0]?.message ?? ''}`,
+      'Give another: --name NAME',
+    );
   return name;
 }
 

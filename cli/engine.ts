@@ -24,8 +24,10 @@ export async function findEngine(env: NodeJS.ProcessEnv): Promise<EngineState> {
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     const detail = error instanceof Error ? error.message : String(error);
-    if (code === 'ENOENT') return { kind: 'absent', where, detail: 'no engine is installed, or it is not started', remedy: installRemedy() };
-    if (code === 'EACCES' || code === 'EPERM') return { kind: 'denied', where, detail: 'this user may not use it', remedy: 'sudo usermod -aG docker "$USER", then log in again' };
+    if (code === 'ENOENT')
+      return { kind: 'absent', where, detail: 'no engine is installed, or it is not started', remedy: installRemedy() };
+    if (code === 'EACCES' || code === 'EPERM')
+      return { kind: 'denied', where, detail: 'this user may not use it', remedy: 'sudo usermod -aG docker "$USER", then log in again' };
     return { kind: 'silent', where, detail, remedy: startRemedy() };
   }
 }
@@ -43,7 +45,11 @@ function engineTarget(env: NodeJS.ProcessEnv): { target: Target; where: string }
     if (URL.canParse(host)) return { target: { url: new URL(host.replace(/^tcp:/, 'http:')) }, where: host };
     return { target: { socketPath: host }, where: host };
   }
-  const candidates = ['/var/run/docker.sock', join(env.XDG_RUNTIME_DIR ?? '/nonexistent', 'docker.sock'), join(homedir(), '.docker/run/docker.sock')];
+  const candidates = [
+    '/var/run/docker.sock',
+    join(env.XDG_RUNTIME_DIR ?? '/nonexistent', 'docker.sock'),
+    join(homedir(), '.docker/run/docker.sock'),
+  ];
   const socketPath = candidates.find((path) => existsSync(path)) ?? candidates[0]!;
   return { target: { socketPath }, where: socketPath };
 }

@@ -39,7 +39,10 @@ export async function request(target: Target, { method, path, headers = {}, body
   }
   return new Promise((resolve, reject) => {
     const outgoing = send(options);
-    const timer = setTimeout(() => outgoing.destroy(new CliError(`no answer to ${method} ${path} within ${timeoutMs / 1_000} s`)), timeoutMs);
+    const timer = setTimeout(
+      () => outgoing.destroy(new CliError(`no answer to ${method} ${path} within ${timeoutMs / 1_000} s`)),
+      timeoutMs,
+    );
     outgoing.on('response', (incoming) => {
       clearTimeout(timer);
       resolve({

@@ -27,6 +27,9 @@ export interface InvokeOptions {
 /** Above the longest timeout that a function can have: the gateway decides, not we. */
 const ANSWER_TIMEOUT_MS = 3_660_000;
 
+/** A body on a terminal that ends without it would run into what is told next. */
+const NEWLINE = 10;
+
 /** Body to stdout as it comes, status and times to stderr; 1 from status 400 up. */
 export async function invokeFunction(ctx: Context, options: InvokeOptions): Promise<ExitCode> {
   const body = await readData(ctx, options.data);
@@ -37,10 +40,13 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
   const reply = await send(ctx, new URL(url), { ...options, headers, body });
   const headMs = performance.now() - startedAt;
   if (options.include) ctx.stdout.write(renderHead(reply));
+  let lastByte: number | undefined = NEWLINE;
   for await (const chunk of reply.body as AsyncIterable<Buffer>) {
+    lastByte = chunk.at(-1);
     // A slow reader of our stdout slows the function down, instead of filling our memory.
     if (ctx.stdout.write(chunk) === false && ctx.stdout === process.stdout) await once(process.stdout, 'drain');
   }
+  if (ctx.stdout.isTTY === true && lastByte !== NEWLINE) say(ctx, '');
   if (!reply.body.complete) throw new CliError('the answer broke off before its end', { hint: `See fn logs ${options.name}.` });
   tell(ctx, reply, headMs, performance.now() - startedAt);
   return reply.status >= 400 ? EXIT.failed : EXIT.ok;
@@ -57,13 +63,28 @@ async function send(ctx: Context, url: URL, { method, path, headers, body }: Sen
   try {
     return await request(
       { url },
-      { method: method?.toUpperCase() ?? (body ? 'POST' : 'GET'), path: path.startsWith('/') ? path : `/${path}`, headers, body, signal: ctx.signal, timeoutMs: ANSWER_TIMEOUT_MS },
+      {
+        method: method?.toUpperCase() ?? (body ? 'POST' : 'GET'),
+        path: path.startsWith('/') ? path : `/${path}`,
+        headers,
+        body,
+        signal: ctx.signal,
+        timeoutMs: ANSWER_TIMEOUT_MS,
+      },
     );
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ERR_INVALID_ARG_VALUE') throw usageError(error.message);
     if (error instanceof TypeError) throw usageError(error.message);
-    if (error instanceof Error && 'code' in error && (error.code === 'ECONNREFUSED' || error.code === 'ECONNRESET' || error.code === 'ENOTFOUND')) {
-      throw new CliError(`the gateway does not answer at ${url.origin}: ${error.message}`, { exitCode: EXIT.unreachable, hint: 'See fn status.', cause: error });
+    if (
+      error instanceof Error &&
+      'code' in error &&
+      (error.code === 'ECONNREFUSED' || error.code === 'ECONNRESET' || error.code === 'ENOTFOUND')
+    ) {
+      throw new CliError(`the gateway does not answer at ${url.origin}: ${error.message}`, {
+        exitCode: EXIT.unreachable,
+        hint: 'See fn status.',
+        cause: error,
+      });
     }
     throw error;
   }

@@ -10,7 +10,13 @@ const RECONNECT_TIMEOUT_MS = 60_000;
 const RECONNECT_BACKOFF = { baseMs: 100, maxMs: 2_000, jitter: 0.2 } as const;
 
 /** What a function logged. With `follow` a connection that ends is made again, and no line comes twice. */
-export async function* readLogs(client: Pick<ApiClient, 'logs'>, namespace: string, name: string, options: LogOptions, signal: AbortSignal): AsyncIterable<LogEntry> {
+export async function* readLogs(
+  client: Pick<ApiClient, 'logs'>,
+  namespace: string,
+  name: string,
+  options: LogOptions,
+  signal: AbortSignal,
+): AsyncIterable<LogEntry> {
   if (!options.follow) {
     yield* client.logs(namespace, name, options);
     return;
@@ -32,7 +38,8 @@ export async function* readLogs(client: Pick<ApiClient, 'logs'>, namespace: stri
       if (seen.since === null && lostAt === null) throw error;
     }
     lostAt ??= performance.now();
-    if (performance.now() - lostAt > RECONNECT_TIMEOUT_MS) throw new CliError('the controller went away', { exitCode: EXIT.unreachable, hint: 'See fn status.' });
+    if (performance.now() - lostAt > RECONNECT_TIMEOUT_MS)
+      throw new CliError('the controller went away', { exitCode: EXIT.unreachable, hint: 'See fn status.' });
     try {
       await sleep(backoffMs(attempt, RECONNECT_BACKOFF), signal);
     } catch (error) {

@@ -8,6 +8,14 @@ export interface ProcessIdentity {
   startTime: string | null;
 }
 
+/** What was written as one earlier, or null. */
+export function parseIdentity(value: unknown): ProcessIdentity | null {
+  if (typeof value !== 'object' || value === null || !('pid' in value) || !('startTime' in value)) return null;
+  const { pid, startTime } = value;
+  if (typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid <= 0) return null;
+  return typeof startTime === 'string' || startTime === null ? { pid, startTime } : null;
+}
+
 /** Field 22 of /proc/PID/stat, counted after the command's name, which may hold anything. */
 const START_TIME_FIELD = 19;
 const STATE_FIELD = 0;

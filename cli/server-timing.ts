@@ -27,8 +27,11 @@ export function parseServerTiming(header: string | string[] | undefined): Timing
   return timing;
 }
 
-/** `pooled; queue 0.1 ms, init 3.0 ms`; empty where nothing is known. */
+/** Phases that take a part of the time; `fn`, the gateway's whole, is their sum. */
+const PHASES = ['queue', 'start', 'init', 'handler'] as const;
+
+/** `pooled; queue 0.1 ms, init 3.0 ms`: what took time at all; empty where nothing is known. */
 export function describeTiming({ phases, start }: Timing): string {
-  const parts = Object.entries(phases).map(([name, ms]) => `${name} ${formatMs(ms)}`);
+  const parts = PHASES.filter((name) => (phases[name] ?? 0) > 0).map((name) => `${name} ${formatMs(phases[name]!)}`);
   return [start, parts.join(', ')].filter((part) => part !== null && part !== '').join('; ');
 }

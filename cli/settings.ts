@@ -2,10 +2,12 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseEnv } from 'node:util';
+import type { z } from 'zod';
 import type { FunctionSettingsInput } from '#contract/function.ts';
 import { CheckedFunctionSettings } from '#contract/function.ts';
 import type { Input } from './command.ts';
-import { CliError, EXIT, fieldLabel, usageError } from './errors.ts';
+import { CliError, EXIT, usageError } from './errors.ts';
+import { fieldLabel } from './problems.ts';
 
 /** Settings as typed, checked by the contract; what is left out is left to the defaults. Throws usageError. */
 export function settingsFrom(input: Input, cwd: string): FunctionSettingsInput {
@@ -28,9 +30,15 @@ export function settingsFrom(input: Input, cwd: string): FunctionSettingsInput {
   if (checked.success) return settings;
   throw new CliError('these settings are not valid', {
     exitCode: EXIT.usage,
-    details: checked.error.issues.map((issue) => `${fieldLabel(`/settings/${issue.path.join('/')}`)}: ${issue.message}`),
+    details: checked.error.issues.map(issueLine),
     hint: 'fn deploy --help lists what each option takes.',
   });
+}
+
+/** For the key of a record, zod tells what is wrong with it one level deeper. */
+function issueLine(issue: z.core.$ZodIssue): string {
+  const reason = issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : issue.message;
+  return `${fieldLabel(`/settings/${issue.path.join('/')}`)}: ${reason}`;
 }
 
 /** `none`, `internet`, or networks between commas. */

@@ -41,7 +41,10 @@ function findEntry(folder: string): string {
   if (declared !== null) {
     const entry = resolveFile(resolve(folder, declared));
     if (entry !== null) return entry;
-    throw usageError(`${join(folder, 'package.json')} names ${declared} as its entry, which is not there`, 'Correct it, build it, or deploy the source file itself.');
+    throw usageError(
+      `${join(folder, 'package.json')} names ${declared} as its entry, which is not there`,
+      'Correct it, build it, or deploy the source file itself.',
+    );
   }
   for (const place of [folder, join(folder, 'src')]) {
     for (const name of ENTRY_NAMES) {

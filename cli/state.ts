@@ -1,24 +1,22 @@
 /** supervisor.json: what runs under a home, and how others find it. */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { z } from 'zod';
 import type { HomePaths } from '#kit/paths.ts';
-import { isAlive } from './process-identity.ts';
+import type { ProcessIdentity } from './process-identity.ts';
+import { isAlive, parseIdentity } from './process-identity.ts';
 
-const Identity = z.object({ pid: z.number().int().positive(), startTime: z.string().nullable() });
+/** `starting` until everything answers. */
+const PHASES = ['starting', 'ready', 'stopping'] as const;
+const DRIVERS = ['docker', 'process'] as const;
 
-export const SupervisorState = z.object({
-  pid: z.number().int().positive(),
-  startTime: z.string().nullable(),
-  /** `starting` until everything answers. */
-  phase: z.enum(['starting', 'ready', 'stopping']),
-  version: z.string(),
-  host: z.string(),
-  port: z.number().int(),
-  url: z.string(),
-  driver: z.enum(['docker', 'process']),
-  children: z.object({ gateway: Identity.optional(), controller: Identity.optional() }),
-});
-export type SupervisorState = z.infer<typeof SupervisorState>;
+export interface SupervisorState extends ProcessIdentity {
+  phase: (typeof PHASES)[number];
+  version: string;
+  host: string;
+  port: number;
+  url: string;
+  driver: (typeof DRIVERS)[number];
+  children: { gateway?: ProcessIdentity; controller?: ProcessIdentity };
+}
 
 /** The state as it was last written, or null. What cannot be read as one is as good as none. */
 export function readState(paths: HomePaths): SupervisorState | null {
@@ -30,11 +28,28 @@ export function readState(paths: HomePaths): SupervisorState | null {
     throw error;
   }
   try {
-    return SupervisorState.parse(JSON.parse(text));
+    return parseState(JSON.parse(text));
   } catch {
-    // Half of an old version's file: there is nothing in it that could be used.
+    // Not JSON: there is nothing in it that could be used.
     return null;
   }
+}
+
+/** By hand and not by a schema: the supervisor reads it, and zod would be a fifth of its memory. */
+function parseState(value: unknown): SupervisorState | null {
+  const identity = parseIdentity(value);
+  if (identity === null || typeof value !== 'object' || value === null) return null;
+  const field = (name: string): unknown => Reflect.get(value, name);
+  const [version, host, port, url] = [field('version'), field('host'), field('port'), field('url')];
+  const phase = PHASES.find((known) => known === field('phase'));
+  const driver = DRIVERS.find((known) => known === field('driver'));
+  if (typeof version !== 'string' || typeof host !== 'string' || typeof port !== 'number' || typeof url !== 'string' || !phase || !driver)
+    return null;
+  const children = field('children');
+  if (typeof children !== 'object' || children === null) return null;
+  const gateway = parseIdentity(Reflect.get(children, 'gateway')) ?? undefined;
+  const controller = parseIdentity(Reflect.get(children, 'controller')) ?? undefined;
+  return { ...identity, phase, version, host, port, url, driver, children: { gateway, controller } };
 }
 
 /** Whoever reads sees the old or the new one, never half of it. */

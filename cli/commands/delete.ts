@@ -22,7 +22,10 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
   if (!input.flag('yes') && ctx.stdin.isTTY === true && ctx.stderr.isTTY === true) {
     const { revisions } = await client.describe(namespace, name);
     const { confirm, isCancel } = await import('@clack/prompts');
-    const answer = await confirm({ message: `Delete ${namespace}/${name} with ${revisions.length} revision${revisions.length === 1 ? '' : 's'}?`, initialValue: false });
+    const answer = await confirm({
+      message: `Delete ${namespace}/${name} with ${revisions.length} revision${revisions.length === 1 ? '' : 's'}?`,
+      initialValue: false,
+    });
     if (isCancel(answer)) return EXIT.interrupted;
     if (!answer) {
       say(ctx, 'Nothing was deleted.');

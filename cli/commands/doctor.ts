@@ -9,7 +9,11 @@ import { DEFAULT_PORT } from './up.ts';
 export const doctor: CommandSpec = {
   name: 'doctor',
   summary: 'check this machine, and say what to do',
-  options: [{ flags: '--port <port>', description: 'port that the gateway is to have', parse: integerBetween(1, 65_535), default: DEFAULT_PORT }, HOME_OPTION, JSON_OPTION],
+  options: [
+    { flags: '--port <port>', description: 'port that the gateway is to have', parse: integerBetween(1, 65_535), default: DEFAULT_PORT },
+    HOME_OPTION,
+    JSON_OPTION,
+  ],
   run,
 };
 

@@ -15,7 +15,10 @@ export const hostSetup: CommandSpec = {
 
 async function run(ctx: Context, input: Input): Promise<void> {
   if (process.getuid?.() !== 0) {
-    throw new CliError('host-setup changes the host, and needs root', { exitCode: EXIT.notAuthorised, hint: 'sudo fn host-setup --home "$HOME/.fn"' });
+    throw new CliError('host-setup changes the host, and needs root', {
+      exitCode: EXIT.notAuthorised,
+      hint: 'sudo fn host-setup --home "$HOME/.fn"',
+    });
   }
   const args = [programFile('host-setup'), ...(input.flag('undo') ? ['--undo'] : [])];
   const child = spawn(process.execPath, args, { env: { ...ctx.env, FN_HOME: ctx.home }, stdio: 'inherit' });
@@ -23,5 +26,8 @@ async function run(ctx: Context, input: Input): Promise<void> {
     child.once('error', reject);
     child.once('exit', resolve);
   });
-  if (code !== 0) throw new CliError('this host could not be prepared', { hint: 'See the messages above; fn works without it, with what fn status says is missing.' });
+  if (code !== 0)
+    throw new CliError('this host could not be prepared', {
+      hint: 'See the messages above; fn works without it, with what fn status says is missing.',
+    });
 }

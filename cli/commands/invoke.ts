@@ -16,7 +16,11 @@ export const invoke: CommandSpec = {
     NAMESPACE_OPTION,
     HOME_OPTION,
   ],
-  examples: ['fn invoke hello', "fn invoke hello -d '{\"name\":\"Ada\"}'", 'fn invoke api --path /users?limit=3 -H "accept: text/csv" > users.csv'],
+  examples: [
+    'fn invoke hello',
+    'fn invoke hello -d \'{"name":"Ada"}\'',
+    'fn invoke api --path /users?limit=3 -H "accept: text/csv" > users.csv',
+  ],
   run,
 };
 

@@ -26,7 +26,11 @@ export const logs: CommandSpec = {
 async function run(ctx: Context, input: Input): Promise<ExitCode> {
   const { connect } = await import('../client.ts');
   const sinceMs = input.number('since');
-  const options = { follow: input.flag('follow'), since: sinceMs === undefined ? undefined : Math.max(0, Date.now() - sinceMs), limit: input.number('limit') };
+  const options = {
+    follow: input.flag('follow'),
+    since: sinceMs === undefined ? undefined : Math.max(0, Date.now() - sinceMs),
+    limit: input.number('limit'),
+  };
   const paint = painter(ctx.stdout, ctx.env);
   const { readLogs } = await import('../log-reader.ts');
   for await (const entry of readLogs(connect(ctx), input.text('namespace') ?? 'default', input.arg(0), options, ctx.signal)) {

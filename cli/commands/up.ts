@@ -16,10 +16,20 @@ export const up: CommandSpec = {
   summary: 'start the platform: gateway and controller, under a supervisor',
   options: [
     { flags: '-d, --detach', description: 'return when it is up, and leave it running' },
-    { flags: '--port <port>', description: 'port of the gateway; 0: any free one', parse: integerBetween(0, 65_535), default: DEFAULT_PORT },
+    {
+      flags: '--port <port>',
+      description: 'port of the gateway; 0: any free one',
+      parse: integerBetween(0, 65_535),
+      default: DEFAULT_PORT,
+    },
     { flags: '--host <ip>', description: 'address to listen on; 0.0.0.0 opens it to the network', default: '127.0.0.1' },
     HOME_OPTION,
-    { flags: '--driver <driver>', description: 'what runs instances; auto: docker where there is an engine', choices: ['auto', 'docker', 'process'], default: 'auto' },
+    {
+      flags: '--driver <driver>',
+      description: 'what runs instances; auto: docker where there is an engine',
+      choices: ['auto', 'docker', 'process'],
+      default: 'auto',
+    },
     { flags: '--api <host:port>', description: 'serve the control API over TCP too, with the token in HOME/token', parse: hostAndPort },
     { flags: '--pool <n>', description: 'generic instances kept ready', parse: integerBetween(0, 1_000) },
     { flags: '--memory-budget <mib>', description: 'memory of all instances together, MiB', parse: integerBetween(128, 16_777_216, 'MiB') },
@@ -37,7 +47,8 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
   const running = await findRunning(homePaths(ctx.home), ctx.signal);
   if (running !== null) {
     say(ctx, `fn is running already (pid ${running.pid}, driver ${running.driver})`);
-    if (input.number('port') !== running.port && input.number('port') !== DEFAULT_PORT) say(ctx, `note: on port ${running.port}; to change it: fn down, then fn up --port ${input.number('port')}`);
+    if (input.number('port') !== running.port && input.number('port') !== DEFAULT_PORT)
+      say(ctx, `note: on port ${running.port}; to change it: fn down, then fn up --port ${input.number('port')}`);
     tellUrl(ctx, input, running);
     return EXIT.ok;
   }
@@ -80,6 +91,7 @@ function optionsFrom(ctx: Context, input: Input): SupervisorOptions {
 }
 
 function hostAndPort(text: string): string {
-  if (!/^(?:\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/.test(text)) throw usageError(`${JSON.stringify(text)} is not HOST:PORT, such as 127.0.0.1:7070`);
+  if (!/^(?:\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/.test(text))
+    throw usageError(`${JSON.stringify(text)} is not HOST:PORT, such as 127.0.0.1:7070`);
   return text;
 }

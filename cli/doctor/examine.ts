@@ -31,8 +31,14 @@ export async function examine({ env, home, port }: ExamineOptions): Promise<Find
 }
 
 function examineRights(): Finding {
-  if (process.getuid?.() === 0) return { level: 'ok', what: 'rights', found: 'root: egress is filtered, one parent cgroup, the gateway under a uid of its own' };
-  return { level: 'warn', what: 'rights', found: 'not root: no egress rules and no parent cgroup of its own', remedy: 'Once: sudo fn host-setup' };
+  if (process.getuid?.() === 0)
+    return { level: 'ok', what: 'rights', found: 'root: egress is filtered, one parent cgroup, the gateway under a uid of its own' };
+  return {
+    level: 'warn',
+    what: 'rights',
+    found: 'not root: no egress rules and no parent cgroup of its own',
+    remedy: 'Once: sudo fn host-setup',
+  };
 }
 
 /** What of `GET /version` matters; other engines leave parts out. */
@@ -56,7 +62,11 @@ async function examineEngine(engine: EngineState): Promise<Finding[]> {
   const { Version, ApiVersion, Components = [] } = answer.data;
   const found = `Docker ${Version} (API ${ApiVersion}) at ${engine.where}`;
   const old = Number(ApiVersion) < OLDEST_API;
-  const findings: Finding[] = [old ? { level: 'warn', what, found: `${found}: older than fn was tried with`, remedy: 'Docker 20.10 or newer' } : { level: 'ok', what, found }];
+  const findings: Finding[] = [
+    old
+      ? { level: 'warn', what, found: `${found}: older than fn was tried with`, remedy: 'Docker 20.10 or newer' }
+      : { level: 'ok', what, found },
+  ];
   const runc = Components.find(({ Name }) => Name === 'runc');
   if (runc) {
     const packageVersion = await outputOf('dpkg-query', ['-W', '-f=${Version}', 'runc']);

@@ -22,6 +22,10 @@ export function renderFindings(findings: readonly Finding[], paint: Painter): st
   });
   const count = (level: Finding['level']) => findings.filter((finding) => finding.level === level).length;
   const verdict =
-    count('fail') > 0 ? paint('red', `${count('fail')} to repair`) : count('warn') > 0 ? paint('yellow', 'fn works here, with the limits above') : paint('green', 'all is well');
+    count('fail') > 0
+      ? paint('red', `${count('fail')} to repair`)
+      : count('warn') > 0
+        ? paint('yellow', 'fn works here, with the limits above')
+        : paint('green', 'all is well');
   return `${lines.join('\n')}\n\n${verdict}\n`;
 }

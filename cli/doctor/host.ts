@@ -42,7 +42,12 @@ export function examineDisk(home: string): Finding {
   const free = bavail * bsize;
   const found = `${formatBytes(free)} free for ${home}`;
   if (free >= LOW_DISK_BYTES) return { level: 'ok', what: 'disk', found };
-  return { level: free < LOW_DISK_BYTES / 10 ? 'fail' : 'warn', what: 'disk', found, remedy: 'Free some space, or choose another folder: fn up --home DIR' };
+  return {
+    level: free < LOW_DISK_BYTES / 10 ? 'fail' : 'warn',
+    what: 'disk',
+    found,
+    remedy: 'Free some space, or choose another folder: fn up --home DIR',
+  };
 }
 
 /** `own`: the port is taken by this home's own gateway. */
@@ -54,29 +59,44 @@ export async function examinePort(port: number, own: boolean): Promise<Finding> 
     probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
     probe.listen(port, '127.0.0.1', () => resolve(null));
   });
-  if (problem !== null) return { level: 'warn', what, found: `${port} cannot be used (${problem})`, remedy: `Choose another: fn up --port ${port + 1}` };
+  if (problem !== null)
+    return { level: 'warn', what, found: `${port} cannot be used (${problem})`, remedy: `Choose another: fn up --port ${port + 1}` };
   await new Promise((resolve) => probe.close(resolve));
   return { level: 'ok', what, found: `${port} is free` };
 }
 
 export function examineCgroups(): Finding {
   const what = 'cgroups';
-  if (!existsSync('/sys/fs/cgroup')) return { level: 'warn', what, found: 'none here: the engine runs in a virtual machine, or there is no Linux' };
+  if (!existsSync('/sys/fs/cgroup'))
+    return { level: 'warn', what, found: 'none here: the engine runs in a virtual machine, or there is no Linux' };
   if (existsSync('/sys/fs/cgroup/cgroup.controllers')) {
     const controllers = readFileSync('/sys/fs/cgroup/cgroup.controllers', 'utf8').trim().split(/\s+/);
     const missing = ['memory', 'cpu', 'pids'].filter((name) => !controllers.includes(name));
-    if (missing.length > 0) return { level: 'warn', what, found: `version 2, without ${missing.join(', ')}`, remedy: 'Boot with these controllers; limits of functions are not enforced without.' };
+    if (missing.length > 0)
+      return {
+        level: 'warn',
+        what,
+        found: `version 2, without ${missing.join(', ')}`,
+        remedy: 'Boot with these controllers; limits of functions are not enforced without.',
+      };
     return { level: 'ok', what, found: 'version 2, with memory, cpu and pids' };
   }
   const folders = ['memory', 'cpu', 'pids', 'freezer'].filter((name) => !existsSync(`/sys/fs/cgroup/${name}`));
-  if (folders.length > 0) return { level: 'warn', what, found: `version 1, without ${folders.join(', ')}`, remedy: 'Boot with cgroup_enable=memory, or with version 2: systemd.unified_cgroup_hierarchy=1' };
+  if (folders.length > 0)
+    return {
+      level: 'warn',
+      what,
+      found: `version 1, without ${folders.join(', ')}`,
+      remedy: 'Boot with cgroup_enable=memory, or with version 2: systemd.unified_cgroup_hierarchy=1',
+    };
   return examineSwapAccounting();
 }
 
 /** Without it a function that is over its memory goes to swap instead of ending. */
 function examineSwapAccounting(): Finding {
   const what = 'cgroups';
-  if (existsSync('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes')) return { level: 'ok', what, found: 'version 1, with memory, swap, cpu, pids and freezer' };
+  if (existsSync('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes'))
+    return { level: 'ok', what, found: 'version 1, with memory, swap, cpu, pids and freezer' };
   return { level: 'warn', what, found: 'version 1, without accounting of swap', remedy: 'Boot with swapaccount=1, or switch swap off.' };
 }
 

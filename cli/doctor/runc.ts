@@ -29,7 +29,10 @@ interface Version {
 export function parseVersion(text: string): Version | null {
   const match = /(\d+)\.(\d+)\.(\d+)(?:[-~]rc[.-]?(\d+))?/.exec(text);
   if (!match) return null;
-  return { numbers: [Number(match[1]), Number(match[2]), Number(match[3])], candidate: match[4] === undefined ? Infinity : Number(match[4]) };
+  return {
+    numbers: [Number(match[1]), Number(match[2]), Number(match[3])],
+    candidate: match[4] === undefined ? Infinity : Number(match[4]),
+  };
 }
 
 function isBefore(a: Version, b: Version): boolean {
@@ -66,7 +69,10 @@ export function examineRunc(version: string, packageVersion: string | null, chan
     level: 'warn',
     what,
     found: `${name}: nothing shows that these escapes are fixed: ${open.map((escape) => `${escape.cve} (${escape.what})`).join(', ')}${note}`,
-    remedy: packageVersion === null ? 'Install runc 1.2.8, 1.3.3 or newer.' : 'apt-get update && apt-get install runc; where no fix is to be had, run only code that you trust.',
+    remedy:
+      packageVersion === null
+        ? 'Install runc 1.2.8, 1.3.3 or newer.'
+        : 'apt-get update && apt-get install runc; where no fix is to be had, run only code that you trust.',
   };
 }
 

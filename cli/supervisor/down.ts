@@ -46,10 +46,16 @@ async function endSupervisor(owner: ProcessIdentity): Promise<void> {
     signal(owner.pid, 'SIGTERM');
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'EPERM')) throw error;
-    throw new CliError(`the supervisor (pid ${owner.pid}) belongs to another user`, { exitCode: EXIT.notAuthorised, hint: 'Run fn down as that user.', cause: error });
+    throw new CliError(`the supervisor (pid ${owner.pid}) belongs to another user`, {
+      exitCode: EXIT.notAuthorised,
+      hint: 'Run fn down as that user.',
+      cause: error,
+    });
   }
   if (await waitGone(owner, DOWN_TIMEOUT_MS)) return;
-  throw new CliError(`the supervisor (pid ${owner.pid}) still runs after ${DOWN_TIMEOUT_MS / 1_000} s`, { hint: 'See supervisor.log in the home’s logs folder.' });
+  throw new CliError(`the supervisor (pid ${owner.pid}) still runs after ${DOWN_TIMEOUT_MS / 1_000} s`, {
+    hint: 'See supervisor.log in the home’s logs folder.',
+  });
 }
 
 /** A controller that does nothing but destroy knows best what there is. */

@@ -25,7 +25,10 @@ export async function findRunning(paths: HomePaths, signal: AbortSignal): Promis
     const state = runningState(paths);
     if (state?.phase === 'ready') return state;
     if (lockOwner(lockPath(paths)) === null) return null;
-    if (performance.now() >= until) throw new CliError(`another fn has been starting in ${paths.home} for ${OTHER_START_TIMEOUT_MS / 60_000} minutes`, { hint: 'fn down ends it.' });
+    if (performance.now() >= until)
+      throw new CliError(`another fn has been starting in ${paths.home} for ${OTHER_START_TIMEOUT_MS / 60_000} minutes`, {
+        hint: 'fn down ends it.',
+      });
     await sleep(POLL_MS, signal);
   }
 }
@@ -66,7 +69,8 @@ export async function startDetached(ctx: Context, options: SupervisorOptions, re
   if (child.connected) child.disconnect();
   child.unref();
   const state = runningState(paths);
-  if (state === null) throw new CliError('the supervisor ended right after it was ready', { details: lastLines(paths.logs, 'supervisor', 8) });
+  if (state === null)
+    throw new CliError('the supervisor ended right after it was ready', { details: lastLines(paths.logs, 'supervisor', 8) });
   return state;
 }
 

@@ -1,7 +1,7 @@
 /** One supervisor per home: a lock file that names its owner, and that a dead owner does not hold. */
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { ProcessIdentity } from '../process-identity.ts';
-import { identify, isAlive } from '../process-identity.ts';
+import { identify, isAlive, parseIdentity } from '../process-identity.ts';
 
 /** How often another's stale lock is taken away before giving up: each round another process was faster. */
 const MAX_ROUNDS = 10;
@@ -19,7 +19,7 @@ export function acquireLock(path: string): (() => void) | null {
       if (tryLink(temporary, path)) return () => release(path, own);
       const text = readLock(path);
       if (text === null) continue;
-      const owner = parseIdentity(text);
+      const owner = readOwner(text);
       if (owner !== null && isAlive(owner)) return null;
       takeAway(path, text);
     }
@@ -32,7 +32,7 @@ export function acquireLock(path: string): (() => void) | null {
 /** Who holds the lock, if it is alive. */
 export function lockOwner(path: string): ProcessIdentity | null {
   const text = readLock(path);
-  const owner = text === null ? null : parseIdentity(text);
+  const owner = text === null ? null : readOwner(text);
   return owner !== null && isAlive(owner) ? owner : null;
 }
 
@@ -72,16 +72,11 @@ function release(path: string, own: string): void {
   if (readLock(path) === own) rmSync(path, { force: true });
 }
 
-function parseIdentity(text: string): ProcessIdentity | null {
-  let value: unknown;
+function readOwner(text: string): ProcessIdentity | null {
   try {
-    value = JSON.parse(text);
+    return parseIdentity(JSON.parse(text));
   } catch {
     // Written by no version of fn: nobody holds it.
     return null;
   }
-  if (typeof value !== 'object' || value === null || !('pid' in value) || !('startTime' in value)) return null;
-  const { pid, startTime } = value;
-  if (typeof pid !== 'number' || (typeof startTime !== 'string' && startTime !== null)) return null;
-  return { pid, startTime };
 }

@@ -32,7 +32,11 @@ export function lastLines(folder: string, name: string, count: number): string[]
     const { size } = fstatSync(fd);
     const buffer = Buffer.alloc(Math.min(size, tailBytes));
     readSync(fd, buffer, 0, buffer.length, size - buffer.length);
-    return buffer.toString('utf8').split('\n').filter((line) => line !== '').slice(-count);
+    return buffer
+      .toString('utf8')
+      .split('\n')
+      .filter((line) => line !== '')
+      .slice(-count);
   } finally {
     closeSync(fd);
   }

@@ -58,7 +58,15 @@ export function spawnGateway(programs: Programs, env: NodeJS.ProcessEnv, logFd: 
 }
 
 /** Of the CLI, or secrets: not for the process that faces the internet. */
-const NOT_FOR_GATEWAY: ReadonlySet<string> = new Set(['FN_TOKEN', 'FN_URL', 'FN_HOME', 'FN_SUPERVISOR', 'FN_RUNTIME_IMAGES', 'FN_RUNTIME_SHIMS', 'FN_API_LISTEN']);
+const NOT_FOR_GATEWAY: ReadonlySet<string> = new Set([
+  'FN_TOKEN',
+  'FN_URL',
+  'FN_HOME',
+  'FN_SUPERVISOR',
+  'FN_RUNTIME_IMAGES',
+  'FN_RUNTIME_SHIMS',
+  'FN_API_LISTEN',
+]);
 const NEUTRAL: ReadonlySet<string> = new Set(['TZ', 'LANG', 'LC_ALL']);
 
 /** The gateway gets its settings and nothing of who started it: no credentials that lie about in an environment. */

@@ -27,7 +27,11 @@ export interface PublicSocket {
 /** Binds. Throws CliError that names the port and says how to choose another. */
 export function openPublicSocket(host: string, port: number): PublicSocket {
   const family = net.isIP(host);
-  if (family !== 4 && family !== 6) throw new CliError(`--host ${host} is not an IP address`, { exitCode: EXIT.usage, hint: 'Such as 127.0.0.1 (this machine only) or 0.0.0.0 (every interface).' });
+  if (family !== 4 && family !== 6)
+    throw new CliError(`--host ${host} is not an IP address`, {
+      exitCode: EXIT.usage,
+      hint: 'Such as 127.0.0.1 (this machine only) or 0.0.0.0 (every interface).',
+    });
   const handle = net._createServerHandle(host, port, family);
   if (typeof handle === 'number') throw bindError(handle, host, port);
   const bound: { port?: number } = {};
@@ -47,9 +51,13 @@ const DARWIN_ERRNO = { EADDRINUSE: -48, EADDRNOTAVAIL: -49 } as const;
 function bindError(errno: number, host: string, port: number): CliError {
   const other = port < 1_024 ? 8_080 : port + 1;
   if (errno === ERRNO.EADDRINUSE || errno === DARWIN_ERRNO.EADDRINUSE) {
-    return new CliError(`port ${port} is taken on ${host}`, { hint: `Choose another: fn up --port ${other}    (who has it: ss -ltnp 'sport = :${port}')` });
+    return new CliError(`port ${port} is taken on ${host}`, {
+      hint: `Choose another: fn up --port ${other}    (who has it: ss -ltnp 'sport = :${port}')`,
+    });
   }
-  if (errno === ERRNO.EACCES) return new CliError(`port ${port} may not be bound by this user`, { hint: `Choose one from 1024 up: fn up --port ${other}` });
-  if (errno === ERRNO.EADDRNOTAVAIL || errno === DARWIN_ERRNO.EADDRNOTAVAIL) return new CliError(`${host} is not an address of this machine`, { exitCode: EXIT.usage, hint: 'Use 127.0.0.1 or 0.0.0.0.' });
+  if (errno === ERRNO.EACCES)
+    return new CliError(`port ${port} may not be bound by this user`, { hint: `Choose one from 1024 up: fn up --port ${other}` });
+  if (errno === ERRNO.EADDRNOTAVAIL || errno === DARWIN_ERRNO.EADDRNOTAVAIL)
+    return new CliError(`${host} is not an address of this machine`, { exitCode: EXIT.usage, hint: 'Use 127.0.0.1 or 0.0.0.0.' });
   return new CliError(`${host}:${port} cannot be bound (errno ${-errno})`);
 }

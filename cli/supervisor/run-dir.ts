@@ -37,7 +37,8 @@ export function removeRunDir(paths: HomePaths, asRoot: boolean): void {
   try {
     rmdirSync(dirname(paths.runDir));
   } catch (error) {
-    const expected = error instanceof Error && 'code' in error && (error.code === 'ENOTEMPTY' || error.code === 'ENOENT' || error.code === 'EEXIST');
+    const expected =
+      error instanceof Error && 'code' in error && (error.code === 'ENOTEMPTY' || error.code === 'ENOENT' || error.code === 'EEXIST');
     if (!expected) throw error;
   }
 }

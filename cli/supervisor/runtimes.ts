@@ -2,7 +2,6 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { findEngine } from '../engine.ts';
 import { CliError } from '../errors.ts';
 import { programFile, root } from '../root.ts';
@@ -25,7 +24,10 @@ export async function prepareRuntimes({ driver }: SupervisorOptions, env: NodeJS
   const engine = await findEngine(env);
   if (engine.kind !== 'ready') {
     if (driver === 'docker') throw new CliError(`no Docker engine answers at ${engine.where}: ${engine.detail}`, { hint: engine.remedy });
-    report({ type: 'step', text: `driver: process, which isolates nothing, since there is no Docker engine (${engine.detail}); to get one: ${engine.remedy}` });
+    report({
+      type: 'step',
+      text: `driver: process, which isolates nothing, since there is no Docker engine (${engine.detail}); to get one: ${engine.remedy}`,
+    });
     return processDriver();
   }
   const images = await buildImages([], env, (text) => report({ type: 'step', text }));
@@ -35,14 +37,20 @@ export async function prepareRuntimes({ driver }: SupervisorOptions, env: NodeJS
 
 const processDriver = (): Runtimes => ({ driver: 'process', env: { FN_DRIVER: 'process', FN_RUNTIME_SHIMS: JSON.stringify(SHIMS) } });
 
-const Images = z.record(z.string(), z.string());
-
 /**
  * Builds runtime images whose inputs have changed, all or the named ones; progress goes to `say`.
  * Returns runtime → image. Throws CliError with the builder's last words.
  */
-export async function buildImages(args: readonly string[], env: NodeJS.ProcessEnv, say: (line: string) => void): Promise<z.infer<typeof Images>> {
-  const child = spawn(process.execPath, [programFile('build-images'), ...args, '--json'], { cwd: root, env: { ...env, FN_RUNTIME_IMAGES_DIR: join(root, 'runtime-images') }, stdio: ['ignore', 'pipe', 'pipe'] });
+export async function buildImages(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  say: (line: string) => void,
+): Promise<Record<string, string>> {
+  const child = spawn(process.execPath, [programFile('build-images'), ...args, '--json'], {
+    cwd: root,
+    env: { ...env, FN_RUNTIME_IMAGES_DIR: join(root, 'runtime-images') },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const tail: string[] = [];
   const lines = createInterface({ input: child.stderr });
   lines.on('line', (line) => {
@@ -56,8 +64,11 @@ export async function buildImages(args: readonly string[], env: NodeJS.ProcessEn
     child.once('error', reject);
     child.once('close', resolve);
   });
-  if (code !== 0) throw new CliError('the runtime images could not be built', { details: tail, hint: 'fn doctor says what is missing on this machine.' });
-  const parsed = Images.safeParse(JSON.parse(Buffer.concat(chunks).toString('utf8')));
-  if (!parsed.success) throw new CliError('the image builder answered something else than its images');
-  return parsed.data;
+  if (code !== 0)
+    throw new CliError('the runtime images could not be built', { details: tail, hint: 'fn doctor says what is missing on this machine.' });
+  const answer: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  const images = typeof answer === 'object' && answer !== null ? Object.entries(answer) : [];
+  if (images.length === 0 || images.some(([, image]) => typeof image !== 'string'))
+    throw new CliError('the image builder answered something else than its images');
+  return Object.fromEntries(images.map(([name, image]) => [name, String(image)]));
 }

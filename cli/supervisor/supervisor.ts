@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Clock } from '#kit/clock.ts';
 import { sleep, systemClock } from '#kit/clock.ts';
 import { createLog } from '#kit/log.ts';
-import type { Log } from '#kit/log.ts';
+import type { Log, LogLevel } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { homePaths } from '#kit/paths.ts';
 import { CliError, EXIT } from '../errors.ts';
@@ -42,14 +42,13 @@ const CLEANUP_TIMEOUT_MS = 60_000;
 const ORPHAN_GRACE_MS = 5_000;
 const LOG_CHECK_MS = 60_000;
 
-export type SpawnPrograms = { controller: typeof spawnController; gateway: typeof spawnGateway };
-
 export interface SupervisorSurroundings {
   env: NodeJS.ProcessEnv;
   report: Report;
   clock?: Clock;
   /** Instead of the real programs, for tests. */
   programs?: Pick<Programs, 'controller' | 'gateway'>;
+  logLevel?: LogLevel;
 }
 
 /** The path of the lock that a supervisor holds while it lives. */
@@ -79,14 +78,14 @@ export class Supervisor {
   /** Rejects while starting when a child dies: there is nothing to wait for then. */
   #startFailure = Promise.withResolvers<never>();
 
-  constructor(options: SupervisorOptions, { env, report, clock = systemClock, programs }: SupervisorSurroundings) {
+  constructor(options: SupervisorOptions, { env, report, clock = systemClock, programs, logLevel = 'info' }: SupervisorSurroundings) {
     this.#options = options;
     this.#env = env;
     this.#report = report;
     this.#clock = clock;
     this.#substitutes = programs;
     this.#paths = homePaths(options.home);
-    this.#log = createLog('supervisor', 'info');
+    this.#log = createLog('supervisor', logLevel);
     // Whoever waits gets it; where nobody does, it is no unhandled rejection.
     this.#startFailure.promise.catch(() => {});
   }
@@ -113,7 +112,16 @@ export class Supervisor {
     this.#programs = { ...preparePrograms(this.#paths, this.#asRoot), ...this.#substitutes };
     const { port } = this.#socket;
     const url = this.#env.FN_PUBLIC_URL ?? `http://${reachable(this.#options.host)}:${port}`;
-    this.#state = { ...identify(process.pid)!, phase: 'starting', version: version(), host: this.#options.host, port, url, driver: runtimes.driver, children: {} };
+    this.#state = {
+      ...identify(process.pid)!,
+      phase: 'starting',
+      version: version(),
+      host: this.#options.host,
+      port,
+      url,
+      driver: runtimes.driver,
+      children: {},
+    };
     writeState(this.#paths, this.#state);
     this.#spawnAll(url, runtimes.env);
     await Promise.race([this.#startFailure.promise, Promise.all([this.#untilControllerAnswers(), this.#untilGatewayAnswers(port)])]);
@@ -137,7 +145,11 @@ export class Supervisor {
     const ids: Record<string, string> = this.#asRoot ? { FN_GATEWAY_UID: String(GATEWAY_UID), FN_GATEWAY_GID: String(GATEWAY_GID) } : {};
     const own = { FN_HOME: this.#paths.home, FN_PUBLIC_URL: url, ...runtimeEnv, ...ids, ...settingsEnv(this.#options) };
     this.#controllerEnv = controllerEnv(this.#env, own);
-    const forGateway = gatewayEnv(this.#env, { FN_LINK_SOCKET: this.#paths.linkSocket, FN_PUBLIC_URL: url, FN_GATEWAY_ID: `gw-${this.#paths.homeId}` });
+    const forGateway = gatewayEnv(this.#env, {
+      FN_LINK_SOCKET: this.#paths.linkSocket,
+      FN_PUBLIC_URL: url,
+      FN_GATEWAY_ID: `gw-${this.#paths.homeId}`,
+    });
     const programs = this.#programs!;
     const controllerLog = this.#openLog('controller');
     const gatewayLog = this.#openLog('gateway');
@@ -166,7 +178,12 @@ export class Supervisor {
       onDeath: (detail) => {
         if (this.#state?.phase !== 'starting') return this.#stopping === null;
         const lines = lastLines(this.#paths.logs, name, 12);
-        this.#startFailure.reject(new CliError(`the ${name} did not start: ${detail}`, { details: lines, hint: `All of its log: ${join(this.#paths.logs, `${name}.log`)}` }));
+        this.#startFailure.reject(
+          new CliError(`the ${name} did not start: ${detail}`, {
+            details: lines,
+            hint: `All of its log: ${join(this.#paths.logs, `${name}.log`)}`,
+          }),
+        );
         return false;
       },
     });
@@ -203,7 +220,9 @@ export class Supervisor {
       }
       await sleep(PROBE_INTERVAL_MS);
     }
-    throw new CliError(`the ${name} did not answer within ${START_TIMEOUT_MS / 1_000} s: ${last}`, { details: lastLines(this.#paths.logs, name, 12) });
+    throw new CliError(`the ${name} did not answer within ${START_TIMEOUT_MS / 1_000} s: ${last}`, {
+      details: lastLines(this.#paths.logs, name, 12),
+    });
   }
 
   #watchLogs(): void {
@@ -243,11 +262,17 @@ export class Supervisor {
 
   async #askShutdown(): Promise<boolean> {
     try {
-      const reply = await request({ socketPath: this.#paths.controlSocket }, { method: 'POST', path: '/v1/shutdown', timeoutMs: PROBE_TIMEOUT_MS });
+      const reply = await request(
+        { socketPath: this.#paths.controlSocket },
+        { method: 'POST', path: '/v1/shutdown', timeoutMs: PROBE_TIMEOUT_MS },
+      );
       await readBody(reply, 1024 * 1024);
       return reply.status === 202;
     } catch (error) {
-      this.#log.warn({ error: error instanceof Error ? error.message : String(error) }, 'the controller cannot be asked to end: cleaning up without it');
+      this.#log.warn(
+        { error: error instanceof Error ? error.message : String(error) },
+        'the controller cannot be asked to end: cleaning up without it',
+      );
       return false;
     }
   }
@@ -262,7 +287,8 @@ export async function cleanUp(programs: Programs, env: NodeJS.ProcessEnv, logFd:
     child.once('exit', resolve);
   });
   clearTimeout(timer);
-  if (code !== 0) throw new CliError('some instances could not be removed', { hint: 'See controller.log in the home’s logs folder, and fn doctor.' });
+  if (code !== 0)
+    throw new CliError('some instances could not be removed', { hint: 'See controller.log in the home’s logs folder, and fn doctor.' });
 }
 
 /** An address that can be dialled: of all interfaces, the loopback one. */

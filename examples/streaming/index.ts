@@ -1,7 +1,8 @@
 /** Streams both ways: lines as they are made, or the request's body back as it comes, in upper case. */
 export default {
   fetch(request: Request): Response {
-    if (request.body) return new Response(request.body.pipeThrough(upperCase()), { headers: { 'content-type': 'text/plain; charset=utf-8' } });
+    if (request.body)
+      return new Response(request.body.pipeThrough(upperCase()), { headers: { 'content-type': 'text/plain; charset=utf-8' } });
     const count = Math.min(Number(new URL(request.url).searchParams.get('count') ?? 5), 1_000);
     return new Response(ReadableStream.from(ticks(count)), { headers: { 'content-type': 'text/plain; charset=utf-8' } });
   },

@@ -48,8 +48,10 @@ async function bodyOf(incoming: IncomingMessage): Promise<Buffer> {
 async function answer(state: StubApi, options: StubApiOptions, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
   const { pathname } = new URL(incoming.url ?? '/', 'http://stub');
   const body = await bodyOf(incoming);
-  const json = (status: number, value: unknown) => void outgoing.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
-  if (options.token !== undefined && incoming.headers.authorization !== `Bearer ${options.token}`) throw new FnError('unauthorized', 'No valid token was sent.');
+  const json = (status: number, value: unknown) =>
+    void outgoing.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+  if (options.token !== undefined && incoming.headers.authorization !== `Bearer ${options.token}`)
+    throw new FnError('unauthorized', 'No valid token was sent.');
   const bundle = /^\/v1\/bundles\/(.+)$/.exec(pathname)?.[1];
   const name = /^\/v1\/namespaces\/([^/]+)\/functions\/([^/]+)(?:\/(revisions|logs))?$/.exec(pathname);
   if (pathname === '/v1/status') json(200, statusOf(state, options.publicUrl));
@@ -58,7 +60,14 @@ async function answer(state: StubApi, options: StubApiOptions, incoming: Incomin
     options.onShutdown?.();
   } else if (pathname === '/v1/functions') json(200, { functions: [...state.functions.values()] });
   else if (bundle !== undefined) answerBundle(state, bundle, incoming.method ?? '', body, outgoing);
-  else if (name) answerFunction(state, options.publicUrl, { method: incoming.method ?? '', namespace: name[1]!, name: name[2]!, part: name[3], body }, outgoing, json);
+  else if (name)
+    answerFunction(
+      state,
+      options.publicUrl,
+      { method: incoming.method ?? '', namespace: name[1]!, name: name[2]!, part: name[3], body },
+      outgoing,
+      json,
+    );
   else throw new FnError('not-found', `There is nothing at ${pathname}.`);
 }
 
@@ -77,7 +86,13 @@ interface FunctionCall {
   body: Buffer;
 }
 
-function answerFunction(state: StubApi, publicUrl: string, call: FunctionCall, outgoing: ServerResponse, json: (status: number, value: unknown) => void): void {
+function answerFunction(
+  state: StubApi,
+  publicUrl: string,
+  call: FunctionCall,
+  outgoing: ServerResponse,
+  json: (status: number, value: unknown) => void,
+): void {
   const { namespace, name, part, method } = call;
   const key = `${namespace}/${name}`;
   if (part === 'revisions' && method === 'POST') {
@@ -86,7 +101,10 @@ function answerFunction(state: StubApi, publicUrl: string, call: FunctionCall, o
   }
   const view = state.functions.get(key);
   if (!view) throw new FnError('function-not-found', `There is no function ${key}.`);
-  if (part === 'logs') outgoing.writeHead(200, { 'content-type': 'application/x-ndjson' }).end(state.logs.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
+  if (part === 'logs')
+    outgoing
+      .writeHead(200, { 'content-type': 'application/x-ndjson' })
+      .end(state.logs.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
   else if (part === 'revisions') json(200, { revisions: [view.revision] });
   else if (method === 'DELETE') {
     state.functions.delete(key);
@@ -96,7 +114,10 @@ function answerFunction(state: StubApi, publicUrl: string, call: FunctionCall, o
 
 function deployed(state: StubApi, publicUrl: string, { namespace, name, body }: FunctionCall): DeployResponse {
   const parsed = DeployRequest.safeParse(JSON.parse(body.toString()));
-  if (!parsed.success) throw new FnError('invalid', 'The deployment is not valid.', { errors: parsed.error.issues.map((issue) => ({ pointer: `/${issue.path.join('/')}`, detail: issue.message })) });
+  if (!parsed.success)
+    throw new FnError('invalid', 'The deployment is not valid.', {
+      errors: parsed.error.issues.map((issue) => ({ pointer: `/${issue.path.join('/')}`, detail: issue.message })),
+    });
   const { refuse } = state;
   state.refuse = null;
   if (refuse) throw refuse;
@@ -115,12 +136,25 @@ function deployed(state: StubApi, publicUrl: string, { namespace, name, body }: 
     createdAt: Date.UTC(2026, 0, 1),
   };
   const url = `${publicUrl}${functionPath(namespace, name)}`;
-  state.functions.set(`${namespace}/${name}`, { namespace, name, url, revision, revisions: [...(before?.revisions ?? []), number], instances: 0 });
+  state.functions.set(`${namespace}/${name}`, {
+    namespace,
+    name,
+    url,
+    revision,
+    revisions: [...(before?.revisions ?? []), number],
+    instances: 0,
+  });
   return { url, revision, timing: { startMs: 3, initMs: 4, routeMs: 1 }, start: 'pooled', notes: [] };
 }
 
 function statusOf(state: StubApi, publicUrl: string): PlatformStatus {
-  const functions = [...state.functions.values()].map(({ namespace, name, url, revision, instances }) => ({ namespace, name, url, revision: revision.key, instances }));
+  const functions = [...state.functions.values()].map(({ namespace, name, url, revision, instances }) => ({
+    namespace,
+    name,
+    url,
+    revision: revision.key,
+    instances,
+  }));
   return {
     version: '0.1.0',
     home: '/home/stub',
@@ -133,7 +167,18 @@ function statusOf(state: StubApi, publicUrl: string): PlatformStatus {
     functions,
     instances: [
       { id: 'i-abcdefghijkl', state: 'generic', runtime: 'node', memoryMib: 128, cpu: 1, network: 'none', pid: 77, ageSeconds: 5 },
-      { id: 'i-bbcdefghijkl', state: 'busy', runtime: 'node', namespace: 'default', function: 'hello', revision: 'default/hello@1', memoryMib: 128, cpu: 1, network: 'egress', ageSeconds: 200 },
+      {
+        id: 'i-bbcdefghijkl',
+        state: 'busy',
+        runtime: 'node',
+        namespace: 'default',
+        function: 'hello',
+        revision: 'default/hello@1',
+        memoryMib: 128,
+        cpu: 1,
+        network: 'egress',
+        ageSeconds: 200,
+      },
     ],
   };
 }

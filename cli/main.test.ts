@@ -1,0 +1,279 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import type { StubApi } from '../test/helpers/cli-stub-api.ts';
+import { createStubApi } from '../test/helpers/cli-stub-api.ts';
+import type { CliResult } from '../test/helpers/cli.ts';
+import { runCli, temporaryFolder } from '../test/helpers/cli.ts';
+import { FnError } from '#contract/errors.ts';
+
+const TOKEN = 'a-token';
+const PUBLIC_URL = 'http://127.0.0.1:9';
+
+/** Times and digests change; nothing else may. */
+function stable({ code, stdout, stderr }: CliResult): string {
+  const text = `exit ${code}\n--- stdout\n${stdout}--- stderr\n${stderr}`;
+  return text
+    .replace(/\d+(?:\.\d+)? (?:ms|s)\b/g, 'TIME')
+    .replace(/\d+(?:\.\d)? k?B\b/g, 'SIZE')
+    .replace(/127\.0\.0\.1:\d{4,}/g, 'HOST')
+    .replace(/sha256:[0-9a-f]{64}/g, 'DIGEST')
+    .replace(/\/tmp\/fn-cli-\w+/g, 'FOLDER')
+    .replace(/pid \d{5,}|pid \d+(?=, term)/g, 'pid PID');
+}
+
+describe('a command line', () => {
+  it.each([
+    [['frobnicate'], 2],
+    [['deploy'], 2],
+    [['deploy', 'x.ts', '--memory', 'much'], 2],
+    [['deploy', 'x.ts', '--memory', '1e18'], 2],
+    [['deploy', 'x.ts', '--timeout', '0'], 2],
+    [['logs', 'x', '--since', 'yesterday'], 2],
+    [['up', '--port', '99999'], 2],
+    [['up', '--driver', 'vmware'], 2],
+    [['completion', 'tcsh'], 2],
+    [['--help'], 0],
+    [['runtimes', '--help'], 0],
+    [['--version'], 0],
+    [['version', '--json'], 0],
+  ])('%j ends with %d', async (argv, code) => {
+    const result = await runCli(argv);
+    expect(result.code).toBe(code);
+    // Data on one, talk on the other, never both.
+    expect(code === 0 ? result.stderr : result.stdout).toBe('');
+    expect(code === 0 ? result.stdout : result.stderr).not.toBe('');
+  });
+
+  it('that is wrong says what, and where help is', async () => {
+    expect(stable(await runCli(['deploy', 'x.ts', '--memory', '-1']))).toMatchInlineSnapshot(`
+      "exit 2
+      --- stdout
+      --- stderr
+      error: option '--memory <mib>' argument '-1' is invalid. "-1" is not a whole number from 32 to 8192 MiB
+      (fn deploy --help says more)
+      "
+    `);
+  });
+
+  it('without a platform says how to start one', async () => {
+    const home = join(temporaryFolder(onTestFinished), 'home');
+    expect(stable(await runCli(['status', '--json'], { home }))).toMatchInlineSnapshot(`
+      "exit 4
+      --- stdout
+      {
+        "running": false
+      }
+      --- stderr
+      error: fn is not running in FOLDER/home
+        → Start it: fn up --detach
+      "
+    `);
+    expect((await runCli(['down', '--json'], { home })).stdout).toBe('{\n  "running": false,\n  "wasRunning": false\n}\n');
+  });
+
+  it('lists every command', async () => {
+    expect((await runCli(['--help'])).stdout).toMatchSnapshot();
+  });
+
+  it.each(['bash', 'zsh', 'fish'])('completion for %s knows commands and options', async (shell) => {
+    const { stdout } = await runCli(['completion', shell]);
+    for (const word of ['deploy', 'runtimes', 'build', 'keep-alive']) expect(stdout).toContain(word);
+  });
+});
+
+describe('against an API', () => {
+  let api: StubApi;
+  let url: string;
+  let folder: string;
+
+  beforeEach(async () => {
+    api = createStubApi({ publicUrl: PUBLIC_URL, token: TOKEN });
+    await new Promise<void>((resolve) => api.server.listen(0, '127.0.0.1', resolve));
+    const address = api.server.address();
+    url = `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+    folder = temporaryFolder(onTestFinished);
+    mkdirSync(join(folder, 'hello'));
+    writeFileSync(join(folder, 'hello', 'index.ts'), "export default { fetch: () => new Response('hello') };\n");
+  });
+
+  afterEach(() => void api.server.close());
+
+  const run = (argv: string[], token = TOKEN) =>
+    runCli(argv, { env: { FN_URL: url, FN_TOKEN: token }, cwd: folder, home: join(folder, 'home') });
+
+  it('deploy prints exactly the URL on stdout and the steps on stderr', async () => {
+    expect(stable(await run(['deploy', 'hello']))).toMatchInlineSnapshot(`
+      "exit 0
+      --- stdout
+      http://127.0.0.1:9/hello
+      --- stderr
+      bundle  SIZE in TIME
+      upload  SIZE in TIME
+      start   pooled TIME, init TIME, route TIME
+      form    fetch (default export with fetch), concurrency 50
+      live    hello@1 in TIME total
+      "
+    `);
+  });
+
+  it('an unchanged bundle is not sent again; settings go as they were given', async () => {
+    await run(['deploy', 'hello']);
+    api.requests.length = 0;
+    const again = await run([
+      'deploy',
+      'hello/index.ts',
+      '--json',
+      '-n',
+      'team',
+      '--memory',
+      '64',
+      '--egress',
+      '10.0.0.0/8,192.0.2.1',
+      '-e',
+      'A=1=2',
+      '-e',
+      'B=',
+    ]);
+    expect(again.stderr).toContain('upload  skipped, unchanged');
+    expect(api.requests.map((line) => line.replace(/[0-9a-f]{64}/, 'DIGEST'))).toEqual([
+      'HEAD /v1/bundles/sha256:DIGEST',
+      'POST /v1/namespaces/team/functions/hello/revisions',
+    ]);
+    expect(JSON.parse(again.stdout)).toMatchObject({
+      url: `${PUBLIC_URL}/@team/hello`,
+      uploaded: false,
+      revision: { settings: { memoryMib: 64, egress: ['10.0.0.0/8', '192.0.2.1'], env: { A: '1=2', B: '' } } },
+    });
+  });
+
+  it('settings that are wrong are told before anything is sent', async () => {
+    const result = await run(['deploy', 'hello', '--min', '3', '--max', '2', '-e', 'FN_X=1', '--egress', '10.0.0.0/99']);
+    expect(stable(result)).toMatchInlineSnapshot(`
+      "exit 2
+      --- stdout
+      --- stderr
+      error: these settings are not valid
+        --egress 0: must be an IPv4 address or network, such as 10.1.2.0/24
+        --env FN_X: names that begin with FN_ belong to the platform
+        → fn deploy --help lists what each option takes.
+      "
+    `);
+    expect(api.requests).toEqual([]);
+  });
+
+  it('a function that does not load is shown with its own error and place', async () => {
+    api.refuse = new FnError('deploy-refused', 'TypeError: no url (hello/index.ts:3:7)', {
+      functionError: {
+        name: 'TypeError',
+        message: 'no url',
+        at: 'index.ts:3:7',
+        stack: 'TypeError: no url\n    at start (index.ts:3:7)\n    at index.ts:9:1',
+      },
+    });
+    expect(stable(await run(['deploy', 'hello']))).toMatchInlineSnapshot(`
+      "exit 1
+      --- stdout
+      --- stderr
+      bundle  SIZE in TIME
+      upload  SIZE in TIME
+      error: The function did not load (deploy-refused)
+        index.ts:3:7: TypeError: no url
+          at start (index.ts:3:7)
+          at index.ts:9:1
+        → Correct the function; the revision before this one keeps serving.
+      "
+    `);
+  });
+
+  it('fields that the API refuses are named as they were typed', async () => {
+    api.refuse = new FnError('invalid', 'There is no runtime cobol here.', {
+      errors: [{ pointer: '/settings/runtime', detail: 'one of: node' }],
+    });
+    expect(stable(await run(['deploy', 'hello', '--runtime', 'cobol']))).toMatchInlineSnapshot(`
+      "exit 2
+      --- stdout
+      --- stderr
+      bundle  SIZE in TIME
+      upload  SIZE in TIME
+      error: Invalid input: There is no runtime cobol here. (invalid)
+        --runtime: one of: node
+        → Correct the fields listed under errors.
+      "
+    `);
+  });
+
+  it('a source that does not build sends nothing', async () => {
+    writeFileSync(join(folder, 'broken.ts'), 'export default {\n  fetch: () => new Response("x"\n};\n');
+    expect(stable(await run(['deploy', 'broken.ts']))).toMatchInlineSnapshot(`
+      "exit 1
+      --- stdout
+      --- stderr
+      error: broken.ts does not build
+        broken.ts:3:1: Expected ")" but found "}"
+          3 │ };
+            │ ^
+            ╵ )
+        → Nothing was deployed.
+      "
+    `);
+    expect(api.requests).toEqual([]);
+  });
+
+  it('a wrong token is 3, and nothing of it is shown', async () => {
+    const result = await run(['list'], 'wrong-token');
+    expect(result.code).toBe(3);
+    expect(result.stderr).not.toContain('wrong-token');
+    expect(stable(result)).toMatchInlineSnapshot(`
+      "exit 3
+      --- stdout
+      --- stderr
+      error: Not authorised: No valid token was sent. (unauthorized)
+        → Send a valid token: Authorization: Bearer TOKEN.
+      "
+    `);
+  });
+
+  it('a function that is not there is 1', async () => {
+    for (const argv of [
+      ['describe', 'nobody'],
+      ['delete', 'nobody'],
+      ['logs', 'nobody'],
+      ['invoke', 'nobody'],
+    ]) {
+      const result = await run(argv);
+      expect([result.code, result.stdout]).toEqual([1, '']);
+      expect(result.stderr).toContain('There is no function default/nobody. (function-not-found)');
+    }
+  });
+
+  it('status, list and describe', async () => {
+    await run(['deploy', 'hello', '--env', 'SECRET=hidden']);
+    const shown = await Promise.all([run(['status']), run(['list']), run(['describe', 'hello'])]);
+    // The age of a deployment grows.
+    expect(
+      shown
+        .map((result) =>
+          stable(result)
+            .replace(/ {2}\d+[smhd] {2}/, '  AGE  ')
+            .replace(/ +AGE/g, ' AGE'),
+        )
+        .join('\n'),
+    ).toMatchSnapshot();
+    expect(shown.map(({ stdout }) => stdout).join('')).not.toContain('hidden');
+  });
+
+  it('logs, as text and as JSON, cannot control the terminal', async () => {
+    await run(['deploy', 'hello']);
+    const line = { t: Date.UTC(2026, 0, 1), revision: 'default/hello@1', instance: 'i-abcdefghijkl' } as const;
+    api.logs.push(
+      { ...line, level: 'info', stream: 'out', msg: 'one\u001b[2J\ntwo', req: 'r-1' },
+      { ...line, level: 'error', stream: 'sys', msg: 'killed' },
+    );
+    expect((await run(['logs', 'hello'])).stdout).toBe(
+      '2026-01-01 00:00:00.000 @1 i-abcdef r-1 one\\x1b[2J\n    two\n2026-01-01 00:00:00.000 @1 i-abcdef sys killed\n',
+    );
+    const json = (await run(['logs', 'hello', '--json'])).stdout.trim().split('\n');
+    expect(json.map((text) => JSON.parse(text) as unknown)).toEqual(api.logs);
+  });
+});

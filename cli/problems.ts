@@ -1,0 +1,54 @@
+/** What the API answers when it says no, as errors of the CLI. */
+import { ERRORS } from '#contract/errors.ts';
+import type { FunctionError, Problem } from '#contract/errors.ts';
+import type { ExitCode } from './errors.ts';
+import { CliError, EXIT, stackLines } from './errors.ts';
+
+function exitCodeOf({ status, code }: Problem): ExitCode {
+  if (status === 401 || status === 403) return EXIT.notAuthorised;
+  if (code === 'invalid' || code === 'bad-request') return EXIT.usage;
+  return EXIT.failed;
+}
+
+/** The option that sets a field of the settings, where the name differs from the field's. */
+const FLAGS: Record<string, string> = {
+  memoryMib: '--memory',
+  cpu: '--cpu',
+  timeoutSeconds: '--timeout',
+  keepAliveSeconds: '--keep-alive',
+  concurrency: '--concurrency',
+  min: '--min',
+  max: '--max',
+  egress: '--egress',
+  env: '--env',
+  runtime: '--runtime',
+};
+
+/** `/settings/memoryMib` is `--memory` to who typed it. */
+export function fieldLabel(pointer: string): string {
+  const [first, second, ...rest] = pointer.replace(/^\//, '').split('/');
+  const flag = first === 'settings' && second !== undefined ? FLAGS[second] : undefined;
+  return flag === undefined ? pointer : [flag, ...rest].join(' ');
+}
+
+/** Place and message, then the calls that led there; the place is not told twice. */
+function functionErrorLines({ name, message, at, stack }: FunctionError): string[] {
+  const calls = stackLines(stack);
+  const onlyPlace = calls.length === 1 && at !== undefined && calls[0]!.includes(at);
+  return [`${at === undefined ? '' : `${at}: `}${name}: ${message}`, ...(onlyPlace ? [] : calls)];
+}
+
+/** Makes what the API answered into an error of the CLI. */
+export function problemError(problem: Problem): CliError {
+  const details = (problem.errors ?? []).map((field) => `${fieldLabel(field.pointer)}: ${field.detail}`);
+  const { functionError } = problem;
+  if (functionError) details.push(...functionErrorLines(functionError));
+  const remedy = Object.entries(ERRORS).find(([code]) => code === problem.code)?.[1].remedy;
+  // The detail of a function's error repeats the error, which is shown with its place below.
+  const message = functionError ? problem.title : `${problem.title}: ${problem.detail}`;
+  return new CliError(`${message} (${problem.code})`, {
+    exitCode: exitCodeOf(problem),
+    details,
+    hint: remedy,
+  });
+}

@@ -1,0 +1,59 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { temporaryFolder } from '../test/helpers/cli.ts';
+import { CliError } from './errors.ts';
+import { findSource, toLabel } from './source.ts';
+
+function folderWith(...files: string[]): string {
+  const folder = temporaryFolder(onTestFinished);
+  for (const file of files) {
+    mkdirSync(join(folder, file, '..'), { recursive: true });
+    writeFileSync(join(folder, file), file.endsWith('.json') ? '{"main":"./lib/start"}' : '');
+  }
+  return folder;
+}
+
+describe('the name of a function', () => {
+  it.each([
+    ['resize.ts', 'resize'],
+    ['MyThing v2.ts', 'my-thing-v2'],
+    ['a/b/resize/index.ts', 'resize'],
+    ['shop/src/handler.js', 'shop'],
+    ['über_größe.mjs', 'uber-gro-e'],
+  ])('%s is %s', (file, name) => {
+    const folder = folderWith(file);
+    expect(findSource(file, folder).name).toBe(name);
+  });
+
+  it('is null where nothing is left of the text, or what is left is reserved', () => {
+    expect(toLabel('___')).toBeNull();
+    expect(toLabel('constructor')).toBeNull();
+    expect(toLabel('x'.repeat(80))).toBe('x'.repeat(63));
+  });
+
+  it('of a folder is the folder’s', () => {
+    const folder = folderWith('api/index.ts');
+    expect(findSource('api', folder)).toEqual({ entry: join(folder, 'api/index.ts'), folder: join(folder, 'api'), name: 'api' });
+  });
+});
+
+describe('the entry of a folder', () => {
+  it('is what package.json says, with an extension or an index added as Node does', () => {
+    const folder = folderWith('package.json', 'lib/start/index.ts', 'index.ts');
+    expect(findSource('.', folder).entry).toBe(join(folder, 'lib/start/index.ts'));
+  });
+
+  it('is the first usual name, the folder before its src/', () => {
+    expect(findSource('.', folderWith('src/index.ts', 'server.js')).entry).toMatch(/\/server\.js$/);
+    expect(findSource('.', folderWith('src/handler.ts')).entry).toMatch(/\/src\/handler\.ts$/);
+  });
+
+  it('that is declared and missing, or cannot be found, is told with what to do', () => {
+    const missing = folderWith('package.json');
+    expect(() => findSource('.', missing)).toThrow(/names \.\/lib\/start as its entry/);
+    expect(() => findSource('.', folderWith('README.md'))).toThrow(/no function found/);
+    expect(() => findSource('nowhere.ts', missing)).toThrow(CliError);
+    expect(() => findSource('x.py', folderWith('x.py'))).toThrow(/not a source file/);
+  });
+});

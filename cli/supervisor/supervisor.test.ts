@@ -1,0 +1,125 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { homePaths } from '#kit/paths.ts';
+import { temporaryFolder } from '../../test/helpers/cli.ts';
+import { readBody, request } from '../http.ts';
+import { identify, isAlive } from '../process-identity.ts';
+import { root } from '../root.ts';
+import { readState, writeState } from '../state.ts';
+import type { SupervisorEvent } from './options.ts';
+import { Supervisor } from './supervisor.ts';
+
+const PROGRAMS = {
+  controller: [join(root, 'test/helpers/cli-stub-controller.ts')],
+  gateway: [join(root, 'test/helpers/cli-stub-gateway.ts')],
+};
+
+function supervisor({
+  port = 0,
+  env = {},
+  home = temporaryFolder(onTestFinished),
+}: { port?: number; env?: NodeJS.ProcessEnv; home?: string } = {}) {
+  const events: SupervisorEvent[] = [];
+  const started = new Supervisor(
+    { home, host: '127.0.0.1', port, driver: 'process' },
+    {
+      env: { ...process.env, FN_LOG_LEVEL: 'silent', ...env },
+      report: (event) => void events.push(event),
+      programs: PROGRAMS,
+      logLevel: 'silent',
+    },
+  );
+  onTestFinished(() => started.stop());
+  return { started, events, paths: homePaths(home) };
+}
+
+async function ask(url: string): Promise<string> {
+  const reply = await request({ url: new URL(url) }, { method: 'GET', path: '/', timeoutMs: 10_000 });
+  return (await readBody(reply, 1_000)).toString();
+}
+
+describe('a supervisor', () => {
+  it('starts both processes, tells where they are, and leaves nothing behind', async () => {
+    const { started, events, paths } = supervisor();
+    const state = await started.start();
+    expect(await ask(state.url)).toBe(String(readState(paths)?.children.gateway?.pid));
+    expect(readState(paths)).toEqual(state);
+    expect(events.at(-1)).toEqual({ type: 'ready', url: state.url, driver: 'process', pid: process.pid });
+    await started.stop();
+    await started.stop();
+    expect(existsSync(paths.runDir)).toBe(false);
+    expect(readState(paths)).toBeNull();
+    for (const child of Object.values(state.children)) expect(isAlive(child)).toBe(false);
+    // The controller ended when it was asked: nobody had to clean up after it.
+    expect(existsSync(join(paths.home, 'cleaned-up'))).toBe(false);
+  });
+
+  it('refuses no connection while its gateway is killed and started again', async () => {
+    const { started } = supervisor();
+    const { url } = await started.start();
+    let gateway = Number(await ask(url));
+    for (let round = 0; round < 3; round += 1) {
+      const killed = identify(gateway)!;
+      process.kill(gateway, 'SIGKILL');
+      while (isAlive(killed)) await new Promise((resolve) => setImmediate(resolve));
+      // Nobody accepts now: these wait in the socket's backlog for the next gateway.
+      const answers = await Promise.all(Array.from({ length: 20 }, () => ask(url)));
+      gateway = Number(answers[0]);
+      expect(new Set(answers)).toEqual(new Set([String(gateway)]));
+      expect(gateway).not.toBe(killed.pid);
+    }
+  });
+
+  it('starts a controller that was killed again, and cleans up where it cannot be asked', async () => {
+    const { started, paths } = supervisor();
+    const { children } = await started.start();
+    process.kill(children.controller!.pid, 'SIGKILL');
+    while (readState(paths)?.children.controller?.pid === children.controller!.pid) await new Promise((resolve) => setImmediate(resolve));
+    process.kill(readState(paths)!.children.controller!.pid, 'SIGKILL');
+    await started.stop();
+    expect(existsSync(join(paths.home, 'cleaned-up'))).toBe(true);
+    expect(existsSync(paths.runDir)).toBe(false);
+  });
+
+  it('says why a process does not start, and ends the other one', async () => {
+    const { started, paths } = supervisor({ env: { STUB_CONTROLLER: 'fails' } });
+    await expect(started.start()).rejects.toMatchObject({
+      message: 'the controller did not start: exit code 1',
+      details: ['the store cannot be opened'],
+    });
+    expect(existsSync(paths.runDir)).toBe(false);
+    expect(readState(paths)).toBeNull();
+  });
+
+  it('does not start a second time in the same home', async () => {
+    const { started, paths } = supervisor();
+    await started.start();
+    await expect(supervisor({ home: paths.home }).started.start()).rejects.toThrow(/another fn is starting or running/);
+    expect(readState(paths)?.phase).toBe('ready');
+  });
+
+  it('on a port that is taken starts nothing', async () => {
+    const blocker = createServer();
+    await new Promise<void>((resolve) => blocker.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void blocker.close());
+    const address = blocker.address();
+    const { started, paths } = supervisor({ port: typeof address === 'object' && address !== null ? address.port : 0 });
+    await expect(started.start()).rejects.toThrow(/is taken/);
+    expect(existsSync(join(paths.logs, 'controller.log'))).toBe(false);
+    expect(existsSync(paths.runDir)).toBe(false);
+  });
+
+  it('takes over from one that was killed', async () => {
+    const first = supervisor();
+    const state = await first.started.start();
+    // As kill -9 leaves it: a file that names a supervisor that is no more, whose children live.
+    const home = temporaryFolder(onTestFinished);
+    const second = supervisor({ home });
+    writeState(second.paths, { ...state, pid: 2 ** 22 + 1, children: { gateway: state.children.gateway } });
+    const taken = await second.started.start();
+    expect(taken.children.gateway?.pid).not.toBe(state.children.gateway?.pid);
+    expect(readFileSync(second.paths.supervisorFile, 'utf8')).toContain(String(taken.children.gateway?.pid));
+  });
+});
