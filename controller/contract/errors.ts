@@ -38,6 +38,7 @@ export const ERRORS = {
   'headers-too-large': { status: 431, fault: 'caller', title: 'Headers too large', remedy: 'Send fewer or smaller headers.' },
   'not-implemented': { status: 501, fault: 'caller', title: 'Not implemented', remedy: 'Use a transfer coding that HTTP/1.1 servers must know: chunked, or none.' },
   // The function's.
+  'function-error': { status: 500, fault: 'function', title: 'The function threw an error', remedy: 'See `fn logs NAME`: it has the message and the stack, under the id of the request.' },
   'function-crashed': { status: 502, fault: 'function', title: 'The function crashed', remedy: 'See `fn logs NAME`; the next request gets another instance.' },
   'function-oom': { status: 502, fault: 'function', title: 'The function ran out of memory', remedy: 'Deploy with more --memory, or use less.' },
   'function-init-failed': { status: 502, fault: 'function', title: 'The function failed to start', remedy: 'See `fn logs NAME` and deploy a corrected version.' },

@@ -37,6 +37,9 @@ export const ADDED_FOLDERS: Record<string, number> = {
   'var/tmp': 0o1777,
 };
 
+/** Folders of an image of ours, where the drivers mount the socket's folder and the code. */
+export const MOUNT_POINTS = ['fn/code', 'fn/sock'] as const;
+
 /** The certificates of ca-certificates, in the order of their names, become this one bundle. */
 export const CERTIFICATES = 'usr/share/ca-certificates/mozilla/';
 export const CERTIFICATE_BUNDLE = 'etc/ssl/certs/ca-certificates.crt';
@@ -88,6 +91,7 @@ export function definitionText(): string {
     BASE_PACKAGES,
     ADDED_FILES,
     ADDED_FOLDERS,
+    MOUNT_POINTS,
     CERTIFICATES,
     CERTIFICATE_BUNDLE,
     kept: KEPT.map(String),

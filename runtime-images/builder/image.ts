@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pack } from 'tar-stream';
-import { NODE_IMAGE_CONFIG } from './definition.ts';
+import { MOUNT_POINTS, NODE_IMAGE_CONFIG } from './definition.ts';
 import type { BaseLayer } from './base.ts';
 import { buildImage, loadImage } from './engine.ts';
 import type { ImageInputs } from './inputs.ts';
@@ -30,6 +30,7 @@ function nodeLayer(inputs: ImageInputs): Layer {
   const { size } = statSync(inputs.node.path);
   layer.set('usr/local/bin/node', { type: 'file', mode: 0o755, content: { path: inputs.node.path, size } });
   for (const file of inputs.shim) layer.set(file.target, { type: 'file', mode: 0o644, content: readFileSync(file.source) });
+  for (const path of MOUNT_POINTS) layer.set(path, { type: 'directory', mode: 0o755 });
   return layer;
 }
 

@@ -69,6 +69,8 @@ function define(name, value, enumerable = false) {
  */
 function adopt(light, native, toNative) {
   Object.setPrototypeOf(light, native);
+  // `constructor` is then what the global is.
+  Reflect.deleteProperty(light, 'constructor');
   for (const [name, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(native))) {
     if (name === 'constructor' || Object.hasOwn(light, name)) continue;
     if (descriptor.get) {
