@@ -5,7 +5,7 @@ import { type Clock, sleep, systemClock } from '#kit/clock.ts';
 import { newSecret, requestIds } from '#kit/ids.ts';
 import type { Log } from '#kit/log.ts';
 import type { GatewayConfig } from './config.ts';
-import type { ForwardContext } from './forward.ts';
+import type { ForwardContext } from './context.ts';
 import { LeaseTable } from './leases.ts';
 import { LinkClient, type LinkEvents } from './link.ts';
 import { createPlatformApp, platformListener } from './platform.ts';

@@ -56,6 +56,11 @@ export class RequestBody implements WheelEntry {
     return this.#complete;
   }
 
+  /** Would the instance take more than the client sends? */
+  get starving(): boolean {
+    return !this.#complete && this.#mode === 'stream' && !this.#incoming.isPaused();
+  }
+
   /** Can everything that was sent be sent again? */
   get replayable(): boolean {
     return this.#kept !== null;

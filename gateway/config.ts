@@ -17,7 +17,10 @@ const HostPort = z.string().transform((text, context) => {
 /** `10.0.0.0/8,192.168.1.7` */
 const Networks = z.string().transform((text, context) => {
   const list = new BlockList();
-  for (const part of text.split(',').map((item) => item.trim()).filter((item) => item !== '')) {
+  for (const part of text
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '')) {
     const [address = '', bits] = part.split('/');
     const version = isIP(address);
     const most = version === 6 ? 128 : 32;
@@ -42,7 +45,10 @@ export const ConfigSchema = z
     /** What clients call this gateway: its host stands in for a missing Host header (HTTP/1.0). */
     FN_PUBLIC_URL: z.url().default('http://localhost:8080'),
     /** Tells gateways apart. Stays the same over restarts, so that the controller knows the heir. */
-    FN_GATEWAY_ID: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).optional(),
+    FN_GATEWAY_ID: z
+      .string()
+      .regex(/^[A-Za-z0-9._-]{1,64}$/)
+      .optional(),
     FN_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
     /** Peers whose X-Forwarded-* are believed: addresses and networks, comma-separated. Nobody's, unless said. */
     FN_TRUSTED_PROXIES: Networks.default(new BlockList()),
@@ -89,7 +95,8 @@ export function readConfig(env: Record<string, string | undefined>): GatewayConf
   // An empty variable is one that is not set.
   const set = Object.fromEntries(Object.entries(env).filter(([name, value]) => name.startsWith('FN_') && value !== ''));
   const parsed = ConfigSchema.safeParse(set);
-  if (!parsed.success) throw new Error(parsed.error.issues.map((issue) => `${issue.path.join('.') || 'settings'}: ${issue.message}`).join('; '));
+  if (!parsed.success)
+    throw new Error(parsed.error.issues.map((issue) => `${issue.path.join('.') || 'settings'}: ${issue.message}`).join('; '));
   const config = parsed.data;
   return {
     linkSocket: config.FN_LINK_SOCKET,

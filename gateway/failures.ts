@@ -1,6 +1,6 @@
 /** What went wrong between the gateway and an instance, in the words of the registry. */
 import type { ErrorCode } from '#contract/errors.ts';
-import type { Cause } from './leases.ts';
+import type { Cause } from './demand.ts';
 
 const codeOf = (error: Error): string => ('code' in error && typeof error.code === 'string' ? error.code : '');
 

@@ -5,74 +5,36 @@
  * What may be sent twice: a request that no instance has seen (no connection), and one that an
  * instance refused before user code ran, as far as its body is still held. Nothing else ever.
  */
-import { ServerResponse, type IncomingMessage } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { Client, Dispatcher } from 'undici';
 import { type ErrorCode, type Problem, problem } from '#contract/errors.ts';
-import type { GatewayMessage, StartInfo } from '#contract/link.ts';
+import type { StartInfo } from '#contract/link.ts';
 import { HEADERS, Refusal } from '#contract/runtime.ts';
-import type { Clock } from '#kit/clock.ts';
 import { type BodyOwner, REPLAY_BYTES, RequestBody } from './body.ts';
-import { MAX_INFORMATIONAL, readResponseHead, type RequestHead } from './headers.ts';
-import type { Cause, HeldLease, LeaseTable, Waiter } from './leases.ts';
+import { functionHeaders, MAX_INFORMATIONAL, readResponseHead, type RequestHead } from './headers.ts';
+import { type ClientConnection, closeRequest, type ForwardContext, type OpenRequest, type Outgoing } from './context.ts';
+import type { Cause, HeldLease, Waiter } from './demand.ts';
 import { type ProblemAnswer, sendProblem } from './problems.ts';
 import type { Place } from './queue.ts';
-import type { RouteMatch, RouteTable } from './routes.ts';
+import { ResponseRelay } from './relay.ts';
+import type { RouteMatch } from './routes.ts';
 import { serverTiming, type Timing } from './timing.ts';
-import type { Tracer } from './trace.ts';
 import { ConnectError, type Upstream } from './upstream.ts';
 import { causeOfBadResponse, lossOf } from './failures.ts';
-import type { DeadlineWheel, WheelEntry, WheelSlot } from './wheel.ts';
+import type { WheelEntry, WheelSlot } from './wheel.ts';
 
 /** Instances that one request is tried on, before 503. */
 export const MAX_ATTEMPTS = 10;
 /** Body of a refusal; past it the connection is cut. */
 const MAX_REFUSAL_BYTES = 4_096;
 
-export interface ForwardContext {
-  readonly clock: Clock;
-  readonly wheel: DeadlineWheel;
-  readonly routes: RouteTable;
-  readonly leases: LeaseTable<Upstream>;
-  readonly tracer: Tracer;
-  /** To the controller; false while the link is down. */
-  readonly send: (message: GatewayMessage) => boolean;
-  /** Longest that a request waits for a slot, ms. */
-  readonly queueTimeoutMs: number;
-  readonly maxBodyBytes: number;
-  /** Host for clients that named none (HTTP/1.0). */
-  readonly publicHost: string;
-  /** The process is about to end: connections are not kept. */
-  draining: boolean;
-}
-
-/** What is known of the client's connection. */
-export interface ClientConnection {
-  readonly remote: string;
-  readonly trusted: boolean;
-  /** Requests on it that have not been answered. */
-  readonly exchanges: Set<Exchange>;
-  /** The newest request on it, answered or not. */
-  last: Exchange | null;
-  /** To be done when all of them are answered. */
-  onAnswered: (() => void) | null;
-}
-
-/** The response object of the public server: it leads back to its request. */
-export class Outgoing extends ServerResponse {
-  exchange: Exchange | null = null;
-}
-
 function onOutgoingClose(this: Outgoing): void {
-  this.exchange?.onClose();
-}
-
-function flushIfQuiet(exchange: Exchange): void {
-  exchange.flushHead();
+  this.request?.onClose();
 }
 
 type Phase = 'collecting' | 'waiting' | 'sent' | 'refused' | 'answering' | 'asking-why' | 'done';
 
-export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, WheelEntry, BodyOwner, Timing {
+export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, WheelEntry, BodyOwner, Timing, OpenRequest {
   wheel: WheelSlot | null = null;
   place: Place | null = null;
   readonly id: string;
@@ -88,6 +50,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
   readonly #head: RequestHead;
   readonly #expectsContinue: boolean;
   readonly #body: RequestBody | null;
+  readonly #relay: ResponseRelay;
   #match: RouteMatch;
   #phase: Phase = 'waiting';
   #lease: HeldLease<Upstream> | null = null;
@@ -98,12 +61,17 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
   #informational = 0;
   #refusalBytes = 0;
   #continued = false;
-  #contentLength = -1;
-  /** A body that came whole in one chunk goes out with the head and the end in one write. */
-  #whole: Buffer | null = null;
-  #wrote = false;
 
-  constructor(context: ForwardContext, connection: ClientConnection, incoming: IncomingMessage, outgoing: Outgoing, match: RouteMatch, head: RequestHead, id: string, expectsContinue: boolean) {
+  constructor(
+    context: ForwardContext,
+    connection: ClientConnection,
+    incoming: IncomingMessage,
+    outgoing: Outgoing,
+    match: RouteMatch,
+    head: RequestHead,
+    id: string,
+    expectsContinue: boolean,
+  ) {
     this.#context = context;
     this.#connection = connection;
     this.#incoming = incoming;
@@ -114,26 +82,32 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     this.id = id;
     this.arrivedAt = context.clock.now();
     this.#body = head.contentLength > 0 || head.chunked ? new RequestBody(incoming, this, context.wheel, context.maxBodyBytes) : null;
-    outgoing.exchange = this;
+    this.#relay = new ResponseRelay(outgoing);
+    outgoing.request = this;
   }
 
   get answering(): boolean {
     return this.#phase === 'answering' || this.#phase === 'done';
   }
 
-  /** Has all of the request arrived (be it read or not)? */
   get received(): boolean {
     return this.#body === null || this.#incoming.complete;
   }
 
   get answered(): boolean {
-    return !this.#connection.exchanges.has(this);
+    return !this.#connection.open.has(this);
   }
 
   begin(): void {
-    this.#connection.exchanges.add(this);
+    const { open, pipelined } = this.#connection;
+    open.add(this);
     this.#connection.last = this;
     this.#outgoing.on('close', onOutgoingClose);
+    if (open.size === 1) this.#begin();
+    else pipelined.push(() => this.#begin());
+  }
+
+  #begin(): void {
     if (this.#context.draining) this.#outgoing.shouldKeepAlive = false;
     const declared = this.#head.contentLength;
     if (declared > this.#context.maxBodyBytes) {
@@ -148,7 +122,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
   }
 
   onCollected(): void {
-    if (this.#phase === 'collecting') this.#acquire(false);
+    if (this.#phase === 'collecting' && this.#resolve()) this.#acquire(false);
   }
 
   #acquire(again: boolean): void {
@@ -162,7 +136,8 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     const acquired = leases.acquire(this, revision, maxSlots, again);
     if (acquired === 'waiting') wheel.set(this, this.giveUpAt);
     else if (acquired === 'queue-full') this.fail(acquired, 'too many requests wait for an instance');
-    else if (acquired === 'too-many-requests') this.fail(acquired, `all ${maxSlots} slots of the function are in use, and its queue is full`);
+    else if (acquired === 'too-many-requests')
+      this.fail(acquired, `all ${maxSlots} slots of the function are in use, and its queue is full`);
     else this.onLease(acquired, null);
   }
 
@@ -179,61 +154,42 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
   }
 
   onReroute(): void {
+    if (this.#resolve()) this.#acquire(false);
+  }
+
+  /** By the routes as they are now; answers where the function is gone. */
+  #resolve(): boolean {
     const { namespace, name } = this.#match.entry.route;
     const entry = this.#context.routes.find(namespace, name);
-    if (entry === undefined) {
-      this.fail('function-not-found', `there is no function ${name} any more`);
-      return;
-    }
-    this.#match = { entry, rest: this.#match.rest };
-    this.#acquire(false);
+    if (entry === undefined) this.fail('function-not-found', `there is no function ${name} any more`);
+    else this.#match = { entry, rest: this.#match.rest };
+    return entry !== undefined;
   }
 
   #send(lease: HeldLease<Upstream>): void {
-    const now = this.#context.clock.now();
+    const { clock, wheel, tracer, publicHost } = this.#context;
+    const now = clock.now();
     const { timeoutMs } = this.#match.entry.route;
     this.#phase = 'sent';
     this.sentAt = now;
     this.#attempts++;
     this.#controller = null;
-    this.#context.wheel.set(this, now + timeoutMs);
+    wheel.set(this, now + timeoutMs);
     const body = this.#body === null ? null : this.#body.open(now);
-    const headers = this.#requestHeaders(lease.instance.id, timeoutMs);
-    if (body !== null && !Buffer.isBuffer(body) && this.#head.contentLength >= 0) headers.push('content-length', String(this.#head.contentLength));
+    const headers = functionHeaders(this.#head, {
+      requestId: this.id,
+      instance: lease.instance.id,
+      deadline: Math.round(clock.wall() + timeoutMs),
+      remote: this.#connection.remote,
+      prefix: this.#match.entry.prefix,
+      fallbackHost: publicHost,
+      ...tracer.next(this.#head.traceparent),
+    });
+    if (body !== null && !Buffer.isBuffer(body) && this.#head.contentLength >= 0)
+      headers.push('content-length', String(this.#head.contentLength));
     this.#upstream = lease.instance.connection;
     this.#client = this.#upstream.acquire();
     this.#client.dispatch({ method: this.#incoming.method!, path: this.#match.rest, headers, body }, this);
-  }
-
-  #requestHeaders(instance: string, timeoutMs: number): string[] {
-    const head = this.#head;
-    const { clock, tracer, publicHost } = this.#context;
-    const { remote } = this.#connection;
-    const host = head.host ?? publicHost;
-    const { prefix } = this.#match.entry;
-    const { traceparent, continued } = tracer.next(head.traceparent);
-    const headers = head.forward.concat(
-      'host',
-      host,
-      HEADERS.requestId,
-      this.id,
-      HEADERS.traceparent,
-      traceparent,
-      HEADERS.deadline,
-      String(Math.round(clock.wall() + timeoutMs)),
-      HEADERS.instance,
-      instance,
-      'x-forwarded-for',
-      head.forwardedFor === null ? remote : `${head.forwardedFor}, ${remote}`,
-      'x-forwarded-proto',
-      head.forwardedProto ?? 'http',
-      'x-forwarded-host',
-      head.forwardedHost ?? host,
-      'x-forwarded-prefix',
-      head.forwardedPrefix === null ? prefix : head.forwardedPrefix + prefix,
-    );
-    if (continued && head.tracestate !== null) headers.push('tracestate', head.tracestate);
-    return headers;
   }
 
   // As undici's handler.
@@ -251,7 +207,12 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     }
   }
 
-  onResponseStart(_controller: Dispatcher.DispatchController, status: number, parsed: Record<string, string | string[] | undefined>, statusText?: string): void {
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    parsed: Record<string, string | string[] | undefined>,
+    statusText?: string,
+  ): void {
     if (this.#phase !== 'sent') return;
     if (status < 200) {
       // 102 and 103 are hints that need not be passed on.
@@ -272,34 +233,17 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     head.flat.push(HEADERS.requestId, this.id, 'server-timing', head.serverTiming === null ? timing : `${timing}, ${head.serverTiming}`);
     if (this.#context.draining) this.#outgoing.shouldKeepAlive = false;
     try {
-      if (statusText) this.#outgoing.writeHead(status, statusText, head.flat);
-      else this.#outgoing.writeHead(status, head.flat);
+      this.#relay.begin(status, statusText, head);
     } catch (error) {
-      // Node refuses characters that have no place in a header.
       this.#badResponse(`the response has an invalid header: ${error instanceof Error ? error.message : String(error)}`);
       return;
     }
-    this.#contentLength = head.contentLength;
     this.#phase = 'answering';
-    // Data that came along is handed over in this same tick; where there is none the head goes alone.
-    process.nextTick(flushIfQuiet, this);
-  }
-
-  /** Sends the head by itself where no data came with it. */
-  flushHead(): void {
-    if (this.#phase === 'answering' && !this.#wrote && this.#whole === null) this.#outgoing.flushHeaders();
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#phase === 'answering') {
-      if (!this.#wrote && chunk.length === this.#contentLength) {
-        this.#whole = chunk;
-        return;
-      }
-      this.#wrote = true;
-      if (this.#outgoing.write(chunk)) return;
-      controller.pause();
-      this.#outgoing.once('drain', () => controller.resume());
+      this.#relay.data(controller, chunk);
     } else if (this.#phase === 'refused') {
       this.#refusalBytes += chunk.length;
       if (this.#refusalBytes > MAX_REFUSAL_BYTES) controller.abort(new Error('a refusal with a long body'));
@@ -319,7 +263,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     } else if (phase === 'answering') {
       // The head is out: all that is left is to let it look truncated.
       this.#leave();
-      this.#destroyOutgoing();
+      this.#relay.cut(this.#incoming);
     } else if (phase === 'sent') {
       if (this.#controller === null) this.#notSent(error);
       else this.#lost(error);
@@ -334,9 +278,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     this.#context.wheel.cancel(this);
     this.#releaseClient();
     this.#releaseSlot(now - this.sentAt!);
-    if (this.#whole === null) this.#outgoing.end();
-    else this.#outgoing.end(this.#whole);
-    this.#whole = null;
+    this.#relay.end();
     if (this.#body !== null && !this.#body.complete) this.#body.discard(now);
   }
 
@@ -344,6 +286,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
   #notSent(error: Error): void {
     if (error instanceof ConnectError) this.#context.leases.suspect(this.#lease!.instance, error.message);
     else if ('code' in error && error.code === 'UND_ERR_INVALID_ARG') {
+      this.#releaseClient();
       this.fail('bad-request', `the request cannot be passed on: ${error.message}`, { close: true });
       return;
     }
@@ -359,10 +302,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
       this.fail('no-capacity', `${this.#attempts} instances in a row could not take the request`);
     } else if (this.#body !== null && !this.#body.replayable) {
       this.fail('no-capacity', 'the instance could not take the request, and its body is too long to be sent to another');
-    } else {
-      const { namespace, name } = this.#match.entry.route;
-      const entry = this.#context.routes.find(namespace, name);
-      if (entry !== undefined) this.#match = { entry, rest: this.#match.rest };
+    } else if (this.#resolve()) {
       this.#refusalBytes = 0;
       this.#acquire(true);
     }
@@ -400,7 +340,12 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
       leases.cancel(this, route.revision);
       this.fail('queue-timeout', `no instance became free within ${this.#context.queueTimeoutMs} ms`);
     } else if (this.#phase === 'sent' || this.#phase === 'answering' || this.#phase === 'refused') {
-      send({ type: 'timeout', instance: this.#lease!.instance.id, request: this.id });
+      if (this.#body?.starving === true && this.#phase !== 'answering') {
+        this.fail('request-timeout', `the body had not arrived after the ${route.timeoutMs} ms that the function has`, { close: true });
+        return;
+      }
+      // A client that does not read what there is is no reason to end the instance.
+      if (!this.#relay.paused) send({ type: 'timeout', instance: this.#lease!.instance.id, request: this.id });
       this.fail('function-timeout', `the function did not finish within ${route.timeoutMs} ms`);
     }
   }
@@ -422,6 +367,10 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     this.#answer({ problem: problem(code, detail), ...options });
   }
 
+  breakOff(code: ErrorCode, detail: string): void {
+    this.fail(code, detail, { close: true, broken: true });
+  }
+
   #answer(answer: ProblemAnswer & { broken?: boolean }): void {
     if (this.#phase === 'done') return;
     const { clock, leases } = this.#context;
@@ -429,7 +378,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     const begun = this.#outgoing.headersSent;
     this.#leave();
     if (begun) {
-      this.#destroyOutgoing();
+      this.#relay.cut(this.#incoming);
       return;
     }
     const now = clock.now();
@@ -449,15 +398,13 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
 
   /** The connection to the client is gone, or the answer is complete. */
   onClose(): void {
-    const connection = this.#connection;
-    connection.exchanges.delete(this);
-    if (connection.exchanges.size === 0) connection.onAnswered?.();
     if (this.#phase !== 'done') {
       if (this.#phase === 'waiting') this.#context.leases.cancel(this, this.#match.entry.route.revision);
       this.#leave();
     }
     // After a complete answer the rest of the body may still be read: see RequestBody.discard.
     if (!this.#outgoing.writableFinished) this.#body?.abandon();
+    closeRequest(this.#connection, this);
   }
 
   /** Lets go of instance, slot and deadline. What undici still says is not listened to. */
@@ -486,12 +433,5 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     const client = this.#client;
     this.#client = null;
     if (client !== null) this.#upstream!.release(client);
-  }
-
-  #destroyOutgoing(): void {
-    const { socket } = this.#incoming;
-    // Without a length or chunks only a reset tells a truncated body from a complete one.
-    if (this.#outgoing.chunkedEncoding || this.#contentLength >= 0) socket.destroy();
-    else socket.resetAndDestroy();
   }
 }

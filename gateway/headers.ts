@@ -158,7 +158,8 @@ export function readRequestHead(raw: readonly string[], trusted: boolean): Reque
       }
     }
   }
-  if (bytes > HEAD_LIMITS.maxHeaderBytes) return refusal('headers-too-large', `the headers are over ${HEAD_LIMITS.maxHeaderBytes} bytes`, true);
+  if (bytes > HEAD_LIMITS.maxHeaderBytes)
+    return refusal('headers-too-large', `the headers are over ${HEAD_LIMITS.maxHeaderBytes} bytes`, true);
   if (head.chunked && head.contentLength >= 0) return refusal('bad-request', 'both Content-Length and Transfer-Encoding', true);
   if (listed !== null) dropListed(head.forward, listed);
   return head;
@@ -176,7 +177,8 @@ function readSpecial(head: RequestHead, { lower, kind }: KnownName, value: strin
       return null;
     case TRANSFER_ENCODING:
       if (head.chunked) return refusal('bad-request', 'more than one Transfer-Encoding', true);
-      if (value.trim().toLowerCase() !== 'chunked') return refusal('not-implemented', 'the only transfer coding known here is chunked', true);
+      if (value.trim().toLowerCase() !== 'chunked')
+        return refusal('not-implemented', 'the only transfer coding known here is chunked', true);
       head.chunked = true;
       return null;
     case REQUEST_ID:
@@ -214,6 +216,47 @@ function dropListed(flat: string[], listed: string): void {
     flat[kept++] = flat[i + 1]!;
   }
   flat.length = kept;
+}
+
+/** What the platform tells the function about a request. */
+export interface FunctionHeaderFacts {
+  requestId: string;
+  instance: string;
+  /** When the gateway gives up, ms since 1970. */
+  deadline: number;
+  remote: string;
+  prefix: string;
+  fallbackHost: string;
+  traceparent: string;
+  /** The client's trace goes on: its tracestate is good. */
+  continued: boolean;
+}
+
+/** The headers that the function gets, as a flat list. */
+export function functionHeaders(head: RequestHead, facts: FunctionHeaderFacts): string[] {
+  const host = head.host ?? facts.fallbackHost;
+  const headers = head.forward.concat(
+    'host',
+    host,
+    HEADERS.requestId,
+    facts.requestId,
+    HEADERS.traceparent,
+    facts.traceparent,
+    HEADERS.deadline,
+    String(facts.deadline),
+    HEADERS.instance,
+    facts.instance,
+    'x-forwarded-for',
+    head.forwardedFor === null ? facts.remote : `${head.forwardedFor}, ${facts.remote}`,
+    'x-forwarded-proto',
+    head.forwardedProto ?? 'http',
+    'x-forwarded-host',
+    head.forwardedHost ?? host,
+    'x-forwarded-prefix',
+    head.forwardedPrefix === null ? facts.prefix : head.forwardedPrefix + facts.prefix,
+  );
+  if (facts.continued && head.tracestate !== null) headers.push('tracestate', head.tracestate);
+  return headers;
 }
 
 const RESPONSE_KINDS = new Map<string, Kind>([

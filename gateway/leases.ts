@@ -10,88 +10,19 @@
  * is not guessed here: it is the function's concurrency.
  */
 import type { Problem } from '#contract/errors.ts';
-import type { ControllerMessage, GatewayMessage, Lease, StartInfo } from '#contract/link.ts';
+import type { GatewayMessage, Lease, StartInfo } from '#contract/link.ts';
 import type { Address } from '#contract/runtime.ts';
 import type { Clock } from '#kit/clock.ts';
-import { type Queued, WaitQueue } from './queue.ts';
+import { type Cause, type Connection, Demand, type HeldLease, type Instance, type Waiter, WantReporter } from './demand.ts';
 
 /** [6] An unused lease without waiters is given back after this. */
 export const UNUSED_RELEASE_MS = 1_000;
 /** How often unused leases and changes of load are looked at. */
 export const SWEEP_MS = 250;
-/** [5] The first waiter is told at once, what follows at most this often. */
-export const WANT_INTERVAL_MS = 5;
 /** How long an instance that said `full` is left alone. It frees slots as requests end, so not long. */
 export const FULL_PAUSE_MS = 5;
 /** [9] How long a reset connection waits for the controller to say why. */
 export const CAUSE_WAIT_MS = 100;
-/** Weight of the newest request in the moving average of service time. */
-const SERVICE_WEIGHT = 0.1;
-
-export type GoneMessage = Extract<ControllerMessage, { type: 'gone' }>;
-export type Cause = Pick<GoneMessage, 'cause' | 'detail'>;
-
-/** Connections to an instance; closed when the table is done with it. */
-export interface Connection {
-  close(): void;
-}
-
-export interface Instance<C extends Connection> {
-  readonly id: string;
-  readonly address: Address;
-  readonly connection: C;
-  readonly leases: Set<HeldLease<C>>;
-  /** [10] Not used until the controller says clear. */
-  suspect: string | null;
-  gone: Cause | null;
-  readonly askingWhy: Set<(cause: Cause | null) => void>;
-}
-
-export interface HeldLease<C extends Connection> {
-  readonly id: string;
-  readonly instance: Instance<C>;
-  readonly demand: Demand<C>;
-  slots: number;
-  inFlight: number;
-  /** `revoking` takes no new use and is released when drained; `void` is no lease any more. */
-  state: 'held' | 'revoking' | 'void';
-  /** Said `full` a moment ago. */
-  pausing: boolean;
-  /** Is it on the stack of leases with free slots? */
-  stacked: boolean;
-  usedAt: number;
-}
-
-/** A request that wants a slot. */
-export interface Waiter<C extends Connection> extends Queued {
-  /** Monotonic ms at which it stops waiting; the waiter itself sees to that. */
-  readonly giveUpAt: number;
-  /** A slot is taken for it. `start` says how the instance came to be, where the waiter waited for that. */
-  onLease(lease: HeldLease<C>, start: StartInfo | null): void;
-  /** No instance can be had. */
-  onFail(problem: Problem, retryAfterSeconds: number | undefined): void;
-  /** [15] Its function is routed elsewhere now: it has left the queue and may ask again. */
-  onReroute(): void;
-}
-
-/** What is asked of, and held for, one revision. */
-export class Demand<C extends Connection> {
-  readonly revision: string;
-  readonly waiters = new WaitQueue<Waiter<C>>();
-  readonly leases = new Set<HeldLease<C>>();
-  /** Those with a free slot, the most recently used on top. May hold stale ones, skipped when met. */
-  readonly free: HeldLease<C>[] = [];
-  inFlight = 0;
-  /** Most in flight since the last report: a sample would miss requests shorter than its interval. */
-  peak = 0;
-  serviceMs = 0;
-  /** What the controller was told last. */
-  told = { waiting: 0, inFlight: 0 };
-
-  constructor(revision: string) {
-    this.revision = revision;
-  }
-}
 
 export interface LeaseLimits {
   /** Requests that may wait for one revision. */
@@ -118,9 +49,8 @@ export class LeaseTable<C extends Connection> {
   readonly #demands = new Map<string, Demand<C>>();
   readonly #leases = new Map<string, HeldLease<C>>();
   readonly #instances = new Map<string, Instance<C>>();
-  readonly #untold = new Set<Demand<C>>();
-  #tellTimer: (() => void) | null = null;
-  #sweepTimer: (() => void) | null = null;
+  readonly #reporter: WantReporter<C>;
+  #sweeping = false;
   #waiting = 0;
   #linked = false;
 
@@ -129,6 +59,7 @@ export class LeaseTable<C extends Connection> {
     this.#limits = limits;
     this.#connect = connect;
     this.#send = send;
+    this.#reporter = new WantReporter(clock, send);
   }
 
   get waiting(): number {
@@ -170,7 +101,7 @@ export class LeaseTable<C extends Connection> {
       demand.waiters.push(waiter);
     }
     this.#waiting++;
-    this.#tell(demand);
+    this.#reporter.waitersChanged(demand);
     return 'waiting';
   }
 
@@ -180,7 +111,7 @@ export class LeaseTable<C extends Connection> {
     if (demand === undefined || waiter.place === null) return;
     demand.waiters.remove(waiter);
     this.#waiting--;
-    this.#tell(demand);
+    this.#reporter.waitersChanged(demand);
   }
 
   /** Gives a slot back. `serviceMs` is how long it was taken, where that says something. */
@@ -189,7 +120,7 @@ export class LeaseTable<C extends Connection> {
     lease.inFlight--;
     demand.inFlight--;
     lease.usedAt = this.#clock.now();
-    if (serviceMs !== undefined) demand.serviceMs = demand.serviceMs === 0 ? serviceMs : demand.serviceMs + SERVICE_WEIGHT * (serviceMs - demand.serviceMs);
+    if (serviceMs !== undefined) demand.served(serviceMs);
     if (lease.state === 'held') this.#offer(lease);
     else if (lease.inFlight === 0) this.#drained(lease);
   }
@@ -232,11 +163,29 @@ export class LeaseTable<C extends Connection> {
     if (this.#leases.has(id)) return;
     let instance = this.#instances.get(instanceId);
     if (instance === undefined) {
-      instance = { id: instanceId, address, connection: this.#connect(instanceId, address), leases: new Set(), suspect: null, gone: null, askingWhy: new Set() };
+      instance = {
+        id: instanceId,
+        address,
+        connection: this.#connect(instanceId, address),
+        leases: new Set(),
+        suspect: null,
+        gone: null,
+        askingWhy: new Set(),
+      };
       this.#instances.set(instanceId, instance);
     }
     const demand = this.#demand(revision);
-    const lease: HeldLease<C> = { id, instance, demand, slots, inFlight: 0, state: 'held', pausing: false, stacked: false, usedAt: this.#clock.now() };
+    const lease: HeldLease<C> = {
+      id,
+      instance,
+      demand,
+      slots,
+      inFlight: 0,
+      state: 'held',
+      pausing: false,
+      stacked: false,
+      usedAt: this.#clock.now(),
+    };
     instance.leases.add(lease);
     demand.leases.add(lease);
     this.#leases.set(id, lease);
@@ -286,7 +235,7 @@ export class LeaseTable<C extends Connection> {
       this.#waiting--;
       waiter.onFail(problem, retryAfterSeconds);
     }
-    this.#tell(demand);
+    this.#reporter.waitersChanged(demand);
   }
 
   /** [15] The function of these waiters is routed elsewhere. */
@@ -299,21 +248,21 @@ export class LeaseTable<C extends Connection> {
       this.#waiting--;
       waiter.onReroute();
     }
-    this.#tell(demand);
+    this.#reporter.waitersChanged(demand);
   }
 
   /** [3] [5] After welcome: what is not kept is dropped, and demand and suspicion are told again. */
   linkUp(keep: readonly string[]): void {
     this.#linked = true;
     const kept = new Set(keep);
-    for (const lease of [...this.#leases.values()]) if (!kept.has(lease.id)) this.#drop(lease);
+    for (const lease of this.#leases.values()) if (!kept.has(lease.id)) this.#drop(lease);
     for (const instance of this.#instances.values()) {
       if (instance.suspect !== null) this.#send({ type: 'suspect', instance: instance.id, reason: instance.suspect });
     }
-    for (const lease of [...this.#leases.values()]) if (lease.state === 'revoking' && lease.inFlight === 0) this.#drained(lease);
+    for (const lease of this.#leases.values()) if (lease.state === 'revoking' && lease.inFlight === 0) this.#drained(lease);
     for (const demand of this.#demands.values()) {
       demand.told = { waiting: 0, inFlight: 0 };
-      if (demand.waiters.size > 0 || demand.inFlight > 0) this.#sendWant(demand);
+      if (demand.waiters.size > 0 || demand.inFlight > 0) this.#reporter.report(demand);
     }
   }
 
@@ -324,7 +273,7 @@ export class LeaseTable<C extends Connection> {
 
   /** Gives every lease back that nobody uses, and every other one when it is drained. */
   releaseAll(): void {
-    for (const lease of [...this.#leases.values()]) {
+    for (const lease of this.#leases.values()) {
       lease.state = 'revoking';
       if (lease.inFlight === 0) this.#drained(lease);
     }
@@ -335,7 +284,7 @@ export class LeaseTable<C extends Connection> {
     if (demand === undefined) {
       demand = new Demand(revision);
       this.#demands.set(revision, demand);
-      this.#sweepTimer ??= this.#clock.after(SWEEP_MS, () => this.#sweep());
+      this.#scheduleSweep();
     }
     return demand;
   }
@@ -376,7 +325,7 @@ export class LeaseTable<C extends Connection> {
       this.#waiting--;
       waiter.onLease(taken, taken === lease ? start : null);
     }
-    this.#tell(demand);
+    this.#reporter.waitersChanged(demand);
   }
 
   /** [7] Forgotten first, then released. While the link is down it is kept: nobody could be told. */
@@ -416,51 +365,26 @@ export class LeaseTable<C extends Connection> {
     instance.connection.close();
   }
 
-  #tell(demand: Demand<C>): void {
-    if (!this.#linked || this.#untold.has(demand)) return;
-    if (demand.told.waiting === 0 && demand.waiters.size > 0) {
-      this.#sendWant(demand);
-      return;
-    }
-    if (demand.told.waiting === demand.waiters.size) return;
-    this.#untold.add(demand);
-    this.#tellTimer ??= this.#clock.after(WANT_INTERVAL_MS, () => {
-      this.#tellTimer = null;
-      const untold = [...this.#untold];
-      this.#untold.clear();
-      for (const changed of untold) if (changed.told.waiting !== changed.waiters.size) this.#sendWant(changed);
-    });
-  }
-
-  #sendWant(demand: Demand<C>): void {
-    const waiting = demand.waiters.size;
-    const oldest = demand.waiters.first;
-    const inFlight = Math.max(demand.peak, demand.inFlight);
-    const sent = this.#send({
-      type: 'want',
-      revision: demand.revision,
-      waiting,
-      inFlight,
-      oldestDeadline: oldest === null ? null : Math.round(this.#clock.wall() + oldest.giveUpAt - this.#clock.now()),
-      serviceMs: Math.round(demand.serviceMs * 100) / 100,
-    });
-    if (sent) demand.told = { waiting, inFlight };
-  }
-
   #sweep(): void {
     const unusedSince = this.#clock.now() - UNUSED_RELEASE_MS;
-    for (const demand of [...this.#demands.values()]) {
+    for (const demand of this.#demands.values()) {
       if (this.#linked) {
         const idle = demand.waiters.size === 0;
         for (const lease of demand.leases) {
           if (idle && lease.inFlight === 0 && lease.usedAt <= unusedSince && lease.instance.suspect === null) this.#drained(lease);
         }
-        if (demand.told.inFlight !== demand.peak || demand.told.waiting !== demand.waiters.size) this.#sendWant(demand);
+        if (demand.told.inFlight !== demand.peak || demand.told.waiting !== demand.waiters.size) this.#reporter.report(demand);
       }
       demand.peak = demand.inFlight;
-      const empty = demand.leases.size === 0 && demand.waiters.size === 0 && demand.inFlight === 0;
-      if (empty && demand.told.waiting === 0 && demand.told.inFlight === 0) this.#demands.delete(demand.revision);
+      if (demand.over) this.#demands.delete(demand.revision);
     }
-    this.#sweepTimer = this.#demands.size > 0 ? this.#clock.after(SWEEP_MS, () => this.#sweep()) : null;
+    this.#sweeping = false;
+    if (this.#demands.size > 0) this.#scheduleSweep();
+  }
+
+  #scheduleSweep(): void {
+    if (this.#sweeping) return;
+    this.#sweeping = true;
+    this.#clock.after(SWEEP_MS, () => this.#sweep());
   }
 }

@@ -141,7 +141,10 @@ export class LinkClient {
       this.#cancelTimer();
       this.#up = true;
       this.#attempt = 0;
-      this.#options.log.info({ term: message.term, routes: message.routes.length, kept: message.keep.length }, 'link to the controller is up');
+      this.#options.log.info(
+        { term: message.term, routes: message.routes.length, kept: message.keep.length },
+        'link to the controller is up',
+      );
       this.#options.events.onWelcome(message);
     } else if (this.#up) {
       this.#options.events.onMessage(message);

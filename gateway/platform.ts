@@ -27,7 +27,13 @@ export function createPlatformApp(state: PlatformState, log: Log): Hono {
     const body = problem(code, detail, { instance });
     return new Response(JSON.stringify(body), {
       status: body.status,
-      headers: { 'content-type': PROBLEM_TYPE, [HEADERS.requestId]: instance, 'cache-control': 'no-store', 'server-timing': 'fn;dur=0', ...headers },
+      headers: {
+        'content-type': PROBLEM_TYPE,
+        [HEADERS.requestId]: instance,
+        'cache-control': 'no-store',
+        'server-timing': 'fn;dur=0',
+        ...headers,
+      },
     });
   };
   const page = (path: string, get: () => Response): void => {
@@ -35,7 +41,9 @@ export function createPlatformApp(state: PlatformState, log: Log): Hono {
     app.all(path, () => answer('method-not-allowed', 'this can only be read', { allow: 'GET, HEAD' }));
   };
   const json = (body: object): Response =>
-    Response.json(body, { headers: { [HEADERS.requestId]: state.newRequestId(), 'cache-control': 'no-store', 'server-timing': 'fn;dur=0' } });
+    Response.json(body, {
+      headers: { [HEADERS.requestId]: state.newRequestId(), 'cache-control': 'no-store', 'server-timing': 'fn;dur=0' },
+    });
 
   page('/.fn/health', () => json({ status: 'ok' }));
   page('/.fn/ready', () => {
@@ -43,7 +51,9 @@ export function createPlatformApp(state: PlatformState, log: Log): Hono {
     if (!state.ready()) return answer('not-ready', 'the routes are not known yet', { 'retry-after': '1' });
     return json({ status: 'ready' });
   });
-  app.all('/', () => answer('not-found', 'functions are at /NAME, or at /@NAMESPACE/NAME outside the default namespace; `fn list` shows them'));
+  app.all('/', () =>
+    answer('not-found', 'functions are at /NAME, or at /@NAMESPACE/NAME outside the default namespace; `fn list` shows them'),
+  );
   app.notFound(() => answer('not-found', 'there is nothing here'));
   app.onError((error) => {
     log.error({ error: error.stack ?? error.message }, 'a platform page failed');

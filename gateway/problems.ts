@@ -27,7 +27,16 @@ function retryAfter(answer: ProblemAnswer): number | undefined {
 }
 
 function problemHeaders(answer: ProblemAnswer, body: string, requestId: string): string[] {
-  const headers = ['content-type', PROBLEM_TYPE, 'content-length', String(Buffer.byteLength(body)), HEADERS.requestId, requestId, 'cache-control', 'no-store'];
+  const headers = [
+    'content-type',
+    PROBLEM_TYPE,
+    'content-length',
+    String(Buffer.byteLength(body)),
+    HEADERS.requestId,
+    requestId,
+    'cache-control',
+    'no-store',
+  ];
   const seconds = retryAfter(answer);
   if (seconds !== undefined) headers.push('retry-after', String(seconds));
   if (answer.allow !== undefined) headers.push('allow', answer.allow);
@@ -49,10 +58,8 @@ export function sendProblem(outgoing: ServerResponse, answer: ProblemAnswer, req
 
 /** Answers where there is no request to answer, as when it could not be parsed; then closes. */
 export function sendRawProblem(socket: Socket, code: ErrorCode, detail: string, requestId: string, allow?: string): void {
-  if (!socket.writable) {
-    socket.destroy();
-    return;
-  }
+  // An answer that closes the connection was given already, and may still be on its way out.
+  if (!socket.writable) return;
   const body = JSON.stringify(problem(code, detail, { instance: requestId }));
   const flat = problemHeaders({ problem: problem(code, detail), close: true, ...(allow === undefined ? {} : { allow }) }, body, requestId);
   let head = `HTTP/1.1 ${ERRORS[code].status} ${STATUS_CODES[ERRORS[code].status]}\r\ndate: ${new Date().toUTCString()}\r\n`;

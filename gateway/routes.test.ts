@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Route } from '#contract/link.ts';
 import { functionPath, LABEL_PATTERN } from '#contract/names.ts';
@@ -43,17 +43,34 @@ describe('RouteTable.match', () => {
     expect(routes.match(url)).toMatchObject({ entry: { prefix: '/@team/hello', route: { revision: 'team/hello@4' } }, rest });
   });
 
-  it.each(['/', '//hello', '/hell', '/hello2', '/Hello', '/h%65llo', '/%68ello', '/@team', '/@team/', '/@team?/hello', '/@default/hello', '/team/hello', '/constructor', '/__proto__', '/.fn/hello'])(
-    '%s is nobody',
-    (url) => {
-      expect(routes.match(url)).toBeNull();
-    },
-  );
+  it.each([
+    '/',
+    '//hello',
+    '/hell',
+    '/hello2',
+    '/Hello',
+    '/h%65llo',
+    '/%68ello',
+    '/@team',
+    '/@team/',
+    '/@team?/hello',
+    '/@default/hello',
+    '/team/hello',
+    '/constructor',
+    '/__proto__',
+    '/.fn/hello',
+  ])('%s is nobody', (url) => {
+    expect(routes.match(url)).toBeNull();
+  });
 
   it('property: every function is found at its own path with exactly the rest, whatever else there is', () => {
     fc.assert(
       fc.property(
-        fc.uniqueArray(fc.tuple(fc.oneof(fc.constant('default'), label), label), { minLength: 1, maxLength: 20, selector: (pair) => pair.join('/') }),
+        fc.uniqueArray(fc.tuple(fc.oneof(fc.constant('default'), label), label), {
+          minLength: 1,
+          maxLength: 20,
+          selector: (pair) => pair.join('/'),
+        }),
         fc.stringMatching(/^[!-~]{0,30}$/),
         (functions, tail) => {
           const all = table(...functions.map(([namespace, name]) => route(namespace, name)));
@@ -78,7 +95,16 @@ describe('RouteTable changes', () => {
 
   it('reports what is routed elsewhere or nowhere, and only that', () => {
     const routes = table(route('default', 'a'), route('default', 'b'));
-    expect(routes.change(2, [route('default', 'a', 2), route('default', 'c')], [{ namespace: 'default', name: 'b' }, { namespace: 'x', name: 'y' }])).toMatchObject([
+    expect(
+      routes.change(
+        2,
+        [route('default', 'a', 2), route('default', 'c')],
+        [
+          { namespace: 'default', name: 'b' },
+          { namespace: 'x', name: 'y' },
+        ],
+      ),
+    ).toMatchObject([
       { from: { revision: 'default/a@1' }, to: { revision: 'default/a@2' } },
       { from: { revision: 'default/b@1' }, to: null },
     ]);

@@ -9,7 +9,8 @@ import type { Duplex } from 'node:stream';
 import { problem } from '#contract/errors.ts';
 import type { Log } from '#kit/log.ts';
 import { type BodyOwner, RequestBody } from './body.ts';
-import { type ClientConnection, Exchange, type ForwardContext, Outgoing } from './forward.ts';
+import { type ClientConnection, closeRequest, type ForwardContext, MAX_PIPELINED, type OpenRequest, Outgoing } from './context.ts';
+import { Exchange } from './forward.ts';
 import { HEAD_LIMITS, type HeadRefusal, readRequestHead, refusal } from './headers.ts';
 import { isPlatformPath } from './platform.ts';
 import { sendProblem, sendRawProblem } from './problems.ts';
@@ -50,22 +51,35 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     if (connection === undefined) {
       const remote = plainAddress(socket.remoteAddress);
       const trusted = remote !== '' && options.trustedProxies.check(remote, isIPv6(remote) ? 'ipv6' : 'ipv4');
-      connection = { remote, trusted, exchanges: new Set(), last: null, onAnswered: null };
+      connection = { socket, remote, trusted, open: new Set(), pipelined: [], last: null, onAnswered: null };
       connections.set(socket, connection);
     }
     return connection;
   };
 
+  const track = (incoming: IncomingMessage, outgoing: Outgoing): void => {
+    const connection = connectionOf(incoming.socket);
+    outgoing.request = new PlainRequest(connection);
+    outgoing.on('close', onPlainClose);
+  };
+
   const refuse = (incoming: IncomingMessage, outgoing: Outgoing, { code, detail, close }: HeadRefusal, id: string): void => {
-    const unread = !close && hasBody(incoming);
-    sendProblem(outgoing, { problem: problem(code, detail), close: close || unread || context.draining }, id, unread);
-    if (!unread) return;
+    track(incoming, outgoing);
+    const unread = hasBody(incoming);
+    // Not for one that waits for our 100, nor where the end of the request is in doubt.
+    const hold = unread && !close && incoming.headers.expect === undefined;
+    sendProblem(outgoing, { problem: problem(code, detail), close: close || unread || context.draining }, id, hold);
+    if (!hold) return;
     incoming.once('end', () => outgoing.end());
     new RequestBody(incoming, NOBODY, context.wheel, 0).discard(context.clock.now());
   };
 
   const handle = (incoming: IncomingMessage, outgoing: Outgoing, expectsContinue: boolean): void => {
     const connection = connectionOf(incoming.socket);
+    if (connection.open.size >= MAX_PIPELINED) {
+      incoming.socket.destroy();
+      return;
+    }
     const url = incoming.url ?? '';
     const head = checkLine(incoming, url) ?? readRequestHead(incoming.rawHeaders, connection.trusted);
     if ('code' in head) return refuse(incoming, outgoing, head, newRequestId());
@@ -74,6 +88,7 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     if (typeof target !== 'string') return refuse(incoming, outgoing, target, id);
     if (isPlatformPath(target)) {
       if (context.draining) outgoing.shouldKeepAlive = false;
+      track(incoming, outgoing);
       incoming.url = target;
       options.platform(incoming, outgoing).catch((error: unknown) => {
         log.error({ error: String(error) }, 'a platform page failed');
@@ -83,7 +98,13 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     }
     if (!context.routes.ready) return refuse(incoming, outgoing, refusal('not-ready', 'the routes are not known yet'), id);
     const match = context.routes.match(target);
-    if (match === null) return refuse(incoming, outgoing, refusal('function-not-found', 'no function has this path; functions are at /NAME or /@NAMESPACE/NAME'), id);
+    if (match === null)
+      return refuse(
+        incoming,
+        outgoing,
+        refusal('function-not-found', 'no function has this path; functions are at /NAME or /@NAMESPACE/NAME'),
+        id,
+      );
     if (isReserved(match.rest)) return refuse(incoming, outgoing, refusal('not-found', 'paths under /.fn/ belong to the runtime'), id);
     new Exchange(context, connection, incoming, outgoing, match, head, id, expectsContinue).begin();
   };
@@ -119,7 +140,9 @@ export function createPublicServer(options: ServerOptions): PublicServer {
   server.maxHeadersCount = 0;
   server.maxConnections = options.maxConnections;
   server.on('checkContinue', (incoming, outgoing) => safely(incoming, outgoing, true));
-  server.on('checkExpectation', (incoming, outgoing) => refuse(incoming, outgoing, refusal('expectation-failed', 'the only expectation known here is 100-continue', true), newRequestId()));
+  server.on('checkExpectation', (incoming, outgoing) =>
+    refuse(incoming, outgoing, refusal('expectation-failed', 'the only expectation known here is 100-continue', true), newRequestId()),
+  );
   server.on('connect', (_incoming, socket: Socket) => {
     sendRawProblem(socket, 'method-not-allowed', 'this is no proxy for CONNECT', newRequestId(), FUNCTION_METHODS);
     cutLater(socket);
@@ -128,6 +151,32 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     answerBrokenInput(error, socket, connections.get(socket) ?? null, newRequestId());
   });
   return server;
+}
+
+/** A request that is answered here, without a function: counted as open so that answers stay in order. */
+class PlainRequest implements OpenRequest {
+  readonly received = true;
+  readonly #connection: ClientConnection;
+
+  constructor(connection: ClientConnection) {
+    this.#connection = connection;
+    connection.open.add(this);
+    connection.last = this;
+  }
+
+  get answered(): boolean {
+    return !this.#connection.open.has(this);
+  }
+
+  breakOff(): void {}
+
+  onClose(): void {
+    closeRequest(this.#connection, this);
+  }
+}
+
+function onPlainClose(this: Outgoing): void {
+  this.request?.onClose();
 }
 
 /** What is wrong with the request line, if anything. */
@@ -146,7 +195,8 @@ function checkTarget(incoming: IncomingMessage, url: string, host: string | null
   if (url.charCodeAt(0) === 47) return url;
   const absolute = /^https?:\/\/([^/?]+)(.*)$/is.exec(url);
   if (absolute === null) return refusal('bad-request', 'the URL is neither a path nor a URL of http');
-  if (host !== null && absolute[1]!.toLowerCase() !== host.toLowerCase()) return refusal('bad-request', 'the authority of the URL is not the one of Host', true);
+  if (host !== null && absolute[1]!.toLowerCase() !== host.toLowerCase())
+    return refusal('bad-request', 'the authority of the URL is not the one of Host', true);
   const rest = absolute[2]!;
   return rest.startsWith('/') ? rest : `/${rest}`;
 }
@@ -169,9 +219,15 @@ function cutLater(socket: Socket): void {
 }
 
 /** What Node's parser could not make sense of, or waited for too long. */
-function answerBrokenInput(error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket, connection: ClientConnection | null, id: string): void {
+function answerBrokenInput(
+  error: NodeJS.ErrnoException & { rawPacket?: Buffer },
+  socket: Socket,
+  connection: ClientConnection | null,
+  id: string,
+): void {
   const { code, detail } = explain(error);
-  if (code === null || !socket.writable || socket.writableEnded) {
+  // One that never sent a byte is waiting for nothing.
+  if (code === null || socket.bytesRead === 0) {
     socket.destroy();
     return;
   }
@@ -179,7 +235,7 @@ function answerBrokenInput(error: NodeJS.ErrnoException & { rawPacket?: Buffer }
   if (last !== null && !last.received) {
     // Within a body. Its answer, where there is none yet, is the only one that may be given.
     if (last.answered) socket.destroy();
-    else last.fail(code, detail, { close: true, broken: true });
+    else last.breakOff(code, detail);
     return;
   }
   const answer = () => {
@@ -187,18 +243,22 @@ function answerBrokenInput(error: NodeJS.ErrnoException & { rawPacket?: Buffer }
     cutLater(socket);
   };
   // Requests before it on the connection are answered first, in their order.
-  if (connection !== null && connection.exchanges.size > 0) connection.onAnswered = answer;
+  if (connection !== null && connection.open.size > 0) connection.onAnswered = answer;
   else answer();
 }
 
-function explain(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): { code: 'bad-request' | 'request-timeout' | 'headers-too-large' | 'uri-too-long' | 'body-too-large' | null; detail: string } {
+function explain(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): {
+  code: 'bad-request' | 'request-timeout' | 'headers-too-large' | 'uri-too-long' | 'body-too-large' | null;
+  detail: string;
+} {
   switch (error.code) {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return { code: 'request-timeout', detail: 'the head of the request came too slowly' };
     case 'HPE_HEADER_OVERFLOW': {
       // A packet that begins a request and has no end of line holds nothing but its URL.
       const packet = error.rawPacket?.toString('latin1') ?? '';
-      if (/^[A-Z]+ \S/.test(packet) && !packet.includes('\n')) return { code: 'uri-too-long', detail: `the URL is over ${HEAD_LIMITS.maxUrlBytes} bytes` };
+      if (/^[A-Z]+ \S/.test(packet) && !packet.includes('\n'))
+        return { code: 'uri-too-long', detail: `the URL is over ${HEAD_LIMITS.maxUrlBytes} bytes` };
       return { code: 'headers-too-large', detail: `the headers are over ${HEAD_LIMITS.maxHeaderBytes} bytes` };
     }
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
@@ -210,4 +270,3 @@ function explain(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): { code:
       return { code: null, detail: '' };
   }
 }
-

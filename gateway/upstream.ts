@@ -11,7 +11,7 @@ import { connect as netConnect, type Socket } from 'node:net';
 import { Client, type buildConnector } from 'undici';
 import type { Address } from '#contract/runtime.ts';
 import type { Clock } from '#kit/clock.ts';
-import type { Connection } from './leases.ts';
+import type { Connection } from './demand.ts';
 
 /** Linux only, and not among Node's constants (fcntl-linux.h, the same on x86-64 and arm64). */
 const O_PATH = 0x20_0000;
@@ -114,7 +114,9 @@ export class Upstream implements Connection {
       cancelTimeout();
       callback(new ConnectError(error.message, { cause: error }), null);
     };
-    const cancelTimeout = this.#clock.after(CONNECT_TIMEOUT_MS, () => socket.destroy(new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`)));
+    const cancelTimeout = this.#clock.after(CONNECT_TIMEOUT_MS, () =>
+      socket.destroy(new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`)),
+    );
     socket.once('error', onError);
     socket.once('connect', () => {
       cancelTimeout();

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { VirtualClock } from '#kit/clock.ts';
 import { DeadlineWheel, type WheelEntry, type WheelSlot } from './wheel.ts';
@@ -75,22 +75,26 @@ describe('DeadlineWheel', () => {
 
   it('property: every entry fires exactly once, never early, at most a tick late', () => {
     fc.assert(
-      fc.property(fc.array(fc.integer({ min: 0, max: 5_000 }), { maxLength: 50 }), fc.array(fc.integer({ min: 1, max: 700 }), { minLength: 1, maxLength: 20 }), (delays, steps) => {
-        const clock = new VirtualClock();
-        const wheel = new DeadlineWheel(clock, { tickMs: 25, buckets: 16 });
-        const entries = delays.map((delay) => {
-          const entry = new Entry();
-          wheel.set(entry, delay);
-          return { entry, delay };
-        });
-        for (const step of steps) clock.advance(step);
-        clock.advance(6_000);
-        for (const { entry, delay } of entries) {
-          expect(entry.fired).toHaveLength(1);
-          expect(entry.fired[0]).toBeGreaterThanOrEqual(delay);
-          expect(entry.fired[0]).toBeLessThanOrEqual(delay + 50);
-        }
-      }),
+      fc.property(
+        fc.array(fc.integer({ min: 0, max: 5_000 }), { maxLength: 50 }),
+        fc.array(fc.integer({ min: 1, max: 700 }), { minLength: 1, maxLength: 20 }),
+        (delays, steps) => {
+          const clock = new VirtualClock();
+          const wheel = new DeadlineWheel(clock, { tickMs: 25, buckets: 16 });
+          const entries = delays.map((delay) => {
+            const entry = new Entry();
+            wheel.set(entry, delay);
+            return { entry, delay };
+          });
+          for (const step of steps) clock.advance(step);
+          clock.advance(6_000);
+          for (const { entry, delay } of entries) {
+            expect(entry.fired).toHaveLength(1);
+            expect(entry.fired[0]).toBeGreaterThanOrEqual(delay);
+            expect(entry.fired[0]).toBeLessThanOrEqual(delay + 50);
+          }
+        },
+      ),
     );
   });
 });

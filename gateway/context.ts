@@ -1,0 +1,76 @@
+/** What every request needs of the gateway, and what is known of the connection that it came by. */
+import { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { GatewayMessage } from '#contract/link.ts';
+import type { Clock } from '#kit/clock.ts';
+import type { LeaseTable } from './leases.ts';
+import type { RouteTable } from './routes.ts';
+import type { Tracer } from './trace.ts';
+import type { Upstream } from './upstream.ts';
+import type { DeadlineWheel } from './wheel.ts';
+
+export interface ForwardContext {
+  readonly clock: Clock;
+  readonly wheel: DeadlineWheel;
+  readonly routes: RouteTable;
+  readonly leases: LeaseTable<Upstream>;
+  readonly tracer: Tracer;
+  /** To the controller; false while the link is down. */
+  readonly send: (message: GatewayMessage) => boolean;
+  /** Longest that a request waits for a slot, ms. */
+  readonly queueTimeoutMs: number;
+  readonly maxBodyBytes: number;
+  /** Host for clients that named none (HTTP/1.0). */
+  readonly publicHost: string;
+  /** The process is about to end: connections are not kept. */
+  draining: boolean;
+}
+
+/** A request that is being worked on, as its connection sees it. */
+export interface OpenRequest {
+  /** Has all of it arrived (be it read or not)? */
+  readonly received: boolean;
+  readonly answered: boolean;
+  /** The client sent what is not HTTP within its body. */
+  breakOff(code: 'bad-request' | 'request-timeout' | 'headers-too-large' | 'uri-too-long' | 'body-too-large', detail: string): void;
+  /** The response is complete, or its connection is gone. */
+  onClose(): void;
+}
+
+/** Requests that one connection may send before the first of them is answered; past it, it is cut. */
+export const MAX_PIPELINED = 64;
+
+export interface ClientConnection {
+  readonly socket: Socket;
+  /** Address of the peer; empty on a unix socket. */
+  readonly remote: string;
+  /** Are its X-Forwarded-* headers believed? */
+  readonly trusted: boolean;
+  /** Requests on it that have not been answered. */
+  readonly open: Set<OpenRequest>;
+  /** Those that are yet to begin: one after the other, as a client that pipelines must be able to expect. */
+  readonly pipelined: (() => void)[];
+  /** The newest request on it, answered or not. */
+  last: OpenRequest | null;
+  /** To be done when all of them are answered. */
+  onAnswered: (() => void) | null;
+}
+
+/** The request is answered, or never will be: the next one's turn. */
+export function closeRequest(connection: ClientConnection, request: OpenRequest): void {
+  connection.open.delete(request);
+  if (connection.socket.destroyed) {
+    // Node tells only the request whose answer was due; the others have not begun and never will.
+    connection.pipelined.length = 0;
+    connection.open.clear();
+    return;
+  }
+  const next = connection.pipelined.shift();
+  if (next !== undefined) next();
+  else if (connection.open.size === 0) connection.onAnswered?.();
+}
+
+/** The response object of the public server: it leads back to its request. */
+export class Outgoing extends ServerResponse {
+  request: OpenRequest | null = null;
+}

@@ -1,0 +1,133 @@
+/** What is held for one revision and who asks for it, and how the controller is told (docs/leases.md [5]). */
+import type { Problem } from '#contract/errors.ts';
+import type { ControllerMessage, GatewayMessage, StartInfo } from '#contract/link.ts';
+import type { Address } from '#contract/runtime.ts';
+import type { Clock } from '#kit/clock.ts';
+import { type Queued, WaitQueue } from './queue.ts';
+
+/** [5] The first waiter is told at once, what follows at most this often. */
+export const WANT_INTERVAL_MS = 5;
+/** Weight of the newest request in the moving average of service time. */
+const SERVICE_WEIGHT = 0.1;
+
+export type GoneMessage = Extract<ControllerMessage, { type: 'gone' }>;
+export type Cause = Pick<GoneMessage, 'cause' | 'detail'>;
+
+/** Connections to an instance; closed when the table is done with it. */
+export interface Connection {
+  close(): void;
+}
+
+export interface Instance<C extends Connection> {
+  readonly id: string;
+  readonly address: Address;
+  readonly connection: C;
+  readonly leases: Set<HeldLease<C>>;
+  /** [10] Not used until the controller says clear. */
+  suspect: string | null;
+  gone: Cause | null;
+  readonly askingWhy: Set<(cause: Cause | null) => void>;
+}
+
+export interface HeldLease<C extends Connection> {
+  readonly id: string;
+  readonly instance: Instance<C>;
+  readonly demand: Demand<C>;
+  slots: number;
+  inFlight: number;
+  /** `revoking` takes no new use and is released when drained; `void` is no lease any more. */
+  state: 'held' | 'revoking' | 'void';
+  /** Said `full` a moment ago. */
+  pausing: boolean;
+  /** Is it on the stack of leases with free slots? */
+  stacked: boolean;
+  usedAt: number;
+}
+
+/** A request that wants a slot. */
+export interface Waiter<C extends Connection> extends Queued {
+  /** Monotonic ms at which it stops waiting; the waiter itself sees to that. */
+  readonly giveUpAt: number;
+  /** A slot is taken for it. `start` says how the instance came to be, where the waiter waited for that. */
+  onLease(lease: HeldLease<C>, start: StartInfo | null): void;
+  /** No instance can be had. */
+  onFail(problem: Problem, retryAfterSeconds: number | undefined): void;
+  /** [15] Its function is routed elsewhere now: it has left the queue and may ask again. */
+  onReroute(): void;
+}
+
+/** What is asked of, and held for, one revision. */
+export class Demand<C extends Connection> {
+  readonly revision: string;
+  readonly waiters = new WaitQueue<Waiter<C>>();
+  readonly leases = new Set<HeldLease<C>>();
+  /** Those with a free slot, the most recently used on top. May hold stale ones, skipped when met. */
+  readonly free: HeldLease<C>[] = [];
+  inFlight = 0;
+  /** Most in flight since the last report: a sample would miss requests shorter than its interval. */
+  peak = 0;
+  serviceMs = 0;
+  /** What the controller was told last. */
+  told = { waiting: 0, inFlight: 0 };
+
+  constructor(revision: string) {
+    this.revision = revision;
+  }
+
+  /** A request was served in so many ms. */
+  served(serviceMs: number): void {
+    if (this.serviceMs === 0) this.serviceMs = serviceMs;
+    else this.serviceMs += SERVICE_WEIGHT * (serviceMs - this.serviceMs);
+  }
+
+  /** Nothing is held, nobody asks, and the controller knows it. */
+  get over(): boolean {
+    const { waiters, leases, told } = this;
+    return leases.size === 0 && waiters.size === 0 && this.inFlight === 0 && told.waiting === 0 && told.inFlight === 0;
+  }
+}
+
+/** Tells the controller what is wanted, as often as it helps and no more. */
+export class WantReporter<C extends Connection> {
+  readonly #clock: Clock;
+  readonly #send: (message: GatewayMessage) => boolean;
+  readonly #changed = new Set<Demand<C>>();
+
+  constructor(clock: Clock, send: (message: GatewayMessage) => boolean) {
+    this.#clock = clock;
+    this.#send = send;
+  }
+
+  /** The number of waiters may have changed. */
+  waitersChanged(demand: Demand<C>): void {
+    if (this.#changed.has(demand)) return;
+    if (demand.told.waiting === 0 && demand.waiters.size > 0) {
+      this.report(demand);
+    } else if (demand.told.waiting !== demand.waiters.size) {
+      if (this.#changed.size === 0) this.#clock.after(WANT_INTERVAL_MS, () => this.#reportChanged());
+      this.#changed.add(demand);
+    }
+  }
+
+  #reportChanged(): void {
+    const changed = [...this.#changed];
+    this.#changed.clear();
+    for (const demand of changed) if (demand.told.waiting !== demand.waiters.size) this.report(demand);
+  }
+
+  /** While the link is down nothing is told, and remembered so. */
+  report(demand: Demand<C>): void {
+    const waiting = demand.waiters.size;
+    const oldest = demand.waiters.first;
+    const inFlight = Math.max(demand.peak, demand.inFlight);
+    const sent = this.#send({
+      type: 'want',
+      revision: demand.revision,
+      waiting,
+      inFlight,
+      oldestDeadline: oldest === null ? null : Math.round(this.#clock.wall() + oldest.giveUpAt - this.#clock.now()),
+      serviceMs: Math.round(demand.serviceMs * 100) / 100,
+    });
+    if (sent) demand.told = { waiting, inFlight };
+  }
+}

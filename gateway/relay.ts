@@ -1,0 +1,71 @@
+/** A function's response on its way to the client: as few writes as it takes, no faster than it is read. */
+import type { IncomingMessage } from 'node:http';
+import type { Dispatcher } from 'undici';
+import type { Outgoing } from './context.ts';
+import type { ResponseHead } from './headers.ts';
+
+function flushIfQuiet(relay: ResponseRelay): void {
+  relay.flush();
+}
+
+export class ResponseRelay {
+  readonly #outgoing: Outgoing;
+  #contentLength = -1;
+  /** A body that came whole in one chunk goes out with the head and the end in one write. */
+  #whole: Buffer | null = null;
+  #wrote = false;
+  #ended = false;
+  #paused = false;
+
+  constructor(outgoing: Outgoing) {
+    this.#outgoing = outgoing;
+  }
+
+  /** Throws where Node refuses a header: characters that have no place in one. */
+  begin(status: number, statusText: string | undefined, head: ResponseHead): void {
+    if (statusText) this.#outgoing.writeHead(status, statusText, head.flat);
+    else this.#outgoing.writeHead(status, head.flat);
+    this.#contentLength = head.contentLength;
+    // Data that came along is handed over in this same tick; where there is none the head goes alone.
+    process.nextTick(flushIfQuiet, this);
+  }
+
+  flush(): void {
+    if (!this.#wrote && !this.#ended && this.#whole === null && !this.#outgoing.destroyed) this.#outgoing.flushHeaders();
+  }
+
+  /** Does the client not read what there is? */
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  data(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (!this.#wrote && chunk.length === this.#contentLength) {
+      this.#whole = chunk;
+      return;
+    }
+    this.#wrote = true;
+    if (this.#outgoing.write(chunk)) return;
+    controller.pause();
+    this.#paused = true;
+    this.#outgoing.once('drain', () => {
+      this.#paused = false;
+      controller.resume();
+    });
+  }
+
+  end(): void {
+    this.#ended = true;
+    const whole = this.#whole;
+    this.#whole = null;
+    if (whole === null) this.#outgoing.end();
+    else this.#outgoing.end(whole);
+  }
+
+  /** Cuts the connection so that the body looks truncated. */
+  cut(incoming: IncomingMessage): void {
+    // Without a length or chunks only a reset tells a truncated body from a complete one.
+    if (this.#outgoing.chunkedEncoding || this.#contentLength >= 0) incoming.socket.destroy();
+    else incoming.socket.resetAndDestroy();
+  }
+}

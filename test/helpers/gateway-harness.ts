@@ -1,0 +1,101 @@
+/** A gateway in this process, with a fake controller and a folder for sockets; all of it gone after the test. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { silentLog } from '#kit/log.ts';
+import { createGateway, type Gateway } from '../../gateway/app.ts';
+import { type GatewayConfig, readConfig } from '../../gateway/config.ts';
+import { FakeController } from './gateway-controller.ts';
+import { waitFor } from './wait.ts';
+
+export interface Harness {
+  readonly dir: string;
+  readonly controller: FakeController;
+  readonly gateway: Gateway;
+  readonly port: number;
+  readonly url: string;
+  /** A path for a socket in the test's folder. */
+  socket(name: string): string;
+  /** Something to be closed at the end, the last first. */
+  defer(close: () => unknown): void;
+}
+
+/** Runs `body` with a gateway whose link is up and that knows the controller's routes. */
+export async function withGateway(
+  body: (harness: Harness) => Promise<void>,
+  {
+    config = {},
+    prepare = () => {},
+    linked = true,
+  }: { config?: Partial<GatewayConfig>; prepare?: (controller: FakeController) => void; linked?: boolean } = {},
+): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'fn-gw-'));
+  const closers: (() => unknown)[] = [() => rmSync(dir, { recursive: true, force: true })];
+  try {
+    const controller = new FakeController(join(dir, 'link'));
+    prepare(controller);
+    closers.push(() => controller.stop());
+    if (linked) await controller.start();
+    const defaults = readConfig({ FN_LINK_SOCKET: controller.path, FN_LISTEN: '127.0.0.1:0' });
+    const gateway = createGateway({ ...defaults, drainDeadlineMs: 500, ...config }, silentLog);
+    closers.push(() => gateway.close());
+    const address = await gateway.start();
+    if (address === null || typeof address === 'string') throw new Error('not listening on a port');
+    if (linked) await waitFor('the link', () => gateway.state.connected, { everyMs: 2 });
+    await body({
+      dir,
+      controller,
+      gateway,
+      port: address.port,
+      url: `http://127.0.0.1:${address.port}`,
+      socket: (name) => join(dir, name),
+      defer: (close) => closers.push(close),
+    });
+  } finally {
+    for (const close of closers.toReversed()) await close();
+  }
+}
+
+/** A client that writes bytes and reads bytes, for what no HTTP client would send. */
+export class RawClient {
+  text = '';
+  closed = false;
+  readonly socket: Socket;
+
+  constructor(port: number) {
+    this.socket = connect(port, '127.0.0.1');
+    this.socket.on('data', (chunk) => {
+      this.text += chunk.toString('latin1');
+    });
+    this.socket.on('close', () => {
+      this.closed = true;
+    });
+    // A reset is one way to be closed.
+    this.socket.on('error', () => {});
+  }
+
+  write(text: string): this {
+    this.socket.write(text, 'latin1');
+    return this;
+  }
+
+  /** Resolves when this has come. */
+  async until(what: string | RegExp, timeoutMs = 15_000): Promise<string> {
+    await waitFor(
+      `${what} in ${JSON.stringify(this.text.slice(0, 500))}`,
+      () => (typeof what === 'string' ? this.text.includes(what) : what.test(this.text)),
+      { everyMs: 5, timeoutMs },
+    );
+    return this.text;
+  }
+
+  async untilClosed(timeoutMs = 15_000): Promise<string> {
+    await waitFor('the connection to be closed', () => this.closed, { everyMs: 5, timeoutMs });
+    return this.text;
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+}
