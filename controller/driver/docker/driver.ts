@@ -92,6 +92,8 @@ class DockerDriver implements Driver {
     this.#host = await prepareHost(engine, { homeId: this.#homeId, memoryBudgetMib, cpuBudget, egressPolicy, nameservers, log: this.#log });
     await this.#exits.start(engine, this.#host.parent?.dirs ?? null);
     await this.#workspace.start();
+    // What was known before a close() may have ended under another controller.
+    this.#known.clear();
     await this.#installRules();
     this.#watch = new Watch({ engine, homeId: this.#homeId, log: this.#log, onEvent: (event) => this.#onEvent(event), onConnect: () => this.#resync() });
     await this.#watch.start();

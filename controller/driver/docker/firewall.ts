@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { Log } from '#kit/log.ts';
 import { isMissing } from '../workspace.ts';
-import { chainsIn, chainsOf, inForce, jumps, renderRules, type EgressRules } from './egress.ts';
+import { chainsIn, inForce, jumps, renderRules, type EgressRules } from './egress.ts';
 
 const run = promisify(execFile);
 
@@ -89,8 +89,9 @@ export class Firewall {
 
   /** Puts back what a reload of the host's firewall threw out. */
   async check(): Promise<void> {
-    const [saved, base] = [await save(), await this.#base()];
-    if (inForce(saved, this.#rules, base)) return;
+    const saved = await save();
+    if (inForce(saved, this.#rules, chainBase(saved))) return;
+    this.#chains = new Set(chainsIn(saved, this.#options.homeId));
     this.#options.log.warn({ home: this.#options.homeId }, 'the egress rules were gone, by a reload of the firewall: put back');
     await this.#apply();
     await this.#jump();
@@ -139,31 +140,31 @@ export class Firewall {
   }
 
   async #jump(): Promise<void> {
-    const base = await this.#base();
-    for (const { chain, rule } of jumps(this.#options, base)) {
-      // Taken out first: it must be before all rules that others put in meanwhile.
-      await removeRule(chain, rule);
-      await iptables('-I', chain, '1', ...rule);
-    }
+    const saved = await save();
+    const insert = jumps(this.#options, chainBase(saved)).map(({ chain, rule }) => `-I ${chain} 1 ${rule.join(' ')}`);
+    // Taken out first: they must be before all rules that others put in meanwhile.
+    await restore(`*filter\n${[...withoutJumps(saved, this.#options), ...insert].join('\n')}\nCOMMIT\n`);
   }
 
-  async #base(): Promise<'DOCKER-USER' | 'FORWARD'> {
-    return chainBase(await save());
-  }
 }
 
-/** Takes out all rules and chains of a home. Nothing there: nothing done. */
+/** Takes out all rules and chains of a home, in one transaction. Nothing there: nothing done. */
 export async function removeFirewall(homeId: string, bridge: string): Promise<void> {
-  for (const base of ['DOCKER-USER', 'FORWARD'] as const) {
-    for (const { chain, rule } of jumps({ homeId, bridge }, base)) await removeRule(chain, rule);
-  }
-  const chains = chainsIn(await save(), homeId);
-  if (chains.length === 0) return;
-  // The chain that leads to the others goes first, or they would be in use.
-  const { forward } = chainsOf(homeId);
-  const ordered = [forward, ...chains.filter((chain) => chain !== forward)].filter((chain) => chains.includes(chain));
-  const lines = [...ordered.map((chain) => `-F ${chain}`), ...ordered.map((chain) => `-X ${chain}`)];
-  await restore(`*filter\n${lines.join('\n')}\nCOMMIT\n`);
+  const saved = await save();
+  const chains = chainsIn(saved, homeId);
+  const lines = withoutJumps(saved, { homeId, bridge });
+  // All are emptied before the first is removed, as they lead to each other.
+  lines.push(...chains.map((chain) => `-F ${chain}`), ...chains.map((chain) => `-X ${chain}`));
+  if (lines.length > 0) await restore(`*filter\n${lines.join('\n')}\nCOMMIT\n`);
+}
+
+/** Commands that take out our jumps, as often as each is there. */
+function withoutJumps(saved: string, home: { homeId: string; bridge: string }): string[] {
+  const ours = new Set((['DOCKER-USER', 'FORWARD'] as const).flatMap((base) => jumps(home, base).map(({ chain, rule }) => `-A ${chain} ${rule.join(' ')}`)));
+  return saved
+    .split('\n')
+    .filter((line) => ours.has(line))
+    .map((line) => line.replace('-A ', '-D '));
 }
 
 function chainBase(saved: string): 'DOCKER-USER' | 'FORWARD' {
@@ -177,26 +178,6 @@ export function canonical(cidr: string): string {
   const size = 2 ** (32 - Number(length));
   const network = Math.floor(bits / size) * size;
   return `${[24, 16, 8, 0].map((shift) => Math.floor(network / 2 ** shift) % 256).join('.')}/${length}`;
-}
-
-/** Removes a rule as often as it is there. */
-async function removeRule(chain: string, rule: string[]): Promise<void> {
-  while (await has(chain, rule)) await iptables('-D', chain, ...rule);
-}
-
-async function has(chain: string, rule: string[]): Promise<boolean> {
-  try {
-    await iptables('-C', chain, ...rule);
-    return true;
-  } catch (error) {
-    // 1: no such rule, or no such chain. Anything else is trouble.
-    if (error instanceof Error && 'code' in error && error.code === 1) return false;
-    throw error;
-  }
-}
-
-async function iptables(...args: string[]): Promise<void> {
-  await run('iptables', ['-w', LOCK_WAIT_SECONDS, ...args], { timeout: IPTABLES_TIMEOUT_MS });
 }
 
 async function save(): Promise<string> {

@@ -87,6 +87,7 @@ class ProcessDriver implements Driver {
   readonly #execPath: string;
   readonly #uid: number | null;
   #timers: NodeJS.Timeout[] = [];
+  #closed = false;
 
   constructor(options: ProcessDriverOptions) {
     this.#options = options;
@@ -101,6 +102,7 @@ class ProcessDriver implements Driver {
   }
 
   async start(): Promise<void> {
+    this.#closed = false;
     await this.#workspace.start();
     await this.list();
     for (const id of await this.#workspace.ids()) if (!this.#known.has(id)) await this.#workspace.remove(id);
@@ -111,6 +113,7 @@ class ProcessDriver implements Driver {
   async close(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
     this.#timers = [];
+    this.#closed = true;
     await Promise.resolve();
   }
 
@@ -126,7 +129,10 @@ class ProcessDriver implements Driver {
   }
 
   async list(): Promise<DriverInstance[]> {
-    for (const id of await this.#workspace.ids()) {
+    const ids = new Set(await this.#workspace.ids());
+    // Another controller of this home removed it.
+    for (const id of this.#known.keys()) if (!ids.has(id)) this.#known.delete(id);
+    for (const id of ids) {
       if (this.#known.has(id)) continue;
       const record = ProcessRecord.safeParse(await this.#workspace.readNote(id, RECORD));
       // Without a record it is being made just now, or a controller died making it: start() tidies up.
@@ -277,6 +283,8 @@ class ProcessDriver implements Driver {
   async #ended(known: Known, code: number | null, signal: NodeJS.Signals | null): Promise<void> {
     if (known.phase !== 'running') return;
     known.phase = 'ended';
+    // What ends now is found dead by whoever watches next.
+    if (this.#closed) return;
     const { id } = known.record;
     const unknown = code === null && signal === null;
     const tail = await this.#output(id)
