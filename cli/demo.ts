@@ -76,7 +76,7 @@ export function renderCalls(calls: readonly Call[]): string {
     [
       { title: 'CALL', value: (row) => row.label },
       { title: 'STATUS', value: (row) => String(row.status), align: 'right' },
-      { title: 'START', value: (row) => row.timing.start ?? '–' },
+      { title: 'KIND', value: (row) => row.timing.start ?? '–' },
       { title: 'TOTAL', value: (row) => formatMs(row.totalMs), align: 'right' },
       { title: 'QUEUE', value: phase('queue'), align: 'right' },
       { title: 'START', value: phase('start'), align: 'right' },
