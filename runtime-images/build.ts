@@ -37,7 +37,8 @@ async function buildNode(options: Options): Promise<string> {
   const tagOf = (of: ImageInputs) => `fn/node:${of.digest.slice(0, 12)}`;
   if (!options.force && !options.updateLock && options.rootfs === null) {
     const image = await inspectImage(tagOf(inputs));
-    const usable = image && image.labels['fn.inputs'] === `sha256:${inputs.digest}` && !(options.locked && image.labels['fn.packages'] === 'drifted');
+    const usable =
+      image && image.labels['fn.inputs'] === `sha256:${inputs.digest}` && !(options.locked && image.labels['fn.packages'] === 'drifted');
     if (usable) return tagOf(inputs);
   }
   const started = performance.now();
@@ -50,7 +51,13 @@ async function buildNode(options: Options): Promise<string> {
     const { loadNodeImage } = await import('./builder/image.ts');
     const cacheDir = defaultCacheDir();
     say('node: building the runtime image (its root file system, Node, the shim)');
-    const base = await baseLayer({ ...options, lockPath: inputs.lockPath, inputsDigest: () => nodeImageInputs(root, null).baseDigest, cacheDir, say });
+    const base = await baseLayer({
+      ...options,
+      lockPath: inputs.lockPath,
+      inputsDigest: () => nodeImageInputs(root, null).baseDigest,
+      cacheDir,
+      say,
+    });
     if (base.drifted) {
       say(`warning: Debian has other packages than packages.lock names: ${base.drift.join('; ')}`);
       say('warning: the image is built with what there is; --update-lock writes it down, --locked fails instead');
@@ -61,7 +68,9 @@ async function buildNode(options: Options): Promise<string> {
   }
   const image = await inspectImage(tagOf(inputs));
   if (!image) throw new Error(`the engine took ${tagOf(inputs)} but does not have it`);
-  say(`node: ${tagOf(inputs)} (Node ${inputs.node.version}, ${image.id.slice(0, 19)}) built in ${((performance.now() - started) / 1_000).toFixed(1)} s`);
+  say(
+    `node: ${tagOf(inputs)} (Node ${inputs.node.version}, ${image.id.slice(0, 19)}) built in ${((performance.now() - started) / 1_000).toFixed(1)} s`,
+  );
   return tagOf(inputs);
 }
 
@@ -99,7 +108,13 @@ async function main(): Promise<number> {
   };
   const tags: Record<string, string> = {};
   for (const name of values.runtime) tags[name] = await RUNTIMES[name]!(options);
-  process.stdout.write(values.json ? `${JSON.stringify(tags)}\n` : Object.values(tags).map((tag) => `${tag}\n`).join(''));
+  process.stdout.write(
+    values.json
+      ? `${JSON.stringify(tags)}\n`
+      : Object.values(tags)
+          .map((tag) => `${tag}\n`)
+          .join(''),
+  );
   return 0;
 }
 

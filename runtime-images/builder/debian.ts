@@ -39,7 +39,13 @@ function release(): Release {
 
 /** Debian's name of this machine's architecture. */
 export function debianArch(): string {
-  const names: Partial<Record<NodeJS.Architecture, string>> = { x64: 'amd64', arm64: 'arm64', arm: 'armhf', ppc64: 'ppc64el', s390x: 's390x' };
+  const names: Partial<Record<NodeJS.Architecture, string>> = {
+    x64: 'amd64',
+    arm64: 'arm64',
+    arm: 'armhf',
+    ppc64: 'ppc64el',
+    s390x: 's390x',
+  };
   return names[process.arch] ?? process.arch;
 }
 
@@ -110,7 +116,12 @@ export function fetchTool(path = process.env.PATH ?? ''): 'mmdebstrap' | 'apt' {
  * Fetches the packages into `folder` (made, must be empty). With `pins` exactly those versions.
  * Throws VersionGone, NoDebian, or an Error with the tool's own words.
  */
-export async function fetchPackages(names: readonly string[], pins: LockedPackage[] | null, folder: string, tool: 'mmdebstrap' | 'apt'): Promise<DebFile[]> {
+export async function fetchPackages(
+  names: readonly string[],
+  pins: LockedPackage[] | null,
+  folder: string,
+  tool: 'mmdebstrap' | 'apt',
+): Promise<DebFile[]> {
   const codename = debianCodename();
   mkdirSync(folder, { recursive: true });
   const wanted = names.map((name) => {
@@ -125,14 +136,24 @@ export async function fetchPackages(names: readonly string[], pins: LockedPackag
     const gone = /Version '[^']*' for '[^']*' was not found/.exec(words);
     if (gone) throw new VersionGone(gone[0]);
     const said = words.split('\n').filter((line) => /^[EW]:/.test(line));
-    throw new Error(`Debian's packages could not be fetched with ${tool}: ${said.slice(0, 3).join('; ') || words.slice(-500)}`, { cause: error });
+    throw new Error(`Debian's packages could not be fetched with ${tool}: ${said.slice(0, 3).join('; ') || words.slice(-500)}`, {
+      cause: error,
+    });
   }
   return names.map((name) => debFile(name, folder));
 }
 
 async function fetchByMmdebstrap(codename: string, wanted: string[], folder: string): Promise<void> {
-  const args = ['--variant=extract', '--format=null', `--include=${wanted.join(',')}`, `--extract-hook=copy-out /var/cache/apt/archives ${shellQuote(folder)}`];
-  await run('mmdebstrap', [...args, codename, '/dev/null', ...machineSources(codename)], { timeout: FETCH_TIMEOUT_MS, maxBuffer: MAX_OUTPUT_BYTES });
+  const args = [
+    '--variant=extract',
+    '--format=null',
+    `--include=${wanted.join(',')}`,
+    `--extract-hook=copy-out /var/cache/apt/archives ${shellQuote(folder)}`,
+  ];
+  await run('mmdebstrap', [...args, codename, '/dev/null', ...machineSources(codename)], {
+    timeout: FETCH_TIMEOUT_MS,
+    maxBuffer: MAX_OUTPUT_BYTES,
+  });
 }
 
 async function fetchByApt(codename: string, wanted: string[], folder: string): Promise<void> {

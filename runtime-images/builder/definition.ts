@@ -7,7 +7,16 @@
 export const BUILDER_FORMAT = 1;
 
 /** Debian packages of the base, and no dependency beyond them: nothing in the image runs a script. */
-export const BASE_PACKAGES = ['base-files', 'ca-certificates', 'libatomic1', 'libc6', 'libgcc-s1', 'libstdc++6', 'netbase', 'tzdata'] as const;
+export const BASE_PACKAGES = [
+  'base-files',
+  'ca-certificates',
+  'libatomic1',
+  'libc6',
+  'libgcc-s1',
+  'libstdc++6',
+  'netbase',
+  'tzdata',
+] as const;
 
 /** uid and gid of everything that runs in an image; an instance is started with it too. */
 export const INSTANCE_UID = 65_532;
@@ -21,7 +30,15 @@ export const ADDED_FILES: Record<string, string> = {
     '',
   ].join('\n'),
   'etc/group': ['root:x:0:', `fn:x:${INSTANCE_UID}:`, 'nogroup:x:65534:', ''].join('\n'),
-  'etc/nsswitch.conf': ['passwd: files', 'group: files', 'hosts: files dns', 'networks: files', 'protocols: files', 'services: files', ''].join('\n'),
+  'etc/nsswitch.conf': [
+    'passwd: files',
+    'group: files',
+    'hosts: files dns',
+    'networks: files',
+    'protocols: files',
+    'services: files',
+    '',
+  ].join('\n'),
 };
 
 /** Folders that must be there, with their mode: mount points, and /tmp, whose mode a tmpfs inherits. */

@@ -50,11 +50,21 @@ interface Answer {
 async function call(method: string, path: string, body?: TarStream, env: NodeJS.ProcessEnv = process.env): Promise<Answer> {
   const { secure, options, name } = target(env);
   const send = secure ? httpsRequest : httpRequest;
-  const outgoing = send({ ...options, method, path, timeout: ENGINE_TIMEOUT_MS, headers: body ? { 'content-type': 'application/x-tar' } : {} });
+  const outgoing = send({
+    ...options,
+    method,
+    path,
+    timeout: ENGINE_TIMEOUT_MS,
+    headers: body ? { 'content-type': 'application/x-tar' } : {},
+  });
   const answered = new Promise<IncomingMessage>((resolve, reject) => {
     outgoing.on('response', resolve);
     outgoing.on('error', (error) =>
-      reject(new NoEngine(`no Docker engine answers at ${name} (${error.message}): start it, or install one (Debian: apt-get install docker.io)`)),
+      reject(
+        new NoEngine(
+          `no Docker engine answers at ${name} (${error.message}): start it, or install one (Debian: apt-get install docker.io)`,
+        ),
+      ),
     );
     outgoing.on('timeout', () => outgoing.destroy(new Error(`no answer within ${ENGINE_TIMEOUT_MS} ms`)));
   });
@@ -94,8 +104,17 @@ export async function loadImage(archive: TarStream): Promise<void> {
 }
 
 /** `docker build` of a context with a Dockerfile at its top. */
-export async function buildImage(context: TarStream, options: { tag: string; args: Record<string, string>; labels: Record<string, string> }): Promise<void> {
-  const query = new URLSearchParams({ t: options.tag, buildargs: JSON.stringify(options.args), labels: JSON.stringify(options.labels), rm: '1', forcerm: '1' });
+export async function buildImage(
+  context: TarStream,
+  options: { tag: string; args: Record<string, string>; labels: Record<string, string> },
+): Promise<void> {
+  const query = new URLSearchParams({
+    t: options.tag,
+    buildargs: JSON.stringify(options.args),
+    labels: JSON.stringify(options.labels),
+    rm: '1',
+    forcerm: '1',
+  });
   const answer = await call('POST', `/build?${query}`, context);
   const failure = streamedError(answer.body);
   if (answer.status !== 200 || failure) throw new Error(`docker build failed: ${failure ?? message(answer)}`);

@@ -11,10 +11,20 @@ import type { ImageInputs } from './inputs.ts';
 import { addFile, type Layer, writeLayer } from './tar.ts';
 
 const EPOCH = new Date(0);
-const ARCHITECTURES: Partial<Record<NodeJS.Architecture, string>> = { x64: 'amd64', arm64: 'arm64', arm: 'arm', ppc64: 'ppc64le', s390x: 's390x' };
+const ARCHITECTURES: Partial<Record<NodeJS.Architecture, string>> = {
+  x64: 'amd64',
+  arm64: 'arm64',
+  arm: 'arm',
+  ppc64: 'ppc64le',
+  s390x: 's390x',
+};
 
 /** Labels that every image of ours carries; the drivers and `fn status` read them. */
-export function imageLabels(inputs: ImageInputs, contentDigest: string, packages: 'locked' | 'drifted' | 'base-image'): Record<string, string> {
+export function imageLabels(
+  inputs: ImageInputs,
+  contentDigest: string,
+  packages: 'locked' | 'drifted' | 'base-image',
+): Record<string, string> {
   return {
     'fn.digest': `sha256:${contentDigest}`,
     'fn.inputs': `sha256:${inputs.digest}`,
@@ -43,7 +53,13 @@ export async function loadNodeImage(inputs: ImageInputs, base: BaseLayer, tag: s
     const node = await writeLayer(nodeLayer(inputs), nodePath);
     const layers = [
       { name: `${base.sha256}.tar`, path: base.path, bytes: base.bytes, sha256: base.sha256, from: 'fn runtimes build: base' },
-      { name: `${node.sha256}.tar`, path: nodePath, bytes: node.bytes, sha256: node.sha256, from: `fn runtimes build: node ${inputs.node.version} and its shim` },
+      {
+        name: `${node.sha256}.tar`,
+        path: nodePath,
+        bytes: node.bytes,
+        sha256: node.sha256,
+        from: `fn runtimes build: node ${inputs.node.version} and its shim`,
+      },
     ];
     const contentDigest = sha256(JSON.stringify([NODE_IMAGE_CONFIG, layers.map((layer) => layer.sha256)]));
     const config = Buffer.from(
@@ -63,7 +79,8 @@ export async function loadNodeImage(inputs: ImageInputs, base: BaseLayer, tag: s
     loaded.catch(() => {}); // awaited below; a failure there also ends the writing
     const write = async () => {
       archive.entry({ name: `${id}.json`, mtime: EPOCH, mode: 0o644 }, config);
-      for (const layer of layers) await addFile(archive, { name: layer.name, mtime: EPOCH, mode: 0o644 }, { path: layer.path, size: layer.bytes });
+      for (const layer of layers)
+        await addFile(archive, { name: layer.name, mtime: EPOCH, mode: 0o644 }, { path: layer.path, size: layer.bytes });
       archive.entry({ name: 'manifest.json', mtime: EPOCH, mode: 0o644 }, JSON.stringify(manifest));
       archive.finalize();
     };

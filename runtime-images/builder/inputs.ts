@@ -36,7 +36,12 @@ export function nodeImageInputs(root: string, base: string | null): ImageInputs 
   const dockerfile = join(root, 'node', 'Dockerfile');
   const lock = existsSync(lockPath) ? readFileSync(lockPath, 'utf8') : '';
   const baseDigest = digestOf(['base', process.arch, definitionText(), lock]);
-  const parts = ['node', process.arch, node.version, base === null ? baseDigest : `${base}\n${readFileSync(dockerfile, 'utf8')}\n${definitionText()}`];
+  const parts = [
+    'node',
+    process.arch,
+    node.version,
+    base === null ? baseDigest : `${base}\n${readFileSync(dockerfile, 'utf8')}\n${definitionText()}`,
+  ];
   for (const file of shim) parts.push(file.target, readFileSync(file.source, 'utf8'));
   return { node, shim, dockerfile, lockPath, baseDigest, digest: digestOf(parts) };
 }

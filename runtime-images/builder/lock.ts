@@ -10,7 +10,8 @@ export interface LockedPackage {
   sha256: string;
 }
 
-const HEADER = '# Debian packages of the base image: name, version, architecture, SHA-256 of the .deb.\n# Written by `node runtime-images/build.ts --update-lock`.\n';
+const HEADER =
+  '# Debian packages of the base image: name, version, architecture, SHA-256 of the .deb.\n# Written by `node runtime-images/build.ts --update-lock`.\n';
 const LINE = /^(?<name>[a-z0-9][a-z0-9+.-]+) (?<version>[A-Za-z0-9.+:~-]+) (?<arch>[a-z0-9]+) (?<sha256>[0-9a-f]{64})$/;
 
 /** Throws on a line that is not one. */

@@ -30,7 +30,9 @@ async function readDeb(deb: DebFile, layer: Layer, certificates: Map<string, Buf
   child.stderr.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(-2_000)));
   const exited = new Promise<void>((resolve, reject) => {
     child.on('error', reject);
-    child.on('close', (code) => (code === 0 ? resolve() : reject(new Error(`dpkg-deb failed on ${deb.path}: ${said.trim() || `exit code ${code}`}`))));
+    child.on('close', (code) =>
+      code === 0 ? resolve() : reject(new Error(`dpkg-deb failed on ${deb.path}: ${said.trim() || `exit code ${code}`}`)),
+    );
   });
   exited.catch(() => {}); // awaited below; until then it must not count as unhandled
   const reader = extract();

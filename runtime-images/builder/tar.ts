@@ -71,7 +71,11 @@ async function addEntry(tar: Pack, name: string, entry: LayerEntry): Promise<voi
 }
 
 /** Streams a file of the disk into a tar. */
-export async function addFile(tar: Pack, header: { name: string; mtime: Date; mode: number }, file: { path: string; size: number }): Promise<void> {
+export async function addFile(
+  tar: Pack,
+  header: { name: string; mtime: Date; mode: number },
+  file: { path: string; size: number },
+): Promise<void> {
   const sink = tar.entry({ ...header, type: 'file', size: file.size });
   const source = createReadStream(file.path);
   source.on('error', (error) => sink.destroy(error));

@@ -57,7 +57,13 @@ describe('lambda', () => {
   it('has one slot, and API Gateway’s event, version 2.0', async () => {
     const shim = await startShim();
     expect(await shim.become('lambda.mjs')).toMatchObject({ form: 'lambda', slots: 1 });
-    const headers = { ...gatewayHeaders('l-1'), cookie: 'a=1; b=2', 'content-type': 'application/json', 'x-many': ['1', '2'], 'user-agent': 'test' };
+    const headers = {
+      ...gatewayHeaders('l-1'),
+      cookie: 'a=1; b=2',
+      'content-type': 'application/json',
+      'x-many': ['1', '2'],
+      'user-agent': 'test',
+    };
     const event = (await shim.call('POST', '/event?q=1&q=2&e=%20x&__proto__=p', { headers, body: '{"a":1}' })).json();
     expect(event).toMatchObject({
       version: '2.0',
@@ -85,7 +91,13 @@ describe('lambda', () => {
   it('answers of every shape', async () => {
     const shim = await start('lambda.mjs', 'lambda');
     const full = await shim.call('GET', '/full');
-    expect([full.status, full.text, full.headers['x-one'], full.headers['set-cookie'], full.headers['x-many']]).toEqual([201, 'made', '1', ['a=1', 'b=2'], '1, 2']);
+    expect([full.status, full.text, full.headers['x-one'], full.headers['set-cookie'], full.headers['x-many']]).toEqual([
+      201,
+      'made',
+      '1',
+      ['a=1', 'b=2'],
+      '1, 2',
+    ]);
     const binary = await shim.call('GET', '/binary');
     expect([...binary.body, binary.headers['content-type']]).toEqual([0, 255, 1, 'image/png']);
     const text = await shim.call('GET', '/text');
@@ -160,7 +172,9 @@ describe('server', () => {
     const shim = await start('upgrade.mjs', 'server');
     const said = await new Promise<string>((resolve, reject) => {
       let text = '';
-      const socket = connect(shim.socketPath, () => socket.write('GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n'));
+      const socket = connect(shim.socketPath, () =>
+        socket.write('GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n'),
+      );
       socket.on('error', reject).on('close', () => resolve(text));
       socket.on('data', (data) => {
         if (text === '') socket.write('marco');
@@ -194,7 +208,9 @@ describe('frameworks from npm, unmodified', () => {
     expect([hi.json(), hi.headers['access-control-allow-origin']]).toEqual([{ name: 'ann', q: '1', id: 'h-1' }, '*']);
     const posted = await shim.call('POST', '/json', { body: '{"a":1}', headers: { 'content-type': 'application/json' } });
     expect([posted.status, posted.json()]).toEqual([201, { a: 1 }]);
-    expect((await shim.call('POST', '/form', { body: 'a=7', headers: { 'content-type': 'application/x-www-form-urlencoded' } })).text).toBe('7');
+    expect((await shim.call('POST', '/form', { body: 'a=7', headers: { 'content-type': 'application/x-www-form-urlencoded' } })).text).toBe(
+      '7',
+    );
     expect((await shim.call('GET', '/stream')).text).toBe('ab');
     expect((await shim.call('GET', '/mounted/deep')).text).toBe('/deep');
     expect((await shim.call('GET', '/throw')).status).toBe(500);
@@ -211,7 +227,12 @@ describe('frameworks from npm, unmodified', () => {
   it.each([
     { kind: 'ES module', name: 'handler.ts', source: `import express from 'express';\nconst app = express();\n${express}` },
     { kind: 'CommonJS', name: 'handler.cjs', source: `const express = require('express');\nconst app = express();\n${express}` },
-    { kind: 'exported', name: 'handler.mjs', source: `import express from 'express';\nconst app = express();\n${express}\nexport default app;`, form: 'function' },
+    {
+      kind: 'exported',
+      name: 'handler.mjs',
+      source: `import express from 'express';\nconst app = express();\n${express}\nexport default app;`,
+      form: 'function',
+    },
   ])('Express 5, $kind', async ({ name, source, form }) => {
     const shim = await bundled(source, form ?? 'server', name);
     expect((await shim.call('GET', '/hi/ann', { headers: gatewayHeaders('e-1') })).json()).toEqual({
@@ -252,8 +273,18 @@ describe('positions in errors are those of the source', () => {
   it('thrown while loading', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'fn-bundle-'));
     onTestFinished(() => rmSync(folder, { recursive: true }));
-    writeFileSync(join(folder, 'handler.ts'), "interface A {\n  url: string;\n}\nconst a: A = { url: '' };\n\n  throw new TypeError('no url in ' + JSON.stringify(a));\n");
-    await build({ entryPoints: [join(folder, 'handler.ts')], outfile: join(folder, 'out/index.mjs'), bundle: true, format: 'esm', platform: 'node', sourcemap: true });
+    writeFileSync(
+      join(folder, 'handler.ts'),
+      "interface A {\n  url: string;\n}\nconst a: A = { url: '' };\n\n  throw new TypeError('no url in ' + JSON.stringify(a));\n",
+    );
+    await build({
+      entryPoints: [join(folder, 'handler.ts')],
+      outfile: join(folder, 'out/index.mjs'),
+      bundle: true,
+      format: 'esm',
+      platform: 'node',
+      sourcemap: true,
+    });
     const shim = await startShim();
     const error = await shim.fails('index.mjs', { code: join(folder, 'out') });
     expect(error).toMatchObject({ name: 'TypeError', message: 'no url in {"url":""}', at: 'handler.ts:6:9' });

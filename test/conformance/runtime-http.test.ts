@@ -81,7 +81,8 @@ describe('the request', () => {
 
   it('text, json, bytes, formData, and reading twice', async () => {
     const shim = await probe();
-    const post = async (path: string, body: string, type = 'text/plain') => await shim.call('POST', path, { body, headers: { 'content-type': type } });
+    const post = async (path: string, body: string, type = 'text/plain') =>
+      await shim.call('POST', path, { body, headers: { 'content-type': type } });
     expect((await post('/text', '\ufeffgrüße')).text).toBe('grüße');
     expect((await post('/json', '{"a":1}')).json()).toEqual({ got: { a: 1 } });
     expect((await post('/json', '{')).status).toBe(500);
@@ -104,6 +105,7 @@ describe('the request', () => {
     outgoing.destroy();
     await waitFor('the abort', async () => (await shim.call('GET', '/aborted')).text.includes('gone'));
     await waitFor('the slot', async () => (await shim.health()).inFlight === 0);
+    expect(shim.lines()).toEqual([]);
   });
 });
 
@@ -183,17 +185,20 @@ describe('the response', () => {
 });
 
 describe('what the handler throws', () => {
-  it.each(['/throws', '/throwsNothing', '/hostile', '/notAResponse'])('%s: a problem without a stack, and the whole of it in the log', async (path) => {
-    const shim = await probe();
-    const answer = await shim.call('GET', path, { headers: gatewayHeaders('threw') });
-    expect([answer.status, answer.headers['content-type']]).toEqual([500, 'application/problem+json']);
-    const problem = Problem.parse(answer.json());
-    expect(problem).toMatchObject({ code: 'function-error', status: 500, instance: 'threw' });
-    expect(answer.text).not.toMatch(/secret detail|probe\.mjs/);
-    const line = await waitFor('the log', () => shim.lines().find(({ level }) => level === 'error'));
-    expect(line).toMatchObject({ stream: 'err', req: 'threw' });
-    expect((await shim.health()).inFlight).toBe(0);
-  });
+  it.each(['/throws', '/throwsNothing', '/hostile', '/notAResponse'])(
+    '%s: a problem without a stack, and the whole of it in the log',
+    async (path) => {
+      const shim = await probe();
+      const answer = await shim.call('GET', path, { headers: gatewayHeaders('threw') });
+      expect([answer.status, answer.headers['content-type']]).toEqual([500, 'application/problem+json']);
+      const problem = Problem.parse(answer.json());
+      expect(problem).toMatchObject({ code: 'function-error', status: 500, instance: 'threw' });
+      expect(answer.text).not.toMatch(/secret detail|probe\.mjs/);
+      const line = await waitFor('the log', () => shim.lines().find(({ level }) => level === 'error'));
+      expect(line).toMatchObject({ stream: 'err', req: 'threw' });
+      expect((await shim.health()).inFlight).toBe(0);
+    },
+  );
 
   it('is logged with its place', async () => {
     const shim = await probe();

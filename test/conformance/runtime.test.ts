@@ -1,5 +1,5 @@
 /** The runtime protocol, as any shim must speak it. Driven over HTTP on a unix socket, as gateway and controller do. */
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,14 +25,20 @@ describe('boot', () => {
   it('answers 404 to anything else below /.fn/', async () => {
     const shim = await startShim();
     await shim.become('probe.mjs');
-    for (const path of ['/.fn/', '/.fn/init/', '/.fn/health?x', '/.fn/other']) expect((await shim.call('GET', path)).status, path).toBe(404);
+    for (const path of ['/.fn/', '/.fn/init/', '/.fn/health?x', '/.fn/other']) {
+      expect([path, (await shim.call('GET', path)).status]).toEqual([path, 404]);
+    }
     expect((await shim.call('DELETE', '/.fn/init')).status).toBe(404);
     expect((await shim.call('GET', '/.fn')).text).toBe('no route .fn');
   });
 
   it('runs under --permission with no more than its files and its socket', async () => {
     const code = join(import.meta.dirname, 'fixtures', 'runtime');
-    const allowed = [`--allow-fs-read=${join(import.meta.dirname, '../../runtime-images')}`, `--allow-fs-read=${code}`, `--allow-fs-read=${tmpdir()}`];
+    const allowed = [
+      `--allow-fs-read=${join(import.meta.dirname, '../../runtime-images')}`,
+      `--allow-fs-read=${code}`,
+      `--allow-fs-read=${tmpdir()}`,
+    ];
     const args = ['--permission', ...allowed, `--allow-fs-write=${tmpdir()}`, ...NODE_SHIM.args];
     const shim = await startShim({ file: NODE_SHIM.file, args });
     await shim.become('probe.mjs');
@@ -50,7 +56,10 @@ describe('boot', () => {
     const port = typeof address === 'object' && address ? address.port : 0;
     await new Promise((resolve) => probe.close(resolve));
     const { spawn } = await import('node:child_process');
-    const child = spawn(NODE_SHIM.file, NODE_SHIM.args, { env: { FN_INSTANCE: INSTANCE, FN_NONCE: NONCE, FN_PORT: String(port) }, stdio: 'ignore' });
+    const child = spawn(NODE_SHIM.file, NODE_SHIM.args, {
+      env: { FN_INSTANCE: INSTANCE, FN_NONCE: NONCE, FN_PORT: String(port) },
+      stdio: 'ignore',
+    });
     onTestFinished(() => void child.kill('SIGKILL'));
     const answer = await waitFor('the port to answer', async () => (await fetch(`http://127.0.0.1:${port}${RUNTIME_PATHS.health}`)).json());
     expect(answer).toMatchObject({ status: 'generic' });
@@ -101,18 +110,35 @@ describe('init', () => {
     const shim = await startShim(NODE_SHIM, { SECRET_OF_THE_HOST: 'x' });
     await shim.become('probe.mjs', { env: { GREETING: 'hi', NODE_ENV: 'test' } });
     const { env, envArgument } = (await shim.call('GET', '/ctx')).json() as { env: Record<string, string>; envArgument: unknown };
-    expect(env).toMatchObject({ GREETING: 'hi', NODE_ENV: 'test', HOME: '/tmp', FN_FUNCTION: 'hello', FN_NAMESPACE: 'default', FN_REVISION: '7' });
+    expect(env).toMatchObject({
+      GREETING: 'hi',
+      NODE_ENV: 'test',
+      HOME: '/tmp',
+      FN_FUNCTION: 'hello',
+      FN_NAMESPACE: 'default',
+      FN_REVISION: '7',
+    });
     expect(envArgument).toEqual({ GREETING: 'hi', NODE_ENV: 'test' });
     expect(JSON.stringify(env)).not.toMatch(/SECRET_OF_THE_HOST|the-nonce|FN_SOCKET|FN_INSTANCE/);
   });
 
   it.each([
-    { what: 'an exception while loading', entry: 'throws.mjs', error: { name: 'TypeError', message: 'thrown while loading', at: 'throws.mjs:1:7' } },
+    {
+      what: 'an exception while loading',
+      entry: 'throws.mjs',
+      error: { name: 'TypeError', message: 'thrown while loading', at: 'throws.mjs:1:7' },
+    },
     { what: 'null, thrown', entry: 'throws-null.mjs', error: { name: 'Error', message: 'thrown: null' } },
-    { what: 'a syntax error', entry: 'syntax.mjs', error: { name: 'SyntaxError', message: "Unexpected token ';'" } },
-    { what: 'a syntax error in CommonJS', entry: 'syntax.cjs', error: { name: 'SyntaxError', at: 'syntax.cjs:2:18' } },
-    { what: 'no handler', entry: 'nothing.mjs', error: { name: 'NoHandler', message: expect.stringContaining('exports answer') as string } },
-    { what: 'process.exit while loading', entry: 'exits.mjs', error: { name: 'ProcessExit', message: expect.stringContaining('process.exit(4)') as string } },
+    {
+      what: 'no handler',
+      entry: 'nothing.mjs',
+      error: { name: 'NoHandler', message: expect.stringContaining('exports answer') as string },
+    },
+    {
+      what: 'process.exit while loading',
+      entry: 'exits.mjs',
+      error: { name: 'ProcessExit', message: expect.stringContaining('process.exit(4)') as string },
+    },
     { what: 'a rejection that nobody handles', entry: 'rejects.mjs', error: { name: 'RangeError', message: 'nobody awaits this' } },
     { what: 'a package that is missing', entry: 'missing.mjs', error: { message: expect.stringContaining('no-such-package') as string } },
     { what: 'a file that is missing', entry: 'not-there.mjs', error: { message: expect.stringContaining('not-there.mjs') as string } },
@@ -121,6 +147,27 @@ describe('init', () => {
     const shim = await startShim();
     expect(await shim.fails(entry)).toMatchObject(error);
     expect((await shim.call('GET', '/')).status).toBe(503);
+  });
+});
+
+describe('code that is no code', () => {
+  it.each([
+    {
+      entry: 'syntax.mjs',
+      source: 'export default {\n  fetch( { return; }\n};\n',
+      error: { name: 'SyntaxError', message: "Unexpected token ';'" },
+    },
+    {
+      entry: 'syntax.cjs',
+      source: 'module.exports = {\n  fetch( { return; }\n};\n',
+      error: { name: 'SyntaxError', at: 'syntax.cjs:2:18' },
+    },
+    { entry: 'binary.mjs', source: '\u0000\u0001\u0002', error: { name: 'SyntaxError' } },
+  ])('$entry is the function’s own error', async ({ entry, source, error }) => {
+    const code = mkdtempSync(join(tmpdir(), 'fn-code-'));
+    onTestFinished(() => rmSync(code, { recursive: true }));
+    writeFileSync(join(code, entry), source);
+    expect(await (await startShim()).fails(entry, { code })).toMatchObject(error);
   });
 });
 
@@ -134,7 +181,9 @@ describe('slots', () => {
     expect([refused.status, refused.headers[HEADERS.refused], refused.text]).toEqual([503, 'full', '']);
     expect((await shim.health()).inFlight).toBe(2);
     shim.signal('SIGTERM');
-    expect(await Promise.race([Promise.all(held), waitFor('draining', async () => (await shim.health()).status === 'draining')])).toBe(true);
+    expect(await Promise.race([Promise.all(held), waitFor('draining', async () => (await shim.health()).status === 'draining')])).toBe(
+      true,
+    );
   });
 
   it('are given back when the response is over', async () => {
@@ -233,6 +282,7 @@ describe('the end', () => {
     await shim.become('probe.mjs');
     await expect(shim.call('GET', '/exit')).rejects.toThrow(/hang up|ECONNRESET/);
     expect((await shim.exited).code).toBe(3);
+    expect(await lineWith(shim, 'exit code 3')).toMatchObject({ level: 'warn', stream: 'sys' });
   });
 
   it('survives garbage on its socket', async () => {

@@ -49,7 +49,9 @@ export function detect(module, env) {
 function unwrap(module) {
   const inner = module.default;
   if (typeof inner !== 'object' || inner === null || typeof inner.fetch === 'function') return module;
-  const named = Object.keys(module).some((name) => name !== 'default' && name !== 'module.exports' && name !== '__esModule' && !Object.hasOwn(inner, name));
+  const named = Object.keys(module).some(
+    (name) => name !== 'default' && name !== 'module.exports' && name !== '__esModule' && !Object.hasOwn(inner, name),
+  );
   return named ? module : inner;
 }
 
@@ -63,7 +65,10 @@ export function exportedServer(module) {
 export const serverHandle = (req, res, invocation) => {
   const server = listeningServer();
   if (server?.listening) server.emit('request', req, res);
-  else sendProblem(res, 502, 'function-bad-response', 'The function sent an invalid response', 'The function has closed its server.', { id: invocation.id });
+  else
+    sendProblem(res, 502, 'function-bad-response', 'The function sent an invalid response', 'The function has closed its server.', {
+      id: invocation.id,
+    });
   return undefined;
 };
 
@@ -116,7 +121,11 @@ function methodsHandler(exported, methods) {
     const handle = handlers.get(req.method ?? '');
     if (handle) return handle(req, res, invocation);
     if (req.method === 'OPTIONS') res.writeHead(204, { allow }).end();
-    else sendProblem(res, 405, 'method-not-allowed', 'Method not allowed', `The function exports no ${req.method}.`, { id: invocation.id, headers: { allow } });
+    else
+      sendProblem(res, 405, 'method-not-allowed', 'Method not allowed', `The function exports no ${req.method}.`, {
+        id: invocation.id,
+        headers: { allow },
+      });
     return undefined;
   };
 }

@@ -8,7 +8,8 @@ import { isPlatformHeader, requestUrl } from './web-request.mjs';
 /** @typedef {import('node:http').ServerResponse} ServerResponse */
 /** @typedef {import('./invocation.mjs').Invocation} Invocation */
 
-const TEXT_TYPE = /^(?:text\/|application\/(?:json|xml|javascript|ecmascript|x-www-form-urlencoded|graphql|x-ndjson)\b|[^;]+\+(?:json|xml)\b)/i;
+const TEXT_TYPE =
+  /^(?:text\/|application\/(?:json|xml|javascript|ecmascript|x-www-form-urlencoded|graphql|x-ndjson)\b|[^;]+\+(?:json|xml)\b)/i;
 const NOT_SENT = new Set(['connection', 'keep-alive', 'transfer-encoding', 'content-length', 'upgrade']);
 
 /**
@@ -20,8 +21,10 @@ export function lambdaHandler(handler, owner) {
   return async (req, res, invocation) => {
     const body = await readBody(req, MAX_LAMBDA_BODY_BYTES);
     if (body === null) {
-      const headers = { connection: 'close' };
-      return sendProblem(res, 413, 'body-too-large', 'Body too large', `The Lambda form takes at most ${MAX_LAMBDA_BODY_BYTES} bytes.`, { id: invocation.id, headers });
+      // What still comes is read and thrown away: were the connection closed, the answer could be lost.
+      return sendProblem(res, 413, 'body-too-large', 'Body too large', `The Lambda form takes at most ${MAX_LAMBDA_BODY_BYTES} bytes.`, {
+        id: invocation.id,
+      });
     }
     const result = await call(handler, owner, event(req, body, invocation), invocation);
     sendResult(res, result, invocation);
@@ -182,7 +185,8 @@ function sendResult(res, result, invocation) {
   const text = typeof given === 'string' ? given : JSON.stringify(given);
   const body = result.isBase64Encoded === true ? Buffer.from(text, 'base64') : Buffer.from(text);
   const headers = resultHeaders(result);
-  if (body.length > 0 && !headers.some((value, index) => index % 2 === 0 && value === 'content-type')) headers.push('content-type', 'text/plain; charset=utf-8');
+  if (body.length > 0 && !headers.some((value, index) => index % 2 === 0 && value === 'content-type'))
+    headers.push('content-type', 'text/plain; charset=utf-8');
   const bodiless = status === 204 || status === 304;
   if (!bodiless) headers.push('content-length', String(body.length));
   res.writeHead(status, headers);
@@ -197,7 +201,8 @@ function resultHeaders(result) {
   const multiNames = new Set(Object.keys(multi).map((name) => name.toLowerCase()));
   for (const [key, value] of Object.entries(result.headers ?? {})) {
     const name = key.toLowerCase();
-    if (!NOT_SENT.has(name) && !isPlatformHeader(name) && !multiNames.has(name) && value !== undefined && value !== null) flat.push(name, String(value));
+    if (!NOT_SENT.has(name) && !isPlatformHeader(name) && !multiNames.has(name) && value !== undefined && value !== null)
+      flat.push(name, String(value));
   }
   for (const [key, values] of Object.entries(multi)) {
     const name = key.toLowerCase();

@@ -112,7 +112,14 @@ function drop() {
 function reportDropped() {
   const count = dropped;
   dropped = 0;
-  put(encode('warn', 'sys', `${count} log lines were dropped: the function logs more than ${LOG_RATE_BYTES_PER_SECOND / 1024} KiB/s, or nobody reads it`, undefined));
+  put(
+    encode(
+      'warn',
+      'sys',
+      `${count} log lines were dropped: the function logs more than ${LOG_RATE_BYTES_PER_SECOND / 1024} KiB/s, or nobody reads it`,
+      undefined,
+    ),
+  );
 }
 
 /** @param {Buffer} line */

@@ -33,7 +33,7 @@ let info = null;
 let handle = () => undefined;
 let requests = 0;
 
-class Response extends http.ServerResponse {
+class ShimResponse extends http.ServerResponse {
   /**
    * What only the shim may say is dropped from what the function says.
    * @param {string} name
@@ -84,7 +84,7 @@ function without(object, name) {
 }
 
 const server = http.createServer({
-  ServerResponse: /** @type {any} */ (Response),
+  ServerResponse: /** @type {any} */ (ShimResponse),
   maxHeaderSize: MAX_HEADER_BYTES,
   // The other end is the gateway, which has limits of its own; ours would cut long streams and idle connections.
   keepAliveTimeout: 0,
@@ -206,7 +206,14 @@ async function control(req, res) {
     const status = error instanceof Error && 'status' in error ? Number(error.status) : 500;
     if (status === 500) log('error', 'sys', `the shim failed on ${route}: ${errorText(error)}`);
     if (res.headersSent) res.destroy();
-    else sendProblem(res, status, status === 500 ? 'internal' : 'bad-request', 'Bad request', error instanceof Error ? error.message : 'failed');
+    else
+      sendProblem(
+        res,
+        status,
+        status === 500 ? 'internal' : 'bad-request',
+        'Bad request',
+        error instanceof Error ? error.message : 'failed',
+      );
   }
 }
 
@@ -268,7 +275,12 @@ function passUpgrades() {
   server.on('upgrade', (req, socket, head) => {
     if (refusal(req) !== null || req.url?.startsWith('/.fn/')) return void socket.destroy();
     const known = /** @type {FunctionInfo} */ (info);
-    const invocation = new Invocation(header(req, 'x-request-id') || `${instance}-${++requests}`, Date.now() + known.timeoutMs, known, onRejected);
+    const invocation = new Invocation(
+      header(req, 'x-request-id') || `${instance}-${++requests}`,
+      Date.now() + known.timeoutMs,
+      known,
+      onRejected,
+    );
     invocation.settle();
     socket.on('close', () => invocation.close(true));
     storage.run(invocation, () => listeningServer()?.emit('upgrade', req, socket, head));
@@ -281,7 +293,8 @@ function passUpgrades() {
  */
 async function drain(req, res) {
   const body = await readJson(req, MAX_DRAIN_BODY_BYTES);
-  if (typeof body !== 'object' || body === null) return sendProblem(res, 422, 'invalid', 'Invalid input', 'drain takes {"deadlineMs": number}.');
+  if (typeof body !== 'object' || body === null)
+    return sendProblem(res, 422, 'invalid', 'Invalid input', 'drain takes {"deadlineMs": number}.');
   state = 'draining';
   sendJson(res, 200, health());
 }
@@ -292,6 +305,12 @@ function onTerminate() {
   const end = () => counters.inFlight === 0 && counters.waitUntil === 0 && setImmediate(() => process.exit(0));
   whenIdle.add(end);
   end();
+}
+
+/** The end by a way that the shim did not choose is told: the platform sees only that the process is gone. @param {number} code */
+function onExit(code) {
+  if (state === 'ready' || state === 'loading') log('warn', 'sys', `the process ends with exit code ${code}`);
+  flushLog();
 }
 
 function listen() {
@@ -324,5 +343,5 @@ captureFatal();
 setRewrite(mapPositions);
 installWebGlobals();
 process.on('SIGTERM', onTerminate);
-process.on('exit', flushLog);
+process.on('exit', onExit);
 listen();

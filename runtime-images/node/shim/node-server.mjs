@@ -41,17 +41,18 @@ export function serverListens() {
 /** From now on HTTP servers that listen are ours. Others (a socket between the function's own processes) listen as ever. */
 export function captureListen() {
   const listen = net.Server.prototype.listen;
-  net.Server.prototype.listen = /** @type {any} */ (
-    /**
-     * @this {net.Server}
-     * @param {any[]} args
-     */
-    function (...args) {
-      if (!isHttpServer(this)) return Reflect.apply(listen, this, args);
-      listenVirtually(this, args);
-      return this;
-    }
-  );
+  net.Server.prototype.listen =
+    /** @type {any} */ (
+      /**
+       * @this {net.Server}
+       * @param {any[]} args
+       */
+      function (...args) {
+        if (!isHttpServer(this)) return Reflect.apply(listen, this, args);
+        listenVirtually(this, args);
+        return this;
+      }
+    );
 }
 
 /**
@@ -69,9 +70,15 @@ function isHttpServer(server) {
  */
 function listenVirtually(server, args) {
   const callback = args.at(-1);
-  if (server.listening) throw Object.assign(new Error('Listen method has been called more than once without closing.'), { code: 'ERR_SERVER_ALREADY_LISTEN' });
+  if (server.listening)
+    throw Object.assign(new Error('Listen method has been called more than once without closing.'), { code: 'ERR_SERVER_ALREADY_LISTEN' });
   const [first] = args;
-  const options = typeof first === 'object' && first !== null ? first : typeof first === 'string' && Number.isNaN(Number(first)) ? { path: first } : { port: first };
+  const options =
+    typeof first === 'object' && first !== null
+      ? first
+      : typeof first === 'string' && Number.isNaN(Number(first))
+        ? { path: first }
+        : { port: first };
   const host = options.host ?? (typeof args[1] === 'string' ? args[1] : '0.0.0.0');
   const family = net.isIPv6(host) ? 'IPv6' : 'IPv4';
   const address = options.path ?? { address: net.isIP(host) ? host : '127.0.0.1', family, port: Number(options.port) || ANY_PORT };

@@ -18,7 +18,13 @@ export class NotAResponse extends TypeError {}
  */
 export function isResponse(value) {
   if (isLightResponse(value)) return true;
-  return typeof value === 'object' && value !== null && typeof value.status === 'number' && typeof value.headers?.forEach === 'function' && 'body' in value;
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    typeof value.status === 'number' &&
+    typeof value.headers?.forEach === 'function' &&
+    'body' in value
+  );
 }
 
 /**
@@ -48,7 +54,9 @@ export function sendResponse(res, response) {
 /** @param {string[] | null} pairs */
 function pairsToSend(pairs) {
   if (pairs === null) return [];
-  for (let i = 0; i < pairs.length; i += 2) if (isDropped(/** @type {string} */ (pairs[i]))) return pairs.filter((_, index) => !isDropped(/** @type {string} */ (pairs[index & ~1])));
+  for (let i = 0; i < pairs.length; i += 2)
+    if (isDropped(/** @type {string} */ (pairs[i])))
+      return pairs.filter((_, index) => !isDropped(/** @type {string} */ (pairs[index & ~1])));
   return pairs;
 }
 

@@ -61,7 +61,8 @@ export class LightResponse {
     if (this.#headers === null) {
       this.#headers = new Headers();
       const pairs = this.#pairs ?? [];
-      for (let i = 0; i < pairs.length; i += 2) this.#headers.append(/** @type {string} */ (pairs[i]), /** @type {string} */ (pairs[i + 1]));
+      for (let i = 0; i < pairs.length; i += 2)
+        this.#headers.append(/** @type {string} */ (pairs[i]), /** @type {string} */ (pairs[i + 1]));
       this.#pairs = null;
     }
     return this.#headers;
