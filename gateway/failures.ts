@@ -1,4 +1,5 @@
 /** What went wrong between the gateway and an instance, in the words of the registry. */
+import { errors } from 'undici';
 import type { ErrorCode } from '#contract/errors.ts';
 import type { Cause } from './demand.ts';
 
@@ -7,7 +8,7 @@ const codeOf = (error: Error): string => ('code' in error && typeof error.code =
 /** Where the error means that the instance does not speak HTTP as it should: what it did. Otherwise null. */
 export function causeOfBadResponse(error: Error): string | null {
   const code = codeOf(error);
-  if (code.startsWith('HPE_') && code !== 'HPE_INVALID_EOF_STATE') return `the response is not HTTP: ${error.message}`;
+  if (error instanceof errors.HTTPParserError) return `the response is not HTTP: ${error.message}`;
   if (code === 'UND_ERR_HEADERS_OVERFLOW') return 'the headers of the response are too large';
   if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return 'the length of the response is not its Content-Length';
   if (code === 'UND_ERR_SOCKET' && error.message.startsWith('bad ')) return 'the response is an answer to something that was not asked';

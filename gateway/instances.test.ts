@@ -1,0 +1,391 @@
+/** Instances that crash, refuse, overrun, lie or attack: what the client gets, and who is not harmed. */
+import { once } from 'node:events';
+import { renameSync, rmSync, symlinkSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { Readable } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import { newInstanceId } from '#kit/ids.ts';
+import { problem } from '#contract/errors.ts';
+import { startInstance, startRawInstance } from '../test/helpers/gateway-instance.ts';
+import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
+import { call, open } from '../test/helpers/http.ts';
+import { waitFor } from '../test/helpers/wait.ts';
+
+/** Routes `hello` and waits until the gateway routes by it. */
+async function routed(harness: Harness, options: Parameters<Harness['controller']['route']>[1] = {}): Promise<string> {
+  const revision = harness.controller.route('hello', options);
+  await harness.controller.hear('routed', (message) => message.version === harness.controller.version);
+  return revision;
+}
+
+/** A raw instance that answers each request with these bytes, granted for as long as it is wanted. */
+async function raw(harness: Harness, onRequest: (socket: Socket, text: string) => void, slots = 1) {
+  const instance = await startRawInstance(harness.socket('raw'), onRequest);
+  harness.defer(() => instance.stop());
+  await routed(harness);
+  harness.controller.grantOnDemand(() => instance.address, slots);
+  return instance;
+}
+
+const codeOf = (answer: { json: <T>() => T }): string => answer.json<{ code: string }>().code;
+
+describe('a response that is not HTTP', () => {
+  it.each<[string, string]>([
+    ['no HTTP at all', 'hello\r\n\r\n'],
+    ['both lengths', 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'],
+    ['two lengths', 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc'],
+    ['a length that is none', 'HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n'],
+    ['another transfer coding', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n'],
+    ['a bare CR in a header', 'HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: b\r\nContent-Length: 0\r\n\r\n'],
+    ['a NUL in a header', 'HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n'],
+    ['a header name with a space', 'HTTP/1.1 200 OK\r\nX Y: a\r\nContent-Length: 0\r\n\r\n'],
+    ['100 unasked', 'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'],
+    ['101 unasked', 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n'],
+    ['a flood of hints', `${'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n'.repeat(100)}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n`],
+    ['headers without end', `HTTP/1.1 200 OK\r\n${'X-Y: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n'.repeat(4_000)}`],
+    ['one header without end', `HTTP/1.1 200 OK\r\nX: ${'a'.repeat(200_000)}`],
+  ])('%s: 502, and the next request works', async (_name, bytes) => {
+    await withGateway(async (harness) => {
+      let count = 0;
+      await raw(harness, (socket) => socket.write(count++ === 0 ? bytes : 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok', 'latin1'));
+      const answer = await call(`${harness.url}/hello`);
+      expect([answer.status, codeOf(answer)]).toEqual([502, 'function-bad-response']);
+      expect((await call(`${harness.url}/hello`)).text).toBe('ok');
+    });
+  });
+
+  it('early hints before a good one do not disturb it', async () => {
+    await withGateway(async (harness) => {
+      await raw(harness, (socket) =>
+        socket.write(
+          'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok',
+        ),
+      );
+      expect((await call(`${harness.url}/hello`)).text).toBe('ok');
+    });
+  });
+
+  it.each<[string, string]>([
+    ['declared longer than it is', 'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc'],
+    ['cut within its chunks', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nab'],
+    ['with a bad chunk', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n'],
+  ])('a body %s looks truncated to the client', async (_name, bytes) => {
+    await withGateway(async (harness) => {
+      await raw(harness, (socket) => socket.end(bytes));
+      await expect(call(`${harness.url}/hello`)).rejects.toThrow(/aborted|ECONNRESET|terminated/);
+    });
+  });
+
+  it('hundreds of random ones: never a crash, never a byte of one answer in another', async () => {
+    await withGateway(async (harness) => {
+      let seed = 42;
+      const random = (below: number): number => {
+        seed = (seed * 1_103_515_245 + 12_345) & 0x7fffffff;
+        return (seed >> 8) % below;
+      };
+      const parts = [
+        'HTTP/1.1 200 OK\r\n',
+        'HTTP/1.1 ',
+        '103 x\r\n\r\n',
+        'Content-Length: 3\r\n',
+        'Transfer-Encoding: chunked\r\n',
+        '\r\n',
+        'abc',
+        '3\r\nabc\r\n',
+        '0\r\n\r\n',
+        '\0',
+        'Connection: close\r\n',
+        'HTTP/1.1 204 No\r\n\r\n',
+        'ÿþ',
+        ': ',
+        '\n',
+        'HTTP/1.0 200\r\n\r\n',
+        'Keep-Alive: timeout=1\r\n',
+      ];
+      await raw(
+        harness,
+        (socket, text) => {
+          if (text.startsWith('GET /good ')) {
+            socket.write('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood');
+            return;
+          }
+          for (let i = random(12); i >= 0; i--) socket.write(parts[random(parts.length)]!, 'latin1');
+          if (random(2) === 0) socket.end();
+          else setImmediate(() => socket.destroy());
+        },
+        4,
+      );
+      let good = 0;
+      for (let i = 0; i < 300; i++) {
+        await call(`${harness.url}/hello`).catch(() => {});
+        if (i % 10 === 0) {
+          const answer = await call(`${harness.url}/hello/good`);
+          if (answer.status === 200) {
+            good++;
+            expect(answer.text).toBe('good');
+          }
+        }
+      }
+      expect(good).toBe(30);
+    });
+  });
+});
+
+describe('bytes that nobody asked for', () => {
+  it('behind an answer, or between two, reach nobody', async () => {
+    await withGateway(async (harness) => {
+      let count = 0;
+      const evil = 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil';
+      const instance = await raw(
+        harness,
+        (socket) => {
+          const answer = `HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngo${String(count++).padStart(2, '0')}`;
+          socket.write(count % 2 === 0 ? answer + evil : answer);
+        },
+        8,
+      );
+      for (let round = 0; round < 20; round++) {
+        const answers = await Promise.all(Array.from({ length: 4 }, () => call(`${harness.url}/hello`)));
+        expect(answers.map((answer) => answer.text.slice(0, 2))).toEqual(['go', 'go', 'go', 'go']);
+        expect(new Set(answers.map((answer) => answer.text)).size).toBe(4);
+        for (const socket of instance.connections) socket.write(evil);
+      }
+      expect(instance.connections.size).toBeLessThanOrEqual(8);
+    });
+  });
+
+  it('on an idle connection destroy it', async () => {
+    await withGateway(async (harness) => {
+      const sockets: Socket[] = [];
+      await raw(harness, (socket) => {
+        sockets.push(socket);
+        socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+      });
+      await call(`${harness.url}/hello`);
+      sockets[0]!.write('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil');
+      await once(sockets[0]!, 'close');
+      expect((await call(`${harness.url}/hello`)).text).toBe('ok');
+      expect(sockets[1]).not.toBe(sockets[0]);
+    });
+  });
+});
+
+describe('an instance that goes away', () => {
+  it.each([
+    ['oom', 502, 'function-oom'],
+    ['exit', 502, 'function-crashed'],
+    ['timeout', 502, 'instance-lost'],
+    ['lost', 502, 'instance-lost'],
+    [null, 502, 'instance-lost'],
+  ] as const)('by %s under a request: %i %s, sent once', async (cause, status, code) => {
+    await withGateway(async (harness) => {
+      let seen = 0;
+      const instance = newInstanceId();
+      const server = await startInstance(harness.socket('one'), (incoming) => {
+        seen++;
+        incoming.socket.destroy();
+        if (cause !== null) harness.controller.send({ type: 'gone', instance, cause, detail: 'as the test says' });
+      });
+      harness.defer(() => server.stop());
+      const revision = await routed(harness);
+      harness.controller.grant(revision, server.address, { slots: 5, instance });
+      const answer = await call(`${harness.url}/hello`, { method: 'POST', body: 'x' });
+      expect([answer.status, codeOf(answer)]).toEqual([status, code]);
+      expect(seen).toBe(1);
+    });
+  });
+
+  it('before a byte was sent: another one serves, the controller is asked to look, and clear brings it back', async () => {
+    await withGateway(async (harness) => {
+      const live = await startInstance(harness.socket('live'), (_incoming, outgoing) => outgoing.end('live'));
+      harness.defer(() => live.stop());
+      const revision = await routed(harness);
+      harness.controller.grant(revision, live.address, { slots: 5 });
+      const dead = harness.controller.grant(revision, { kind: 'unix', path: harness.socket('dead') }, { slots: 5 });
+      await waitFor('both', () => harness.gateway.state.leases === 2, { everyMs: 2 });
+      expect((await call(`${harness.url}/hello`, { method: 'POST', body: 'x' })).text).toBe('live');
+      expect((await harness.controller.hear('suspect')).instance).toBe(dead.instance);
+      // It is back, says the controller.
+      await live.stop();
+      const back = await startInstance(harness.socket('dead'), (_incoming, outgoing) => outgoing.end('back'));
+      harness.defer(() => back.stop());
+      harness.controller.send({ type: 'clear', instance: dead.instance });
+      expect((await call(`${harness.url}/hello`)).text).toBe('back');
+    });
+  });
+});
+
+describe('a refusal', () => {
+  it.each(['full', 'draining', 'not-me'] as const)('%s: the request, body and all, goes to another instance', async (why) => {
+    await withGateway(async (harness) => {
+      let refused = 0;
+      const unwilling = await startInstance(harness.socket('unwilling'), (incoming, outgoing) => {
+        refused++;
+        incoming.resume();
+        outgoing.writeHead(503, { 'fn-refused': why }).end();
+      });
+      const willing = await startInstance(harness.socket('willing'), (incoming, outgoing) => incoming.pipe(outgoing));
+      harness.defer(() => unwilling.stop());
+      harness.defer(() => willing.stop());
+      const revision = await routed(harness);
+      harness.controller.grant(revision, willing.address, { slots: 5 });
+      const { lease, instance } = harness.controller.grant(revision, unwilling.address, { slots: 5 });
+      await waitFor('both', () => harness.gateway.state.leases === 2, { everyMs: 2 });
+      expect((await call(`${harness.url}/hello`, { method: 'POST', body: 'x'.repeat(60_000) })).text).toHaveLength(60_000);
+      expect(refused).toBe(1);
+      if (why === 'draining') await harness.controller.hear('release', (message) => message.lease === lease);
+      if (why === 'not-me') await harness.controller.hear('suspect', (message) => message.instance === instance);
+    });
+  });
+
+  it('of a streamed body that is still held: sent again; of a longer one: 503', async () => {
+    await withGateway(async (harness) => {
+      let refuse = true;
+      const instance = await startInstance(harness.socket('one'), (incoming, outgoing) => {
+        if (!refuse) {
+          incoming.pipe(outgoing);
+          return;
+        }
+        refuse = false;
+        let seen = 0;
+        incoming.on('data', (chunk: Buffer) => {
+          seen += chunk.length;
+          if (seen >= (incoming.url === '/long' ? 200_000 : 10_000) && !outgoing.writableEnded)
+            outgoing.writeHead(503, { 'fn-refused': 'full' }).end();
+        });
+      });
+      harness.defer(() => instance.stop());
+      const revision = await routed(harness);
+      harness.controller.grant(revision, instance.address, { slots: 5 });
+      const body = (size: number): Readable => Readable.from([Buffer.alloc(10_000, 1), Buffer.alloc(size - 10_000, 2)]);
+      const again = await call(`${harness.url}/hello`, { method: 'POST', body: body(50_000) });
+      expect([again.status, again.body.length]).toEqual([200, 50_000]);
+      refuse = true;
+      const long = await call(`${harness.url}/hello/long`, { method: 'POST', body: body(400_000) });
+      expect([long.status, codeOf(long)]).toEqual([503, 'no-capacity']);
+    });
+  });
+
+  it('again and again: 503 in the end; user code that says so in a 200 is believed nothing', async () => {
+    await withGateway(async (harness) => {
+      let count = 0;
+      const instance = await startInstance(harness.socket('one'), (incoming, outgoing) => {
+        count++;
+        if (incoming.url === '/lie') outgoing.writeHead(200, { 'fn-refused': 'full' }).end('mine');
+        else outgoing.writeHead(503, { 'fn-refused': 'full' }).end();
+      });
+      harness.defer(() => instance.stop());
+      const revision = await routed(harness);
+      harness.controller.grant(revision, instance.address, { slots: 5 });
+      const answer = await call(`${harness.url}/hello`);
+      expect([answer.status, codeOf(answer), answer.headers['retry-after']]).toEqual([503, 'no-capacity', '5']);
+      expect(count).toBe(10);
+      const lie = await call(`${harness.url}/hello/lie`);
+      expect([lie.status, lie.text, lie.headers['fn-refused']]).toEqual([200, 'mine', undefined]);
+    });
+  });
+});
+
+describe('a function that takes too long', () => {
+  it('never answers: 504, the controller is told, the function sees the abort', async () => {
+    await withGateway(async (harness) => {
+      let aborted = 0;
+      const instance = await startInstance(harness.socket('one'), (incoming, outgoing) => {
+        if (incoming.url === '/ok') outgoing.end('ok');
+        else outgoing.on('close', () => aborted++);
+      });
+      harness.defer(() => instance.stop());
+      const revision = await routed(harness, { timeoutMs: 200 });
+      const granted = harness.controller.grant(revision, instance.address, { slots: 1 });
+      const answer = await call(`${harness.url}/hello`, { headers: { 'x-request-id': 'slow-1' } });
+      expect([answer.status, codeOf(answer)]).toEqual([504, 'function-timeout']);
+      expect(await harness.controller.hear('timeout')).toMatchObject({ instance: granted.instance, request: 'slow-1' });
+      await waitFor('the abort', () => aborted === 1, { everyMs: 2 });
+      expect((await call(`${harness.url}/hello/ok`)).text).toBe('ok');
+    });
+  });
+
+  it('streams for ever: cut at its deadline, and it looks cut', async () => {
+    await withGateway(async (harness) => {
+      const instance = await startInstance(harness.socket('one'), (_incoming, outgoing) => {
+        const timer = setInterval(() => outgoing.write('x'), 10);
+        outgoing.on('close', () => clearInterval(timer));
+      });
+      harness.defer(() => instance.stop());
+      const revision = await routed(harness, { timeoutMs: 200 });
+      harness.controller.grant(revision, instance.address);
+      const { request, response } = open(`${harness.url}/hello`);
+      request.end();
+      const incoming = await response;
+      expect(incoming.statusCode).toBe(200);
+      incoming.resume();
+      await expect(once(incoming, 'end')).rejects.toThrow();
+      await harness.controller.hear('timeout');
+    });
+  });
+});
+
+describe('waiting', () => {
+  it('ends at the queue deadline, when the controller says fail, and when the queue is full', async () => {
+    await withGateway(
+      async (harness) => {
+        const revision = await routed(harness, { maxSlots: 1 });
+        const late = await call(`${harness.url}/hello`);
+        expect([late.status, codeOf(late), late.headers['retry-after']]).toEqual([503, 'queue-timeout', '5']);
+        const failed = call(`${harness.url}/hello`);
+        await waitFor('a waiter', () => harness.gateway.state.waiting === 1, { everyMs: 2 });
+        harness.controller.send({
+          type: 'fail',
+          revision,
+          problem: problem('function-init-failed', 'it threw', { functionError: { name: 'Error', message: 'boom' } }),
+          retryAfterSeconds: 3,
+        });
+        const answer = await failed;
+        expect([answer.status, codeOf(answer), answer.headers['retry-after']]).toEqual([502, 'function-init-failed', '3']);
+        expect(answer.json()).toMatchObject({ functionError: { message: 'boom' }, instance: answer.headers['x-request-id'] });
+        const instance = await startInstance(harness.socket('one'), () => {});
+        harness.defer(() => instance.stop());
+        harness.controller.grant(revision, instance.address);
+        const clients = Array.from({ length: 3 }, () => new RawClient(harness.port).write('GET /hello HTTP/1.1\r\nHost: a\r\n\r\n'));
+        await waitFor('a full queue', () => harness.gateway.state.waiting === 2, { everyMs: 2 });
+        const full = await call(`${harness.url}/hello`);
+        expect([full.status, codeOf(full), full.headers['retry-after']]).toEqual([429, 'too-many-requests', '1']);
+        for (const client of clients) client.close();
+      },
+      { config: { queueTimeoutMs: 300, maxWaitingPerFunction: 2 } },
+    );
+  });
+});
+
+describe('the socket of an instance', () => {
+  it('replaced by a link to another is not followed, neither before it was dialled nor after', async () => {
+    await withGateway(async (harness) => {
+      let stolen = 0;
+      const docker = await startInstance(harness.socket('docker'), (_incoming, outgoing) => {
+        stolen++;
+        outgoing.end('docker');
+      });
+      const own = await startInstance(harness.socket('own'), (_incoming, outgoing) =>
+        outgoing.writeHead(200, { connection: 'close' }).end('own'),
+      );
+      harness.defer(() => docker.stop());
+      harness.defer(() => own.stop());
+      const revision = await routed(harness);
+      harness.controller.grant(revision, own.address);
+      expect((await call(`${harness.url}/hello`)).text).toBe('own');
+      // Dialled already: the new connection still goes to the socket that was there.
+      renameSync(harness.socket('own'), harness.socket('aside'));
+      symlinkSync(harness.socket('docker'), harness.socket('own'));
+      expect((await call(`${harness.url}/hello`)).text).toBe('own');
+      // Not dialled before: the link is seen, and refused.
+      const other = harness.controller.route('hello', { number: 2 });
+      harness.controller.grantOnDemand(() => own.address);
+      const client = new RawClient(harness.port).write('GET /hello HTTP/1.1\r\nHost: a\r\n\r\n');
+      expect((await harness.controller.hear('suspect')).reason).toContain('not a socket');
+      expect(harness.controller.all('want').at(-1)?.revision).toBe(other);
+      client.close();
+      expect(stolen).toBe(0);
+      rmSync(harness.socket('own'));
+    });
+  });
+});
