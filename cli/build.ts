@@ -3,7 +3,6 @@
  * takes to strip the types of a hundred sources, and in less memory. `./fn` runs this when a source
  * is newer than dist/.stamp.
  */
-import { existsSync } from 'node:fs';
 import { mkdir, rename, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { BuildOptions, Plugin } from 'esbuild';
@@ -56,9 +55,7 @@ export async function build(root: string = ownRoot): Promise<void> {
   const startedAt = new Date();
   const esbuild = await import('esbuild');
   const dist = join(root, 'dist');
-  const entryPoints = Object.entries(PROGRAMS)
-    .filter(([, file]) => existsSync(join(root, file)))
-    .map(([out, file]) => ({ in: join(root, file), out }));
+  const entryPoints = Object.entries(PROGRAMS).map(([out, file]) => ({ in: join(root, file), out }));
   const { outputFiles } = await esbuild.build({
     ...OPTIONS,
     absWorkingDir: root,
