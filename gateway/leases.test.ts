@@ -1,0 +1,431 @@
+/** The lease table in virtual time: sections of docs/leases.md in brackets. */
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Problem } from '#contract/errors.ts';
+import { problem } from '#contract/errors.ts';
+import type { GatewayMessage, StartInfo } from '#contract/link.ts';
+import { VirtualClock } from '#kit/clock.ts';
+import type { Cause, HeldLease, Waiter } from './demand.ts';
+import { CAUSE_WAIT_MS, FULL_PAUSE_MS, LeaseTable, SWEEP_MS, UNUSED_RELEASE_MS } from './leases.ts';
+import type { Place } from './queue.ts';
+
+const REVISION = 'default/hello@1';
+const WARM: StartInfo = { kind: 'warm', startMs: 0, initMs: 0 };
+const POOLED: StartInfo = { kind: 'pooled', startMs: 0, initMs: 3 };
+
+class Connection {
+  closed = 0;
+  close(): void {
+    this.closed++;
+  }
+}
+
+type Lease = HeldLease<Connection>;
+
+class Asker implements Waiter<Connection> {
+  place: Place | null = null;
+  giveUpAt = 30_000;
+  lease: Lease | null = null;
+  start: StartInfo | null = null;
+  failed: Problem | null = null;
+  rerouted = 0;
+
+  onLease(lease: Lease, start: StartInfo | null): void {
+    this.lease = lease;
+    this.start = start;
+  }
+  onFail(reason: Problem): void {
+    this.failed = reason;
+  }
+  onReroute(): void {
+    this.rerouted++;
+  }
+}
+
+function setUp({ maxWaiting = 100, maxWaitingPerFunction = 10, linked = true } = {}) {
+  const clock = new VirtualClock();
+  const sent: GatewayMessage[] = [];
+  const connections = new Map<string, Connection[]>();
+  const state = { up: linked };
+  const table = new LeaseTable<Connection>({
+    clock,
+    limits: { maxWaiting, maxWaitingPerFunction },
+    connect: (instance) => {
+      const connection = new Connection();
+      connections.set(instance, [...(connections.get(instance) ?? []), connection]);
+      return connection;
+    },
+    send: (message) => {
+      if (state.up) sent.push(message);
+      return state.up;
+    },
+  });
+  if (linked) table.linkUp([]);
+  const grant = (lease: string, instance: string, slots = 1, start = WARM): void =>
+    table.grant({ lease, instance, revision: REVISION, address: { kind: 'unix', path: `/${instance}` }, slots }, start);
+  const ask = (again = false): Asker & { got: ReturnType<typeof table.acquire> } => {
+    const asker = new Asker();
+    const got = table.acquire(asker, REVISION, 10, again);
+    if (typeof got !== 'string') asker.lease = got;
+    return Object.assign(asker, { got });
+  };
+  const of = <T extends GatewayMessage['type']>(type: T) =>
+    sent.filter((message): message is Extract<GatewayMessage, { type: T }> => message.type === type);
+  return { clock, sent, connections, state, table, grant, ask, of };
+}
+
+describe('waiting and being served', () => {
+  it('[5] tells the first waiter at once, the others within 5 ms, and the end of it', () => {
+    const { clock, ask, of, table } = setUp();
+    const first = ask();
+    expect(of('want')).toMatchObject([{ revision: REVISION, waiting: 1, inFlight: 0, oldestDeadline: clock.wall() + 30_000 }]);
+    for (let i = 0; i < 5; i++) ask();
+    expect(of('want')).toHaveLength(1);
+    clock.advance(5);
+    expect(of('want').map((want) => want.waiting)).toEqual([1, 6]);
+    table.cancel(first, REVISION);
+    table.cancel(first, REVISION);
+    clock.advance(5);
+    expect(of('want').at(-1)?.waiting).toBe(5);
+  });
+
+  it('[6] serves in the order of asking, as many as there are slots, and says how the instance came to be', () => {
+    const { ask, grant, table } = setUp();
+    const [a, b, c] = [ask(), ask(), ask()];
+    grant('l1', 'i1', 2, POOLED);
+    expect([a.lease?.id, b.lease?.id, c.lease]).toEqual(['l1', 'l1', null]);
+    expect(a.start).toEqual(POOLED);
+    table.free(a.lease!);
+    expect(c.lease?.id).toBe('l1');
+    expect(c.start).toBeNull();
+    expect(ask().got).toBe('waiting');
+  });
+
+  it('packs: the lease used last serves first, and one that is not needed is released', () => {
+    const { ask, clock, grant, of, table } = setUp();
+    grant('l1', 'i1', 2);
+    grant('l2', 'i2', 2);
+    for (let i = 0; i < 20; i++) {
+      const { lease } = ask();
+      clock.advance(100);
+      table.free(lease!);
+    }
+    expect(of('release')).toEqual([{ type: 'release', lease: 'l1' }]);
+    expect(table.held().map((lease) => lease.lease)).toEqual(['l2']);
+  });
+
+  it('refuses what is over the limits: 503 while slots may come, 429 when they are all in use', () => {
+    const { ask, grant } = setUp({ maxWaiting: 12, maxWaitingPerFunction: 11 });
+    grant('l1', 'i1', 9);
+    for (let i = 0; i < 9 + 11; i++) expect(ask().got).not.toBe('queue-full');
+    expect(ask().got).toBe('queue-full');
+    grant('l2', 'i2', 1);
+    ask();
+    expect(ask().got).toBe('too-many-requests');
+    expect(ask(true).got).toBe('waiting');
+    expect(ask().got).toBe('queue-full');
+  });
+
+  it('one that was refused elsewhere comes first', () => {
+    const { ask, grant } = setUp();
+    const [a, again] = [ask(), ask(true)];
+    grant('l1', 'i1');
+    expect([a.lease, again.lease?.id]).toEqual([null, 'l1']);
+  });
+});
+
+describe('giving back', () => {
+  it('[6] an unused lease goes after a second, not sooner, and not while someone waits or the link is down', () => {
+    const { clock, connections, grant, of, state, table } = setUp();
+    grant('l1', 'i1');
+    clock.advance(UNUSED_RELEASE_MS - SWEEP_MS);
+    expect(of('release')).toEqual([]);
+    state.up = false;
+    table.linkDown();
+    clock.advance(60_000);
+    expect(table.size).toBe(1);
+    state.up = true;
+    table.linkUp(['l1']);
+    clock.advance(2 * SWEEP_MS);
+    expect(of('release')).toEqual([{ type: 'release', lease: 'l1' }]);
+    expect(connections.get('i1')![0]!.closed).toBe(1);
+  });
+
+  it('[8] revoke: no new use, released when drained; unknown and repeated ones are ignored', () => {
+    const { ask, connections, grant, of, table } = setUp();
+    grant('l1', 'i1', 2);
+    const a = ask();
+    table.revoke('l1', 0);
+    table.revoke('nobody', 0);
+    expect(ask().got).toBe('waiting');
+    expect(of('release')).toEqual([]);
+    table.free(a.lease!);
+    table.revoke('l1', 0);
+    expect(of('release')).toHaveLength(1);
+    expect(connections.get('i1')![0]!.closed).toBe(1);
+  });
+
+  it('[8] partial revoke keeps what it says', () => {
+    const { ask, grant, table } = setUp();
+    grant('l1', 'i1', 3);
+    const [a, b] = [ask(), ask()];
+    table.revoke('l1', 1);
+    table.free(a.lease!);
+    expect(ask().got).toBe('waiting');
+    table.free(b.lease!);
+    expect(table.held()).toMatchObject([{ lease: 'l1', slots: 1 }]);
+  });
+
+  it('says goodbye with everything: idle ones now, the others when drained', () => {
+    const { ask, grant, of, table } = setUp();
+    grant('l1', 'i1');
+    grant('l2', 'i2');
+    const a = ask();
+    table.releaseAll();
+    expect(of('release')).toHaveLength(1);
+    table.free(a.lease!);
+    expect(of('release')).toHaveLength(2);
+    expect(table.size).toBe(0);
+  });
+});
+
+describe('instances', () => {
+  it('[9] gone: leases are void without a release, whoever asks why is told at once, connections end a little later', () => {
+    const { ask, clock, connections, grant, of, table } = setUp();
+    grant('l1', 'i1', 2);
+    const a = ask();
+    const heard: (Cause | null)[] = [];
+    table.why(a.lease!.instance, (cause) => heard.push(cause));
+    table.gone('i1', { cause: 'oom', detail: '' });
+    expect(heard).toEqual([{ cause: 'oom', detail: '' }]);
+    table.why(a.lease!.instance, (cause) => heard.push(cause));
+    expect(heard).toHaveLength(2);
+    expect(ask().got).toBe('waiting');
+    expect(connections.get('i1')![0]!.closed).toBe(0);
+    clock.advance(CAUSE_WAIT_MS);
+    expect(connections.get('i1')![0]!.closed).toBe(1);
+    table.free(a.lease!);
+    expect(of('release')).toEqual([]);
+    clock.advance(10_000);
+    expect(heard).toHaveLength(2);
+  });
+
+  it('[9] nobody says why: null after 100 ms', () => {
+    const { ask, clock, grant, table } = setUp();
+    grant('l1', 'i1');
+    const heard: (Cause | null)[] = [];
+    table.why(ask().lease!.instance, (cause) => heard.push(cause));
+    clock.advance(CAUSE_WAIT_MS - 1);
+    expect(heard).toEqual([]);
+    clock.advance(1);
+    expect(heard).toEqual([null]);
+  });
+
+  it('[10] suspect: not used, told once (and again after a reconnect), until clear', () => {
+    const { ask, grant, of, table } = setUp();
+    grant('l1', 'i1', 2);
+    const { lease } = ask();
+    table.suspect(lease!.instance, 'x');
+    table.suspect(lease!.instance, 'y');
+    table.free(lease!);
+    const waiter = ask();
+    expect([waiter.got, of('suspect')]).toEqual(['waiting', [{ type: 'suspect', instance: 'i1', reason: 'x' }]]);
+    table.linkUp(['l1']);
+    expect(of('suspect')).toHaveLength(2);
+    table.clear('i1');
+    expect(waiter.lease?.id).toBe('l1');
+  });
+
+  it('[2] full: left alone for a moment, then used again', () => {
+    const { ask, clock, grant, table } = setUp();
+    grant('l1', 'i1', 2);
+    const { lease } = ask();
+    table.refused(lease!, 'full');
+    table.free(lease!);
+    const again = ask(true);
+    expect(again.got).toBe('waiting');
+    clock.advance(FULL_PAUSE_MS);
+    expect(again.lease?.id).toBe('l1');
+  });
+});
+
+describe('the link', () => {
+  it('[3] what is not kept is dropped: no new use, no release; what is in flight ends', () => {
+    const { ask, connections, grant, of, table } = setUp();
+    grant('l1', 'i1');
+    const a = ask();
+    grant('l2', 'i2');
+    table.linkDown();
+    expect(table.held().map((lease) => lease.lease)).toEqual(['l1', 'l2']);
+    table.linkUp(['l2']);
+    expect(connections.get('i1')![0]!.closed).toBe(0);
+    table.free(a.lease!);
+    expect(connections.get('i1')![0]!.closed).toBe(1);
+    expect(of('release')).toEqual([]);
+    expect(ask().lease?.id).toBe('l2');
+  });
+
+  it('[5] demand that came while it was down is told after welcome', () => {
+    const { ask, of, table, state } = setUp({ linked: false });
+    ask();
+    ask();
+    expect(of('want')).toEqual([]);
+    state.up = true;
+    table.linkUp([]);
+    expect(of('want')).toMatchObject([{ waiting: 2 }]);
+  });
+
+  it('[13] [8] what was revoked is released only when somebody hears it', () => {
+    const { ask, grant, of, state, table } = setUp();
+    grant('l1', 'i1');
+    const a = ask();
+    table.revoke('l1', 0);
+    state.up = false;
+    table.linkDown();
+    table.free(a.lease!);
+    expect(table.held()).toHaveLength(1);
+    state.up = true;
+    table.linkUp(['l1']);
+    expect(of('release')).toEqual([{ type: 'release', lease: 'l1' }]);
+  });
+
+  it('fail reaches those who wait, once; [15] reroute too', () => {
+    const { ask, table } = setUp();
+    const a = ask();
+    table.fail(REVISION, problem('no-capacity', 'none'), 1);
+    expect([a.failed?.code, table.waiting]).toEqual(['no-capacity', 0]);
+    const b = ask();
+    table.reroute(REVISION);
+    expect([a.rerouted, b.rerouted, b.failed, table.waiting]).toEqual([0, 1, null, 0]);
+  });
+
+  it('load is reported four times a second at most, its peak, and forgotten when it is over', () => {
+    const { ask, clock, grant, of, table } = setUp();
+    grant('l1', 'i1', 50);
+    for (let i = 0; i < 1_000; i++) {
+      const [a, b] = [ask(), ask()];
+      table.free(a.lease!, 4);
+      table.free(b.lease!, 4);
+      clock.advance(1);
+    }
+    expect(of('want').length).toBeLessThanOrEqual(4);
+    expect(of('want')[0]).toMatchObject({ waiting: 0, inFlight: 2, serviceMs: 4 });
+    clock.advance(5_000);
+    expect(of('want').at(-1)).toMatchObject({ waiting: 0, inFlight: 0 });
+    const after = of('want').length;
+    clock.advance(60_000);
+    expect(of('want')).toHaveLength(after);
+  });
+});
+
+describe('any sequence of events', () => {
+  const event = fc.oneof(
+    fc.record({ kind: fc.constant('ask' as const), again: fc.boolean() }),
+    fc.record({
+      kind: fc.constantFrom(
+        'free',
+        'cancel',
+        'revoke',
+        'gone',
+        'suspect',
+        'clear',
+        'full',
+        'draining',
+        'reconnect',
+        'fail',
+        'advance',
+      ) as fc.Arbitrary<'free'>,
+      pick: fc.nat(20),
+    }),
+    fc.record({ kind: fc.constant('grant' as const), instance: fc.nat(4), slots: fc.integer({ min: 1, max: 3 }) }),
+  );
+
+  it('keeps a lease within its slots, serves every waiter at most once, and leaks neither slot nor connection', () => {
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 120 }), (events) => {
+        const { ask, clock, connections, grant, table } = setUp({ maxWaiting: 1_000, maxWaitingPerFunction: 1_000 });
+        const askers: Asker[] = [];
+        const running = () => askers.filter((asker) => asker.lease !== null);
+        let grants = 0;
+        for (const step of events) {
+          if (step.kind === 'ask') askers.push(ask(step.again));
+          else if (step.kind === 'grant') grant(`l${grants++}`, `i${step.instance}`, step.slots);
+          else apply(step.kind, step.pick, { table, clock, running, askers, grants });
+          for (const { lease } of running()) expect(lease!.inFlight).toBeGreaterThan(0);
+          const byLease = Map.groupBy(running(), (asker) => asker.lease!);
+          for (const [lease, users] of byLease) expect(lease.inFlight).toBe(users.length);
+        }
+        for (const asker of running()) release(table, asker);
+        for (const asker of askers) table.cancel(asker, REVISION);
+        for (const id of ['i0', 'i1', 'i2', 'i3', 'i4']) table.clear(id);
+        for (const asker of running()) release(table, asker);
+        clock.advance(20_000);
+        expect(table.size).toBe(0);
+        expect(table.waiting).toBe(0);
+        for (const all of connections.values()) for (const connection of all) expect(connection.closed).toBeGreaterThan(0);
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+function release(table: LeaseTable<Connection>, asker: Asker): void {
+  const lease = asker.lease!;
+  asker.lease = null;
+  table.free(lease, 1);
+}
+
+interface World {
+  table: LeaseTable<Connection>;
+  clock: VirtualClock;
+  running: () => Asker[];
+  askers: Asker[];
+  grants: number;
+}
+
+function apply(kind: string, pick: number, { table, clock, running, askers, grants }: World): void {
+  const users = running();
+  const user = users[pick % Math.max(1, users.length)];
+  switch (kind) {
+    case 'free':
+      if (user) release(table, user);
+      break;
+    case 'full':
+    case 'draining':
+      if (user) {
+        table.refused(user.lease!, kind);
+        release(table, user);
+      }
+      break;
+    case 'suspect':
+      if (user) table.suspect(user.lease!.instance, 'x');
+      break;
+    case 'cancel':
+      if (askers.length > 0) table.cancel(askers[pick % askers.length]!, REVISION);
+      break;
+    case 'revoke':
+      table.revoke(`l${pick % Math.max(1, grants)}`, pick % 3);
+      break;
+    case 'gone':
+      table.gone(`i${pick % 5}`, { cause: 'exit', detail: '' });
+      break;
+    case 'clear':
+      table.clear(`i${pick % 5}`);
+      break;
+    case 'reconnect':
+      table.linkDown();
+      clock.advance(10);
+      table.linkUp(
+        table
+          .held()
+          .map((lease) => lease.lease)
+          .filter((_, index) => index % 2 === pick % 2),
+      );
+      break;
+    case 'fail':
+      table.fail(REVISION, problem('no-capacity', 'none'), 1);
+      break;
+    default:
+      clock.advance(pick * 50);
+  }
+}
