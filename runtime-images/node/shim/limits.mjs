@@ -21,7 +21,9 @@ export const MAX_LOG_LINE_BYTES = 16_384;
 export const LOG_RATE_BYTES_PER_SECOND = 1024 * 1024;
 export const LOG_BURST_BYTES = 4 * 1024 * 1024;
 /** Lines that wait because nobody reads the pipe, bytes; what is more is dropped and counted. */
-export const MAX_LOG_BACKLOG_BYTES = 1024 * 1024;
+export const MAX_LOG_BACKLOG_BYTES = 4 * 1024 * 1024;
+/** Once lines are dropped, so long all are, ms; then a note says how many. */
+export const LOG_DROP_MS = 200;
 /** How often a full pipe is tried again, ms. */
 export const LOG_RETRY_MS = 10;
 /** How long the last lines may hold up the end of the process, ms. */

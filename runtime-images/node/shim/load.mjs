@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { describeError, errorText, setCodeFolder } from './errors.mjs';
 import { detect, exportedServer, serverHandle } from './forms.mjs';
 import { IDLE_BEFORE_NO_HANDLER_MS, LOAD_TIMEOUT_MS } from './limits.mjs';
-import { log } from './logs.mjs';
+import { logLast } from './logs.mjs';
 import { captureListen, chooseServer, serverListens } from './node-server.mjs';
 
 /** @typedef {import('./forms.mjs').Handler} Handler */
@@ -36,7 +36,7 @@ export function captureFatal() {
     if (failLoad) return failLoad(error);
     // A listener of the function's own takes over, as it would without us.
     if (process.listenerCount(event) > 1) return;
-    log('error', 'err', `${event === 'uncaughtException' ? 'Uncaught exception' : 'Unhandled rejection'}: ${errorText(error)}`);
+    logLast('error', 'err', `${event === 'uncaughtException' ? 'Uncaught exception' : 'Unhandled rejection'}: ${errorText(error)}`);
     process.exit(1);
   };
   process.on('uncaughtException', (error) => fatal(error, 'uncaughtException'));

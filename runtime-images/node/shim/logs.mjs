@@ -13,6 +13,7 @@ import { Writable } from 'node:stream';
 import { storage } from './invocation.mjs';
 import {
   LOG_BURST_BYTES,
+  LOG_DROP_MS,
   LOG_FLUSH_AT_EXIT_MS,
   LOG_RATE_BYTES_PER_SECOND,
   LOG_RETRY_MS,
@@ -31,6 +32,8 @@ let fd = 1;
 let tokens = LOG_BURST_BYTES;
 let refilledAt = performance.now();
 let dropped = 0;
+let triedAt = 0;
+let resumeAt = 0;
 /** @type {Buffer[]} */
 let backlog = [];
 let backlogBytes = 0;
@@ -66,10 +69,24 @@ export function setRewrite(change) {
 export function log(level, stream, message, request = storage.getStore()?.id) {
   const line = encode(level, stream, cut(stream === 'sys' ? message : rewrite(message)), request);
   refill();
-  if (tokens < line.length) return drop();
+  // Once lines are dropped it goes on for a while: one note for many lines, not one for each few.
+  if (tokens < line.length || (dropped > 0 && refilledAt < resumeAt)) return drop();
   tokens -= line.length;
   if (dropped > 0) reportDropped();
   put(line);
+}
+
+/**
+ * Writes what the process has to say last, whatever was dropped before.
+ * @param {Level} level
+ * @param {Stream} stream
+ * @param {string} message
+ */
+export function logLast(level, stream, message) {
+  const line = encode(level, stream, cut(stream === 'sys' ? message : rewrite(message)), storage.getStore()?.id);
+  if (backlogBytes === 0) return put(line);
+  backlog.push(line);
+  backlogBytes += line.length;
 }
 
 /**
@@ -105,25 +122,23 @@ function refill() {
 }
 
 function drop() {
-  dropped++;
-  retryLater(1_000);
+  if (dropped++ === 0) resumeAt = performance.now() + LOG_DROP_MS;
+  retryLater(LOG_DROP_MS);
 }
 
 function reportDropped() {
-  const count = dropped;
+  const reason = `the function logs more than ${LOG_RATE_BYTES_PER_SECOND / 1024} KiB/s, or nobody reads it`;
+  const line = encode('warn', 'sys', `${dropped} log lines were dropped: ${reason}`, undefined);
+  // Later, where there is no room for it: the count must not be dropped itself.
+  if (backlogBytes + line.length > MAX_LOG_BACKLOG_BYTES) return retryLater(LOG_RETRY_MS);
   dropped = 0;
-  put(
-    encode(
-      'warn',
-      'sys',
-      `${count} log lines were dropped: the function logs more than ${LOG_RATE_BYTES_PER_SECOND / 1024} KiB/s, or nobody reads it`,
-      undefined,
-    ),
-  );
+  put(line);
 }
 
 /** @param {Buffer} line */
 function put(line) {
+  // A function that logs in a loop leaves no turn to the timer: its own writes move the backlog on.
+  if (backlogBytes > 0 && performance.now() - triedAt > LOG_RETRY_MS / 10) writeBacklog();
   if (backlogBytes > 0) return queue(line);
   const rest = tryWrite(line);
   if (rest) queue(rest);
@@ -157,6 +172,7 @@ function tryWrite(data) {
 }
 
 function writeBacklog() {
+  triedAt = performance.now();
   let written = 0;
   for (const data of backlog) {
     const rest = tryWrite(data);
@@ -177,8 +193,8 @@ function retryLater(delayMs) {
     writeBacklog();
     refill();
     if (backlogBytes > 0) retryLater(LOG_RETRY_MS);
-    else if (dropped > 0 && tokens > MAX_LOG_LINE_BYTES) reportDropped();
-    else if (dropped > 0) retryLater(1_000);
+    else if (dropped > 0 && refilledAt >= resumeAt) reportDropped();
+    else if (dropped > 0) retryLater(LOG_DROP_MS);
   }, delayMs).unref();
 }
 

@@ -10,7 +10,7 @@ import { DEFAULT_SLOTS } from './forms.mjs';
 import { counters, Invocation, storage, whenIdle } from './invocation.mjs';
 import { MAX_DRAIN_BODY_BYTES, MAX_HEADER_BYTES, MAX_INIT_BODY_BYTES, WARM_UP_AFTER_MS } from './limits.mjs';
 import { captureFatal, load } from './load.mjs';
-import { captureOutput, flushLog, log, openLog, setRewrite } from './logs.mjs';
+import { captureOutput, flushLog, log, logLast, openLog, setRewrite } from './logs.mjs';
 import { listeningServer, showClientAddress } from './node-server.mjs';
 import { installWebGlobals, makeWebGlobals } from './web.mjs';
 
@@ -309,7 +309,7 @@ function onTerminate() {
 
 /** The end by a way that the shim did not choose is told: the platform sees only that the process is gone. @param {number} code */
 function onExit(code) {
-  if (state === 'ready' || state === 'loading') log('warn', 'sys', `the process ends with exit code ${code}`);
+  if (state === 'ready' || state === 'loading') logLast('warn', 'sys', `the process ends with exit code ${code}`);
   flushLog();
 }
 
