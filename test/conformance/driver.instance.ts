@@ -35,10 +35,12 @@ export default { async fetch(request) {
       return new Response('ate');
     }
     case '/dial': return new Response(await dial(param('host'), Number(param('port'))));
-    case '/steal': {
-      rmSync('/fn/sock/s', { force: true });
-      return Response.json([attempt(() => symlinkSync('/var/run/docker.sock', '/fn/sock/s')), attempt(() => symlinkSync('/etc/passwd', '/fn/sock/t')), attempt(() => writeFileSync('/fn/code/x', ''))]);
-    }
+    case '/steal': return Response.json([
+      attempt(() => rmSync('/fn/sock/s')),
+      attempt(() => symlinkSync('/var/run/docker.sock', '/fn/sock/s')),
+      attempt(() => symlinkSync('/etc/passwd', '/fn/sock/t')),
+      attempt(() => writeFileSync('/fn/code/x', '')),
+    ]);
     case '/interfaces': return Response.json(networkInterfaces());
     case '/spin': { const end = Date.now() + Number(param('ms')); while (Date.now() < end); return new Response('spun'); }
     case '/self': return Response.json({ status: readFileSync('/proc/self/status', 'utf8'), limits: readFileSync('/proc/self/limits', 'utf8'), mounts: readFileSync('/proc/self/mounts', 'utf8'), env: process.env });

@@ -73,7 +73,7 @@ describe('limits of version 2', () => {
   });
 
   it('reads what reached which limit', async () => {
-    expect(await memoryCounters({ version: 2, memory: dir })).toEqual({ atOwnLimit: 1, limitOom: 3 });
+    expect(await memoryCounters({ version: 2, memory: dir })).toEqual({ atOwnLimit: 1, peakAtLimit: false, limitOom: 3 });
     expect(await memoryCounters({ version: 2, memory: join(dir, 'gone') })).toBeNull();
   });
 });

@@ -201,28 +201,45 @@ async function waitFor(reached: () => Promise<boolean>): Promise<boolean> {
   return true;
 }
 
-/** Counters that only ever rise; what they tell is in their change. */
+/** What a group tells of having been full. Counters only ever rise; what they tell is in their change. */
 export interface MemoryCounters {
-  /** Times that this group's own limit was reached. */
+  /** Times that this group's own limit was reached. Kernels since 6.14 or so leave it at 0 in version 1. */
   atOwnLimit: number;
+  /** Version 1: its use reached its limit since forgetPeak(). */
+  peakAtLimit: boolean;
   /** OOM kills that some limit of control groups brought about, here or below; version 1 cannot tell. */
   limitOom: number | null;
 }
 
+/** Use is booked in batches per CPU: a group this near to its limit was at it, bytes. */
+const PEAK_SLACK_BYTES = 2 * MIB;
+
 /** Counters of a group, or null where it is gone. */
 export async function memoryCounters(dirs: CgroupDirs): Promise<MemoryCounters | null> {
-  if (dirs.memory === undefined) return null;
+  const { memory } = dirs;
+  if (memory === undefined) return null;
   try {
-    if (dirs.version === 1) return { atOwnLimit: Number(await readFile(join(dirs.memory, 'memory.failcnt'), 'utf8')), limitOom: null };
-    const [local, tree] = await Promise.all([
-      readFile(join(dirs.memory, 'memory.events.local'), 'utf8'),
-      readFile(join(dirs.memory, 'memory.events'), 'utf8'),
-    ]);
-    return { atOwnLimit: statValue(local, 'oom'), limitOom: statValue(tree, 'oom') };
+    if (dirs.version === 2) {
+      const [local, tree] = await Promise.all([readFile(join(memory, 'memory.events.local'), 'utf8'), readFile(join(memory, 'memory.events'), 'utf8')]);
+      return { atOwnLimit: statValue(local, 'oom'), peakAtLimit: false, limitOom: statValue(tree, 'oom') };
+    }
+    const [failures, peak, limit] = await Promise.all(
+      ['memory.failcnt', 'memory.max_usage_in_bytes', 'memory.limit_in_bytes'].map(async (file) => Number(await readFile(join(memory, file), 'utf8'))),
+    );
+    return { atOwnLimit: failures!, peakAtLimit: peak! >= limit! - PEAK_SLACK_BYTES, limitOom: null };
   } catch (error) {
     if (isGone(error)) return null;
     throw error;
   }
+}
+
+/** Version 1: the peak begins anew at what is in use now. False where this process may not. */
+export async function forgetPeak(dirs: CgroupDirs): Promise<boolean> {
+  if (dirs.version === 2 || dirs.memory === undefined) return true;
+  const file = join(dirs.memory, 'memory.max_usage_in_bytes');
+  if (!(await writable(file))) return false;
+  await writeFile(file, '0');
+  return true;
 }
 
 function statValue(text: string, name: string): number {

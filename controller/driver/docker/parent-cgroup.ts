@@ -135,7 +135,7 @@ function limitFile(parent: ParentCgroup): string {
 }
 
 function limitFiles({ dirs }: ParentCgroup): string[] {
-  const names = dirs.version === 1 ? ['memory.limit_in_bytes', 'memory.memsw.limit_in_bytes'] : ['memory.max', 'memory.swap.max'];
+  const names = dirs.version === 1 ? ['memory.limit_in_bytes', 'memory.memsw.limit_in_bytes', 'memory.max_usage_in_bytes'] : ['memory.max', 'memory.swap.max'];
   const files = names.map((name) => join(dirs.memory!, name));
   if (dirs.cpu !== undefined) files.push(join(dirs.cpu, dirs.version === 1 ? 'cpu.cfs_quota_us' : 'cpu.max'));
   return files;

@@ -15,7 +15,11 @@ beforeEach(async () => {
 });
 afterEach(() => rm(dir, { recursive: true, force: true }));
 
-const v1 = (failcnt: number) => writeFile(join(dir, 'memory.failcnt'), `${failcnt}\n`);
+const v1 = async (failcnt: number, peakMib = 10) => {
+  await writeFile(join(dir, 'memory.failcnt'), `${failcnt}\n`);
+  await writeFile(join(dir, 'memory.limit_in_bytes'), String(100 * 1024 * 1024));
+  await writeFile(join(dir, 'memory.max_usage_in_bytes'), String(peakMib * 1024 * 1024));
+};
 const v2 = async (local: number, tree: number) => {
   await writeFile(join(dir, 'memory.events.local'), `oom ${local}\n`);
   await writeFile(join(dir, 'memory.events'), `oom ${tree}\n`);
@@ -48,6 +52,17 @@ describe('OomJudge', () => {
     await v1(7);
     expect((await judge(killed, oom)).cause).toBe('lost');
     now += 100;
+    expect((await judge(killed, oom)).cause).toBe('lost');
+    now += 5_000;
+    expect((await judge(killed, oom)).cause).toBe('oom');
+  });
+
+  it('version 1 of newer kernels, which do not count: its peak tells, and is forgotten', async () => {
+    const oom = new OomJudge({ version: 1, memory: dir }, () => now);
+    await v1(0);
+    await oom.look();
+    expect((await judge(killed, oom)).cause).toBe('oom');
+    await v1(0, 100);
     expect((await judge(killed, oom)).cause).toBe('lost');
     now += 5_000;
     expect((await judge(killed, oom)).cause).toBe('oom');

@@ -3,7 +3,7 @@
  *
  * - Docker's OOMKilled says that an OOM was seen in the container's control group, not whose limit it
  *   was. On version 1 the kernel tells every group below the one that is full, and the container's own
- *   counters are gone with it. So the parent's are watched: it only counts what reached *its* limit.
+ *   counters are gone with it. So the parent's are watched: they only tell of what reached *its* limit.
  *   Unchanged, the OOM was the instance's own; changed, it is nobody's fault that can be named: `lost`.
  * - Version 2 also counts, over the whole tree, kills that any limit brought about. Unchanged, the
  *   machine itself was out of memory: `lost` too.
@@ -11,7 +11,7 @@
  */
 import { describeExit, exitSignal, isHeapExhausted } from '../exit.ts';
 import type { Exit } from '../types.ts';
-import { memoryCounters, type CgroupDirs, type MemoryCounters } from './cgroup.ts';
+import { forgetPeak, memoryCounters, type CgroupDirs, type MemoryCounters } from './cgroup.ts';
 
 /** Several instances can end of one OOM; their ends are told within this time, ms. */
 const ONE_OOM_MS = 2_000;
@@ -21,6 +21,7 @@ export class OomJudge {
   readonly #now: () => number;
   #last: MemoryCounters | null = null;
   #parentFullAt = -Infinity;
+  #peakForgotten = false;
   #limitOomAt = -Infinity;
 
   constructor(parent: CgroupDirs | null, now: () => number = () => performance.now()) {
@@ -35,7 +36,10 @@ export class OomJudge {
     if (counters && this.#last) {
       if (counters.atOwnLimit !== this.#last.atOwnLimit) this.#parentFullAt = this.#now();
       if (counters.limitOom !== this.#last.limitOom) this.#limitOomAt = this.#now();
+      // Where the peak cannot be forgotten, only the first time that it is there tells anything.
+      if (counters.peakAtLimit && (this.#peakForgotten || !this.#last.peakAtLimit)) this.#parentFullAt = this.#now();
     }
+    if (counters?.peakAtLimit) this.#peakForgotten = await forgetPeak(this.#parent);
     this.#last = counters;
   }
 
