@@ -185,7 +185,7 @@ describe('the response', () => {
 });
 
 describe('what the handler throws', () => {
-  it.each(['/throws', '/throwsNothing', '/hostile', '/notAResponse'])(
+  it.each(['/throws', '/throwsNothing', '/hostile', '/notAResponse', '/locked', '/usedUp'])(
     '%s: a problem without a stack, and the whole of it in the log',
     async (path) => {
       const shim = await probe();

@@ -180,10 +180,8 @@ describe('slots', () => {
     const refused = await shim.call('GET', '/release/a');
     expect([refused.status, refused.headers[HEADERS.refused], refused.text]).toEqual([503, 'full', '']);
     expect((await shim.health()).inFlight).toBe(2);
-    shim.signal('SIGTERM');
-    expect(await Promise.race([Promise.all(held), waitFor('draining', async () => (await shim.health()).status === 'draining')])).toBe(
-      true,
-    );
+    shim.signal('SIGKILL');
+    for (const { status } of await Promise.allSettled(held)) expect(status).toBe('rejected');
   });
 
   it('are given back when the response is over', async () => {
@@ -264,6 +262,20 @@ describe('the end', () => {
     await shim.become('hello.mjs');
     shim.signal('SIGTERM');
     expect(await shim.exited).toEqual({ code: 0, signal: null });
+  });
+
+  it('SIGTERM lets what is in flight end first, waitUntil too', async () => {
+    const shim = await startShim();
+    await shim.become('probe.mjs');
+    expect((await shim.call('GET', '/laterMs/200')).text).toBe('answered');
+    const slow = shim.call('GET', '/sleep/100');
+    await waitFor('it to be in flight', async () => (await shim.health()).inFlight === 1);
+    shim.signal('SIGTERM');
+    await waitFor('it to drain', async () => (await shim.health()).status === 'draining');
+    expect((await shim.call('GET', '/bare')).headers[HEADERS.refused]).toBe('draining');
+    expect((await slow).text).toBe('slept');
+    expect(await shim.exited).toEqual({ code: 0, signal: null });
+    expect(await lineWith(shim, 'settled')).toMatchObject({ level: 'info' });
   });
 
   it.each([

@@ -128,6 +128,7 @@ function hasHeader(headers, name) {
  * @param {ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>} stream
  */
 async function sendStream(res, status, statusText, headers, stream) {
+  if ('locked' in stream && stream.locked) throw new NotAResponse('the body of the returned response is being read by somebody else');
   writeHead(res, status, statusText, headers);
   const bodiless = status === 204 || status === 304 || res.req.method === 'HEAD';
   if (bodiless) {
