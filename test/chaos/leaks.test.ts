@@ -32,13 +32,20 @@ for (const driver of drivers('docker', 'process')) {
         await platform().deploy('mayfly', 'test/chaos/fixtures/ledger.ts', {
           flags: ['--concurrency', '1', '--max', '4', '--timeout', '30', '--keep-alive', '60'],
         });
-        /** Each ends its instance after the answer; a caller may still meet one that is about to end. */
-        const live = async (lives: number) =>
-          parallel(range(lives), 4, async (life) => {
-            const answer = await platform().call(`/mayfly/last?id=${life}`);
-            await sleep(10);
-            return answer.status;
+        /** Each answer is the last of its instance. A caller may meet one that is just about to end: a 502, and another try. */
+        const live = async (lives: number) => {
+          const bad: number[] = [];
+          let good = 0;
+          await parallel(range(4), 4, async (worker) => {
+            for (let attempt = 0; good < lives && bad.length < lives * 2; attempt++) {
+              const { status } = await platform().call(`/mayfly/last?id=${worker}-${attempt}`);
+              if (status === 200) good++;
+              else bad.push(status);
+              await sleep(10);
+            }
           });
+          return { good, bad };
+        };
         await live(20);
         const quiet = async () =>
           waitFor(
@@ -52,10 +59,9 @@ for (const driver of drivers('docker', 'process')) {
           );
         await platform().pooled();
         const before = await quiet();
-        const statuses = await live(SCALE.lifecycles);
-        const good = statuses.filter((status) => status === 200).length;
-        expect(statuses.filter((status) => status !== 200 && status !== 502)).toEqual([]);
-        expect(good).toBeGreaterThan(SCALE.lifecycles * 0.8);
+        const { good, bad } = await live(SCALE.lifecycles);
+        expect(bad.filter((status) => status !== 502)).toEqual([]);
+        expect(good).toBeGreaterThanOrEqual(SCALE.lifecycles);
         await platform().pooled();
         const after = await quiet();
         expect(after.containers).toBe(after.instances);
