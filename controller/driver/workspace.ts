@@ -222,7 +222,10 @@ async function* walk(dir: string): AsyncGenerator<{ path: string; folder: boolea
 }
 
 async function canLink(dir: string, device: number): Promise<boolean> {
+  const uid = process.getuid?.();
   for await (const { folder, info } of walk(dir)) {
+    // The kernel lets nobody but root link what belongs to others (fs.protected_hardlinks).
+    if (uid !== 0 && info.uid !== uid) return false;
     if (info.dev !== device) return false;
     if (!folder && (info.mode & WORLD_READABLE) !== WORLD_READABLE) return false;
   }

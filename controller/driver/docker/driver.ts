@@ -209,6 +209,7 @@ class DockerDriver implements Driver {
   async specialise(id: string, spec: SpecialiseSpec): Promise<{ code: string }> {
     const known = this.#running(id);
     const { engine, host } = this.#started();
+    this.#assertEgress(known, spec);
     const steps = await Promise.allSettled([
       applyLimits({ engine, known, spec, cpuBudget: this.#options.cpuBudget, machineCpus: host.info.cpus }),
       this.#workspace.place(id, spec.bundleDir),
@@ -295,22 +296,27 @@ class DockerDriver implements Driver {
     return instance;
   }
 
-  async #setEgress(known: Known, { egress }: SpecialiseSpec): Promise<void> {
-    if (known.network === 'none') {
-      if (egress !== 'none') throw new Error(`the instance ${known.id} was created without a network`);
+  /** Throws where an instance cannot have this egress, before anything was done to it. */
+  #assertEgress({ id, network, ip }: Known, { egress }: SpecialiseSpec): void {
+    if (network === 'none') {
+      if (egress !== 'none') throw new Error(`the instance ${id} was created without a network`);
       return;
     }
-    const { host } = this.#started();
-    if (host.firewall === null) {
-      if (this.features.egress === 'unfiltered' || egress === 'internet') return;
+    if (ip === null) throw new Error(`the instance ${id} has no address`);
+    const rules = this.#started().host.firewall !== null || this.features.egress === 'unfiltered';
+    if (!rules && egress !== 'internet') {
       throw new DriverUnavailable('Egress to a list of networks needs a controller that runs as root; deploy with --egress internet or none.');
     }
-    if (known.ip === null) throw new Error(`the instance ${known.id} has no address`);
-    if (egress === 'internet') return host.firewall.release(known.ip);
+  }
+
+  async #setEgress({ id, network, ip }: Known, { egress }: SpecialiseSpec): Promise<void> {
+    const { firewall } = this.#started().host;
+    if (network === 'none' || ip === null || firewall === null) return;
+    if (egress === 'internet') return firewall.release(ip);
     const networks = egress === 'none' ? [] : egress;
     // Written down first, so that a controller that starts after a crash puts the same rules back.
-    await this.#workspace.writeNote(known.id, 'egress', { networks });
-    await host.firewall.allow(known.id, known.ip, networks);
+    await this.#workspace.writeNote(id, 'egress', { networks });
+    await firewall.allow(id, ip, networks);
   }
 
   /** Rules for what runs already, from the notes beside the instances. */

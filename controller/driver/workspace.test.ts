@@ -1,0 +1,108 @@
+import { chmodSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Workspace } from './workspace.ts';
+
+let root: string;
+let workspace: Workspace;
+let bundle: string;
+const ID = 'i-abcdefghijkl';
+
+beforeEach(async () => {
+  root = mkdtempSync(join(tmpdir(), 'fn-workspace-'));
+  bundle = join(root, 'bundle');
+  mkdirSync(join(bundle, 'lib'), { recursive: true });
+  writeFileSync(join(bundle, 'index.mjs'), 'code', { mode: 0o644 });
+  writeFileSync(join(bundle, 'lib', 'data'), 'data', { mode: 0o644 });
+  workspace = new Workspace({ runDir: join(root, 'run'), instances: join(root, 'run', 'instances') }, { cacheBytes: 6 });
+  await workspace.start();
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+const mode = (path: string) => statSync(path).mode & 0o777;
+
+describe('Workspace', () => {
+  it('makes folders that only the instance’s socket can come into, until they are sealed', async () => {
+    const umask = process.umask(0o077);
+    try {
+      await workspace.prepare(ID);
+    } finally {
+      process.umask(umask);
+    }
+    expect([mode(workspace.dir(ID)), mode(workspace.sockDir(ID)), mode(workspace.codeDir(ID))]).toEqual([0o711, 0o777, 0o755]);
+    await workspace.seal(ID);
+    expect(mode(workspace.sockDir(ID))).toBe(0o711);
+    await expect(workspace.prepare(ID)).rejects.toThrow('EEXIST');
+  });
+
+  it('links a bundle that anybody may read', async () => {
+    await workspace.prepare(ID);
+    await workspace.place(ID, bundle);
+    expect(statSync(join(workspace.codeDir(ID), 'index.mjs')).ino).toBe(statSync(join(bundle, 'index.mjs')).ino);
+    expect(readFileSync(join(workspace.codeDir(ID), 'lib', 'data'), 'utf8')).toBe('data');
+  });
+
+  it('copies one that only its owner may, once, and links the copy', async () => {
+    chmodSync(join(bundle, 'index.mjs'), 0o600);
+    const ids = [ID, 'i-000000000000'];
+    for (const id of ids) await workspace.prepare(id);
+    await Promise.all(ids.map((id) => workspace.place(id, bundle)));
+    const [one, two] = ids.map((id) => statSync(join(workspace.codeDir(id), 'index.mjs')));
+    expect(one!.ino).toBe(two!.ino);
+    expect(one!.ino).not.toBe(statSync(join(bundle, 'index.mjs')).ino);
+    expect(one!.mode & 0o777).toBe(0o644);
+    expect(mode(join(root, 'run', 'code'))).toBe(0o700);
+  });
+
+  it('keeps no more copies than it has room for', async () => {
+    const bundles = ['one', 'two', 'three'].map((name) => {
+      const dir = join(root, name);
+      mkdirSync(dir);
+      writeFileSync(join(dir, 'index.mjs'), name, { mode: 0o600 });
+      return dir;
+    });
+    for (const [index, dir] of bundles.entries()) {
+      const id = `i-00000000000${index}`;
+      await workspace.prepare(id);
+      await workspace.place(id, dir);
+      expect(readFileSync(join(workspace.codeDir(id), 'index.mjs'), 'utf8')).toBe(['one', 'two', 'three'][index]);
+    }
+    await expect.poll(() => readdirSync(join(root, 'run', 'code'))).toHaveLength(1);
+    // What was dropped is copied anew.
+    await workspace.prepare(ID);
+    await workspace.place(ID, bundles[0]!);
+    expect(readFileSync(join(workspace.codeDir(ID), 'index.mjs'), 'utf8')).toBe('one');
+  });
+
+  it('refuses a bundle that holds a link', async () => {
+    symlinkSync('/etc/passwd', join(bundle, 'lib', 'passwd'));
+    await workspace.prepare(ID);
+    await expect(workspace.place(ID, bundle)).rejects.toThrow('neither a file nor a folder');
+    expect(readdirSync(workspace.codeDir(ID))).toEqual([]);
+  });
+
+  it('removes what it made, and no folder that others use', async () => {
+    await workspace.prepare(ID);
+    await workspace.place(ID, bundle);
+    writeFileSync(join(root, 'run', 'theirs'), '');
+    await workspace.remove(ID);
+    expect(await workspace.ids()).toEqual([]);
+    await workspace.destroy();
+    expect(readdirSync(join(root, 'run'))).toEqual(['theirs']);
+    rmSync(join(root, 'run', 'theirs'));
+    await workspace.destroy();
+    expect(existsSync(join(root, 'run'))).toBe(false);
+    expect(lstatSync(join(bundle, 'index.mjs')).nlink).toBe(1);
+  });
+
+  it('keeps notes', async () => {
+    await workspace.prepare(ID);
+    expect(await workspace.readNote(ID, 'x')).toBeNull();
+    await workspace.writeNote(ID, 'x', { a: 1 });
+    expect(await workspace.readNote(ID, 'x')).toEqual({ a: 1 });
+    workspace.writeNoteSync(ID, 'x', { a: 2 });
+    expect(await workspace.readNote(ID, 'x')).toEqual({ a: 2 });
+    expect(mode(join(workspace.dir(ID), 'x.json'))).toBe(0o600);
+  });
+});
