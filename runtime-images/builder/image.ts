@@ -1,6 +1,6 @@
 /** Makes the node image: two layers, configuration and manifest, as an archive that `docker load` reads. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pack } from 'tar-stream';
@@ -39,7 +39,7 @@ function nodeLayer(inputs: ImageInputs): Layer {
   const layer: Layer = new Map();
   const { size } = statSync(inputs.node.path);
   layer.set('usr/local/bin/node', { type: 'file', mode: 0o755, content: { path: inputs.node.path, size } });
-  for (const file of inputs.shim) layer.set(file.target, { type: 'file', mode: 0o644, content: readFileSync(file.source) });
+  for (const file of inputs.shim) layer.set(file.target, { type: 'file', mode: 0o644, content: file.content });
   for (const path of MOUNT_POINTS) layer.set(path, { type: 'directory', mode: 0o755 });
   return layer;
 }
@@ -98,8 +98,8 @@ export async function buildNodeImageOn(inputs: ImageInputs, baseImage: string, t
   const built = buildImage(context, { tag, args: { BASE: baseImage }, labels });
   built.catch(() => {}); // as above
   const write = async () => {
-    context.entry({ name: 'Dockerfile', mtime: EPOCH, mode: 0o644 }, readFileSync(inputs.dockerfile));
-    for (const file of inputs.shim) context.entry({ name: file.target, mtime: EPOCH, mode: 0o644 }, readFileSync(file.source));
+    context.entry({ name: 'Dockerfile', mtime: EPOCH, mode: 0o644 }, inputs.dockerfile);
+    for (const file of inputs.shim) context.entry({ name: file.target, mtime: EPOCH, mode: 0o644 }, file.content);
     await addFile(context, { name: 'node', mtime: EPOCH, mode: 0o755 }, { path: inputs.node.path, size: statSync(inputs.node.path).size });
     context.finalize();
   };

@@ -11,16 +11,17 @@ export interface NodeBinary {
   version: string;
 }
 
-/** A file of the shim: its path in the image, its path here. */
+/** A file of the shim. Read once: what is digested is what goes into the image, also while somebody edits it. */
 export interface ShimFile {
+  /** Path in the image. */
   target: string;
-  source: string;
+  content: Buffer;
 }
 
 export interface ImageInputs {
   node: NodeBinary;
   shim: ShimFile[];
-  dockerfile: string;
+  dockerfile: Buffer;
   lockPath: string;
   /** Hex SHA-256 over all inputs of the base. */
   baseDigest: string;
@@ -33,16 +34,16 @@ export function nodeImageInputs(root: string, base: string | null): ImageInputs 
   const node = nodeBinary(root);
   const shim = shimFiles(root);
   const lockPath = join(root, 'base', 'packages.lock');
-  const dockerfile = join(root, 'node', 'Dockerfile');
+  const dockerfile = readFileSync(join(root, 'node', 'Dockerfile'));
   const lock = existsSync(lockPath) ? readFileSync(lockPath, 'utf8') : '';
   const baseDigest = digestOf(['base', process.arch, definitionText(), lock]);
-  const parts = [
+  const parts: (string | Buffer)[] = [
     'node',
     process.arch,
     node.version,
-    base === null ? baseDigest : `${base}\n${readFileSync(dockerfile, 'utf8')}\n${definitionText()}`,
+    base === null ? baseDigest : `${base}\n${dockerfile.toString()}\n${definitionText()}`,
   ];
-  for (const file of shim) parts.push(file.target, readFileSync(file.source, 'utf8'));
+  for (const file of shim) parts.push(file.target, file.content);
   return { node, shim, dockerfile, lockPath, baseDigest, digest: digestOf(parts) };
 }
 
@@ -66,13 +67,13 @@ function shimFiles(root: string): ShimFile[] {
   const parts = readdirSync(folder)
     .filter((name) => name.endsWith('.mjs'))
     .sort()
-    .map((name) => ({ target: `fn/shim/${name}`, source: join(folder, name) }));
-  return [{ target: 'fn/shim.mjs', source: join(root, 'node', 'shim.mjs') }, ...parts];
+    .map((name) => ({ target: `fn/shim/${name}`, content: readFileSync(join(folder, name)) }));
+  return [{ target: 'fn/shim.mjs', content: readFileSync(join(root, 'node', 'shim.mjs')) }, ...parts];
 }
 
 /** Lengths go in too, so that no two lists of parts give the same text. */
-function digestOf(parts: string[]): string {
+function digestOf(parts: (string | Buffer)[]): string {
   const hash = createHash('sha256');
-  for (const part of parts) hash.update(`${Buffer.byteLength(part)}\n${part}\n`);
+  for (const part of parts) hash.update(`${Buffer.byteLength(part)}\n`).update(part);
   return hash.digest('hex');
 }
