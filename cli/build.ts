@@ -3,7 +3,7 @@
  * takes to strip the types of a hundred sources, and in less memory. `./fn` runs this when a source
  * is newer than dist/.stamp.
  */
-import { mkdir, rename, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { BuildOptions, Plugin } from 'esbuild';
 import { PROGRAMS, root as ownRoot } from './root.ts';
@@ -64,6 +64,8 @@ export async function build(root: string = ownRoot): Promise<void> {
     outExtension: { '.js': '.mjs' },
   });
   await mkdir(dist, { recursive: true });
+  // Compiled code of bundles that are no more: it would grow with every change.
+  await rm(join(dist, '.compile-cache'), { recursive: true, force: true });
   for (const file of outputFiles) await replaceFile(file.path, file.contents);
   const stamp = join(dist, '.stamp');
   await replaceFile(stamp, '', startedAt);

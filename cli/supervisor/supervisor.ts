@@ -97,7 +97,10 @@ export class Supervisor {
     try {
       return await this.#start();
     } catch (error) {
-      await this.stop();
+      await this.stop().catch((second: unknown) => {
+        // Why it did not start is what the person must read.
+        this.#log.error({ error: second instanceof Error ? second.message : String(second) }, 'not everything could be ended');
+      });
       throw error;
     }
   }
