@@ -229,7 +229,7 @@ describe('against an API', () => {
       --- stdout
       --- stderr
       error: Not authorised: No valid token was sent. (unauthorized)
-        → Send a valid token: Authorization: Bearer TOKEN.
+        → Set FN_TOKEN to the token in HOME/token of that platform.
       "
     `);
   });

@@ -31,6 +31,9 @@ export function fieldLabel(pointer: string): string {
   return flag === undefined ? pointer : [flag, ...rest].join(' ');
 }
 
+/** What to do about it with this CLI, where the registry speaks to who makes requests by hand. */
+const REMEDIES_HERE: Readonly<Record<string, string>> = { unauthorized: 'Set FN_TOKEN to the token in HOME/token of that platform.' };
+
 /** Place and message, then the calls that led there; the place is not told twice. */
 function functionErrorLines({ name, message, at, stack }: FunctionError): string[] {
   const calls = stackLines(stack);
@@ -49,6 +52,6 @@ export function problemError(problem: Problem): CliError {
   return new CliError(`${message} (${problem.code})`, {
     exitCode: exitCodeOf(problem),
     details,
-    hint: remedy,
+    hint: REMEDIES_HERE[problem.code] ?? remedy,
   });
 }
