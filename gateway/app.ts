@@ -59,7 +59,6 @@ export function createGateway(config: GatewayConfig, log: Log, clock: Clock = sy
     routes,
     leases,
     tracer: createTracer(),
-    send: (message) => link.send(message),
     queueTimeoutMs: config.queueTimeoutMs,
     maxBodyBytes: config.maxBodyBytes,
     publicHost: new URL(config.publicUrl).host,

@@ -1,7 +1,6 @@
 /** What every request needs of the gateway, and what is known of the connection that it came by. */
 import { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { GatewayMessage } from '#contract/link.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { LeaseTable } from './leases.ts';
 import type { RouteTable } from './routes.ts';
@@ -15,8 +14,6 @@ export interface ForwardContext {
   readonly routes: RouteTable;
   readonly leases: LeaseTable<Upstream>;
   readonly tracer: Tracer;
-  /** To the controller; false while the link is down. */
-  readonly send: (message: GatewayMessage) => boolean;
   /** Longest that a request waits for a slot, ms. */
   readonly queueTimeoutMs: number;
   readonly maxBodyBytes: number;

@@ -334,7 +334,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
   // As an entry on the wheel.
 
   onDeadline(): void {
-    const { leases, send } = this.#context;
+    const { leases } = this.#context;
     const { route } = this.#match.entry;
     if (this.#phase === 'waiting') {
       leases.cancel(this, route.revision);
@@ -345,7 +345,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
         return;
       }
       // A client that does not read what there is is no reason to end the instance.
-      if (!this.#relay.paused) send({ type: 'timeout', instance: this.#lease!.instance.id, request: this.id });
+      if (!this.#relay.paused) leases.timedOut(this.#lease!.instance, this.id);
       this.fail('function-timeout', `the function did not finish within ${route.timeoutMs} ms`);
     }
   }

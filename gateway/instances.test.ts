@@ -301,7 +301,12 @@ describe('a function that takes too long', () => {
       expect([answer.status, codeOf(answer)]).toEqual([504, 'function-timeout']);
       expect(await harness.controller.hear('timeout')).toMatchObject({ instance: granted.instance, request: 'slow-1' });
       await waitFor('the abort', () => aborted === 1, { everyMs: 2 });
-      expect((await call(`${harness.url}/hello/ok`)).text).toBe('ok');
+      // The controller is about to end it: the lease goes back, and the next request waits for another.
+      expect(await harness.controller.hear('release')).toMatchObject({ lease: granted.lease });
+      const next = call(`${harness.url}/hello/ok`);
+      await harness.controller.hear('want', (message) => message.waiting === 1 && message.inFlight === 0 && harness.controller.all('release').length === 1);
+      harness.controller.grant(revision, instance.address, { slots: 1 });
+      expect((await next).text).toBe('ok');
     });
   });
 

@@ -210,7 +210,7 @@ describe('instances', () => {
     expect(heard).toHaveLength(2);
   });
 
-  it('[9] nobody says why: null after 100 ms', () => {
+  it('[9] nobody says why: null after a second', () => {
     const { ask, clock, grant, table } = setUp();
     grant('l1', 'i1');
     const heard: (Cause | null)[] = [];

@@ -240,6 +240,8 @@ export class Gateways implements LinkEvents {
   async #timedOut(id: string, request: string): Promise<void> {
     const instance = this.#context.world.instances.get(id);
     if (!instance?.address || instance.state.kind === 'draining') return;
+    // It will be ended either way; nothing new goes there while it is asked how.
+    instance.suspect = true;
     const health = await this.#context.runtime.health(instance.address).catch(() => null);
     if (this.#context.world.instances.get(id) !== instance || instance.address === null) return;
     this.#context.log.info({ instance: id, request, inFlight: health?.inFlight ?? null }, 'a request overran its timeout');
