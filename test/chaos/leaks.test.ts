@@ -30,7 +30,7 @@ for (const driver of drivers('docker', 'process')) {
       `after ${SCALE.lifecycles} lifecycles nothing is left of them`,
       async () => {
         await platform().deploy('mayfly', 'test/chaos/fixtures/ledger.ts', {
-          flags: ['--concurrency', '1', '--max', '4', '--timeout', '30', '--keep-alive', '60'],
+          flags: ['--concurrency', '1', '--max', '4', '--timeout', '30', '--keep-alive', '1'],
         });
         /** Each answer is the last of its instance. A caller may meet one that is just about to end: a 502, and another try. */
         const live = async (lives: number) => {
