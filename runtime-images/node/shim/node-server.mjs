@@ -113,7 +113,8 @@ function listenVirtually(server, args) {
  * @param {PropertyDescriptor} descriptor
  */
 function define(object, name, descriptor) {
-  Object.defineProperty(object, name, { configurable: true, ...descriptor });
+  // Writable: frameworks wrap these (Fastify's listen replaces `unref`).
+  Object.defineProperty(object, name, { configurable: true, ...('value' in descriptor ? { writable: true } : {}), ...descriptor });
 }
 
 /**
