@@ -24,10 +24,20 @@ interface Arguments {
 function readArguments(argv: string[]): Arguments {
   const { values } = parseArgs({
     args: argv,
-    options: { home: { type: 'string' }, uid: { type: 'string' }, undo: { type: 'boolean', default: false }, json: { type: 'boolean', default: false } },
+    options: {
+      home: { type: 'string' },
+      uid: { type: 'string' },
+      undo: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+    },
   });
   if (values.uid !== undefined && !/^\d{1,10}$/.test(values.uid)) throw new TypeError('--uid must be the number of a user');
-  return { home: values.home ?? defaultHome(), uid: values.uid === undefined ? null : Number(values.uid), undo: values.undo, json: values.json };
+  return {
+    home: values.home ?? defaultHome(),
+    uid: values.uid === undefined ? null : Number(values.uid),
+    undo: values.undo,
+    json: values.json,
+  };
 }
 
 /** Whose platform it is: the owner of the home; of one that is not there yet, the owner of the folder it will be in. */
@@ -59,7 +69,9 @@ async function main(): Promise<number> {
     return 1;
   }
   const lines = steps.map(({ what, ok, detail }) => `${ok ? 'done' : 'not done'}: ${what}: ${detail}\n`);
-  process.stdout.write(args.json ? `${JSON.stringify({ home: paths.home, homeId: paths.homeId, uid: owner.uid, steps })}\n` : lines.join(''));
+  process.stdout.write(
+    args.json ? `${JSON.stringify({ home: paths.home, homeId: paths.homeId, uid: owner.uid, steps })}\n` : lines.join(''),
+  );
   return 0;
 }
 

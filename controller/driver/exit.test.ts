@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { describeExit, exitSignal, isHeapExhausted } from './exit.ts';
 
-const V8 = '\n<--- Last few GCs --->\n\nFATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n----- Native stack trace -----\n';
+const V8 =
+  '\n<--- Last few GCs --->\n\nFATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n----- Native stack trace -----\n';
 
 describe('describeExit', () => {
   it('names codes and signals', () => {

@@ -195,7 +195,9 @@ export class Workspace {
   }
 
   async #trim(): Promise<void> {
-    const entries = await Promise.all([...this.#cache].map(async ([key, copying]) => ({ key, ...(await copying.catch(() => ({ dir: '', bytes: 0 }))) })));
+    const entries = await Promise.all(
+      [...this.#cache].map(async ([key, copying]) => ({ key, ...(await copying.catch(() => ({ dir: '', bytes: 0 }))) })),
+    );
     let total = entries.reduce((sum, entry) => sum + entry.bytes, 0);
     for (const entry of entries.slice(0, -1)) {
       if (total <= this.#cacheBytes) return;
@@ -214,7 +216,8 @@ async function* walk(dir: string): AsyncGenerator<{ path: string; folder: boolea
     for (const entry of await readdir(join(dir, under), { withFileTypes: true })) {
       if (++entries > MAX_BUNDLE_ENTRIES) throw new Error(`the bundle ${basename(dir)} has more than ${MAX_BUNDLE_ENTRIES} entries`);
       const path = join(under, entry.name);
-      if (!entry.isDirectory() && !entry.isFile()) throw new Error(`the bundle ${basename(dir)} holds ${path}, which is neither a file nor a folder`);
+      if (!entry.isDirectory() && !entry.isFile())
+        throw new Error(`the bundle ${basename(dir)} holds ${path}, which is neither a file nor a folder`);
       yield { path, folder: entry.isDirectory(), info: await stat(join(dir, path)) };
       if (entry.isDirectory()) pending.push(path);
     }

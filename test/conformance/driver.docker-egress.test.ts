@@ -11,7 +11,7 @@ import { waitFor } from '../helpers/wait.ts';
 import { runtimeImages } from './driver.image.ts';
 import { call } from './driver.instance.ts';
 import { FAR, NEAR, dialFromHere, makeFarSide } from './driver.netns.ts';
-import { Bench } from './driver.suite.ts';
+import { Bench, nothingLeft } from './driver.suite.ts';
 
 const images = await runtimeImages();
 const docker = (...args: string[]) => execFileSync('docker', args, { encoding: 'utf8' }).trim();
@@ -29,7 +29,16 @@ describe('egress of the docker driver', () => {
   const dial = async (from: DriverInstance, host: string, port: number) => (await call(from, `/dial?host=${host}&port=${port}`)).body;
   const make = () =>
     new Bench({
-      make: (paths) => createDockerDriver({ paths, images, version: 'test', memoryBudgetMib: 2_048, cpuBudget: 64, egressPolicy: 'require-filter', log: silentLog }),
+      make: (paths) =>
+        createDockerDriver({
+          paths,
+          images,
+          version: 'test',
+          memoryBudgetMib: 2_048,
+          cpuBudget: 64,
+          egressPolicy: 'require-filter',
+          log: silentLog,
+        }),
     });
 
   beforeAll(async () => {
@@ -50,7 +59,7 @@ describe('egress of the docker driver', () => {
     await bench.dispose();
     onHost.close();
     await removeFarSide();
-    expect(await findLeaks(bench.paths)).toEqual([]);
+    await nothingLeft(findLeaks, bench.paths);
   });
 
   it('has targets that answer, so that a refusal means something', async () => {
@@ -110,7 +119,15 @@ describe('egress of the docker driver', () => {
     // As a reload of the host's firewall does.
     const chain = `FN-${bench.paths.homeId}-FWD`;
     execFileSync('iptables', ['-w', '5', '-F', chain]);
-    const next = createDockerDriver({ paths: bench.paths, images, version: 'test', memoryBudgetMib: 2_048, cpuBudget: 64, egressPolicy: 'require-filter', log: silentLog });
+    const next = createDockerDriver({
+      paths: bench.paths,
+      images,
+      version: 'test',
+      memoryBudgetMib: 2_048,
+      cpuBudget: 64,
+      egressPolicy: 'require-filter',
+      log: silentLog,
+    });
     try {
       await next.start();
       expect(await dial(listed, FAR.private, FAR.port)).toBe('said far');

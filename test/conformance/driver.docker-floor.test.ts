@@ -10,14 +10,24 @@ import { findLeaks } from '../helpers/leaks.ts';
 import { waitFor } from '../helpers/wait.ts';
 import { runtimeImages } from './driver.image.ts';
 import { call } from './driver.instance.ts';
-import { Bench } from './driver.suite.ts';
+import { Bench, nothingLeft } from './driver.suite.ts';
 
 const images = await runtimeImages();
 const docker = (...args: string[]) => execFileSync('docker', args, { encoding: 'utf8' }).trim();
 
 function makeBench(fields: Partial<DockerDriverOptions> = {}): Bench {
   return new Bench({
-    make: (paths) => createDockerDriver({ paths, images, version: 'test', memoryBudgetMib: 2_048, cpuBudget: 64, egressPolicy: 'require-filter', log: silentLog, ...fields }),
+    make: (paths) =>
+      createDockerDriver({
+        paths,
+        images,
+        version: 'test',
+        memoryBudgetMib: 2_048,
+        cpuBudget: 64,
+        egressPolicy: 'require-filter',
+        log: silentLog,
+        ...fields,
+      }),
   });
 }
 
@@ -30,12 +40,17 @@ describe('the docker driver', () => {
   afterEach(() => bench.killAll());
   afterAll(async () => {
     await bench.dispose();
-    expect(await findLeaks(bench.paths)).toEqual([]);
+    await nothingLeft(findLeaks, bench.paths);
   });
 
   it('gives every instance the security floor, as it is seen from inside', async () => {
     const instance = await bench.run();
-    const self = JSON.parse((await call(instance, '/self')).body) as { status: string; limits: string; mounts: string; env: Record<string, string> };
+    const self = JSON.parse((await call(instance, '/self')).body) as {
+      status: string;
+      limits: string;
+      mounts: string;
+      env: Record<string, string>;
+    };
     const status = new Map(self.status.split('\n').map((line) => line.split(':\t') as [string, string]));
     expect(status.get('Uid')).toBe('65532\t65532\t65532\t65532');
     expect(status.get('Gid')).toBe('65532\t65532\t65532\t65532');
@@ -57,9 +72,26 @@ describe('the docker driver', () => {
 
   it('shows it in docker inspect, with its labels', async () => {
     const { instance } = await bench.boot({ memoryClassMib: 256 });
-    const [container] = JSON.parse(docker('inspect', instance.handle)) as [{ Config: { Labels: object }; HostConfig: object; NetworkSettings: { Ports: object } }];
-    expect(container.HostConfig).toMatchObject({ CapDrop: ['ALL'], ReadonlyRootfs: true, Privileged: false, NetworkMode: 'none', PidsLimit: 256, Memory: 268_435_456, MemorySwap: 268_435_456, OomScoreAdj: 500 });
-    expect(container.Config.Labels).toMatchObject({ 'fn.home': bench.paths.homeId, 'fn.instance': instance.id, 'fn.class': '256', 'fn.network': 'none', 'fn.version': 'test' });
+    const [container] = JSON.parse(docker('inspect', instance.handle)) as [
+      { Config: { Labels: object }; HostConfig: object; NetworkSettings: { Ports: object } },
+    ];
+    expect(container.HostConfig).toMatchObject({
+      CapDrop: ['ALL'],
+      ReadonlyRootfs: true,
+      Privileged: false,
+      NetworkMode: 'none',
+      PidsLimit: 256,
+      Memory: 268_435_456,
+      MemorySwap: 268_435_456,
+      OomScoreAdj: 500,
+    });
+    expect(container.Config.Labels).toMatchObject({
+      'fn.home': bench.paths.homeId,
+      'fn.instance': instance.id,
+      'fn.class': '256',
+      'fn.network': 'none',
+      'fn.version': 'test',
+    });
     expect(container.NetworkSettings.Ports).toEqual({});
   });
 
@@ -91,6 +123,29 @@ describe('the docker driver', () => {
     expect(throttled(group)).toBeGreaterThan(0);
   });
 
+  it('kills what an earlier controller froze', async () => {
+    const instance = await bench.run();
+    await bench.driver.freeze(instance.id);
+    await bench.driver.close();
+    const next = createDockerDriver({
+      paths: bench.paths,
+      images,
+      version: 'test',
+      memoryBudgetMib: 2_048,
+      cpuBudget: 64,
+      egressPolicy: 'require-filter',
+      log: silentLog,
+    });
+    try {
+      await next.start();
+      await next.kill(instance.id);
+      expect(await next.list()).toEqual([]);
+    } finally {
+      await next.close();
+      await bench.driver.start();
+    }
+  });
+
   it('says that the engine is not there, and what to do', async () => {
     const lost = makeBench({ socketPath: join(bench.root, 'no.sock') });
     await expect(lost.driver.start()).rejects.toThrow(/no Docker engine.*apt-get install docker.io/s);
@@ -112,7 +167,8 @@ describe('the docker driver', () => {
 
   it('does not touch containers that are not its own, however they are named', async () => {
     const names = ['foreign', `fn-${bench.paths.homeId}-foreign`].map((name) => `${name}-${process.pid}`);
-    for (const name of names) docker('run', '-d', '--name', name, '--entrypoint', 'node', images.node!, '-e', 'setInterval(() => {}, 1000)');
+    for (const name of names)
+      docker('run', '-d', '--name', name, '--entrypoint', 'node', images.node!, '-e', 'setInterval(() => {}, 1000)');
     try {
       const other = makeBench();
       await other.driver.start();
@@ -170,7 +226,12 @@ describe('an engine that goes away', () => {
     };
     let server: Server;
     const open = async () => {
-      server = createServer((client) => void keep(client).pipe(keep(connect('/var/run/docker.sock'))).pipe(client));
+      server = createServer(
+        (client) =>
+          void keep(client)
+            .pipe(keep(connect('/var/run/docker.sock')))
+            .pipe(client),
+      );
       await new Promise<void>((resolve) => server.listen(path, resolve));
       chmodSync(path, 0o600);
     };

@@ -11,7 +11,15 @@ const images = await runtimeImages();
 driverSuite({
   name: 'docker',
   make: (paths: HomePaths) =>
-    createDockerDriver({ paths, images, version: 'test', memoryBudgetMib: 2_048, cpuBudget: 64, egressPolicy: 'require-filter', log: silentLog }),
+    createDockerDriver({
+      paths,
+      images,
+      version: 'test',
+      memoryBudgetMib: 2_048,
+      cpuBudget: 64,
+      egressPolicy: 'require-filter',
+      log: silentLog,
+    }),
   killOutside: async ({ handle }) => {
     execFileSync('docker', ['kill', handle], { stdio: 'ignore' });
     await Promise.resolve();

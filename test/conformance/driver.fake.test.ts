@@ -19,7 +19,12 @@ const hosts = new Map<string, FakeHost>();
 function hostOf(paths: HomePaths): FakeHost {
   const host =
     hosts.get(paths.homeId) ??
-    new FakeHost({ clock: systemClock, latencyMs: { create: 100, kill: 5 }, socketOf: (id) => join(paths.instances, id, 'sock', 's'), handler });
+    new FakeHost({
+      clock: systemClock,
+      latencyMs: { create: 100, kill: 5 },
+      socketOf: (id) => join(paths.instances, id, 'sock', 's'),
+      handler,
+    });
   hosts.set(paths.homeId, host);
   return host;
 }

@@ -9,6 +9,7 @@ import { homePaths, type HomePaths } from '#kit/paths.ts';
 import { findLeaks } from '../helpers/leaks.ts';
 import { ROOT } from '../helpers/root.ts';
 import { runtimeImages } from './driver.image.ts';
+import { nothingLeft } from './driver.suite.ts';
 
 const images = await runtimeImages();
 /** A user that is in nobody's group but Docker's. */
@@ -16,7 +17,13 @@ const UID = 64_901;
 
 const Report = z.object({
   uid: z.number(),
-  features: z.object({ freeze: z.boolean(), limits: z.boolean(), parentCgroup: z.boolean(), egress: z.string(), notes: z.array(z.string()) }),
+  features: z.object({
+    freeze: z.boolean(),
+    limits: z.boolean(),
+    parentCgroup: z.boolean(),
+    egress: z.string(),
+    notes: z.array(z.string()),
+  }),
   memory: z.string(),
   internet: z.string(),
   list: z.string(),
@@ -55,23 +62,31 @@ describe('host-setup', () => {
   });
   afterEach(async () => {
     await execa(process.execPath, ['controller/host-setup-main.ts', '--home', paths.home, '--undo'], { cwd: ROOT });
-    expect(await findLeaks(paths)).toEqual([]);
+    await nothingLeft(findLeaks, paths);
     rmSync(root, { recursive: true, force: true });
   });
 
   const asUser = async () => {
     const docker = statSync('/var/run/docker.sock').gid;
     const program = ['--input-type=module-typescript', '-e', PROGRAM, paths.home, JSON.stringify(images), join(ROOT, 'test/helpers')];
-    const { stdout } = await execa('setpriv', ['--reuid', String(UID), '--regid', String(UID), '--groups', String(docker), process.execPath, ...program], {
-      cwd: ROOT,
-      env: { HOME: root },
-    });
+    const { stdout } = await execa(
+      'setpriv',
+      ['--reuid', String(UID), '--regid', String(UID), '--groups', String(docker), process.execPath, ...program],
+      {
+        cwd: ROOT,
+        env: { HOME: root },
+      },
+    );
     return Report.parse(JSON.parse(stdout));
   };
 
   it('without it, a user without root gets no egress, and is told why', async () => {
     const report = await asUser();
-    expect(report).toMatchObject({ uid: UID, features: { freeze: false, limits: true, parentCgroup: false, egress: 'none' }, memory: 'done' });
+    expect(report).toMatchObject({
+      uid: UID,
+      features: { freeze: false, limits: true, parentCgroup: false, egress: 'none' },
+      memory: 'done',
+    });
     expect(report.features.notes.join('\n')).toMatch(/host-setup/);
     expect(report.internet).toMatch(/cannot dial out/);
   });
@@ -80,7 +95,11 @@ describe('host-setup', () => {
     const { stdout } = await execa(process.execPath, ['controller/host-setup-main.ts', '--home', paths.home, '--json'], { cwd: ROOT });
     expect(JSON.parse(stdout)).toMatchObject({ homeId: paths.homeId, uid: UID, steps: [{ ok: true }, { ok: true }, { ok: true }] });
     const report = await asUser();
-    expect(report).toMatchObject({ features: { freeze: false, limits: true, parentCgroup: true, egress: 'filtered' }, memory: 'done', internet: 'done' });
+    expect(report).toMatchObject({
+      features: { freeze: false, limits: true, parentCgroup: true, egress: 'filtered' },
+      memory: 'done',
+      internet: 'done',
+    });
     expect(report.list).toMatch(/needs a controller that runs as root/);
     // It was the user's driver that set the budget.
     const limits = ['/sys/fs/cgroup/memory/NAME/memory.limit_in_bytes', '/sys/fs/cgroup/NAME/memory.max'].flatMap((file) => {

@@ -68,7 +68,14 @@ export function call(instance: DriverInstance, path: string, body?: object): Pro
   const socketPath = instance.address.path;
   return new Promise((resolve, reject) => {
     const outgoing = request(
-      { socketPath, path, method: body ? 'POST' : 'GET', headers: { 'content-type': 'application/json' }, timeout: CALL_TIMEOUT_MS, agent: false },
+      {
+        socketPath,
+        path,
+        method: body ? 'POST' : 'GET',
+        headers: { 'content-type': 'application/json' },
+        timeout: CALL_TIMEOUT_MS,
+        agent: false,
+      },
       (incoming) => {
         const chunks: Buffer[] = [];
         incoming.on('data', (chunk: Buffer) => chunks.push(chunk));

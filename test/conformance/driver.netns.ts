@@ -58,7 +58,10 @@ export async function makeFarSide(): Promise<() => Promise<void>> {
 }
 
 function remove(): void {
-  for (const args of [['link', 'del', HOST_SIDE], ['netns', 'del', NAMESPACE]]) {
+  for (const args of [
+    ['link', 'del', HOST_SIDE],
+    ['netns', 'del', NAMESPACE],
+  ]) {
     try {
       ip(...args);
     } catch (error) {

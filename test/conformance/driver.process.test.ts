@@ -7,7 +7,8 @@ import { driverSuite } from './driver.suite.ts';
 
 driverSuite({
   name: 'process',
-  make: (paths) => createProcessDriver({ paths, shims: { node: join(ROOT, 'runtime-images/node/shim.mjs') }, version: 'test', log: silentLog }),
+  make: (paths) =>
+    createProcessDriver({ paths, shims: { node: join(ROOT, 'runtime-images/node/shim.mjs') }, version: 'test', log: silentLog }),
   killOutside: async ({ pid }) => {
     if (pid === undefined) throw new Error('the instance has no process');
     process.kill(pid, 'SIGKILL');

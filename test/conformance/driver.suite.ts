@@ -46,7 +46,8 @@ export class Bench {
   async boot(fields: Partial<CreateSpec> = {}): Promise<Running> {
     const spec = this.spec(fields);
     const instance = await this.driver.create(spec, new AbortController().signal);
-    expect((await healthOf(instance)).status).toBe('generic');
+    const { status } = await healthOf(instance);
+    if (status !== 'generic') throw new Error(`a new instance says that it is ${status}`);
     return { instance, nonce: spec.nonce };
   }
 
@@ -78,6 +79,12 @@ export class Bench {
   }
 }
 
+/** For after a suite: throws where something is left. */
+export async function nothingLeft(leftovers: DriverHarness['leftovers'], paths: HomePaths): Promise<void> {
+  const left = await leftovers(paths);
+  if (left.length > 0) throw new Error(`left behind: ${left.join('; ')}`);
+}
+
 export function driverSuite(harness: DriverHarness): void {
   describe(`driver ${harness.name}`, () => {
     let bench: Bench;
@@ -88,7 +95,7 @@ export function driverSuite(harness: DriverHarness): void {
     afterEach(() => bench.killAll());
     afterAll(async () => {
       await bench.dispose();
-      expect(await harness.leftovers(bench.paths)).toEqual([]);
+      await nothingLeft(harness.leftovers, bench.paths);
     });
 
     lifecycle(() => bench);
@@ -279,7 +286,14 @@ function adoption(bench: () => Bench, harness: DriverHarness): void {
     await call(lives, '/log?text=text-1');
     await bench().driver.close();
     await harness.killOutside(dies);
-    await waitFor('the end of it', async () => await call(dies, '/').then(() => false, () => true));
+    await waitFor(
+      'the end of it',
+      async () =>
+        await call(dies, '/').then(
+          () => false,
+          () => true,
+        ),
+    );
 
     const exits: Exit[] = [];
     const next = harness.make(bench().paths);

@@ -29,7 +29,12 @@ describe('where control groups are', () => {
     const mounts = parseMounts(V2);
     expect(mounts.version).toBe(2);
     const dir = '/sys/fs/cgroup/fn.slice/fn-1.slice/docker-abc.scope';
-    expect(parseProcCgroup('0::/fn.slice/fn-1.slice/docker-abc.scope\n', mounts)).toEqual({ version: 2, memory: dir, cpu: dir, freezer: dir });
+    expect(parseProcCgroup('0::/fn.slice/fn-1.slice/docker-abc.scope\n', mounts)).toEqual({
+      version: 2,
+      memory: dir,
+      cpu: dir,
+      freezer: dir,
+    });
   });
 
   it('a tree mounted from below its root: what lies outside is out of reach', () => {

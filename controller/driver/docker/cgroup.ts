@@ -220,11 +220,16 @@ export async function memoryCounters(dirs: CgroupDirs): Promise<MemoryCounters |
   if (memory === undefined) return null;
   try {
     if (dirs.version === 2) {
-      const [local, tree] = await Promise.all([readFile(join(memory, 'memory.events.local'), 'utf8'), readFile(join(memory, 'memory.events'), 'utf8')]);
+      const [local, tree] = await Promise.all([
+        readFile(join(memory, 'memory.events.local'), 'utf8'),
+        readFile(join(memory, 'memory.events'), 'utf8'),
+      ]);
       return { atOwnLimit: statValue(local, 'oom'), peakAtLimit: false, limitOom: statValue(tree, 'oom') };
     }
     const [failures, peak, limit] = await Promise.all(
-      ['memory.failcnt', 'memory.max_usage_in_bytes', 'memory.limit_in_bytes'].map(async (file) => Number(await readFile(join(memory, file), 'utf8'))),
+      ['memory.failcnt', 'memory.max_usage_in_bytes', 'memory.limit_in_bytes'].map(async (file) =>
+        Number(await readFile(join(memory, file), 'utf8')),
+      ),
     );
     return { atOwnLimit: failures!, peakAtLimit: peak! >= limit! - PEAK_SLACK_BYTES, limitOom: null };
   } catch (error) {

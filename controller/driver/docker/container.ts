@@ -1,7 +1,7 @@
 /**
  * How a container of an instance is made. This is the allow-list: a HostConfig is built here, field
- * by field, and nothing that a user says is passed through. What it sets is the security floor
- * (docs/security.md); the test beside it fails when a field is added, lost or loosened.
+ * by field, and nothing that a user says is passed through. What it sets is the security floor;
+ * the test beside it fails when a field is added, lost or loosened.
  */
 import type { ContainerCreateOptions } from 'dockerode';
 import { heapLimitMib, openFiles, tmpSizeMib, type NetworkClass } from '#contract/function.ts';

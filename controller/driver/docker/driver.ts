@@ -7,12 +7,22 @@ import type Dockerode from 'dockerode';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { describeExit } from '../exit.ts';
-import { DriverUnavailable, type CreateSpec, type Driver, type DriverFeatures, type DriverInstance, type Exit, type LogChunk, type SpecialiseSpec } from '../types.ts';
+import {
+  DriverUnavailable,
+  type CreateSpec,
+  type Driver,
+  type DriverFeatures,
+  type DriverInstance,
+  type Exit,
+  type LogChunk,
+  type SpecialiseSpec,
+} from '../types.ts';
 import { inParallel } from '../parallel.ts';
 import { Workspace } from '../workspace.ts';
 import { freeze, processCgroup, thaw } from './cgroup.ts';
 import { INSIDE, LABELS, containerName, containerOptions } from './container.ts';
 import { Exits } from './exits.ts';
+import { Care } from './care.ts';
 import { DEFAULT_DOCKER_SOCKET, connectEngine, engineStatus, type Engine } from './engine.ts';
 import { messageOf, prepareHost, removeHost, type Host } from './host.ts';
 import { newKnown, readInstance, type Known } from './instance.ts';
@@ -23,8 +33,6 @@ import { Watch, type ContainerEvent } from './watch.ts';
 
 /** Containers looked at, or killed, at a time. */
 const PARALLEL = 8;
-/** How often rules are looked after, and what could not be removed is tried again, ms. */
-const CARE_INTERVAL_MS = 30_000;
 /** Ids of killed instances that are remembered, so that an answer of the engine that was under way does not bring one back. */
 const MAX_REMEMBERED = 10_000;
 /** What is shown of them where an instance ends while it starts, characters. */
@@ -65,14 +73,12 @@ class DockerDriver implements Driver {
   readonly #workspace: Workspace;
   readonly #known = new Map<string, Known>();
   readonly #kills = new Map<string, Promise<void>>();
-  /** Failed creations of which something may be left. */
-  readonly #doomed = new Set<string>();
+  readonly #care: Care;
   readonly #killed = new Set<string>();
   readonly #exits: Exits;
   #engine: Engine | null = null;
   #host: Host | null = null;
   #watch: Watch | null = null;
-  #care: NodeJS.Timeout | null = null;
 
   constructor(options: DockerDriverOptions) {
     this.#options = options;
@@ -80,6 +86,7 @@ class DockerDriver implements Driver {
     this.#log = options.log;
     this.#workspace = new Workspace(options.paths);
     this.#exits = new Exits(this.#log);
+    this.#care = new Care({ log: this.#log, firewall: () => this.#host?.firewall ?? null, kill: (id) => this.kill(id) });
   }
 
   get features(): DriverFeatures {
@@ -95,16 +102,20 @@ class DockerDriver implements Driver {
     // What was known before a close() may have ended under another controller.
     this.#known.clear();
     await this.#installRules();
-    this.#watch = new Watch({ engine, homeId: this.#homeId, log: this.#log, onEvent: (event) => this.#onEvent(event), onConnect: () => this.#resync() });
+    this.#watch = new Watch({
+      engine,
+      homeId: this.#homeId,
+      log: this.#log,
+      onEvent: (event) => this.#onEvent(event),
+      onConnect: () => this.#resync(),
+    });
     await this.#watch.start();
     await this.#sweepFolders();
-    this.#care = setInterval(() => void this.#lookAfter(), CARE_INTERVAL_MS);
-    this.#care.unref();
+    this.#care.start();
   }
 
   async close(): Promise<void> {
-    if (this.#care) clearInterval(this.#care);
-    this.#care = null;
+    this.#care.close();
     await this.#watch?.close();
     this.#watch = null;
   }
@@ -152,7 +163,7 @@ class DockerDriver implements Driver {
     try {
       return await this.#create(known, spec, signal);
     } catch (error) {
-      await this.#undo(known);
+      await this.#undo(known, error);
       throw error;
     }
   }
@@ -168,7 +179,8 @@ class DockerDriver implements Driver {
       if (known.phase !== 'creating') throw new Error(`the instance ${spec.id} was killed while it was created`);
     };
     const image = this.#options.images[spec.runtime];
-    if (image === undefined) throw new DriverUnavailable(`There is no image for the runtime ${spec.runtime}. Build it: fn runtimes build ${spec.runtime}.`);
+    if (image === undefined)
+      throw new DriverUnavailable(`There is no image for the runtime ${spec.runtime}. Build it: fn runtimes build ${spec.runtime}.`);
     await this.#workspace.prepare(spec.id);
     goOn();
     const container = containerOptions({
@@ -223,19 +235,12 @@ class DockerDriver implements Driver {
   async freeze(id: string): Promise<void> {
     const known = this.#running(id);
     if (!this.features.freeze || !known.cgroup?.freezer) throw new Error('instances cannot be frozen on this host');
-    known.frozen = true;
-    try {
-      await freeze(known.cgroup);
-    } catch (error) {
-      known.frozen = false;
-      throw error;
-    }
+    await freeze(known.cgroup);
   }
 
   async thaw(id: string): Promise<void> {
     const known = this.#running(id);
     if (known.cgroup) await thaw(known.cgroup);
-    known.frozen = false;
   }
 
   kill(id: string): Promise<void> {
@@ -305,7 +310,9 @@ class DockerDriver implements Driver {
     if (ip === null) throw new Error(`the instance ${id} has no address`);
     const rules = this.#started().host.firewall !== null || this.features.egress === 'unfiltered';
     if (!rules && egress !== 'internet') {
-      throw new DriverUnavailable('Egress to a list of networks needs a controller that runs as root; deploy with --egress internet or none.');
+      throw new DriverUnavailable(
+        'Egress to a list of networks needs a controller that runs as root; deploy with --egress internet or none.',
+      );
     }
   }
 
@@ -352,14 +359,17 @@ class DockerDriver implements Driver {
     for (const known of before) {
       if (known.phase === 'running' && !running.has(known.id)) void this.#exits.ended(known, null, true);
     }
+    // The engine may have been restarted by whoever also reloaded the firewall.
+    void this.#care.look();
   }
 
   async #kill(id: string): Promise<void> {
     const engine = await this.#connect();
     const known = this.#known.get(id);
     if (known) known.phase = 'killing';
-    // A frozen process does not die before it is thawed (version 1). It may be gone: then there is nothing to thaw.
-    if (known?.frozen && known.cgroup) await thaw(known.cgroup).catch(() => {});
+    // A frozen process does not die before it is thawed (version 1), and an earlier controller may have
+    // frozen it. Where it is gone there is nothing to thaw; any other failure shows in the removal.
+    if (known?.cgroup && this.features.freeze) await thaw(known.cgroup).catch(() => {});
     await engine.removeUntilGone(containerName(this.#homeId, id));
     await this.#host?.firewall?.forget(id);
     await this.#workspace.remove(id);
@@ -371,12 +381,13 @@ class DockerDriver implements Driver {
     this.#killed.add(id);
   }
 
-  /** After a failed creation. What cannot be removed now is tried again later. */
-  async #undo(known: Known): Promise<void> {
+  /** After a failed creation. What cannot be removed now, or is only made later, is removed later. */
+  async #undo(known: Known, reason: unknown): Promise<void> {
+    if (reason instanceof DriverUnavailable) this.#care.doom(known.id);
     try {
       await this.kill(known.id);
     } catch (error) {
-      this.#doomed.add(known.id);
+      this.#care.doom(known.id);
       this.#log.warn({ instance: known.id, error: messageOf(error) }, 'a failed creation cannot be cleaned up yet; it is tried again');
     }
   }
@@ -385,20 +396,10 @@ class DockerDriver implements Driver {
   async #sweepFolders(): Promise<void> {
     for (const id of await this.#workspace.ids()) if (!this.#known.has(id)) await this.#workspace.remove(id);
   }
-
-  async #lookAfter(): Promise<void> {
-    try {
-      await this.#host?.firewall?.check();
-      for (const id of this.#doomed) {
-        await this.kill(id);
-        this.#doomed.delete(id);
-      }
-    } catch (error) {
-      this.#log.warn({ error: messageOf(error) }, 'looking after the host failed; it is tried again');
-    }
-  }
 }
 
 function imageMissing(runtime: string, image: string, cause: unknown): DriverUnavailable {
-  return new DriverUnavailable(`The image ${image} of the runtime ${runtime} is not there. Build it: fn runtimes build ${runtime}.`, { cause });
+  return new DriverUnavailable(`The image ${image} of the runtime ${runtime} is not there. Build it: fn runtimes build ${runtime}.`, {
+    cause,
+  });
 }

@@ -67,8 +67,16 @@ describe('inForce', () => {
   it('sees what is missing', () => {
     expect(inForce(saved(lead), rules, 'DOCKER-USER')).toBe(true);
     expect(inForce(saved(''), rules, 'DOCKER-USER')).toBe(false);
-    expect(inForce(saved(lead).replace('-A FN-0a1b2c3d-FWD -d 10.0.0.0/8 -j REJECT --reject-with icmp-admin-prohibited\n', ''), rules, 'DOCKER-USER')).toBe(false);
-    expect(inForce(saved(lead).replace('-A FN-0a1b2c3d-IN', '-A FN-0a1b2c3d-FWD -j ACCEPT\n-A FN-0a1b2c3d-IN'), rules, 'DOCKER-USER')).toBe(false);
+    expect(
+      inForce(
+        saved(lead).replace('-A FN-0a1b2c3d-FWD -d 10.0.0.0/8 -j REJECT --reject-with icmp-admin-prohibited\n', ''),
+        rules,
+        'DOCKER-USER',
+      ),
+    ).toBe(false);
+    expect(inForce(saved(lead).replace('-A FN-0a1b2c3d-IN', '-A FN-0a1b2c3d-FWD -j ACCEPT\n-A FN-0a1b2c3d-IN'), rules, 'DOCKER-USER')).toBe(
+      false,
+    );
   });
 
   it('finds our chains and no others', () => {
@@ -87,6 +95,8 @@ describe('canonical', () => {
 
 describe('nameserversIn', () => {
   it('takes those that an instance can ask itself', () => {
-    expect(nameserversIn('# x\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nnameserver fe80::1\nsearch x\nnameserver 10.0.0.2\n')).toEqual(['10.0.0.2']);
+    expect(nameserversIn('# x\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nnameserver fe80::1\nsearch x\nnameserver 10.0.0.2\n')).toEqual([
+      '10.0.0.2',
+    ]);
   });
 });

@@ -89,7 +89,10 @@ function listRules({ homeId }: EgressRules, { id, networks }: EgressRules['lists
 }
 
 /** The rules that lead into our chains. `base` is DOCKER-USER where Docker made it, else FORWARD. */
-export function jumps({ homeId, bridge }: Pick<EgressRules, 'homeId' | 'bridge'>, base: 'DOCKER-USER' | 'FORWARD'): { chain: string; rule: string[] }[] {
+export function jumps(
+  { homeId, bridge }: Pick<EgressRules, 'homeId' | 'bridge'>,
+  base: 'DOCKER-USER' | 'FORWARD',
+): { chain: string; rule: string[] }[] {
   const { forward, input } = chainsOf(homeId);
   return [
     { chain: base, rule: ['-i', bridge, '-j', forward] },

@@ -122,7 +122,9 @@ export class Engine {
 
   /** The end of what a container wrote to stderr, as Docker frames it. */
   async stderrTail(container: string, lines: number): Promise<Buffer> {
-    return this.#call((abortSignal) => this.#docker.getContainer(container).logs({ stderr: true, stdout: false, follow: false, tail: lines, abortSignal }));
+    return this.#call((abortSignal) =>
+      this.#docker.getContainer(container).logs({ stderr: true, stdout: false, follow: false, tail: lines, abortSignal }),
+    );
   }
 
   /** Output since a time (`seconds.nanoseconds`), and what comes, until it ends or is aborted. Null where there is no such container. */
@@ -164,7 +166,9 @@ export class Engine {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => {
-        const error = new DriverUnavailable(`The Docker engine at ${this.#socketPath} did not answer within ${timeoutMs / 1_000} s. Is the machine overloaded?`);
+        const error = new DriverUnavailable(
+          `The Docker engine at ${this.#socketPath} did not answer within ${timeoutMs / 1_000} s. Is the machine overloaded?`,
+        );
         reject(error);
         deadline.abort(error);
       }, timeoutMs);
@@ -206,7 +210,10 @@ function explain(error: unknown, socketPath: string): unknown {
     case 'ECONNRESET':
     case 'EPIPE':
     case 'ETIMEDOUT':
-      return new DriverUnavailable(`The Docker engine at ${socketPath} broke off the conversation (${error.code}). See its log: sudo journalctl -u docker.`, because);
+      return new DriverUnavailable(
+        `The Docker engine at ${socketPath} broke off the conversation (${error.code}). See its log: sudo journalctl -u docker.`,
+        because,
+      );
     default:
       return error;
   }

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { Log } from '#kit/log.ts';
 import { isMissing } from '../workspace.ts';
-import { chainsIn, inForce, jumps, renderRules, type EgressRules } from './egress.ts';
+import { chainsIn, chainsOf, inForce, jumps, renderRules, type EgressRules } from './egress.ts';
 
 const run = promisify(execFile);
 
@@ -14,15 +14,20 @@ const IPTABLES_TIMEOUT_MS = 10_000;
 /** iptables-save of a host with many rules, bytes. */
 const MAX_SAVE_BYTES = 64 * 1024 * 1024;
 
-/** Why egress cannot be filtered on this host, or null where it can. */
-export async function whyNoFirewall(): Promise<string | null> {
+/** Why egress cannot be filtered on this host, or null where it can: rules like ours are tried out, and gone again. */
+export async function whyNoFirewall(homeId: string): Promise<string | null> {
   if (process.getuid?.() !== 0) return 'the rules need root';
+  const trial = { homeId: `${homeId}-TRY`, bridge: 'fn-try', nameservers: ['192.0.2.1'], lists: [] };
+  const chains = Object.values(chainsOf(trial.homeId)).slice(0, 2);
+  const clearing = [...chains.map((chain) => `-F ${chain}`), ...chains.map((chain) => `-X ${chain}`)];
   try {
-    await run('iptables', ['-w', LOCK_WAIT_SECONDS, '-S', 'INPUT'], { timeout: IPTABLES_TIMEOUT_MS });
+    await restore(renderRules(trial).replace('COMMIT', [...clearing, 'COMMIT'].join('\n')));
+    return null;
   } catch (error) {
-    return isMissing(error) ? 'iptables is not installed' : `iptables does not work here (${firstLine(error)})`;
+    return isMissing(error)
+      ? 'iptables is not installed'
+      : `iptables does not work here (${error instanceof Error ? error.message : String(error)})`;
   }
-  return null;
 }
 
 /** Whether packets between containers of one bridge pass through iptables at all. True only once Docker made a bridge that needs it. */
@@ -133,8 +138,16 @@ export class Firewall {
     } catch (error) {
       // What is there is not what was believed, as after a reload of the firewall: look, and once more.
       this.#chains = new Set(chainsIn(await save(), rules.homeId));
-      await restore(renderRules(rules, [...this.#chains].filter((chain) => !wanted.includes(chain))));
-      this.#options.log.debug({ error: error instanceof Error ? error.message : String(error) }, 'the egress rules were applied at the second attempt');
+      await restore(
+        renderRules(
+          rules,
+          [...this.#chains].filter((chain) => !wanted.includes(chain)),
+        ),
+      );
+      this.#options.log.debug(
+        { error: error instanceof Error ? error.message : String(error) },
+        'the egress rules were applied at the second attempt',
+      );
       this.#chains = new Set(wanted);
     }
   }
@@ -145,7 +158,6 @@ export class Firewall {
     // Taken out first: they must be before all rules that others put in meanwhile.
     await restore(`*filter\n${[...withoutJumps(saved, this.#options), ...insert].join('\n')}\nCOMMIT\n`);
   }
-
 }
 
 /** Takes out all rules and chains of a home, in one transaction. Nothing there: nothing done. */
@@ -160,7 +172,9 @@ export async function removeFirewall(homeId: string, bridge: string): Promise<vo
 
 /** Commands that take out our jumps, as often as each is there. */
 function withoutJumps(saved: string, home: { homeId: string; bridge: string }): string[] {
-  const ours = new Set((['DOCKER-USER', 'FORWARD'] as const).flatMap((base) => jumps(home, base).map(({ chain, rule }) => `-A ${chain} ${rule.join(' ')}`)));
+  const ours = new Set(
+    (['DOCKER-USER', 'FORWARD'] as const).flatMap((base) => jumps(home, base).map(({ chain, rule }) => `-A ${chain} ${rule.join(' ')}`)),
+  );
   return saved
     .split('\n')
     .filter((line) => ours.has(line))
@@ -185,7 +199,10 @@ async function save(): Promise<string> {
 }
 
 async function restore(text: string): Promise<void> {
-  const child = spawn('iptables-restore', ['-w', LOCK_WAIT_SECONDS, '--noflush'], { stdio: ['pipe', 'ignore', 'pipe'], timeout: IPTABLES_TIMEOUT_MS });
+  const child = spawn('iptables-restore', ['-w', LOCK_WAIT_SECONDS, '--noflush'], {
+    stdio: ['pipe', 'ignore', 'pipe'],
+    timeout: IPTABLES_TIMEOUT_MS,
+  });
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
     if (stderr.length < 4_096) stderr += chunk;
@@ -198,9 +215,4 @@ async function restore(text: string): Promise<void> {
     child.on('close', resolve);
   });
   if (code !== 0) throw new Error(`iptables-restore failed: ${stderr.trim().split('\n')[0] || `exit code ${code}`}`);
-}
-
-function firstLine(error: unknown): string {
-  if (error instanceof Error && 'stderr' in error && typeof error.stderr === 'string' && error.stderr !== '') return error.stderr.split('\n')[0]!;
-  return error instanceof Error ? error.message.split('\n')[0]! : String(error);
 }

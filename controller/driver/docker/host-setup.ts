@@ -41,7 +41,7 @@ export async function hostSetup(options: HostSetupOptions): Promise<HostSetupSte
   const nameservers = options.nameservers ?? (await hostNameservers());
   const bridge = networkName(homeId);
 
-  const reason = await whyNoFirewall();
+  const reason = await whyNoFirewall(homeId);
   if (reason !== null) throw new DriverUnavailable(`The egress rules cannot be set: ${reason}.`);
   await ensureNetwork(engine, homeId);
   if (!(await bridgeIsFiltered())) {
@@ -51,7 +51,11 @@ export async function hostSetup(options: HostSetupOptions): Promise<HostSetupSte
   await new Firewall({ homeId, bridge, nameservers, log }).install([]);
   const steps: HostSetupStep[] = [
     { what: 'bridge', ok: true, detail: `Docker network ${bridge}: no traffic between instances, no IPv6` },
-    { what: 'egress rules', ok: true, detail: `instances on ${bridge} reach public addresses only; DNS: ${nameservers.join(', ') || 'by Docker, on the host'}` },
+    {
+      what: 'egress rules',
+      ok: true,
+      detail: `instances on ${bridge} reach public addresses only; DNS: ${nameservers.join(', ') || 'by Docker, on the host'}`,
+    },
   ];
 
   const parent = await handOverParent(homeId, { uid, gid }, (await engine.info()).cgroupDriver);
@@ -79,10 +83,15 @@ export async function hostSetupUndo({ paths, socketPath }: Pick<HostSetupOptions
   return [{ what: 'undo', ok: true, detail: `removed the bridge ${bridge}, its rules and the parent cgroup` }];
 }
 
-async function handOverParent(homeId: string, owner: { uid: number; gid: number }, driver: 'cgroupfs' | 'systemd' | 'none'): Promise<HostSetupStep> {
+async function handOverParent(
+  homeId: string,
+  owner: { uid: number; gid: number },
+  driver: 'cgroupfs' | 'systemd' | 'none',
+): Promise<HostSetupStep> {
   const what = 'parent cgroup';
   const parent = parentCgroup({ homeId, driver, mounts: await readMounts() });
-  if (parent?.dirs.memory === undefined) return { what, ok: false, detail: 'this machine has no memory controller, or the engine makes no cgroups' };
+  if (parent?.dirs.memory === undefined)
+    return { what, ok: false, detail: 'this machine has no memory controller, or the engine makes no cgroups' };
   try {
     await makeParent(parent, owner);
     return { what, ok: true, detail: `${parent.name}, its limits writable by uid ${owner.uid}` };

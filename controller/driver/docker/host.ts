@@ -78,7 +78,9 @@ async function prepareParent(info: EngineInfo, mounts: CgroupMounts, options: Ho
   const { homeId, memoryBudgetMib, cpuBudget, log } = options;
   const parent = parentCgroup({ homeId, driver: info.cgroupDriver, mounts });
   const without = (why: string): null => {
-    notes.push(`There is no cgroup above the instances, as ${why}: the budget is kept by the controller alone. As root, or after sudo fn host-setup, the kernel keeps it.`);
+    notes.push(
+      `There is no cgroup above the instances, as ${why}: the budget is kept by the controller alone. As root, or after sudo fn host-setup, the kernel keeps it.`,
+    );
     return null;
   };
   if (parent?.dirs.memory === undefined) return without('the engine or this machine has none');
@@ -100,19 +102,25 @@ async function prepareEgress(engine: Engine, options: HostOptions, marker: HostS
   const without = async (why: string): Promise<EgressState> => {
     if (egressPolicy === 'allow-unfiltered') {
       await ensureNetwork(engine, homeId);
-      notes.push(`Egress is not filtered, as ${why}: functions that may dial out also reach this host and private networks. As root, or after sudo fn host-setup, it is.`);
+      notes.push(
+        `Egress is not filtered, as ${why}: functions that may dial out also reach this host and private networks. As root, or after sudo fn host-setup, it is.`,
+      );
       return { firewall: null, egress: 'unfiltered' };
     }
-    notes.push(`Functions cannot dial out (egress is none), as ${why}. As root, or after sudo fn host-setup, they can; or allow it unfiltered.`);
+    notes.push(
+      `Functions cannot dial out (egress is none), as ${why}. As root, or after sudo fn host-setup, they can; or allow it unfiltered.`,
+    );
     return { firewall: null, egress: 'none' };
   };
   try {
     if (marker && process.getuid?.() !== 0) {
       if (!(await hasNetwork(engine, homeId))) return await without('the bridge that host-setup made is gone: run it again');
-      notes.push('Egress to a list of networks is refused, as its rules need root at run time; internet and none work. After a reload of the firewall, run sudo fn host-setup again.');
+      notes.push(
+        'Egress to a list of networks is refused, as its rules need root at run time; internet and none work. After a reload of the firewall, run sudo fn host-setup again.',
+      );
       return { firewall: null, egress: 'filtered' };
     }
-    const reason = await whyNoFirewall();
+    const reason = await whyNoFirewall(homeId);
     if (reason !== null) return await without(reason);
     await ensureNetwork(engine, homeId);
     if (!(await bridgeIsFiltered())) return await without('the kernel does not pass bridged packets to iptables (module br_netfilter)');
@@ -129,7 +137,7 @@ async function prepareEgress(engine: Engine, options: HostOptions, marker: HostS
 export async function removeHost(engine: Engine, homeId: string): Promise<void> {
   const [info, mounts] = await Promise.all([engine.info(), readMounts()]);
   const root = process.getuid?.() === 0;
-  if (root && (await whyNoFirewall()) === null) await removeFirewall(homeId, networkName(homeId));
+  if (root && (await whyNoFirewall(homeId)) === null) await removeFirewall(homeId, networkName(homeId));
   if (root || (await readMarker(homeId)) === null) await removeNetwork(engine, homeId);
   const parent = parentCgroup({ homeId, driver: info.cgroupDriver, mounts });
   if (root && parent !== null) await removeParent(parent, await readFile('/proc/self/mountinfo', 'utf8'));

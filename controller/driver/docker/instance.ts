@@ -21,13 +21,12 @@ export interface Known {
   /** On our bridge; null without network, or when it is not running. */
   ip: string | null;
   cgroup: CgroupDirs | null;
-  frozen: boolean;
   /** It ended before create() was done with it. */
   endedEarly: { exitCode: number | null } | null;
 }
 
 export function newKnown(id: string, memoryClassMib: number, network: NetworkClass): Known {
-  return { id, phase: 'creating', container: '', memoryClassMib, network, ip: null, cgroup: null, frozen: false, endedEarly: null };
+  return { id, phase: 'creating', container: '', memoryClassMib, network, ip: null, cgroup: null, endedEarly: null };
 }
 
 /** Our view of a container, or null where it does not carry this home's labels as we write them. */

@@ -14,31 +14,48 @@ export interface LimitRequest {
   machineCpus: number;
 }
 
-/** Throws LimitBusy when more memory is in use than is allowed from now on. */
-export async function applyLimits({ engine, known, spec, cpuBudget, machineCpus }: LimitRequest): Promise<void> {
-  const { cgroup } = known;
-  const memoryMib = spec.memoryMib === known.memoryClassMib ? null : spec.memoryMib;
-  // Below a parent with a quota, the kernel refuses more than the parent has; and all of the machine needs no quota.
-  const cores = Math.min(spec.cpu, cpuBudget);
-  const cpu = cores >= machineCpus ? null : cores;
+interface Update {
+  Memory?: number;
+  MemorySwap?: number;
+  CpuPeriod?: number;
+  CpuQuota?: number;
+}
 
-  const update: { Memory?: number; MemorySwap?: number; CpuPeriod?: number; CpuQuota?: number } = {};
-  if (memoryMib !== null) {
-    if (cgroup && (await canLimitMemory(cgroup))) await setMemoryLimit(cgroup, memoryMib);
-    else {
-      if (cgroup) await assertFits(cgroup, memoryMib * MIB);
-      update.Memory = update.MemorySwap = memoryMib * MIB;
-    }
-  }
-  if (cpu !== null) {
-    if (cgroup && (await canLimitCpu(cgroup))) await setCpuLimit(cgroup, cpu);
-    else Object.assign(update, { CpuPeriod: CPU_PERIOD_US, CpuQuota: cpuQuotaUs(cpu) });
-  }
+/** Throws LimitBusy when more memory is in use than is allowed from now on. */
+export async function applyLimits(request: LimitRequest): Promise<void> {
+  const { engine, known, spec } = request;
+  const [memory, cpu] = await Promise.all([limitMemory(request), limitCpu(request)]);
+  const update: Update = { ...memory, ...cpu };
   if (Object.keys(update).length === 0) return;
   try {
     await engine.update(known.container, update);
   } catch (error) {
-    if (error instanceof Error && /device or resource busy|current usage/i.test(error.message)) throw new LimitBusy(`more than ${spec.memoryMib} MiB are in use`, { cause: error });
+    if (error instanceof Error && /device or resource busy|current usage/i.test(error.message)) {
+      throw new LimitBusy(`more than ${spec.memoryMib} MiB are in use`, { cause: error });
+    }
     throw error;
   }
+}
+
+/** Sets it, or returns what the engine is to be asked for. */
+async function limitMemory({ known, spec: { memoryMib } }: LimitRequest): Promise<Update> {
+  const { cgroup, memoryClassMib } = known;
+  if (memoryMib === memoryClassMib) return {};
+  if (cgroup && (await canLimitMemory(cgroup))) {
+    await setMemoryLimit(cgroup, memoryMib);
+    return {};
+  }
+  if (cgroup) await assertFits(cgroup, memoryMib * MIB);
+  return { Memory: memoryMib * MIB, MemorySwap: memoryMib * MIB };
+}
+
+async function limitCpu({ known: { cgroup }, spec, cpuBudget, machineCpus }: LimitRequest): Promise<Update> {
+  // Below a parent with a quota, the kernel refuses more than the parent has; and all of the machine needs no quota.
+  const cores = Math.min(spec.cpu, cpuBudget);
+  if (cores >= machineCpus) return {};
+  if (cgroup && (await canLimitCpu(cgroup))) {
+    await setCpuLimit(cgroup, cores);
+    return {};
+  }
+  return { CpuPeriod: CPU_PERIOD_US, CpuQuota: cpuQuotaUs(cores) };
 }

@@ -9,7 +9,8 @@ const frame = (stream: 1 | 2, text: string): Buffer => {
   header.writeUInt32BE(Buffer.byteLength(text), 4);
   return Buffer.concat([header, Buffer.from(text)]);
 };
-const time = (ms: number, nanos = 0): string => `${new Date(Date.UTC(2026, 0, 1) + ms).toISOString().slice(0, 23)}${String(nanos).padStart(6, '0')}Z`;
+const time = (ms: number, nanos = 0): string =>
+  `${new Date(Date.UTC(2026, 0, 1) + ms).toISOString().slice(0, 23)}${String(nanos).padStart(6, '0')}Z`;
 const entry = (at: string, text: string) => ({ stream: 'stdout' as const, payload: Buffer.from(`${at} ${text}`) });
 
 describe('FrameSplitter', () => {
@@ -18,7 +19,11 @@ describe('FrameSplitter', () => {
     for (let cut = 0; cut <= bytes.length; cut++) {
       const splitter = new FrameSplitter();
       const frames = [...splitter.push(bytes.subarray(0, cut)), ...splitter.push(bytes.subarray(cut))];
-      expect(frames.map(({ stream, payload }) => [stream, payload.toString()])).toEqual([['stdout', 'one\n'], ['stderr', 'zwei'], ['stdout', '']]);
+      expect(frames.map(({ stream, payload }) => [stream, payload.toString()])).toEqual([
+        ['stdout', 'one\n'],
+        ['stderr', 'zwei'],
+        ['stdout', ''],
+      ]);
     }
     expect(framesText(bytes)).toBe('one\nzwei');
   });

@@ -172,5 +172,8 @@ export async function* followLogs(engine: Engine, container: string, after: stri
 }
 
 function isBrokenOff(error: unknown): boolean {
-  return error instanceof DriverUnavailable || (error instanceof Error && 'code' in error && ['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE'].includes(String(error.code)));
+  return (
+    error instanceof DriverUnavailable ||
+    (error instanceof Error && 'code' in error && ['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE'].includes(String(error.code)))
+  );
 }

@@ -44,7 +44,9 @@ export async function hasNetwork(engine: Engine, homeId: string): Promise<boolea
   const options: Record<string, string> = network.Options ?? {};
   const ours = network.Labels?.[LABELS.home] === homeId && !network.EnableIPv6;
   if (!ours || Object.entries(OPTIONS).some(([key, value]) => options[key] !== value)) {
-    throw new DriverUnavailable(`The Docker network ${networkName(homeId)} is not as fn makes it: remove it (docker network rm ${networkName(homeId)}).`);
+    throw new DriverUnavailable(
+      `The Docker network ${networkName(homeId)} is not as fn makes it: remove it (docker network rm ${networkName(homeId)}).`,
+    );
   }
   return true;
 }

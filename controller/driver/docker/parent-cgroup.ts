@@ -73,10 +73,12 @@ export async function limitParent(parent: ParentCgroup, budget: { memoryMib: num
   const { dirs, name } = parent;
   const bytes = String((budget.memoryMib + RESERVE_MIB) * MIB);
   const limited = budget.cpu < machineCpus;
-  if (name.endsWith('.slice')) {
+  if (name.endsWith('.slice') && process.getuid?.() === 0) {
     // systemd owns the files of its slices, and would write them anew.
     const cpu = `CPUQuota=${limited ? `${Math.round(budget.cpu * 100)}%` : ''}`;
-    await run('systemctl', ['set-property', '--runtime', name, `MemoryMax=${bytes}`, 'MemorySwapMax=0', cpu], { timeout: SYSTEMCTL_TIMEOUT_MS });
+    await run('systemctl', ['set-property', '--runtime', name, `MemoryMax=${bytes}`, 'MemorySwapMax=0', cpu], {
+      timeout: SYSTEMCTL_TIMEOUT_MS,
+    });
     return;
   }
   if (dirs.version === 1) {
@@ -135,7 +137,10 @@ function limitFile(parent: ParentCgroup): string {
 }
 
 function limitFiles({ dirs }: ParentCgroup): string[] {
-  const names = dirs.version === 1 ? ['memory.limit_in_bytes', 'memory.memsw.limit_in_bytes', 'memory.max_usage_in_bytes'] : ['memory.max', 'memory.swap.max'];
+  const names =
+    dirs.version === 1
+      ? ['memory.limit_in_bytes', 'memory.memsw.limit_in_bytes', 'memory.max_usage_in_bytes']
+      : ['memory.max', 'memory.swap.max'];
   const files = names.map((name) => join(dirs.memory!, name));
   if (dirs.cpu !== undefined) files.push(join(dirs.cpu, dirs.version === 1 ? 'cpu.cfs_quota_us' : 'cpu.max'));
   return files;

@@ -5,7 +5,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { OomJudge, judge, type Ending } from './verdict.ts';
 import { parseEvent } from './watch.ts';
 
-const ending = (fields: Partial<Ending>): Ending => ({ exitCode: 0, oomKilled: false, whileAway: false, stderrTail: () => Promise.resolve(''), ...fields });
+const ending = (fields: Partial<Ending>): Ending => ({
+  exitCode: 0,
+  oomKilled: false,
+  whileAway: false,
+  stderrTail: () => Promise.resolve(''),
+  ...fields,
+});
 const HEAP = 'FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory';
 
 let dir: string;
@@ -84,8 +90,14 @@ describe('OomJudge', () => {
 
 describe('parseEvent', () => {
   it('reads what Docker sends, and nothing else', () => {
-    const line = (action: string, attributes: object) => JSON.stringify({ Type: 'container', Action: action, Actor: { ID: 'c1', Attributes: attributes } });
-    expect(parseEvent(line('die', { exitCode: '137', 'fn.instance': 'i-1' }))).toEqual({ action: 'die', container: 'c1', id: 'i-1', exitCode: 137 });
+    const line = (action: string, attributes: object) =>
+      JSON.stringify({ Type: 'container', Action: action, Actor: { ID: 'c1', Attributes: attributes } });
+    expect(parseEvent(line('die', { exitCode: '137', 'fn.instance': 'i-1' }))).toEqual({
+      action: 'die',
+      container: 'c1',
+      id: 'i-1',
+      exitCode: 137,
+    });
     expect(parseEvent(line('oom', { 'fn.instance': 'i-1' }))).toEqual({ action: 'oom', container: 'c1', id: 'i-1', exitCode: null });
     expect(parseEvent(line('start', { 'fn.instance': 'i-1' }))).toBeNull();
     expect(parseEvent(line('die', {}))).toBeNull();

@@ -56,7 +56,7 @@ export class Watch {
   async #run(first: NodeJS.ReadableStream): Promise<void> {
     const { log } = this.#options;
     let stream: NodeJS.ReadableStream | null = first;
-    for (let failures = 0; !this.#stop.signal.aborted; ) {
+    for (let failures = 0; !this.#stop.signal.aborted;) {
       try {
         stream ??= await this.#connect();
         failures = 0;
@@ -65,7 +65,8 @@ export class Watch {
       } catch (error) {
         if (this.#stop.signal.aborted) return;
         // Every failure would flood the log while the engine is down.
-        if (failures < 3) log.warn({ error: error instanceof Error ? error.message : String(error) }, 'the Docker engine cannot be followed; trying again');
+        if (failures < 3)
+          log.warn({ error: error instanceof Error ? error.message : String(error) }, 'the Docker engine cannot be followed; trying again');
       }
       stream = null;
       failures += 1;

@@ -1,6 +1,15 @@
 /** A driver over an imaginary machine (host.ts), for tests of what uses drivers, in virtual time. */
 import type { HomePaths } from '#kit/paths.ts';
-import { DriverUnavailable, type CreateSpec, type Driver, type DriverFeatures, type DriverInstance, type Exit, type LogChunk, type SpecialiseSpec } from '../types.ts';
+import {
+  DriverUnavailable,
+  type CreateSpec,
+  type Driver,
+  type DriverFeatures,
+  type DriverInstance,
+  type Exit,
+  type LogChunk,
+  type SpecialiseSpec,
+} from '../types.ts';
 import { Workspace } from '../workspace.ts';
 import type { FakeHost, FakeInstance } from './host.ts';
 
@@ -118,8 +127,9 @@ class FakeDriver implements Driver {
   }
 
   async *logs(id: string, after: string | null, signal: AbortSignal): AsyncIterable<LogChunk> {
-    let next = after === null ? 0 : Number(after);
-    for (const instance = this.#host.instances.get(id); instance && !signal.aborted;) {
+    const instance = this.#host.instances.get(id);
+    if (!instance) return;
+    for (let next = after === null ? 0 : Number(after); !signal.aborted;) {
       const chunk = instance.output[Math.max(0, next - instance.dropped)];
       if (chunk) {
         next = Number(chunk.position);

@@ -27,7 +27,11 @@ export interface FakeInstance {
 }
 
 /** What a user request to a fake instance is answered with. */
-export type FakeHandler = (request: { method: string; url: string }, instance: FakeInstance, host: FakeHost) => { status: number; body: string };
+export type FakeHandler = (
+  request: { method: string; url: string },
+  instance: FakeInstance,
+  host: FakeHost,
+) => { status: number; body: string };
 
 export interface FakeHostOptions {
   clock: Clock;

@@ -22,7 +22,13 @@ export async function serveFakeInstance(path: string, instance: FakeInstance, ho
       };
       const url = request.url ?? '/';
       if (url === RUNTIME_PATHS.health) {
-        const health: Health = { status: draining ? 'draining' : revision === null ? 'generic' : 'ready', instance: instance.spec.id, revision, inFlight: 0, waitUntil: 0 };
+        const health: Health = {
+          status: draining ? 'draining' : revision === null ? 'generic' : 'ready',
+          instance: instance.spec.id,
+          revision,
+          inFlight: 0,
+          waitUntil: 0,
+        };
         return answer(200, health);
       }
       if (url === RUNTIME_PATHS.init) {

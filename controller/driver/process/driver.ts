@@ -14,7 +14,16 @@ import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { TAIL_BYTES, describeExit, isHeapExhausted } from '../exit.ts';
 import { inParallel } from '../parallel.ts';
-import { DriverUnavailable, type CreateSpec, type Driver, type DriverFeatures, type DriverInstance, type Exit, type LogChunk, type SpecialiseSpec } from '../types.ts';
+import {
+  DriverUnavailable,
+  type CreateSpec,
+  type Driver,
+  type DriverFeatures,
+  type DriverInstance,
+  type Exit,
+  type LogChunk,
+  type SpecialiseSpec,
+} from '../types.ts';
 import { Workspace } from '../workspace.ts';
 import { processStart } from './identity.ts';
 import { ProcessOutput } from './output.ts';
@@ -97,7 +106,8 @@ class ProcessDriver implements Driver {
     this.#shims = Object.fromEntries(Object.entries(options.shims).map(([runtime, file]) => [runtime, realpathSync(file)]));
     this.#uid = process.getuid?.() === 0 && [this.#execPath, ...Object.values(this.#shims)].every(readableByAll) ? INSTANCE_UID : null;
     const notes = [...NOTES];
-    if (process.getuid?.() === 0 && this.#uid === null) notes.push('Functions run as root, as other users cannot read this installation: move it to where they can.');
+    if (process.getuid?.() === 0 && this.#uid === null)
+      notes.push('Functions run as root, as other users cannot read this installation: move it to where they can.');
     this.features = { freeze: false, limits: false, parentCgroup: false, egress: 'unfiltered', notes };
   }
 
@@ -250,7 +260,9 @@ class ProcessDriver implements Driver {
     const known: Known = { record, phase: 'running', child };
     this.#known.set(id, known);
     child.on('exit', (code, signal) => void this.#ended(known, code, signal));
-    child.on('error', (error) => this.#options.log.warn({ instance: id, error: error.message }, 'a process of an instance reports an error'));
+    child.on('error', (error) =>
+      this.#options.log.warn({ instance: id, error: error.message }, 'a process of an instance reports an error'),
+    );
     this.#workspace.writeNoteSync(id, RECORD, record);
   }
 
@@ -309,7 +321,9 @@ class ProcessDriver implements Driver {
 
   #every(ms: number, run: () => Promise<void>): void {
     const timer = setInterval(() => {
-      run().catch((error: unknown) => this.#options.log.warn({ error: error instanceof Error ? error.message : String(error) }, 'looking after processes failed'));
+      run().catch((error: unknown) =>
+        this.#options.log.warn({ error: error instanceof Error ? error.message : String(error) }, 'looking after processes failed'),
+      );
     }, ms);
     timer.unref();
     this.#timers.push(timer);
@@ -339,7 +353,8 @@ async function killProcess(record: ProcessRecord): Promise<void> {
     if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
   }
   for (const start = performance.now(); isAlive(record); await sleep(KILL_POLL_MS)) {
-    if (performance.now() - start > KILL_TIMEOUT_MS) throw new Error(`process ${record.pid} did not end within ${KILL_TIMEOUT_MS / 1_000} s`);
+    if (performance.now() - start > KILL_TIMEOUT_MS)
+      throw new Error(`process ${record.pid} did not end within ${KILL_TIMEOUT_MS / 1_000} s`);
   }
 }
 

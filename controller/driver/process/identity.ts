@@ -30,7 +30,9 @@ export function parseStat(stat: string): string | null {
 
 function startFromPs(pid: number): string | null {
   try {
-    const [state = '', ...start] = execFileSync('ps', ['-o', 'state=,lstart=', '-p', String(pid)], { encoding: 'utf8' }).trim().split(/\s+/);
+    const [state = '', ...start] = execFileSync('ps', ['-o', 'state=,lstart=', '-p', String(pid)], { encoding: 'utf8' })
+      .trim()
+      .split(/\s+/);
     return state === '' || state.startsWith('Z') ? null : start.join(' ');
   } catch (error) {
     // ps says 1 for "no such process".
