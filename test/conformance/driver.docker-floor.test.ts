@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { silentLog } from '#kit/log.ts';
 import { createDockerDriver, type DockerDriverOptions } from '../../controller/driver/docker/driver.ts';
+import { LimitBusy } from '../../controller/driver/types.ts';
 import { findLeaks } from '../helpers/leaks.ts';
 import { waitFor } from '../helpers/wait.ts';
 import { runtimeImages } from './driver.image.ts';
@@ -109,6 +110,14 @@ describe('the docker driver', () => {
     expect((await call(instance, '/eat?mib=60')).status).toBe(200);
     await expect(call(instance, '/eat?mib=200')).rejects.toThrow();
     expect(await bench.endOf(instance.id)).toMatchObject([{ cause: 'oom' }]);
+  });
+
+  it('says so when what is in use does not fit, instead of killing it', async () => {
+    const { instance } = await bench.boot();
+    const spec = { bundleDir: bench.bundleDir, memoryMib: 8, cpu: 1, egress: 'none' as const };
+    await expect(bench.driver.specialise(instance.id, spec)).rejects.toBeInstanceOf(LimitBusy);
+    expect((await call(instance, '/.fn/health')).status).toBe(200);
+    expect(bench.exits).toEqual([]);
   });
 
   it('holds it to its share of a CPU', async () => {
