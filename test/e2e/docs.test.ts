@@ -59,6 +59,7 @@ describe('the commands in the documentation', () => {
         .map((block) => `echo '--- ${page}:${block.line}'\n${block.code}`)
         .join('\n')
         .replaceAll('8080', String(platform.port))
+        .replaceAll('9000', String(await freePort()))
         .replaceAll('up --detach', `up --detach --port ${platform.port}`);
       const run = await execa('bash', ['-euo', 'pipefail', '-c', script], {
         // A page of an example speaks of the folder that it is in.
