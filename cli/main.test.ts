@@ -50,7 +50,7 @@ describe('a command line', () => {
       "exit 2
       --- stdout
       --- stderr
-      error: option '--memory <mib>' argument '-1' is invalid. "-1" is not a whole number from 32 to 8192 MiB
+      error: option '--memory <mib>' argument '-1' is invalid. "-1" is not a whole number from 64 to 8192 MiB
       (fn deploy --help says more)
       "
     `);

@@ -11,7 +11,7 @@ export const deploy: CommandSpec = {
     { flags: '--name <name>', description: 'name of the function (default: from the path)' },
     NAMESPACE_OPTION,
     { flags: '--runtime <name>', description: 'runtime (default: node)' },
-    { flags: '--memory <mib>', description: 'memory of an instance, MiB (default: 128)', parse: integerBetween(32, 8_192, 'MiB') },
+    { flags: '--memory <mib>', description: 'memory of an instance, MiB (default: 128)', parse: integerBetween(64, 8_192, 'MiB') },
     { flags: '--cpu <cores>', description: 'CPU of an instance, cores (default: 1)', parse: numberBetween(0.05, 64, 'cores') },
     { flags: '--timeout <seconds>', description: 'longest time of a request (default: 30)', parse: numberBetween(0.1, 3_600, 'seconds') },
     {

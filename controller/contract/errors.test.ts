@@ -24,7 +24,7 @@ Every error that fn answers with, from the gateway and from the control API alik
 \`application/problem+json\` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)):
 
 \`\`\`json
-${JSON.stringify(problem('invalid', '/settings/memoryMib: Too small: expected number to be >=32', { instance: 'k3v9x0q2ab-1f', errors: [{ pointer: '/settings/memoryMib', detail: 'Too small: expected number to be >=32' }] }), null, 2)}
+${JSON.stringify(problem('invalid', '/settings/memoryMib: Too small: expected number to be >=64', { instance: 'k3v9x0q2ab-1f', errors: [{ pointer: '/settings/memoryMib', detail: 'Too small: expected number to be >=64' }] }), null, 2)}
 \`\`\`
 
 - \`code\` is what programs should look at; it never changes its meaning. \`type\` is the same as a URN.

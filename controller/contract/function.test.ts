@@ -34,7 +34,7 @@ describe('settings', () => {
   });
 
   const bounds: [string, number, number][] = [
-    ['memoryMib', 32, 8_192],
+    ['memoryMib', 64, 8_192],
     ['cpu', 0.05, 64],
     ['timeoutSeconds', 0.1, 3_600],
     ['concurrency', 1, 1_000],

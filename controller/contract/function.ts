@@ -82,8 +82,8 @@ export const EnvVars = z
 /** Settings of a revision as a person gives them; what is left out takes the default. */
 export const FunctionSettings = z.strictObject({
   runtime: RuntimeName.default('node'),
-  /** Memory of an instance, MiB. Its cgroup's limit, swap included. */
-  memoryMib: z.number().int().min(32).max(8_192).default(128),
+  /** Memory of an instance, MiB. Its cgroup's limit, swap included. Node by itself takes some 45. */
+  memoryMib: z.number().int().min(64).max(8_192).default(128),
   /** CPU of an instance, cores (a quota, reached only in bursts). */
   cpu: z.number().min(0.05).max(64).default(1),
   /** Longest time from the first byte sent to the function to the last received, seconds. */

@@ -55,8 +55,11 @@ export const GatewayMessage = z.discriminatedUnion('type', [
     /** Moving average of the time a slot is taken by a request, ms; 0 where unknown. */
     serviceMs: z.number().min(0),
   }),
-  /** [7] The gateway has forgotten the lease, with no request in flight on it. */
-  z.object({ type: z.literal('release'), lease: LeaseId }),
+  /**
+   * [7] The gateway has forgotten the lease, with no request in flight on it. With `slots`: it keeps
+   * so many and will use no more, as a partial revoke asked [8].
+   */
+  z.object({ type: z.literal('release'), lease: LeaseId, slots: z.number().int().min(0).optional() }),
   /** [10] Connections to it fail, or it answers nonsense. */
   z.object({ type: z.literal('suspect'), instance: InstanceId, reason: z.string().max(500) }),
   /** [11] A request overran its timeout. */
