@@ -37,6 +37,8 @@ export interface HeldLease<C extends Connection> {
   inFlight: number;
   /** `revoking` takes no new use and is released when drained; `void` is no lease any more. */
   state: 'held' | 'revoking' | 'void';
+  /** Was partly revoked, and more than is left is in flight: the rest is not given back yet. */
+  shrinking: boolean;
   /** Said `full` a moment ago. */
   pausing: boolean;
   /** Is it on the stack of leases with free slots? */

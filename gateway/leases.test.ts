@@ -166,14 +166,17 @@ describe('giving back', () => {
   });
 
   it('[8] partial revoke keeps what it says', () => {
-    const { ask, grant, table } = setUp();
+    const { ask, grant, of, table } = setUp();
     grant('l1', 'i1', 3);
     const [a, b] = [ask(), ask()];
     table.revoke('l1', 1);
+    expect(of('release')).toEqual([]);
     table.free(a.lease!);
+    expect(of('release')).toEqual([{ type: 'release', lease: 'l1', slots: 1 }]);
     expect(ask().got).toBe('waiting');
     table.free(b.lease!);
     expect(table.held()).toMatchObject([{ lease: 'l1', slots: 1 }]);
+    expect(of('release')).toHaveLength(1);
   });
 
   it('says goodbye with everything: idle ones now, the others when drained', () => {

@@ -127,6 +127,7 @@ export class LeaseTable<C extends Connection> {
     demand.inFlight--;
     lease.usedAt = this.#clock.now();
     if (serviceMs !== undefined) demand.served(serviceMs);
+    this.#shrunk(lease);
     if (lease.state === 'held') this.#offer(lease);
     else if (lease.inFlight === 0) this.#drained(lease);
   }
@@ -198,6 +199,7 @@ export class LeaseTable<C extends Connection> {
       inFlight: 0,
       state: 'held',
       pausing: false,
+      shrinking: false,
       stacked: false,
       usedAt: this.#clock.now(),
     };
@@ -213,6 +215,8 @@ export class LeaseTable<C extends Connection> {
     if (lease === undefined) return;
     if (slots > 0) {
       lease.slots = Math.min(lease.slots, slots);
+      lease.shrinking = true;
+      this.#shrunk(lease);
       return;
     }
     lease.state = 'revoking';
@@ -274,7 +278,11 @@ export class LeaseTable<C extends Connection> {
     for (const instance of this.#instances.values()) {
       if (instance.suspect !== null) this.#send({ type: 'suspect', instance: instance.id, reason: instance.suspect });
     }
-    for (const lease of this.#leases.values()) if (lease.state === 'revoking' && lease.inFlight === 0) this.#drained(lease);
+    for (const lease of this.#leases.values()) {
+      // What it was to shrink to, hello has told.
+      lease.shrinking = false;
+      if (lease.state === 'revoking' && lease.inFlight === 0) this.#drained(lease);
+    }
     for (const demand of this.#demands.values()) {
       demand.told = { waiting: 0, inFlight: 0 };
       if (demand.waiters.size > 0 || demand.inFlight > 0) this.#reporter.report(demand);
@@ -341,6 +349,13 @@ export class LeaseTable<C extends Connection> {
       waiter.onLease(taken, taken === lease ? start : null);
     }
     this.#reporter.waitersChanged(demand);
+  }
+
+  /** [8] The controller hears of it when no more is in flight than a partial revoke left. */
+  #shrunk(lease: HeldLease<C>): void {
+    if (!lease.shrinking || lease.state === 'void' || lease.inFlight > lease.slots || !this.#linked) return;
+    lease.shrinking = false;
+    this.#send({ type: 'release', lease: lease.id, slots: lease.slots });
   }
 
   /** [7] Forgotten first, then released. While the link is down it is kept: nobody could be told. */

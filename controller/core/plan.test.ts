@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { planGrants, planHost, planIdle, planRebalance, planStarts, type Action } from './plan.ts';
+import { planGrants, planHost, planIdle, planStarts, type Action } from './plan.ts';
+import { isGrowing, planRebalance } from './rebalance.ts';
 import { addInstance, testRevision, testSettings, want } from './testing.ts';
 import { World, type RevisionState } from './world.ts';
 
@@ -109,6 +110,18 @@ describe('planStarts', () => {
     expect(starts(world, revision, 100, 0).claims).toBe(1);
   });
 
+  it('tries one at a time after a failure, and thaws whatever failed', () => {
+    const { world, revision } = setup(1);
+    revision.failures = 1;
+    want(world, revision, 'g', 9);
+    expect(starts(world, revision).claims).toBe(1);
+    addInstance(world, { kind: 'specialising', revision: KEY, since: 0 });
+    expect(starts(world, revision).claims).toBe(0);
+    const frozen = addInstance(world, { kind: 'frozen', revision: KEY, idleSince: 1 });
+    revision.notBefore = 500;
+    expect(starts(world, revision, 100)).toMatchObject({ thaw: [frozen.id], claims: 0, askAgainAt: 500 });
+  });
+
   it('starts nothing while it backs off', () => {
     const { world, revision } = setup(10);
     revision.notBefore = 500;
@@ -168,6 +181,20 @@ describe('planRebalance', () => {
     expect(planRebalance(world, revision)).toEqual([{ do: 'revoke', lease: 'l-1', keeps: 5 }]);
     world.revoke('l-1', 5, 1_000);
     expect(planRebalance(world, revision)).toEqual([]);
+  });
+
+  it('is for when nothing is on its way', () => {
+    const { world, revision } = setup(10);
+    expect(isGrowing(world, revision, false, false)).toBe(false);
+    expect(isGrowing(world, revision, true, false)).toBe(false);
+    expect(isGrowing(world, revision, true, true)).toBe(true);
+    addInstance(world, { kind: 'creating' }, { memoryClassMib: 512 });
+    expect(isGrowing(world, revision, true, false)).toBe(false);
+    addInstance(world, { kind: 'creating' });
+    expect(isGrowing(world, revision, true, false)).toBe(true);
+    expect(isGrowing(world, revision, false, false)).toBe(false);
+    addInstance(world, { kind: 'thawing', revision: KEY, idleSince: 0 });
+    expect(isGrowing(world, revision, false, false)).toBe(true);
   });
 
   it('takes turns where there is one slot', () => {
@@ -238,6 +265,44 @@ describe('planHost', () => {
     world.grant(busy, 'l-9', 'g', 1);
     const settings = testSettings({ memoryBudgetMib: 256, poolSize: 0 });
     expect(planHost(world, need(revision, 1), settings, 20, quiet).actions).toEqual([]);
+  });
+
+  it('evicts nothing where that would not make enough room', () => {
+    const { world } = setup();
+    const big = testRevision('default/big@1', { memoryMib: 512 });
+    world.revisions.set(big.key, big);
+    const busy = ready(world, 0);
+    world.grant(busy, 'l-9', 'g', 1);
+    ready(world, 0);
+    const settings = testSettings({ memoryBudgetMib: 512, poolSize: 0 });
+    expect(planHost(world, need(big, 1), settings, 20, quiet).actions).toEqual([]);
+  });
+
+  it('evicts for CPU only what takes CPU: never the generic instance that it wants to claim', () => {
+    const { world, revision } = setup();
+    const other = testRevision('default/other@1');
+    world.revisions.set(other.key, other);
+    const generic = addInstance(world, { kind: 'generic', since: 0 });
+    const idle = addInstance(world, { kind: 'ready', revision: other.key, idleSince: 1 });
+    const settings = testSettings({ cpuBudget: 1 });
+    const { actions } = planHost(world, need(revision, 1), { ...settings, poolSize: 0 }, 20, quiet);
+    expect(actions).toEqual([{ do: 'stop', instance: idle.id, reason: 'evicted' }]);
+    world.transition(idle, { kind: 'draining', revision: other.key, since: 20 });
+    world.removeInstance(idle.id);
+    expect(planHost(world, need(revision, 1), { ...settings, poolSize: 0 }, 21, quiet).actions).toEqual([{ do: 'claim', instance: generic.id, revision: KEY }]);
+  });
+
+  it('evicts nothing that was busy a moment ago or that somebody waits for', () => {
+    const { world, revision } = setup();
+    const other = testRevision('default/other@1');
+    world.revisions.set(other.key, other);
+    const idle = addInstance(world, { kind: 'ready', revision: other.key, idleSince: 1 }, { notBefore: 50 });
+    const settings = testSettings({ memoryBudgetMib: 128, poolSize: 0 });
+    expect(planHost(world, need(revision, 1), settings, 20, quiet).actions).toEqual([]);
+    want(world, other, 'g', 1);
+    expect(planHost(world, need(revision, 1), settings, 60, quiet).actions).toEqual([]);
+    want(world, other, 'g', 0, 1);
+    expect(planHost(world, need(revision, 1), settings, 60, quiet).actions).toEqual([{ do: 'stop', instance: idle.id, reason: 'evicted' }]);
   });
 
   it('stops generic instances of a pool that nobody uses', () => {

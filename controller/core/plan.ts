@@ -25,11 +25,11 @@ export function poolOf(revision: RevisionState): PoolKey {
 }
 
 /** Gateways with unmet demand, those who wait longest first. */
-function hungry(world: World, revision: RevisionState): { gateway: string; unmet: number; since: number; deadline: number }[] {
+export function hungry(world: World, revision: RevisionState): { gateway: string; unmet: number; since: number }[] {
   const list = [];
   for (const [gateway, demand] of revision.demand) {
     const unmet = world.unmet(revision, gateway);
-    if (unmet > 0) list.push({ gateway, unmet, since: demand.since ?? 0, deadline: demand.oldestDeadline ?? Infinity });
+    if (unmet > 0) list.push({ gateway, unmet, since: demand.since ?? 0 });
   }
   return list.sort((a, b) => a.since - b.since);
 }
@@ -75,21 +75,24 @@ export interface StartNeed {
 /**
  * How many more instances a revision needs [5]: starts = min(cap, ceil(waiting ÷ slots) − booting),
  * and only if the expected wait for a slot is longer than a start. `min` and a deployment's floor count too.
+ * After a failed start nothing is claimed until the pause is over, and then one at a time until one
+ * is ready; what is frozen is thawed all the same.
  *
  * Worked: 120 waiting, 50 slots, one instance booting → ceil(120 ÷ 50) − 1 = 2 more.
  * One waiting, a slot free every 8 ms, a pooled start of 15 ms → wait; asked again after 15 ms.
  */
 export function planStarts(world: World, revision: RevisionState, settings: CoreSettings, now: number, pooled: number): StartNeed {
   const need: StartNeed = { thaw: [], claims: 0, askAgainAt: null };
-  if (now < revision.notBefore) return { ...need, askAgainAt: revision.notBefore };
   const slots = revision.slots ?? 1;
   let booting = 0;
   let live = 0;
   let inUse = 0;
+  let specialising = 0;
   const frozen: Instance[] = [];
   for (const instance of world.instancesOf(revision.key)) {
     if (!isLive(instance)) continue;
     live += 1;
+    if (instance.state.kind === 'specialising') specialising += 1;
     if (instance.state.kind !== 'ready' && instance.state.kind !== 'frozen') booting += 1;
     else if (instance.state.kind === 'frozen') frozen.push(instance);
     if (instance.leases.size > 0) inUse += slots;
@@ -118,6 +121,8 @@ export function planStarts(world: World, revision: RevisionState, settings: Core
   }
   const floor = Math.max(revision.routed ? revision.revision.settings.min : 0, revision.floor);
   need.claims = Math.max(0, Math.min(Math.max(wanted, floor - live), revision.revision.settings.max - live));
+  if (need.claims > 0 && now < revision.notBefore) return { ...need, claims: 0, askAgainAt: revision.notBefore };
+  if (revision.failures > 0) need.claims = Math.min(need.claims, specialising > 0 ? 0 : 1);
   return need;
 }
 
@@ -156,32 +161,6 @@ export function planIdle(world: World, revision: RevisionState, settings: CoreSe
   return { actions, askAgainAt };
 }
 
-/**
- * [8] When no instance can be added and a gateway gets nothing, others give up what is over their
- * fair share. Returns at most one revoke per gateway and call.
- */
-export function planRebalance(world: World, revision: RevisionState): Action[] {
-  const waiting = hungry(world, revision).filter((gateway) => world.grantedSlots(revision.key, gateway.gateway) === 0);
-  if (waiting.length === 0) return [];
-  const leases = [...world.instancesOf(revision.key)].flatMap((instance) => [...instance.leases.values()]);
-  // A share on its way back will serve them.
-  if (leases.some((lease) => lease.state === 'revoking')) return [];
-  const total = leases.reduce((sum, lease) => sum + lease.slots, 0);
-  const holders = new Set(leases.map((lease) => lease.gateway));
-  const fair = Math.max(1, Math.floor(total / (holders.size + waiting.length)));
-  const actions: Action[] = [];
-  for (const gateway of holders) {
-    const own = leases.filter((lease) => lease.gateway === gateway).sort((a, b) => b.slots - a.slots);
-    const largest = own[0]!;
-    const over = own.reduce((sum, lease) => sum + lease.slots, 0) - fair;
-    if (over > 0) actions.push({ do: 'revoke', lease: largest.id, keeps: Math.max(0, largest.slots - over) });
-  }
-  // All at one slot each: the one that has the most gives its turn to whoever waits.
-  const first = leases[0];
-  if (actions.length === 0 && first) actions.push({ do: 'revoke', lease: first.id, keeps: 0 });
-  return actions;
-}
-
 export interface ClaimNeed {
   revision: RevisionState;
   claims: number;
@@ -207,7 +186,7 @@ export function planHost(world: World, needs: ClaimNeed[], settings: CoreSetting
     }
   }
   const taken = new Set<string>();
-  const room = new Room(world, settings, taken);
+  const room = new Room(world, settings, taken, now);
   const missing = new Map<string, { pool: PoolKey; count: number }>();
   for (const { revision, claims } of [...needs].sort((a, b) => a.deadline - b.deadline)) {
     const pool = poolOf(revision);
@@ -288,12 +267,12 @@ class Room {
   #memoryMib: number;
   #cpu: number;
   readonly #world: World;
-  readonly #settings: CoreSettings;
   readonly #taken: Set<string>;
+  readonly #now: number;
 
-  constructor(world: World, settings: CoreSettings, taken: Set<string>) {
+  constructor(world: World, settings: CoreSettings, taken: Set<string>, now: number) {
     this.#world = world;
-    this.#settings = settings;
+    this.#now = now;
     this.#taken = taken;
     this.#memoryMib = settings.memoryBudgetMib - world.memoryUsedMib();
     this.#cpu = settings.cpuBudget - world.cpuUsed();
@@ -309,7 +288,7 @@ class Room {
     this.#cpu -= cpu;
   }
 
-  /** Takes so much, or asks for evictions that will make room for it. Dying instances count until they are gone. */
+  /** Takes so much, or asks for the evictions that will make room for it; for none where they would not. Dying instances count until they are gone. */
   take(memoryMib: number, cpu: number, actions: Action[]): boolean {
     if (this.fits(memoryMib, cpu)) {
       this.count(memoryMib, cpu);
@@ -323,13 +302,23 @@ class Room {
       comingMib += instance.memoryMib;
       comingCpu += instance.cpu;
     }
-    while (memoryMib > this.#memoryMib + comingMib || cpu > this.#cpu + comingCpu) {
-      const victim = cheapestToLose(this.#world, this.#taken);
+    const victims: Instance[] = [];
+    const chosen = new Set(this.#taken);
+    for (;;) {
+      const shortage = { memoryMib: memoryMib - this.#memoryMib - comingMib, cpu: cpu - this.#cpu - comingCpu };
+      if (memoryMib === 0) shortage.memoryMib = 0;
+      if (cpu === 0) shortage.cpu = 0;
+      if (shortage.memoryMib <= 0 && shortage.cpu <= 0) break;
+      const victim = cheapestToLose(this.#world, chosen, shortage, this.#now);
       if (!victim) return false;
-      this.#taken.add(victim.id);
-      actions.push({ do: 'stop', instance: victim.id, reason: 'evicted' });
+      chosen.add(victim.id);
+      victims.push(victim);
       comingMib += victim.memoryMib;
       comingCpu += victim.cpu;
+    }
+    for (const victim of victims) {
+      this.#taken.add(victim.id);
+      actions.push({ do: 'stop', instance: victim.id, reason: 'evicted' });
     }
     return false;
   }

@@ -12,6 +12,22 @@ function worldWithOne(slots = 10) {
 }
 
 describe('World', () => {
+  it('gives a part of a lease back as soon as the gateway says so, and grants it on', () => {
+    const { world, instance } = worldWithOne(10);
+    world.grant(instance, 'l-1', 'g', 10);
+    world.revoke('l-1', 4, 1_000);
+    world.shrink('l-1', 4, 10);
+    expect(world.findLease('l-1')).toMatchObject({ state: 'granted', slots: 4, freeAt: null });
+    world.grant(instance, 'l-2', 'h', 6);
+    world.revoke('l-1', 0, 2_000);
+    world.shrink('l-1', 2, 20);
+    expect(world.findLease('l-1')).toMatchObject({ state: 'revoking', slots: 2 });
+    world.shrink('l-1', 0, 30);
+    world.shrink('l-1', 1, 30);
+    expect(world.findLease('l-1')).toBeNull();
+    expect(leasedSlots(instance)).toBe(6);
+  });
+
   it('refuses a way that the state machine does not have', () => {
     const { world, instance } = worldWithOne();
     expect(() => world.transition(instance, { kind: 'generic', since: 0 })).toThrow(/no way from ready to generic/);

@@ -209,6 +209,7 @@ export class World {
     this.leaseIndex.set(id, instance.id);
     instance.state.idleSince = null;
     instance.served = true;
+    instance.busySince = null;
     const revision = this.revisions.get(instance.state.revision);
     if (revision) revision.deaths = 0;
     return lease;
@@ -221,6 +222,21 @@ export class World {
     if (!instance?.leases.delete(leaseId)) return null;
     if (instance.leases.size === 0 && instance.state.kind === 'ready') instance.state.idleSince = now;
     return instance;
+  }
+
+  /** [8] The gateway keeps `slots` of the lease and gives the others back; with 0 it is a release. */
+  shrink(leaseId: string, slots: number, now: number): void {
+    if (slots <= 0) {
+      this.release(leaseId, now);
+      return;
+    }
+    const lease = this.findLease(leaseId);
+    if (!lease) return;
+    lease.slots = Math.min(lease.slots, slots);
+    if (lease.state === 'revoking' && lease.keeps > 0 && lease.slots <= lease.keeps) {
+      lease.state = 'granted';
+      lease.freeAt = null;
+    }
   }
 
   /** [8] Takes a lease back down to `keeps` slots (0: whole). The difference is free at `freeAt` at the latest. */
@@ -264,8 +280,19 @@ export class World {
         if (!held.includes(instance)) held.push(instance);
       }
     }
-    for (const revision of this.revisions.values()) revision.demand.delete(gateway);
+    this.forgetDemand(gateway);
     return held;
+  }
+
+  /** [5] What a gateway asked for; it says so again after its next welcome. */
+  forgetDemand(gateway: GatewayKey): void {
+    for (const revision of this.revisions.values()) revision.demand.delete(gateway);
+  }
+
+  /** Whether instances that loaded this revision's code are there: then whoever waits may be served without another start. */
+  canServe(revision: string): boolean {
+    for (const instance of this.instancesOf(revision)) if (isLive(instance) && instance.state.kind !== 'specialising') return true;
+    return false;
   }
 
   /** Slots that a gateway may use of a revision: what is granted and not being taken back. */

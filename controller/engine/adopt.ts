@@ -9,7 +9,10 @@ import { parseRevisionKey } from '#contract/names.ts';
 import type { Instance, RevisionState } from '../core/world.ts';
 import type { DriverInstance } from '../driver/types.ts';
 import { messageOf, type EngineContext, type InstanceEvents } from './context.ts';
+import { GATEWAY_LOST_MS } from './gateways.ts';
 import type { InstanceRecord } from './records.ts';
+import { RuntimeUnreachable } from './runtime-client.ts';
+import { newInstance } from './start.ts';
 
 /** State of a revision as the store knows it. */
 export function storedRevision(revision: Revision, routed: boolean): RevisionState {
@@ -27,84 +30,97 @@ export function storedRevision(revision: Revision, routed: boolean): RevisionSta
   };
 }
 
-export async function takeInventory(context: EngineContext, events: Pick<InstanceEvents, 'follow'>): Promise<{ adopted: number; destroyed: number }> {
+/** Instances that are asked at a time: all at once, on a busy host, none would answer within its second. */
+const JUDGED_AT_A_TIME = 8;
+
+export interface InventoryEvents {
+  follow: InstanceEvents['follow'];
+  /** It is not believed and has to go. */
+  discard(instance: Instance, why: string): void;
+  /** It is believed, but was too busy to answer. */
+  verify(instance: Instance): void;
+}
+
+export async function takeInventory(context: EngineContext, events: InventoryEvents): Promise<{ adopted: number; destroyed: number }> {
   const { world, driver, records, store, log } = context;
   for (const { revision } of await store.listFunctions()) world.revisions.set(revision.key, storedRevision(revision, true));
   const known = await records.load();
   const found = await driver.list();
+  const left = [...found];
   let adopted = 0;
-  const results = await Promise.all(
-    found.map(async (instance) => {
-      const record = known.get(instance.id);
-      const verdict = await judge(context, instance, record);
-      if (typeof verdict === 'string') {
-        log.info({ instance: instance.id, why: verdict }, 'destroying an instance found at start');
-        await driver.kill(instance.id);
-        await records.remove(instance.id);
-        return null;
+  const worker = async () => {
+    for (let next = left.shift(); next; next = left.shift()) {
+      const instance = fromRecord(context, next, known.get(next.id));
+      const verdict = await judge(context, instance, next, known.get(next.id));
+      if (verdict.believe) {
+        adopted += 1;
+        world.addInstance(instance);
+        if (instance.state.kind === 'ready') events.follow(instance, instance.state.revision);
+        if (verdict.busy) events.verify(instance);
+      } else {
+        log.info({ instance: next.id, why: verdict.why }, 'destroying an instance found at start');
+        instance.address = null;
+        instance.state = { kind: 'draining', revision: null, since: context.clock.now() };
+        events.discard(instance, verdict.why);
       }
-      return verdict;
-    }),
-  );
-  for (const instance of results) {
-    if (!instance) continue;
-    adopted += 1;
-    world.addInstance(instance);
-    if (instance.state.kind === 'ready') events.follow(instance, instance.state.revision);
-  }
-  for (const id of known.keys()) if (!world.instances.has(id)) await records.remove(id);
+    }
+  };
+  await Promise.all(Array.from({ length: JUDGED_AT_A_TIME }, worker));
+  await records.prune(new Set(world.instances.keys()));
   return { adopted, destroyed: found.length - adopted };
 }
 
-/** The instance as it may be adopted, or why it must be destroyed. */
-async function judge(context: EngineContext, found: DriverInstance, record: InstanceRecord | undefined): Promise<Instance | string> {
-  const { driver, runtime, clock, world } = context;
-  if (!found.running) return 'it has ended';
-  if (!record) return 'there is no record of it';
-  if (record.startedAt !== found.startedAt) return 'it was started at another time than recorded';
+/** What is known of an instance that was found, generic until it has been judged. */
+function fromRecord({ clock }: EngineContext, found: DriverInstance, record: InstanceRecord | undefined): Instance {
   const now = clock.now();
-  const instance: Instance = {
-    id: found.id,
-    runtime: found.runtime,
-    memoryClassMib: found.memoryClassMib,
-    network: found.network,
-    memoryMib: record.memoryMib,
-    cpu: record.cpu,
+  return {
+    ...newInstance(found.id, found, record?.nonce ?? '', now),
+    memoryMib: record?.memoryMib ?? found.memoryClassMib,
+    cpu: record?.cpu ?? 0,
     state: { kind: 'generic', since: now },
     address: found.address,
-    nonce: record.nonce,
-    createdAt: now - Math.max(0, clock.wall() - record.createdAt),
+    // The wall clock may have jumped; this is for people only.
+    createdAt: record ? now - Math.max(0, clock.wall() - record.createdAt) : now,
     genericAt: now,
-    specialisedAt: null,
-    initMs: 0,
-    notBefore: 0,
-    busySince: null,
-    leases: new Map(),
-    served: false,
-    suspicions: 0,
-    suspect: false,
     handle: found.handle,
     pid: found.pid ?? null,
     startedAt: found.startedAt,
   };
-  if (record.revision !== null && !record.initialised) return 'it was being initialised when the controller ended';
+}
+
+type Verdict = { believe: true; busy: boolean } | { believe: false; why: string };
+
+const not = (why: string): Verdict => ({ believe: false, why });
+
+/** Whether it may be adopted; if so `instance` is in the state in which it goes on. */
+async function judge(context: EngineContext, instance: Instance, found: DriverInstance, record: InstanceRecord | undefined): Promise<Verdict> {
+  const { driver, runtime, clock, world } = context;
+  if (!found.running) return not('it has ended');
+  if (!record) return not('there is no record of it');
+  if (record.startedAt !== found.startedAt) return not('it was started at another time than recorded');
+  if (record.revision !== null && !record.initialised) return not('it was being initialised when the controller ended');
   try {
+    const state = record.revision === null ? null : (world.revisions.get(record.revision) ?? (await oldRevision(context, record.revision)));
+    if (record.revision !== null && !state) return not(`revision ${record.revision} is not known any more`);
     // Whether it was frozen is not recorded: thawing what is not frozen does nothing.
     if (driver.features.freeze) await driver.thaw(found.id);
-    const health = await runtime.health(found.address);
-    if (health.instance !== found.id) return 'it says it is another instance';
-    if (record.revision === null) {
-      if (health.status !== 'generic') return 'it is not generic, but no init is recorded';
+    const health = await runtime.health(found.address).catch((error: unknown) => {
+      if (error instanceof RuntimeUnreachable) return null;
+      throw error;
+    });
+    if (health && health.instance !== found.id) return not('it says it is another instance');
+    if (state === null) {
+      if (health?.status !== 'generic') return not(health ? 'it is not generic, but no init is recorded' : 'it does not answer');
       await driver.seal(found.id);
-      return instance;
+      return { believe: true, busy: false };
     }
-    if (health.status !== 'ready' || health.revision !== record.revision) return `it is ${health.status}, not ready with ${record.revision}`;
-    const state = world.revisions.get(record.revision) ?? (await oldRevision(context, record.revision));
-    if (!state) return `revision ${record.revision} is not known any more`;
-    instance.state = { kind: 'ready', revision: state.key, idleSince: now };
-    return instance;
+    if (health && (health.status !== 'ready' || health.revision !== record.revision)) return not(`it is ${health.status}, not ready with ${record.revision}`);
+    instance.state = { kind: 'ready', revision: state!.key, idleSince: clock.now() };
+    // A gateway that has not come back yet may hold it, and send a request at any moment [12, 13].
+    instance.notBefore = clock.now() + GATEWAY_LOST_MS;
+    return { believe: true, busy: health === null };
   } catch (error) {
-    return `it does not answer: ${messageOf(error)}`;
+    return not(`it could not be looked at: ${messageOf(error)}`);
   }
 }
 

@@ -32,6 +32,7 @@ export class Deployer {
   readonly #waiting = new Map<string, Waiting>();
   /** One change of a function at a time, in the order in which they came. */
   readonly #queues = new Map<string, Promise<unknown>>();
+  #closed = false;
 
   constructor(parts: {
     context: EngineContext;
@@ -60,6 +61,18 @@ export class Deployer {
     return mine;
   }
 
+  /** The controller ends: what waits is refused, and what comes. */
+  close(): void {
+    this.#closed = true;
+    for (const waiting of this.#waiting.values()) waiting.reject(ending());
+  }
+
+  /** Throws where the deployment is not to go on. */
+  #goOn(signal: AbortSignal): void {
+    if (this.#closed) throw ending();
+    if (signal.aborted) throw cancelled();
+  }
+
   ready(instance: Instance): void {
     const key = 'revision' in instance.state ? instance.state.revision : null;
     if (key !== null) this.#waiting.get(key)?.resolve(instance);
@@ -81,7 +94,7 @@ export class Deployer {
   }
 
   async #deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse> {
-    signal.throwIfAborted();
+    this.#goOn(signal);
     const { store, world, clock } = this.#context;
     const notes: string[] = [];
     const egress = this.#resolveEgress(request.settings.egress, notes);
@@ -123,7 +136,7 @@ export class Deployer {
       };
       state.revision = revision;
       await this.#readyForLoad(state, namespace, name, signal);
-      signal.throwIfAborted();
+      this.#goOn(signal);
       await store.commitRevision(revision);
       await this.#switch(state, namespace, name);
       return {
@@ -170,11 +183,11 @@ export class Deployer {
     if (!(await bundles.has(request.bundle))) {
       throw new FnError('invalid', 'The bundle has not been uploaded.', { errors: [{ pointer: '/bundle', detail: 'PUT /v1/bundles/DIGEST first' }] });
     }
-    const needMib = Math.max(1, wanted.min) * wanted.memoryMib;
-    if (Math.max(needMib, memoryClass(wanted.memoryMib)) > settings.memoryBudgetMib || wanted.cpu > settings.cpuBudget) {
+    const count = Math.max(1, wanted.min);
+    if (Math.max(count * wanted.memoryMib, memoryClass(wanted.memoryMib)) > settings.memoryBudgetMib || count * wanted.cpu > settings.cpuBudget) {
       throw new FnError(
         'no-capacity',
-        `${Math.max(1, wanted.min)} × ${wanted.memoryMib} MiB and ${wanted.cpu} CPU do not fit this host's budget of ${settings.memoryBudgetMib} MiB and ${settings.cpuBudget} CPU.`,
+        `${count} × ${wanted.memoryMib} MiB and ${wanted.cpu} CPU do not fit this host's budget of ${settings.memoryBudgetMib} MiB and ${settings.cpuBudget} CPU.`,
       );
     }
   }
@@ -189,7 +202,9 @@ export class Deployer {
       const detail = this.lastStartFailure?.detail ?? `No instance could be had within ${FIRST_INSTANCE_TIMEOUT_MS / 1_000} s: the budget is in use, or the host is too busy.`;
       reject(new FnError(this.lastStartFailure ? 'start-failed' : 'no-capacity', detail, { retryAfterSeconds: 5 }));
     });
-    const onAbort = () => reject(new FnError('conflict', 'The deployment was cancelled.'));
+    const onAbort = () => reject(cancelled());
+    // Either may have happened before there was anything to refuse.
+    if (signal.aborted || this.#closed) reject(signal.aborted ? cancelled() : ending());
     signal.addEventListener('abort', onAbort, { once: true });
     this.#planner.kick();
     try {
@@ -214,7 +229,7 @@ export class Deployer {
     this.#planner.kick();
     const end = clock.now() + LOAD_TIMEOUT_MS;
     const ready = () => [...world.instancesOf(state.key)].filter((instance) => instance.state.kind === 'ready').length;
-    while (ready() < wanted && clock.now() < end && !signal.aborted && state.failures === 0) {
+    while (ready() < wanted && clock.now() < end && !signal.aborted && !this.#closed && state.failures === 0) {
       await new Promise<void>((resolve) => {
         clock.after(20, resolve);
       });
@@ -239,10 +254,11 @@ export class Deployer {
     this.#planner.kick();
   }
 
-  async delete(namespace: string, name: string): Promise<boolean> {
+  /** Returns the highest revision that is no more; null where there was no such function. */
+  async delete(namespace: string, name: string): Promise<number | null> {
     return this.serialise(namespace, name, async () => {
       const { store, world, log } = this.#context;
-      if (!(await store.deleteFunction(namespace, name))) return false;
+      if (!(await store.deleteFunction(namespace, name))) return null;
       const old = [...world.revisions.values()].filter((state) => state.revision.namespace === namespace && state.revision.name === name);
       for (const state of old) {
         state.routed = false;
@@ -252,10 +268,13 @@ export class Deployer {
       await this.#gateways.route([], [{ namespace, name }]);
       for (const state of old) this.#release(state);
       log.info({ function: `${namespace}/${name}` }, 'function deleted');
-      return true;
+      return Math.max(0, ...old.map((state) => state.revision.number));
     });
   }
 }
+
+const ending = () => new FnError('shutting-down', 'The platform is shutting down.', { retryAfterSeconds: 5 });
+const cancelled = () => new FnError('conflict', 'The deployment was cancelled.');
 
 /** All that a gateway needs to know of a revision. */
 export function routeOf(revision: Revision): Route {

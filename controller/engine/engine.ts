@@ -3,7 +3,6 @@
  * term, link socket, inventory, then the first answer to a gateway and the first decision [1, 3].
  */
 import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus } from '#contract/api.ts';
-import { FnError } from '#contract/errors.ts';
 import type { FunctionView, Revision } from '#contract/function.ts';
 import { functionPath, parseRevisionKey } from '#contract/names.ts';
 import { backoffMs } from '#kit/backoff.ts';
@@ -12,7 +11,7 @@ import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import type { Platform } from '../api/platform.ts';
 import type { CoreSettings } from '../core/settings.ts';
-import { revisionOf, World, type Instance } from '../core/world.ts';
+import { revisionOf, World, type Instance, type RevisionState } from '../core/world.ts';
 import type { Driver } from '../driver/types.ts';
 import type { BundleStore, Store } from '../store/types.ts';
 import { takeInventory } from './adopt.ts';
@@ -29,6 +28,8 @@ import { functionView, platformStatus, type StatusOptions } from './status.ts';
 
 /** Starts that fail in a row are tried again after 1, 2, 4 … 60 s: creates per minute stay bounded. */
 const START_BACKOFF = { baseMs: 1_000, maxMs: 60_000, jitter: 0.25 };
+/** A first start that fails by no fault of the function's is tried once more after this, ms, before anybody hears of it. */
+const SECOND_TRY_MS = 100;
 /** A host that cannot create anything is tried again after 0.1, 0.2 … 30 s. */
 const CREATE_BACKOFF = { baseMs: 100, maxMs: 30_000, jitter: 0.25 };
 /** So many failed creates in a row and whoever waits is told, rather than at the deadline. */
@@ -37,6 +38,8 @@ const MAX_CREATE_FAILURES = 3;
 const MAX_EARLY_DEATHS = 2;
 /** How often bundles that no revision refers to are looked for, ms, and how old they must be. */
 const PRUNE_EVERY_MS = 3_600_000;
+/** How long instances may take to go at shutdown, ms, before what is left is left to the driver. */
+const SHUTDOWN_DEADLINE_MS = 20_000;
 
 export interface EngineOptions {
   paths: HomePaths;
@@ -68,6 +71,7 @@ export class Engine implements Platform, InstanceEvents {
   #status: StatusOptions;
   #createFailures = 0;
   #cancelPrune: () => void = () => {};
+  #closed = false;
   #shutdown: Promise<void> | null = null;
 
   constructor(options: EngineOptions) {
@@ -85,7 +89,7 @@ export class Engine implements Platform, InstanceEvents {
       clock,
       log,
     };
-    this.#logs = new FunctionLogs({ folder: paths.logs, records, log });
+    this.#logs = new FunctionLogs({ folder: paths.logs, records, clock, log });
     this.#lifecycle = new Lifecycle(this.#context, this);
     this.#gateways = new Gateways(this.#context, () => this.changed());
     this.#gateways.attach(this.#lifecycle);
@@ -110,7 +114,12 @@ export class Engine implements Platform, InstanceEvents {
     this.#status = { ...this.#status, term };
     this.#link = new LinkServer({ path: paths.linkSocket, gid: gatewayGid, term, events: this.#gateways, log });
     await this.#link.start();
-    const { adopted, destroyed } = await takeInventory(this.#context, this);
+    const { adopted, destroyed } = await takeInventory(this.#context, {
+      follow: (instance, revision) => this.follow(instance, revision),
+      discard: (instance, why) => this.#lifecycle.discard(instance, why),
+      verify: (instance) => this.#lifecycle.verify(instance),
+    });
+    this.#lifecycle.inventoryDone();
     const routes = [...this.#context.world.revisions.values()].filter((state) => state.routed).map((state) => routeOf(state.revision));
     this.#gateways.inventoryDone(routes);
     this.#planner.start();
@@ -120,30 +129,48 @@ export class Engine implements Platform, InstanceEvents {
 
   /** Ends the controller and leaves the instances running, to be adopted by the next one. */
   async close(): Promise<void> {
-    this.#cancelPrune();
-    this.#planner.stop();
-    await this.#link?.close();
+    await this.#stop();
     await this.#lifecycle.settled();
     await this.#logs.close();
     await this.#options.driver.close();
     await this.#options.store.close();
   }
 
+  /** Nothing is decided any more, and nobody heard. */
+  async #stop(): Promise<void> {
+    this.#closed = true;
+    this.#cancelPrune();
+    this.#planner.stop();
+    this.#deployer.close();
+    this.#lifecycle.end();
+    await this.#link?.close();
+  }
+
+  /** One that failed, because the engine below is away, can be asked for again. */
   shutdown(): Promise<void> {
-    this.#shutdown ??= this.#end();
+    this.#shutdown ??= this.#end().catch((error: unknown) => {
+      this.#shutdown = null;
+      throw error;
+    });
     return this.#shutdown;
   }
 
   async #end(): Promise<void> {
-    this.#cancelPrune();
-    this.#planner.stop();
-    await this.#link?.close();
+    const { driver, log, clock, onShutdown } = this.#options;
+    await this.#stop();
     for (const instance of this.#context.world.instances.values()) this.#lifecycle.kill(instance, 'stopped', 'the platform shuts down');
-    await this.#lifecycle.settled();
-    await this.#logs.close();
-    await this.#options.driver.destroyAll();
-    await this.#options.driver.close();
-    this.#options.onShutdown();
+    let cancel = () => {};
+    const deadline = new Promise<void>((resolve) => {
+      cancel = clock.after(SHUTDOWN_DEADLINE_MS, () => {
+        log.warn({ instances: this.#context.world.instances.size }, 'not every instance has gone in time');
+        resolve();
+      });
+    });
+    await Promise.race([this.#lifecycle.settled().then(() => this.#logs.close()), deadline]);
+    cancel();
+    await driver.destroyAll();
+    await driver.close();
+    onShutdown();
   }
 
   #prune(): void {
@@ -155,7 +182,7 @@ export class Engine implements Platform, InstanceEvents {
       } catch (error) {
         log.warn({ error: messageOf(error) }, 'bundles could not be pruned');
       }
-      this.#cancelPrune = clock.after(PRUNE_EVERY_MS, () => void run());
+      if (!this.#closed) this.#cancelPrune = clock.after(PRUNE_EVERY_MS, () => void run());
     };
     void run();
   }
@@ -166,8 +193,16 @@ export class Engine implements Platform, InstanceEvents {
     this.#planner.kick();
   }
 
+  /** Instances can be created: what failed for want of them is not to wait on. */
   created(): void {
+    if (this.#createFailures === 0) return;
     this.#createFailures = 0;
+    for (const state of this.#context.world.revisions.values()) {
+      if (state.problem?.code !== 'start-failed') continue;
+      state.failures = 0;
+      state.notBefore = 0;
+      state.problem = null;
+    }
   }
 
   claimed(): void {
@@ -181,21 +216,40 @@ export class Engine implements Platform, InstanceEvents {
 
   /** The function's failures are its own; those of the platform concern all who wait for an instance. */
   failed(revision: string | null, failure: StartFailure): void {
-    const { world, clock } = this.#context;
+    const { world } = this.#context;
     if (revision === null) {
       this.#createFailures += 1;
       this.#deployer.lastStartFailure = failure;
       this.#planner.pauseCreates(backoffMs(this.#createFailures, CREATE_BACKOFF));
+      if (this.#createFailures < MAX_CREATE_FAILURES) return;
+      for (const state of world.revisions.values()) if (state.demand.size > 0 || state.floor > 0) this.#startFailed(state, failure);
+      return;
     }
-    for (const state of world.revisions.values()) {
-      if (revision === null ? state.demand.size === 0 && state.floor === 0 : state.key !== revision) continue;
-      if (revision === null && this.#createFailures < MAX_CREATE_FAILURES) continue;
+    this.#note(revision, failure.detail);
+    const state = world.revisions.get(revision);
+    if (!state) return;
+    if (failure.code === 'start-failed' && this.#isFirst(state)) return;
+    this.#startFailed(state, failure);
+  }
+
+  /** A hiccup of the platform's: tried once more before anybody hears of it. What failed along with it is the same hiccup. */
+  #isFirst(state: RevisionState): boolean {
+    const now = this.#context.clock.now();
+    if (state.failures > 0) return state.failures === 1 && state.problem === null && now < state.notBefore;
+    state.failures = 1;
+    state.notBefore = now + SECOND_TRY_MS;
+    return true;
+  }
+
+  #startFailed(state: RevisionState, failure: StartFailure): void {
+    const now = this.#context.clock.now();
+    // Starts that were under way together fail together: that is one failure, or twenty would mean a minute's pause.
+    if (now >= state.notBefore || state.failures === 0) {
       state.failures += 1;
-      state.notBefore = clock.now() + backoffMs(Math.max(state.failures, state.deaths - MAX_EARLY_DEATHS), START_BACKOFF);
-      this.#gateways.failWaiters(state, failure);
-      this.#deployer.failed(state.key, failure);
+      state.notBefore = now + backoffMs(Math.max(state.failures, state.deaths - MAX_EARLY_DEATHS), START_BACKOFF);
     }
-    if (revision !== null) this.#note(revision, failure.detail);
+    this.#gateways.failWaiters(state, failure);
+    this.#deployer.failed(state.key, failure);
   }
 
   #note(revision: string, text: string, instance = 'i-000000000000'): void {
@@ -233,7 +287,6 @@ export class Engine implements Platform, InstanceEvents {
   }
 
   async deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse> {
-    if (this.#shutdown) throw new FnError('shutting-down', 'The platform is shutting down.', { retryAfterSeconds: 5 });
     const response = await this.#deployer.deploy(namespace, name, request, signal);
     this.#options.log.info({ revision: response.revision.key, what: deployedLabel(response.revision), ...response.timing }, 'deployed');
     return response;
@@ -263,8 +316,9 @@ export class Engine implements Platform, InstanceEvents {
   }
 
   async delete(namespace: string, name: string): Promise<void> {
-    if (!(await this.#deployer.delete(namespace, name))) throw notFound(namespace, name);
-    await this.#logs.remove(namespace, name);
+    const through = await this.#deployer.delete(namespace, name);
+    if (through === null) throw notFound(namespace, name);
+    await this.#logs.remove(namespace, name, through);
   }
 
   async *logs(

@@ -10,6 +10,7 @@ import { leasedSlots, revisionOf, type Instance, type RevisionState } from '../c
 import { messageOf, type EngineContext, type GoneCause, type StartFailure } from './context.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Hello, Link, LinkEvents } from './link-server.ts';
+import { HEALTH_TIMEOUT_MS } from './runtime-client.ts';
 
 /** [12] A gateway whose link is down for so long is lost. */
 export const GATEWAY_LOST_MS = 5_000;
@@ -75,6 +76,7 @@ export class Gateways implements LinkEvents {
     this.#gateways.get(link.key)?.cancelLost();
     const gateway: Gateway = { key: link.key, link, routed: 0, cancelLost: () => {} };
     this.#gateways.set(link.key, gateway);
+    world.forgetDemand(link.key);
     const held = new Map(hello.held.map((lease) => [lease.lease, lease]));
     for (const instance of world.instances.values()) {
       for (const lease of instance.leases.values()) {
@@ -85,6 +87,11 @@ export class Gateways implements LinkEvents {
     const drop: string[] = [];
     for (const lease of held.values()) (this.#keeps(link.key, lease) ? keep : drop).push(lease.lease);
     link.send({ type: 'welcome', keep, drop, version: this.#version, routes: [...this.#routes.values()] });
+    // A revoke that it has not heard: its share may have been granted on since.
+    for (const id of keep) {
+      const kept = world.findLease(id);
+      if (kept && kept.slots < (held.get(id)?.slots ?? 0)) link.send({ type: 'revoke', lease: id, slots: kept.slots, deadlineMs: 0 });
+    }
     log.info({ gateway: link.key, pid: link.pid, kept: keep.length, dropped: drop.length }, 'a gateway is here');
     this.#changed();
   }
@@ -107,7 +114,9 @@ export class Gateways implements LinkEvents {
     const gateway = this.#gateways.get(link.key);
     if (gateway?.link !== link) return;
     gateway.link = null;
-    const { clock } = this.#context;
+    const { world, clock } = this.#context;
+    // Nothing can be granted to it now; it asks again when it is back [5].
+    world.forgetDemand(link.key);
     const lostAt = clock.now() + GATEWAY_LOST_MS;
     const check = () => {
       if (clock.now() >= lostAt || !processExists(link.pid)) this.#lost(gateway);
@@ -115,6 +124,7 @@ export class Gateways implements LinkEvents {
     };
     check();
     this.#notifyRouted();
+    this.#changed();
   }
 
   /** [12] */
@@ -127,12 +137,14 @@ export class Gateways implements LinkEvents {
 
   onMessage(link: Link, message: Exclude<GatewayMessage, Hello>): void {
     const { world, clock } = this.#context;
+    // Of a link that its gateway has replaced by a newer one nothing counts any more.
+    if (this.#gateways.get(link.key)?.link !== link) return;
     switch (message.type) {
       case 'want':
         this.#want(link, message);
         break;
       case 'release':
-        world.release(message.lease, clock.now());
+        world.shrink(message.lease, message.slots ?? 0, clock.now());
         this.#changed();
         break;
       case 'suspect':
@@ -158,7 +170,7 @@ export class Gateways implements LinkEvents {
       return;
     }
     world.setDemand(revision, link.key, message, clock.now());
-    if (message.waiting > 0 && revision.problem && clock.now() < revision.notBefore) this.#fail(link, revision);
+    if (message.waiting > 0 && revision.problem && clock.now() < revision.notBefore && !world.canServe(revision.key)) this.#fail(link, revision);
     this.#changed();
   }
 
@@ -168,9 +180,10 @@ export class Gateways implements LinkEvents {
     link.send({ type: 'fail', revision: revision.key, problem: revision.problem!, retryAfterSeconds });
   }
 
-  /** Waiters of this revision fail now, rather than at their deadline. */
+  /** Waiters of this revision fail now, rather than at their deadline; not where instances are there that can serve them. */
   failWaiters(revision: RevisionState, failure: StartFailure): void {
     revision.problem = startProblem(revision, failure);
+    if (this.#context.world.canServe(revision.key)) return;
     for (const [key, demand] of revision.demand) {
       const link = this.#gateways.get(key)?.link;
       if (demand.waiting === 0 || !link) continue;
@@ -226,7 +239,10 @@ export class Gateways implements LinkEvents {
     log.warn({ instance: id, reason, times: instance.suspicions + 1 }, 'a gateway suspects an instance');
     instance.suspicions += 1;
     instance.suspect = true;
+    const until = performance.now() + HEALTH_TIMEOUT_MS;
     const health = await this.#context.runtime.health(instance.address).catch(() => null);
+    // A process that has just died refuses at once; why it died takes the driver longer to say [9].
+    if (!health && (await this.#lifecycle!.awaitEnd(instance, until))) return;
     instance.suspect = false;
     // It may have ended while it was asked; the driver's word has then gone out already.
     if (world.instances.get(id) !== instance || instance.address === null) return;

@@ -3,12 +3,14 @@
  * the world first and acts then; whatever comes back (or does not) ends in a state from which the
  * plan can go on. An instance about which there is any doubt is destroyed.
  */
-import { memoryClass, type HandlerForm } from '#contract/function.ts';
-import { newInstanceId, newSecret } from '#kit/ids.ts';
+import type { HandlerForm } from '#contract/function.ts';
 import { sleep } from '#kit/clock.ts';
-import type { Instance, PoolKey, RevisionState } from '../core/world.ts';
+import { newInstanceId, newSecret } from '#kit/ids.ts';
+import { revisionOf, type Instance, type PoolKey, type RevisionState } from '../core/world.ts';
 import type { Exit } from '../driver/types.ts';
 import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type StartFailure } from './context.ts';
+import { newInstance, newStart, type Start } from './start.ts';
+import { brokenStart, earlyExitFailure, initRequest, loadFailure } from './start-failure.ts';
 
 /** How long an instance may take from its creation to its first health answer. */
 const START_TIMEOUT_MS = 60_000;
@@ -17,21 +19,45 @@ const POLL_MS = 4;
 /** Where something is still in flight in an idle instance, it is asked again after this. */
 const BUSY_RECHECK_MS = 1_000;
 /** How long after an exit of a fresh instance the driver's word for the reason is waited for. */
-const EXIT_GRACE_MS = 300;
+const EXIT_GRACE_MS = 500;
+/** How often an adopted instance that was too busy to answer is asked again. */
+const VERIFY_EVERY_MS = 1_000;
+/** A kill that fails is tried so often while the controller ends: then destroyAll or the next controller does it. */
+const MAX_KILLS_AT_END = 3;
+/** Between attempts to kill, at most. */
+const MAX_KILL_PAUSE_MS = 10_000;
 
 export class Lifecycle {
   readonly #context: EngineContext;
   readonly #events: InstanceEvents;
   /** Form that a revision's code turned out to have, at its first load. */
   readonly forms = new Map<string, HandlerForm>();
-  /** Called with the driver's word when an instance that is being started ends. */
-  readonly #onEarlyExit = new Map<string, (exit: Exit) => void>();
+  /** Creates and specialisings by instance. */
+  readonly #starts = new Map<string, Start>();
+  readonly #destroying = new Set<string>();
   readonly #working = new Set<Promise<void>>();
+  /** Ends told of before the inventory was done: they may concern what it is about to adopt. */
+  #untold: Exit[] | null = [];
+  #ending = false;
 
   constructor(context: EngineContext, events: InstanceEvents) {
     this.#context = context;
     this.#events = events;
     context.driver.onExit((exit) => this.#exited(exit));
+  }
+
+  inventoryDone(): void {
+    const untold = this.#untold ?? [];
+    this.#untold = null;
+    for (const exit of untold) this.#exited(exit);
+  }
+
+  /** The controller ends: nothing is created any more, and nothing tried for ever. Instances live on. */
+  end(): void {
+    this.#ending = true;
+    for (const [id, start] of this.#starts) {
+      if (this.#context.world.instances.get(id)?.state.kind === 'creating') start.abort.abort(new Error('the controller ends'));
+    }
   }
 
   /** Resolves when nothing that was begun is still under way. */
@@ -50,74 +76,74 @@ export class Lifecycle {
     this.#working.add(promise);
   }
 
-  create(pool: PoolKey): void {
-    const { world, clock } = this.#context;
-    const instance: Instance = {
-      ...pool,
-      id: newInstanceId(),
-      memoryMib: pool.memoryClassMib,
-      cpu: 0,
-      state: { kind: 'creating' },
-      address: null,
-      nonce: newSecret(),
-      createdAt: clock.now(),
-      genericAt: null,
-      specialisedAt: null,
-      initMs: 0,
-      notBefore: 0,
-      busySince: null,
-      leases: new Map(),
-      served: false,
-      suspicions: 0,
-      suspect: false,
-      handle: '',
-      pid: null,
-      startedAt: '',
-    };
-    world.addInstance(instance);
-    this.#run('creating an instance', () => this.#create(instance));
+  /** A start: whoever destroys the instance meanwhile aborts it and waits for its end. */
+  #start(what: string, instance: Instance, work: (start: Start) => Promise<void>): void {
+    const start = newStart();
+    this.#starts.set(instance.id, start);
+    this.#run(what, async () => {
+      try {
+        await work(start);
+      } finally {
+        this.#started(instance, start);
+      }
+    });
   }
 
-  async #create(instance: Instance): Promise<void> {
-    const { driver, records, clock, log } = this.#context;
-    const abort = AbortSignal.timeout(START_TIMEOUT_MS);
-    let early: Exit | null = null;
-    this.#onEarlyExit.set(instance.id, (exit) => (early = exit));
+  #started(instance: Instance, start: Start): void {
+    if (this.#starts.get(instance.id) === start) this.#starts.delete(instance.id);
+    start.end();
+  }
+
+  create(pool: PoolKey): void {
+    const { world, clock } = this.#context;
+    const instance = newInstance(newInstanceId(), pool, newSecret(), clock.now());
+    world.addInstance(instance);
+    this.#start('creating an instance', instance, (start) => this.#create(instance, start));
+  }
+
+  async #create(instance: Instance, start: Start): Promise<void> {
+    const { driver, world, clock, log } = this.#context;
     try {
-      const { id, runtime, memoryClassMib, network, nonce } = instance;
-      const made = await driver.create({ id, runtime, memoryClassMib, network, nonce }, abort);
-      instance.address = made.address;
-      instance.startedAt = made.startedAt;
-      instance.handle = made.handle;
-      instance.pid = made.pid ?? null;
-      await records.write({ ...this.#record(instance), revision: null, memoryMib: memoryClassMib, cpu: 0, initialised: false });
-      for (;;) {
-        const ended = early as Exit | null;
-        if (ended) throw new Error(`it ended before it listened: ${ended.detail}`);
-        abort.throwIfAborted();
-        const health = await this.#context.runtime.health(made.address).catch(() => null);
-        if (health?.status === 'generic' && health.instance === id) break;
-        await sleep(POLL_MS, abort);
-      }
-      await driver.seal(id);
-      this.#onEarlyExit.delete(id);
-      if (instance.state.kind !== 'creating') return;
+      await this.#boot(instance, start);
       instance.genericAt = clock.now();
-      this.#context.world.transition(instance, { kind: 'generic', since: clock.now() });
+      world.transition(instance, { kind: 'generic', since: clock.now() });
       this.#events.created();
     } catch (error) {
-      this.#onEarlyExit.delete(instance.id);
-      if (instance.state.kind === 'draining') {
-        // Killed while it was being created: what the driver made since then goes too.
-        await driver.kill(instance.id);
-        return;
-      }
-      log.error({ instance: instance.id, pool: instance.runtime, error: messageOf(error) }, 'an instance could not be created');
-      if (instance.state.kind === 'creating') {
+      // Whoever destroys it has waited for this and goes on.
+      if (instance.state.kind !== 'creating') return;
+      if (!this.#ending) {
+        log.error({ instance: instance.id, pool: instance.runtime, error: messageOf(error), driver: driver.name }, 'an instance could not be created');
         this.#events.failed(null, { code: 'start-failed', detail: `No ${instance.runtime} instance could be started: ${messageOf(error)}` });
       }
+      this.#started(instance, start);
       await this.#destroy(instance, 'lost', 'it could not be started');
     }
+  }
+
+  /** From nothing to a sealed instance that has answered. Throws where it ended, was ended or took too long. */
+  async #boot(instance: Instance, start: Start): Promise<void> {
+    const { driver, records } = this.#context;
+    const signal = AbortSignal.any([start.abort.signal, AbortSignal.timeout(START_TIMEOUT_MS)]);
+    const alive = () => {
+      if (start.exit) throw new Error(`it ended before it was ready: ${start.exit.detail}`);
+      signal.throwIfAborted();
+    };
+    const { id, runtime, memoryClassMib, network, nonce } = instance;
+    const made = await driver.create({ id, runtime, memoryClassMib, network, nonce }, signal);
+    alive();
+    instance.address = made.address;
+    instance.startedAt = made.startedAt;
+    instance.handle = made.handle;
+    instance.pid = made.pid ?? null;
+    await records.write({ ...this.#record(instance), revision: null, memoryMib: memoryClassMib, cpu: 0, initialised: false });
+    for (;;) {
+      alive();
+      const health = await this.#context.runtime.health(made.address).catch(() => null);
+      if (health?.status === 'generic' && health.instance === id) break;
+      await sleep(POLL_MS, signal);
+    }
+    await driver.seal(id);
+    alive();
   }
 
   /** What a record says of an instance all its life. */
@@ -132,60 +158,61 @@ export class Lifecycle {
     world.transition(instance, { kind: 'specialising', revision: revision.key, since: clock.now() });
     instance.cpu = revision.revision.settings.cpu;
     this.#events.claimed();
-    this.#run('specialising an instance', () => this.#specialise(instance, revision));
+    this.#start('specialising an instance', instance, (start) => this.#specialise(instance, revision, start));
   }
 
-  async #specialise(instance: Instance, state: RevisionState): Promise<void> {
-    const { driver, records, bundles, world, clock, log } = this.#context;
-    const { revision } = state;
-    const { settings } = revision;
+  async #specialise(instance: Instance, state: RevisionState, start: Start): Promise<void> {
+    const { world, clock, log } = this.#context;
     const begun = clock.now();
-    const exit = Promise.withResolvers<Exit>();
-    this.#onEarlyExit.set(instance.id, exit.resolve);
-    const abort = new AbortController();
-    let failure: StartFailure | null = null;
+    const failure = await this.#load(instance, state, start);
+    // Destroyed meanwhile: whoever does that has waited for this and goes on.
+    if (instance.state.kind !== 'specialising') return;
+    this.#started(instance, start);
+    this.#events.follow(instance, state.key);
+    if (failure) {
+      log.warn({ instance: instance.id, revision: state.key, code: failure.code, detail: failure.detail }, 'an instance did not become ready');
+      this.#events.failed(state.key, failure);
+      await this.#destroy(instance, 'lost', failure.detail);
+      return;
+    }
+    instance.specialisedAt = clock.now();
+    instance.initMs = instance.specialisedAt - begun;
+    state.failures = 0;
+    state.problem = null;
+    world.transition(instance, { kind: 'ready', revision: state.key, idleSince: clock.now() });
+    this.#events.ready(instance);
+  }
+
+  /** Limits, code, record, init. Returns why it failed, or null. */
+  async #load(instance: Instance, state: RevisionState, start: Start): Promise<StartFailure | null> {
+    const { driver, records, bundles, runtime } = this.#context;
+    const { bundle, settings } = state.revision;
+    const { memoryMib, cpu, egress } = settings;
+    const record = { ...this.#record(instance), revision: state.key, memoryMib, cpu };
     try {
-      const record = { ...this.#record(instance), revision: state.key, memoryMib: settings.memoryMib, cpu: settings.cpu };
-      const [{ code }] = await Promise.all([
-        bundles.dir(revision.bundle).then((bundleDir) =>
-          driver.specialise(instance.id, { bundleDir, memoryMib: settings.memoryMib, cpu: settings.cpu, egress: settings.egress }),
-        ),
+      // Both are waited for, also where one fails: nothing may be written when the instance is gone.
+      const [placed, recorded] = await Promise.allSettled([
+        bundles.dir(bundle).then((bundleDir) => driver.specialise(instance.id, { bundleDir, memoryMib, cpu, egress })),
         records.write({ ...record, initialised: false }),
       ]);
-      instance.memoryMib = settings.memoryMib;
-      const outcome = await Promise.race([
-        this.#context.runtime.init(instance.address!, initRequest(instance, state, code), abort.signal),
-        exit.promise,
-      ]);
-      if ('cause' in outcome) failure = earlyExitFailure(outcome);
-      else if (!outcome.ok) failure = loadFailure(outcome.error);
-      else {
-        await records.write({ ...record, initialised: true });
-        if (instance.state.kind !== 'specialising') return;
-        this.#onEarlyExit.delete(instance.id);
-        instance.specialisedAt = clock.now();
-        instance.initMs = instance.specialisedAt - begun;
-        state.slots ??= outcome.response.slots;
-        this.forms.set(state.key, outcome.response.form);
-        state.failures = 0;
-        state.problem = null;
-        world.transition(instance, { kind: 'ready', revision: state.key, idleSince: clock.now() });
-        this.#events.follow(instance, state.key);
-        this.#events.ready(instance);
-        return;
-      }
+      if (placed.status === 'rejected') throw placed.reason;
+      if (recorded.status === 'rejected') throw recorded.reason;
+      if (instance.state.kind !== 'specialising' || !instance.address) return null;
+      instance.memoryMib = memoryMib;
+      const outcome = await Promise.race([runtime.init(instance.address, initRequest(instance, state, placed.value.code), start.abort.signal), start.exited]);
+      if ('cause' in outcome) return earlyExitFailure(outcome);
+      if (!outcome.ok) return loadFailure(outcome.error);
+      await records.write({ ...record, initialised: true });
+      if (start.exit) return earlyExitFailure(start.exit);
+      state.slots ??= outcome.response.slots;
+      this.forms.set(state.key, outcome.response.form);
+      return null;
     } catch (error) {
       // A connection that broke usually means that the process ended; its word says more than ours.
-      const ended = await Promise.race([exit.promise, sleep(EXIT_GRACE_MS).then(() => null)]);
-      failure = ended ? earlyExitFailure(ended) : { code: 'start-failed', detail: `${state.key} could not be started: ${messageOf(error)}` };
-    } finally {
-      abort.abort();
-      this.#onEarlyExit.delete(instance.id);
+      const grace = start.abort.signal.aborted ? 0 : EXIT_GRACE_MS;
+      const ended = start.exit ?? (await Promise.race([start.exited, sleep(grace).then(() => null)]));
+      return ended ? earlyExitFailure(ended) : brokenStart(state.key, error);
     }
-    log.warn({ instance: instance.id, revision: state.key, code: failure.code, detail: failure.detail }, 'an instance did not become ready');
-    this.#events.follow(instance, state.key);
-    if (instance.state.kind === 'specialising') this.#events.failed(state.key, failure);
-    await this.#destroy(instance, 'lost', failure.detail);
   }
 
   /** Asks an idle instance whether anything is in flight, then freezes or stops it; busy, it stays. */
@@ -220,6 +247,7 @@ export class Lifecycle {
     } else instance.busySince = null;
     // Somebody began to wait for it meanwhile: it is as good as new.
     if (goal === 'stop' && state?.routed && health && hasDemand(state) && instance.busySince === null) {
+      instance.notBefore = now + BUSY_RECHECK_MS;
       backToReady();
       return;
     }
@@ -257,28 +285,74 @@ export class Lifecycle {
     this.#run('killing an instance', () => this.#destroy(instance, cause, detail));
   }
 
+  /** One that the inventory found and does not believe. */
+  discard(instance: Instance, why: string): void {
+    this.#context.world.addInstance(instance);
+    this.kill(instance, 'lost', why);
+  }
+
+  /**
+   * An adopted instance that did not answer within a second: it may be busy. Nothing is granted of it
+   * until it answers, and it is ended when it does not within its function's timeout.
+   */
+  verify(instance: Instance): void {
+    const { world, clock, runtime } = this.#context;
+    const revision = world.revisions.get(revisionOf(instance) ?? '');
+    const end = clock.now() + (revision?.revision.settings.timeoutSeconds ?? 0) * 1_000;
+    const check = async () => {
+      if (this.#ending || !instance.address || instance.state.kind === 'draining') return;
+      const health = await runtime.health(instance.address).catch(() => null);
+      if (health?.status === 'ready' && health.instance === instance.id && health.revision === revision?.key) {
+        instance.suspect = false;
+        this.#events.changed();
+      } else if (health || clock.now() >= end) this.kill(instance, 'lost', 'it did not answer after the controller had started');
+      else clock.after(VERIFY_EVERY_MS, () => void check());
+    };
+    instance.suspect = true;
+    void check();
+  }
+
+  /** Waits until an instance that seems dead has been told so by the driver, for so long at most; true if it was. */
+  async awaitEnd(instance: Instance, until: number): Promise<boolean> {
+    while (instance.address !== null && performance.now() < until) await sleep(POLL_MS);
+    return instance.address === null;
+  }
+
   /**
    * Out of the plan's sight at once (draining), but counted against the budget until it is really
    * gone. A kill that fails is tried again, for ever: an instance must not be forgotten.
    */
   async #destroy(instance: Instance, cause: GoneCause, detail: string): Promise<void> {
-    const { world, clock, driver, records, log } = this.#context;
-    if (instance.state.kind === 'draining' && instance.address === null) return;
-    if (instance.state.kind !== 'draining') world.transition(instance, { kind: 'draining', revision: revisionBefore(instance), since: clock.now() });
+    const { world, clock, records, log } = this.#context;
+    if (this.#destroying.has(instance.id)) return;
+    this.#destroying.add(instance.id);
+    if (instance.state.kind !== 'draining') world.transition(instance, { kind: 'draining', revision: revisionOf(instance), since: clock.now() });
     instance.address = null;
     this.#reportGone(instance, cause, detail);
+    const start = this.#starts.get(instance.id);
+    if (start) {
+      start.abort.abort(new Error(detail));
+      await start.done;
+      instance.address = null;
+    }
     await this.#events.unfollow(instance, cause);
+    if (!(await this.#kill(instance.id))) return;
+    await records.remove(instance.id).catch((error: unknown) => log.warn({ instance: instance.id, error: messageOf(error) }, 'the record of an instance could not be removed'));
+    world.removeInstance(instance.id);
+    this.#destroying.delete(instance.id);
+  }
+
+  async #kill(id: string): Promise<boolean> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        await driver.kill(instance.id);
-        break;
+        await this.#context.driver.kill(id);
+        return true;
       } catch (error) {
-        log.error({ instance: instance.id, attempt, error: messageOf(error) }, 'an instance could not be killed; trying again');
-        await sleep(Math.min(10_000, 100 * 2 ** attempt));
+        this.#context.log.error({ instance: id, attempt, error: messageOf(error) }, 'an instance could not be killed; trying again');
+        if (this.#ending && attempt >= MAX_KILLS_AT_END) return false;
+        await sleep(Math.min(this.#ending ? 100 : MAX_KILL_PAUSE_MS, 100 * 2 ** attempt));
       }
     }
-    await records.remove(instance.id);
-    world.removeInstance(instance.id);
   }
 
   #reportGone(instance: Instance, cause: GoneCause, detail: string): void {
@@ -291,46 +365,19 @@ export class Lifecycle {
   /** [9] The driver's event is the truth. */
   #exited(exit: Exit): void {
     const instance = this.#context.world.instances.get(exit.id);
-    const early = this.#onEarlyExit.get(exit.id);
-    if (early) {
-      early(exit);
+    const start = this.#starts.get(exit.id);
+    if (start) {
+      start.onExit(exit);
       return;
     }
-    if (!instance || instance.address === null) return;
+    if (!instance) {
+      this.#untold?.push(exit);
+      return;
+    }
+    if (instance.address === null) return;
     this.#context.log.info({ instance: exit.id, cause: exit.cause, detail: exit.detail }, 'an instance ended by itself');
     this.kill(instance, exit.cause, exit.detail);
   }
 }
 
-const revisionBefore = (instance: Instance): string | null => ('revision' in instance.state ? instance.state.revision : null);
-
 const hasDemand = (state: RevisionState): boolean => [...state.demand.values()].some((demand) => demand.waiting > 0);
-
-function initRequest(instance: Instance, state: RevisionState, code: string) {
-  const { revision } = state;
-  const { settings } = revision;
-  return {
-    nonce: instance.nonce,
-    revision: state.key,
-    namespace: revision.namespace,
-    name: revision.name,
-    number: revision.number,
-    code,
-    entry: revision.entry,
-    env: settings.env,
-    slots: state.slots,
-    timeoutMs: settings.timeoutSeconds * 1_000,
-    memoryMib: settings.memoryMib,
-    memoryClassMib: memoryClass(settings.memoryMib),
-  };
-}
-
-function loadFailure(error: NonNullable<StartFailure['functionError']>): StartFailure {
-  return { code: 'function-init-failed', detail: `${error.name}: ${error.message}${error.at ? ` (${error.at})` : ''}`, functionError: error };
-}
-
-function earlyExitFailure(exit: Exit): StartFailure {
-  if (exit.cause === 'oom') return { code: 'function-oom', detail: 'It ran out of memory while it was loading. Deploy with more --memory.' };
-  if (exit.cause === 'lost') return { code: 'start-failed', detail: `The instance was lost while it was loading: ${exit.detail}` };
-  return { code: 'function-crashed', detail: `The process ended while it was loading: ${exit.detail}` };
-}

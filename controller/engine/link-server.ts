@@ -13,6 +13,8 @@ import type { Log } from '#kit/log.ts';
 const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
 /** A connection that does not say hello is closed after this, ms. */
 const HELLO_TIMEOUT_MS = 5_000;
+/** Connections at a time; there are as many gateways as processes, and a few that are just being replaced. */
+const MAX_CONNECTIONS = 256;
 
 export type Hello = Extract<GatewayMessage, { type: 'hello' }>;
 type WithoutTerm<T> = T extends { term: number } ? Omit<T, 'term'> : never;
@@ -38,6 +40,7 @@ export interface LinkServerOptions {
   term: number;
   events: LinkEvents;
   log: Log;
+  limits?: { maxUnsentBytes: number; helloTimeoutMs: number };
 }
 
 export class LinkServer {
@@ -48,6 +51,7 @@ export class LinkServer {
   constructor(options: LinkServerOptions) {
     this.#options = options;
     this.#server = createServer((socket) => this.#accept(socket));
+    this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
   /** Listens. Whoever listened there before is fenced by the term, and its socket file replaced. */
@@ -77,16 +81,16 @@ export class LinkServer {
   }
 
   #accept(socket: Socket): void {
-    const { events, log, term } = this.#options;
+    const { events, log, term, limits = { maxUnsentBytes: MAX_UNSENT_BYTES, helloTimeoutMs: HELLO_TIMEOUT_MS } } = this.#options;
     this.#sockets.add(socket);
     const lines = new LineSplitter(MAX_LINK_LINE_BYTES);
     let link: Link | null = null;
-    const helloTimer = setTimeout(() => socket.destroy(), HELLO_TIMEOUT_MS);
+    const helloTimer = setTimeout(() => socket.destroy(), limits.helloTimeoutMs);
     helloTimer.unref();
     const send = (message: Outgoing) => {
       if (socket.destroyed) return;
       socket.write(encodeLine({ ...message, term }));
-      if (socket.writableLength > MAX_UNSENT_BYTES) {
+      if (socket.writableLength > limits.maxUnsentBytes) {
         log.error({ gateway: link?.key, bytes: socket.writableLength }, 'a gateway does not read its link; cutting it off');
         socket.destroy();
       }
@@ -96,15 +100,18 @@ export class LinkServer {
       if (link === null) {
         if (message.type !== 'hello') throw new Error(`the first message is ${message.type}, not hello`);
         clearTimeout(helloTimer);
+        // [1] A controller of a higher term has taken over: this one must not speak for it.
+        if (message.term > term) throw new Error(`it has seen term ${message.term}, this controller's is ${term}`);
         link = { key: `${message.gateway}/${message.boot}`, pid: message.pid, send };
         events.onHello(link, message);
-      } else if (message.type !== 'hello') events.onMessage(link, message);
+      } else if (message.type === 'hello') throw new Error('a second hello');
+      else events.onMessage(link, message);
     };
     socket.on('data', (chunk: Buffer) => {
       try {
         for (const line of lines.push(chunk)) receive(line);
       } catch (error) {
-        log.error({ gateway: link?.key, error: String(error) }, 'a gateway says what the link does not know; cutting it off');
+        log.error({ gateway: link?.key, error: String(error) }, 'a gateway says what the link does not allow; cutting it off');
         socket.destroy();
       }
     });

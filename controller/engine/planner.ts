@@ -2,7 +2,8 @@
  * Asks the core what to do whenever something has changed or a time has come, and carries it out.
  * One pass: for each active revision grants, starts and idleness; then the host as a whole.
  */
-import { planGrants, planHost, planIdle, planRebalance, planStarts, poolOf, type Action, type ClaimNeed } from '../core/plan.ts';
+import { planGrants, planHost, planIdle, planStarts, poolOf, type Action, type ClaimNeed } from '../core/plan.ts';
+import { isGrowing, planRebalance } from '../core/rebalance.ts';
 import { poolKeyText, type RevisionState } from '../core/world.ts';
 import type { EngineContext } from './context.ts';
 import type { Gateways } from './gateways.ts';
@@ -95,7 +96,7 @@ export class Planner {
       const host = planHost(world, needs, paused ? { ...settings, maxCreates: 0 } : settings, now, this.#lastClaimAt);
       wake(host.askAgainAt);
       this.#apply(host.actions);
-      wake(this.#rebalance(needs, now));
+      wake(this.#rebalance(needs, host.actions, now));
       this.#forget();
     } catch (error) {
       log.error({ error: error instanceof Error ? error.stack : String(error) }, 'a planning pass failed');
@@ -116,22 +117,22 @@ export class Planner {
   }
 
   /** For every revision with demand, whether or not it may start more: a share may be all that can be had. */
-  #rebalance(needs: ClaimNeed[], now: number): number | null {
+  #rebalance(needs: ClaimNeed[], actions: readonly Action[], now: number): number | null {
     const { world, settings } = this.#context;
     let next: number | null = null;
+    const evicting = actions.some((action) => action.do === 'stop' && action.reason === 'evicted');
     for (const revision of world.revisions.values()) {
       if (revision.demand.size < 2) continue;
-      // Where a start is under way the wait will be over soon without taking from anybody.
-      const canStart = needs.some((need) => need.revision === revision) && world.memoryUsedMib() < settings.memoryBudgetMib;
-      if (canStart) continue;
+      const needed = needs.some((need) => need.revision === revision);
+      if (isGrowing(world, revision, needed, evicting)) continue;
       const allowedAt = (this.#rebalancedAt.get(revision.key) ?? -Infinity) + settings.rebalanceEveryMs;
       if (allowedAt > now) {
         next = Math.min(next ?? Infinity, allowedAt);
         continue;
       }
-      const actions = planRebalance(world, revision);
-      if (actions.length > 0) this.#rebalancedAt.set(revision.key, now);
-      this.#apply(actions);
+      const revokes = planRebalance(world, revision);
+      if (revokes.length > 0) this.#rebalancedAt.set(revision.key, now);
+      this.#apply(revokes);
     }
     return next;
   }

@@ -50,7 +50,7 @@ export class Records {
     await rename(`${file}.tmp`, file);
   }
 
-  /** Where the log reader is in what the instance writes. */
+  /** Where the log reader is in what the instance writes, in the reader's own words. */
   async writeLogPosition(id: string, position: string): Promise<void> {
     const file = join(this.#folder, `${id}.log-position`);
     await writeFile(`${file}.tmp`, position, { mode: 0o600 });
@@ -63,6 +63,14 @@ export class Records {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
       throw error;
+    }
+  }
+
+  /** Removes what is left of instances that are not named. */
+  async prune(keep: ReadonlySet<string>): Promise<void> {
+    for (const name of await readdir(this.#folder)) {
+      const id = name.slice(0, name.indexOf('.'));
+      if (!keep.has(id)) await rm(join(this.#folder, name), { force: true });
     }
   }
 

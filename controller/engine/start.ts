@@ -1,0 +1,59 @@
+/** An instance as it begins, and the state of its start. */
+import type { Instance, PoolKey } from '../core/world.ts';
+import type { Exit } from '../driver/types.ts';
+
+/** Without code, and not there yet. */
+export function newInstance(id: string, { runtime, memoryClassMib, network }: PoolKey, nonce: string, now: number): Instance {
+  return {
+    id,
+    runtime,
+    memoryClassMib,
+    network,
+    memoryMib: memoryClassMib,
+    cpu: 0,
+    state: { kind: 'creating' },
+    address: null,
+    nonce,
+    createdAt: now,
+    genericAt: null,
+    specialisedAt: null,
+    initMs: 0,
+    notBefore: 0,
+    busySince: null,
+    leases: new Map(),
+    served: false,
+    suspicions: 0,
+    suspect: false,
+    handle: '',
+    pid: null,
+    startedAt: '',
+  };
+}
+
+/** A start under way. */
+export interface Start {
+  abort: AbortController;
+  /** The driver's word, once the instance has ended. */
+  exit: Exit | null;
+  onExit: (exit: Exit) => void;
+  exited: Promise<Exit>;
+  done: Promise<void>;
+  end: () => void;
+}
+
+export function newStart(): Start {
+  const exited = Promise.withResolvers<Exit>();
+  const done = Promise.withResolvers<void>();
+  const start: Start = {
+    abort: new AbortController(),
+    exit: null,
+    onExit: (exit) => {
+      start.exit = exit;
+      exited.resolve(exit);
+    },
+    exited: exited.promise,
+    done: done.promise,
+    end: done.resolve,
+  };
+  return start;
+}

@@ -1,0 +1,204 @@
+/**
+ * An engine over an imaginary machine in virtual time: fake driver, simulated shims, a real store and
+ * a real link socket. The machine outlives engines, as a host outlives controllers.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate, setTimeout as realSleep } from 'node:timers/promises';
+import type { DeployRequest } from '#contract/api.ts';
+import { FunctionSettings } from '#contract/function.ts';
+import type { Health, InitRequest } from '#contract/runtime.ts';
+import { VirtualClock } from '#kit/clock.ts';
+import { silentLog, type Log } from '#kit/log.ts';
+import { homePaths, type HomePaths } from '#kit/paths.ts';
+import type { CoreSettings } from '../../controller/core/settings.ts';
+import { testSettings } from '../../controller/core/testing.ts';
+import { createFakeDriver } from '../../controller/driver/fake/driver.ts';
+import { FakeHost, type FakeInstance } from '../../controller/driver/fake/host.ts';
+import type { Driver, DriverFeatures } from '../../controller/driver/types.ts';
+import { Engine } from '../../controller/engine/engine.ts';
+import { RuntimeUnreachable, type InitResult, type RuntimeClient } from '../../controller/engine/runtime-client.ts';
+import { openSqliteStore } from '../../controller/store/sqlite/store.ts';
+import type { BundleStore } from '../../controller/store/types.ts';
+import { TestGateway } from './test-gateway.ts';
+
+/** Virtual time that passes per look of `until`, ms. */
+const STEP_MS = 5;
+/** Real time after which a wait has failed, ms. */
+const DEADLINE_MS = 10_000;
+
+/** The shims of the machine, as far as the runtime protocol shows them. */
+export class FakeShims implements RuntimeClient {
+  readonly #host: FakeHost;
+  readonly revisions = new Map<string, string>();
+  readonly inFlight = new Map<string, number>();
+  /** Instances that do not answer. */
+  readonly hung = new Set<string>();
+  readonly drained: string[] = [];
+  readonly inits: InitRequest[] = [];
+  /** What init answers; a test puts its own here. */
+  onInit: (request: InitRequest, id: string) => InitResult | Promise<InitResult> = (request) => loaded(request);
+
+  constructor(host: FakeHost) {
+    this.#host = host;
+  }
+
+  #instance(path: string): FakeInstance {
+    const id = path.split('/')[2]!;
+    const instance = this.#host.instances.get(id);
+    if (!instance?.running || instance.frozen || this.hung.has(id)) throw new RuntimeUnreachable(`${id} does not answer`);
+    return instance;
+  }
+
+  async health(address: { kind: string; path?: string }): Promise<Health> {
+    await setImmediate();
+    const { spec } = this.#instance(address.path ?? '');
+    const revision = this.revisions.get(spec.id) ?? null;
+    return { status: revision === null ? 'generic' : 'ready', instance: spec.id, revision, inFlight: this.inFlight.get(spec.id) ?? 0, waitUntil: 0 };
+  }
+
+  async init(address: { kind: string; path?: string }, request: InitRequest, signal: AbortSignal): Promise<InitResult> {
+    await setImmediate();
+    signal.throwIfAborted();
+    const { spec } = this.#instance(address.path ?? '');
+    if (request.nonce !== spec.nonce || this.revisions.has(spec.id)) throw new RuntimeUnreachable('init: status 403');
+    this.inits.push(request);
+    const result = await this.onInit(request, spec.id);
+    if (result.ok) this.revisions.set(spec.id, request.revision);
+    return result;
+  }
+
+  async drain(address: { kind: string; path?: string }): Promise<void> {
+    await setImmediate();
+    this.drained.push(this.#instance(address.path ?? '').spec.id);
+  }
+}
+
+export const loaded = (request: InitRequest): InitResult => ({ ok: true, response: { form: 'fetch', slots: request.slots ?? 50, loadMs: 1 } });
+
+const bundles: BundleStore = {
+  has: () => Promise.resolve(true),
+  put: () => Promise.reject(new Error('nothing is uploaded here')),
+  info: () => Promise.resolve({ bytes: 1, files: 1 }),
+  dir: (digest) => Promise.resolve(`/bundles/${digest}`),
+  prune: () => Promise.resolve(0),
+};
+
+export interface EngineOverrides {
+  settings?: Partial<CoreSettings>;
+  features?: Partial<DriverFeatures>;
+  driver?: (driver: Driver) => Driver;
+  log?: Log;
+}
+
+export class Machine {
+  readonly clock = new VirtualClock();
+  readonly host = new FakeHost({ clock: this.clock });
+  readonly shims = new FakeShims(this.host);
+  readonly paths: HomePaths;
+  readonly #closers: (() => Promise<void> | void)[] = [];
+  #stopped = 0;
+
+  private constructor(home: string) {
+    const run = join(home, 'run');
+    this.paths = { ...homePaths(home), runDir: run, linkSocket: join(run, 'link', 's'), instances: join(run, 'instances'), records: join(run, 'records') };
+  }
+
+  static async create(): Promise<Machine> {
+    return new Machine(await mkdtemp(join(tmpdir(), 'fn-engine-')));
+  }
+
+  /** Engines that ended themselves after shutdown(). */
+  get stopped(): number {
+    return this.#stopped;
+  }
+
+  /** A controller starts. Without pools, unless the test says so. */
+  async start({ settings, features, driver: wrap, log = silentLog }: EngineOverrides = {}): Promise<Engine> {
+    const fake = createFakeDriver({ host: this.host, ...(features ? { features } : {}) });
+    const driver = wrap ? wrap(fake) : fake;
+    await driver.start();
+    const engine = new Engine({
+      paths: this.paths,
+      settings: testSettings({ poolSize: 0, refillDelayMs: 0, ...settings }),
+      driver,
+      store: openSqliteStore({ path: this.paths.database, log: silentLog }),
+      bundles,
+      runtime: this.shims,
+      clock: this.clock,
+      log,
+      version: '0',
+      publicUrl: 'http://fn.test',
+      gatewayGid: null,
+      onShutdown: () => (this.#stopped += 1),
+    });
+    this.#closers.push(() => engine.close());
+    await engine.start();
+    return engine;
+  }
+
+  async gateway(options: Parameters<typeof TestGateway.connect>[1] = {}): Promise<TestGateway> {
+    const gateway = await TestGateway.connect(this.paths.linkSocket, options);
+    this.#closers.push(() => gateway.close());
+    await gateway.next('welcome');
+    return gateway;
+  }
+
+  /** Lets virtual time pass until `probe` gives something; fails after ten real seconds. */
+  async until<T>(what: string, probe: () => T | Promise<T>, stepMs = STEP_MS): Promise<NonNullable<T>> {
+    const end = performance.now() + DEADLINE_MS;
+    for (;;) {
+      const value = await probe();
+      if (value !== undefined && value !== null && value !== false) return value;
+      if (performance.now() > end) throw new Error(`waited for ${what}`);
+      this.clock.advance(stepMs);
+      await realSleep(1);
+    }
+  }
+
+  /** Virtual time passes, in steps, and what it causes has the time to happen. */
+  async pass(ms: number, stepMs = 50): Promise<void> {
+    for (let passed = 0; passed < ms; passed += stepMs) {
+      this.clock.advance(Math.min(stepMs, ms - passed));
+      await realSleep(1);
+    }
+    await this.quiet();
+  }
+
+  /** Real I/O of a moment is done; no virtual time passes. */
+  async quiet(): Promise<void> {
+    for (let turn = 0; turn < 10; turn += 1) await realSleep(1);
+  }
+
+  /** How often the driver was asked. */
+  count(operation: FakeHost['calls'][number]['operation']): number {
+    return this.host.calls.filter((call) => call.operation === operation).length;
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.#closers.reverse()) await close();
+    await rm(this.paths.home, { recursive: true, force: true });
+  }
+}
+
+export const request = (settings: Partial<FunctionSettings> = {}): DeployRequest => ({
+  bundle: `sha256:${'0'.repeat(64)}`,
+  entry: 'index.mjs',
+  settings: { ...FunctionSettings.parse({}), egress: 'none', concurrency: 10, ...settings },
+});
+
+/** Deploys while virtual time passes. Returns the revision's key. */
+export async function deploy(machine: Machine, engine: Engine, name: string, settings: Partial<FunctionSettings> = {}): Promise<string> {
+  const deploying = engine.deploy('default', name, request(settings), new AbortController().signal);
+  return (await driven(machine, deploying)).revision.key;
+}
+
+/** Waits for a promise while virtual time passes. */
+export async function driven<T>(machine: Machine, promise: Promise<T>): Promise<T> {
+  let ended = false;
+  const mark = () => (ended = true);
+  promise.then(mark, mark);
+  await machine.until('a promise', () => ended);
+  return promise;
+}
