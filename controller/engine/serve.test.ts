@@ -146,8 +146,8 @@ describe('min', () => {
     try {
       const before = machine.count('create');
       await machine.pass(60_000, 100);
-      // 1 + 2 + 4 + 8 + 16 + 32 s, less jitter.
-      expect(machine.count('create') - before).toBeLessThanOrEqual(12);
+      // Two at once, then after 1, 2, 4 … 32 s less jitter; some end while they are loading, which counts apart.
+      expect(machine.count('create') - before).toBeLessThanOrEqual(20);
     } finally {
       clearInterval(reaper);
     }

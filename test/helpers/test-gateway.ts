@@ -33,7 +33,7 @@ export class TestGateway {
 
   static async connect(
     path: string,
-    options: { gateway?: string; boot?: string; pid?: number; held?: Lease[]; acknowledge?: boolean } = {},
+    options: { gateway?: string; boot?: string; pid?: number; held?: Lease[]; acknowledge?: boolean; term?: number } = {},
   ): Promise<TestGateway> {
     const socket = connect(path);
     await new Promise<void>((resolve, reject) => {
@@ -46,7 +46,7 @@ export class TestGateway {
       gateway: options.gateway ?? 'g',
       boot: options.boot ?? 'b',
       pid: options.pid ?? process.pid,
-      term: 0,
+      term: options.term ?? 0,
       held: options.held ?? [],
     });
     return gateway;

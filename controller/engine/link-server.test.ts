@@ -1,0 +1,137 @@
+import { once } from 'node:events';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { MAX_LINK_LINE_BYTES } from '#contract/link.ts';
+import { silentLog } from '#kit/log.ts';
+import { waitFor } from '../../test/helpers/wait.ts';
+import { LinkServer, type Hello, type Link } from './link-server.ts';
+
+const HELLO = '{"type":"hello","gateway":"g","boot":"b","pid":1,"term":0,"held":[]}\n';
+let folder: string;
+let server: LinkServer;
+let path: string;
+let links: Link[];
+let said: string[];
+let closed: Link[];
+const sockets: Socket[] = [];
+
+async function listen(limits = { maxUnsentBytes: 1024 * 1024, helloTimeoutMs: 60_000 }): Promise<void> {
+  server = new LinkServer({
+    path,
+    gid: null,
+    term: 3,
+    log: silentLog,
+    limits,
+    events: {
+      onHello: (link: Link, hello: Hello) => {
+        links.push(link);
+        link.send({ type: 'welcome', keep: [], drop: [], version: hello.term, routes: [] });
+      },
+      onMessage: (_link, message) => said.push(message.type),
+      onClose: (link) => closed.push(link),
+    },
+  });
+  await server.start();
+}
+
+async function dial(): Promise<Socket> {
+  const socket = connect(path);
+  sockets.push(socket);
+  socket.on('error', () => {});
+  await once(socket, 'connect');
+  return socket;
+}
+
+const drainedOrClosed = (socket: Socket) =>
+  new Promise<void>((resolve) => {
+    socket.once('drain', resolve);
+    socket.once('close', () => resolve());
+  });
+const ended = (socket: Socket) => (socket.closed ? Promise.resolve() : new Promise<void>((resolve) => void socket.resume().once('close', () => resolve())));
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'fn-link-'));
+  path = join(folder, 'link', 's');
+  [links, said, closed] = [[], [], []];
+});
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  await server.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+describe('the link’s server', () => {
+  it('lets only the owner in, and replaces a socket that is left over', async () => {
+    await listen();
+    const first = server;
+    await listen();
+    expect((await stat(path)).mode & 0o777).toBe(0o600);
+    expect((await stat(join(folder, 'link'))).mode & 0o777).toBe(0o700);
+    const socket = await dial();
+    socket.write(HELLO);
+    const [data] = (await once(socket, 'data')) as [Buffer];
+    expect(JSON.parse(data.toString())).toMatchObject({ type: 'welcome', term: 3 });
+    await first.close();
+  });
+
+  it('hands on what comes in pieces or many at once', async () => {
+    await listen();
+    const socket = await dial();
+    for (const piece of `${HELLO}{"type":"routed","version":1}\n{"type":"release","lease":"l-0123456789abcdef"}\n`.match(/.{1,17}|\n/gs)!) socket.write(piece);
+    await waitFor('messages', () => said.length === 2, { everyMs: 5 });
+    expect(said).toEqual(['routed', 'release']);
+  });
+
+  it.each([
+    ['not JSON', 'GET / HTTP/1.1\n'],
+    ['JSON of no message', '{"type":"kill"}\n'],
+    ['a message with a wrong field', `${HELLO}{"type":"release","lease":"../../x"}\n`],
+    ['something before hello', '{"type":"routed","version":1}\n'],
+    ['a second hello', `${HELLO}${HELLO}`],
+    ['hello of a term that is to come', HELLO.replace('"term":0', '"term":4')],
+  ])('cuts off whoever says %s, and nobody else', async (_name, text) => {
+    await listen();
+    const good = await dial();
+    good.write(HELLO.replace('"g"', '"good"'));
+    await waitFor('the good one', () => links.length > 0, { everyMs: 5 });
+    const bad = await dial();
+    bad.write(`${text}{"type":"routed","version":1}\n`);
+    await ended(bad);
+    expect(said).toEqual([]);
+    good.write('{"type":"routed","version":2}\n');
+    await waitFor('the good one still', () => said.length === 1, { everyMs: 5 });
+    expect(closed.map((link) => link.key)).not.toContain('good/b');
+  });
+
+  it('cuts off a line without end', async () => {
+    await listen();
+    const socket = await dial();
+    const chunk = Buffer.alloc(1024 * 1024, 'x');
+    for (let sent = 0; sent <= MAX_LINK_LINE_BYTES && !socket.destroyed; sent += chunk.length) {
+      if (!socket.write(chunk)) await drainedOrClosed(socket);
+    }
+    await ended(socket);
+  });
+
+  it('cuts off whoever does not say hello', async () => {
+    await listen({ maxUnsentBytes: 1_000, helloTimeoutMs: 10 });
+    await ended(await dial());
+    expect(links).toEqual([]);
+    expect(closed).toEqual([]);
+  });
+
+  it('cuts off whoever does not read, and is not held up by it', async () => {
+    await listen({ maxUnsentBytes: 1024 * 1024, helloTimeoutMs: 60_000 });
+    const socket = await dial();
+    socket.pause();
+    socket.write(HELLO);
+    await waitFor('hello', () => links.length === 1, { everyMs: 5 });
+    const detail = 'x'.repeat(10_000);
+    for (let n = 0; n < 10_000; n += 1) links[0]!.send({ type: 'gone', instance: 'i-aaaaaaaaaaaa', cause: 'exit', detail });
+    await waitFor('it to be cut off', () => closed.length === 1, { everyMs: 5 });
+    links[0]!.send({ type: 'clear', instance: 'i-aaaaaaaaaaaa' });
+  });
+});
