@@ -1,5 +1,5 @@
 /** What a platform left on the host after it ended: everything that carries its home's id or path. */
-import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { type Dirent, existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 
@@ -35,12 +35,21 @@ export function processesOf({ home, homeId }: Home): { pid: number; command: str
   return found;
 }
 
+/** Folders in a folder; none where it has gone meanwhile, as the cgroups of other platforms do. */
+function foldersIn(folder: string): Dirent[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || (error as NodeJS.ErrnoException).code === 'ENODEV') return [];
+    throw error;
+  }
+}
+
 /** Cgroup folders named after this home, in any hierarchy. */
 export function cgroupsOf({ homeId }: Home): string[] {
   const found: string[] = [];
   const visit = (folder: string, depth: number) => {
-    for (const entry of readdirSync(folder, { withFileTypes: true })) {
-      if (!entry.isDirectory()) continue;
+    for (const entry of foldersIn(folder)) {
       const path = join(folder, entry.name);
       if (entry.name.includes(homeId)) found.push(path);
       else if (depth < 3) visit(path, depth + 1);
