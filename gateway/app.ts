@@ -35,6 +35,9 @@ export interface Gateway {
   readonly state: { connected: boolean; ready: boolean; leases: number; waiting: number; deadlines: number };
 }
 
+/** How often a starting gateway looks whether its routes have come. */
+const ROUTES_POLL_MS = 5;
+
 export function createGateway(config: GatewayConfig, log: Log, clock: Clock = systemClock): Gateway {
   const routes = new RouteTable();
   const wheel = new DeadlineWheel(clock, { tickMs: WHEEL_TICK_MS });
@@ -80,6 +83,8 @@ export function createGateway(config: GatewayConfig, log: Log, clock: Clock = sy
   return {
     async start() {
       link.start();
+      // What waits in the socket that a predecessor left has an answer to wait for, not a 503 [4].
+      if ('fd' in config.listen) await firstRoutes(routes, clock, config.routesWaitMs);
       server.listen({ ...config.listen, backlog: LISTEN_BACKLOG });
       await once(server, 'listening');
       return server.address();
@@ -96,6 +101,12 @@ export function createGateway(config: GatewayConfig, log: Log, clock: Clock = sy
       return { connected: link.up, ready: routes.ready, leases: leases.size, waiting: leases.waiting, deadlines: wheel.size };
     },
   };
+}
+
+/** Resolves when there are routes, or after `waitMs`: then it is better to say that there are none. */
+async function firstRoutes(routes: RouteTable, clock: Clock, waitMs: number): Promise<void> {
+  const end = clock.now() + waitMs;
+  while (!routes.ready && clock.now() < end) await sleep(ROUTES_POLL_MS);
 }
 
 /** What the controller says, to those whom it concerns. */

@@ -25,6 +25,7 @@ describe('readConfig', () => {
         "maxWaitingPerFunction": 5000,
         "publicUrl": "http://localhost:8080",
         "queueTimeoutMs": 30000,
+        "routesWaitMs": 2000,
       }
     `);
   });

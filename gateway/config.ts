@@ -66,6 +66,8 @@ export const ConfigSchema = z
     FN_KEEP_ALIVE_TIMEOUT_MS: count(1, 3_600_000).default(65_000),
     /** Time for the head of a request to arrive, ms; checked every second. */
     FN_HEADERS_TIMEOUT_MS: count(100, 600_000).default(10_000),
+    /** On an inherited socket connections queue by themselves: the first routes are waited for so long, ms, before they are accepted. */
+    FN_ROUTES_WAIT_MS: count(0, 60_000).default(2_000),
     /** At SIGTERM: how long requests in flight may take to end, ms. */
     FN_DRAIN_DEADLINE_MS: count(0, 3_600_000).default(30_000),
   })
@@ -87,6 +89,7 @@ export interface GatewayConfig {
   maxConnections: number;
   keepAliveTimeoutMs: number;
   headersTimeoutMs: number;
+  routesWaitMs: number;
   drainDeadlineMs: number;
 }
 
@@ -112,6 +115,7 @@ export function readConfig(env: Record<string, string | undefined>): GatewayConf
     maxConnections: config.FN_MAX_CONNECTIONS,
     keepAliveTimeoutMs: config.FN_KEEP_ALIVE_TIMEOUT_MS,
     headersTimeoutMs: config.FN_HEADERS_TIMEOUT_MS,
+    routesWaitMs: config.FN_ROUTES_WAIT_MS,
     drainDeadlineMs: config.FN_DRAIN_DEADLINE_MS,
   };
 }

@@ -21,7 +21,9 @@ interface Stage {
   url: string;
   /** Requests to /hold that wait to be answered. */
   held: (() => void)[];
-  /** Starts a gateway on the inherited socket and waits until it is linked. */
+  /** Starts a gateway on the inherited socket. */
+  launch(): Running;
+  /** The same, and waits until it is linked. */
   start(): Promise<Running>;
 }
 
@@ -47,26 +49,30 @@ async function withStage(body: (stage: Stage) => Promise<void>): Promise<void> {
   };
   const { fd, port, close } = bindSocket();
   const children: ChildProcess[] = [];
+  const launch = (): Running => {
+    const child = spawn(process.execPath, [MAIN], {
+      stdio: ['ignore', 'ignore', 'pipe', fd],
+      env: { FN_LINK_SOCKET: controller.path, FN_LISTEN_FD: '3', FN_GATEWAY_ID: 'g' },
+    });
+    children.push(child);
+    let log = '';
+    child.stderr!.on('data', (chunk: Buffer) => {
+      log += chunk.toString();
+    });
+    return { child, log: () => log, ended: once(child, 'exit').then(([code]) => code as number | null) };
+  };
   try {
     await body({
       controller,
       port,
       url: `http://127.0.0.1:${port}`,
       held,
+      launch,
       async start() {
         const links = controller.all('hello').length;
-        const child = spawn(process.execPath, [MAIN], {
-          stdio: ['ignore', 'ignore', 'pipe', fd],
-          env: { FN_LINK_SOCKET: controller.path, FN_LISTEN_FD: '3', FN_GATEWAY_ID: 'g' },
-        });
-        children.push(child);
-        let log = '';
-        child.stderr!.on('data', (chunk: Buffer) => {
-          log += chunk.toString();
-        });
-        const ended = once(child, 'exit').then(([code]) => code as number | null);
-        await waitFor('listening', () => log.includes('"listening"') && controller.all('hello').length > links, { everyMs: 5 });
-        return { child, log: () => log, ended };
+        const running = launch();
+        await waitFor('listening', () => running.log().includes('"listening"') && controller.all('hello').length > links, { everyMs: 5 });
+        return running;
       },
     });
   } finally {
@@ -133,6 +139,22 @@ describe('the process', () => {
       expect(one!.boot).not.toBe(two!.boot);
       second.child.kill('SIGTERM');
       expect(await second.ended).toBe(0);
+    });
+  });
+
+  it('lets those who wait in an inherited socket wait for the routes, too', async () => {
+    await withStage(async ({ controller, launch, start, url }) => {
+      const first = await start();
+      first.child.kill('SIGTERM');
+      expect(await first.ended).toBe(0);
+      await controller.stop();
+      const second = launch();
+      const waiting = call(`${url}/hello`);
+      // Long enough for it to be up, and to answer 503 if it accepted now.
+      await sleep(1_000);
+      expect(second.log()).not.toContain('"listening"');
+      await controller.start();
+      expect((await waiting).status).toBe(200);
     });
   });
 
