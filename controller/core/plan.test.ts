@@ -249,7 +249,9 @@ describe('planHost', () => {
     addInstance(world, { kind: 'ready', revision: other.key, idleSince: 9 });
     const oldest = addInstance(world, { kind: 'frozen', revision: other.key, idleSince: 1 });
     const settings = testSettings({ memoryBudgetMib: 256, poolSize: 0 });
-    expect(planHost(world, need(revision, 1), settings, 20, quiet).actions).toEqual([{ do: 'stop', instance: oldest.id, reason: 'evicted' }]);
+    expect(planHost(world, need(revision, 1), settings, 20, quiet).actions).toEqual([
+      { do: 'stop', instance: oldest.id, reason: 'evicted' },
+    ]);
     world.transition(oldest, { kind: 'draining', revision: other.key, since: 20 });
     expect(planHost(world, need(revision, 1), settings, 20, quiet).actions).toEqual([]);
     world.removeInstance(oldest.id);
@@ -289,7 +291,9 @@ describe('planHost', () => {
     expect(actions).toEqual([{ do: 'stop', instance: idle.id, reason: 'evicted' }]);
     world.transition(idle, { kind: 'draining', revision: other.key, since: 20 });
     world.removeInstance(idle.id);
-    expect(planHost(world, need(revision, 1), { ...settings, poolSize: 0 }, 21, quiet).actions).toEqual([{ do: 'claim', instance: generic.id, revision: KEY }]);
+    expect(planHost(world, need(revision, 1), { ...settings, poolSize: 0 }, 21, quiet).actions).toEqual([
+      { do: 'claim', instance: generic.id, revision: KEY },
+    ]);
   });
 
   it('evicts nothing that was busy a moment ago or that somebody waits for', () => {

@@ -2,9 +2,8 @@
  * The decisions: pure functions of (world, settings, now) that return actions. They change nothing;
  * whoever carries an action out changes the world first and asks again.
  */
-import { memoryClass, networkClass } from '#contract/function.ts';
 import { cheapestToLose } from './evict.ts';
-import { poolTargets } from './pool.ts';
+import { poolOf, poolTargets } from './pool.ts';
 import type { CoreSettings } from './settings.ts';
 import { isLive, poolKeyText, type Instance, type PoolKey, type RevisionState, type World } from './world.ts';
 
@@ -18,11 +17,6 @@ export type Action =
   | { do: 'stop'; instance: string; reason: StopReason }
   | { do: 'revoke'; lease: string; keeps: number }
   | { do: 'create'; pool: PoolKey };
-
-export function poolOf(revision: RevisionState): PoolKey {
-  const { settings } = revision.revision;
-  return { runtime: settings.runtime, memoryClassMib: memoryClass(settings.memoryMib), network: networkClass(settings.egress) };
-}
 
 /** Gateways with unmet demand, those who wait longest first. */
 export function hungry(world: World, revision: RevisionState): { gateway: string; unmet: number; since: number }[] {
@@ -131,7 +125,12 @@ export function planStarts(world: World, revision: RevisionState, settings: Core
  * as soon as no gateway has a share. Whoever carries this out asks the instance first whether
  * anything is still in flight in it.
  */
-export function planIdle(world: World, revision: RevisionState, settings: CoreSettings, now: number): { actions: Action[]; askAgainAt: number | null } {
+export function planIdle(
+  world: World,
+  revision: RevisionState,
+  settings: CoreSettings,
+  now: number,
+): { actions: Action[]; askAgainAt: number | null } {
   const actions: Action[] = [];
   let askAgainAt: number | null = null;
   const at = (time: number) => (askAgainAt = Math.min(askAgainAt ?? Infinity, time));
@@ -172,7 +171,13 @@ export interface ClaimNeed {
  * Host-wide: hands generic instances to the revisions that need them, creates what is missing,
  * refills pools when all is quiet, and makes room by eviction when the budget is used up.
  */
-export function planHost(world: World, needs: ClaimNeed[], settings: CoreSettings, now: number, lastClaimAt: number): { actions: Action[]; askAgainAt: number | null } {
+export function planHost(
+  world: World,
+  needs: ClaimNeed[],
+  settings: CoreSettings,
+  now: number,
+  lastClaimAt: number,
+): { actions: Action[]; askAgainAt: number | null } {
   const actions: Action[] = [];
   const generic = new Map<string, Instance[]>();
   const creating = new Map<string, number>();
@@ -297,7 +302,9 @@ class Room {
     let comingMib = 0;
     let comingCpu = 0;
     for (const instance of this.#world.instances.values()) {
-      const going = (instance.state.kind === 'draining' && instance.leases.size === 0) || (instance.state.kind === 'settling' && instance.state.goal === 'stop');
+      const going =
+        (instance.state.kind === 'draining' && instance.leases.size === 0) ||
+        (instance.state.kind === 'settling' && instance.state.goal === 'stop');
       if (!going) continue;
       comingMib += instance.memoryMib;
       comingCpu += instance.cpu;

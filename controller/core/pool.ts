@@ -1,6 +1,12 @@
-import { poolOf } from './plan.ts';
+import { memoryClass, networkClass } from '#contract/function.ts';
 import type { CoreSettings } from './settings.ts';
-import { poolKeyText, type PoolKey, type World } from './world.ts';
+import { poolKeyText, type PoolKey, type RevisionState, type World } from './world.ts';
+
+/** The pool that a revision's instances are claimed from. */
+export function poolOf(revision: RevisionState): PoolKey {
+  const { settings } = revision.revision;
+  return { runtime: settings.runtime, memoryClassMib: memoryClass(settings.memoryMib), network: networkClass(settings.egress) };
+}
 
 /**
  * How many generic instances each pool should hold: `poolSize` of the default pool, one of every

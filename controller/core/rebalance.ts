@@ -1,4 +1,5 @@
-import { hungry, poolOf, type Action } from './plan.ts';
+import { hungry, type Action } from './plan.ts';
+import { poolOf } from './pool.ts';
 import { poolKeyText, type RevisionState, type World } from './world.ts';
 
 /**

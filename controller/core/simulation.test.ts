@@ -27,6 +27,10 @@ interface Load {
   inFlight: Map<string, number>;
 }
 
+function atMost(what: string, value: number, limit: number): void {
+  if (value > limit) throw new Error(`${what}: ${value}, at most ${limit}`);
+}
+
 const STEP_MS = 10;
 const GATEWAYS = ['g/1', 'h/1'];
 
@@ -234,25 +238,27 @@ class Simulation {
 
   #check(): void {
     const { world, settings } = this;
-    expect(world.memoryUsedMib()).toBeLessThanOrEqual(settings.memoryBudgetMib);
-    expect(world.cpuUsed()).toBeLessThanOrEqual(settings.cpuBudget);
+    atMost('MiB', world.memoryUsedMib(), settings.memoryBudgetMib);
+    atMost('CPU', world.cpuUsed(), settings.cpuBudget);
     let creating = 0;
     for (const instance of world.instances.values()) {
       if (instance.state.kind === 'creating') creating += 1;
       const leased = leasedSlots(instance);
-      if (leased > 0 && leased > world.capacityOf(instance)) throw new Error(`${instance.id}: ${leased} slots of ${world.capacityOf(instance)} are leased`);
-      for (const lease of instance.leases.keys()) if (world.leaseIndex.get(lease) !== instance.id) throw new Error(`${lease} is not indexed`);
+      if (leased > 0) atMost(`slots leased of ${instance.id}`, leased, world.capacityOf(instance));
+      for (const lease of instance.leases.keys())
+        if (world.leaseIndex.get(lease) !== instance.id) throw new Error(`${lease} is not indexed`);
       if (leased > 0 && instance.state.kind !== 'ready') throw new Error(`leases of one that is ${instance.state.kind}`);
-      if (instance.state.kind === 'ready' && (instance.state.idleSince === null) !== leased > 0) throw new Error(`${instance.id} is idle with leases, or busy without`);
+      if (instance.state.kind === 'ready' && (instance.state.idleSince === null) !== leased > 0)
+        throw new Error(`${instance.id} is idle with leases, or busy without`);
     }
-    expect(creating).toBeLessThanOrEqual(settings.maxCreates);
+    atMost('creates', creating, settings.maxCreates);
     let indexed = 0;
     for (const revision of world.revisions.values()) {
       const live = [...world.instancesOf(revision.key)].filter((instance) => instance.state.kind !== 'draining').length;
-      expect(live).toBeLessThanOrEqual(revision.revision.settings.max);
+      atMost(`instances of ${revision.key}`, live, revision.revision.settings.max);
       for (const instance of world.instancesOf(revision.key)) indexed += instance.leases.size;
     }
-    expect(world.leaseIndex.size).toBe(indexed);
+    if (world.leaseIndex.size !== indexed) throw new Error(`${world.leaseIndex.size} leases are indexed, ${indexed} are there`);
   }
 
   /** Steps until nobody waits and nothing is in flight; the demand that was there is served out. */
@@ -278,10 +284,20 @@ describe('the core, over a long and noisy time', () => {
       simulation.noisy = true;
       for (let step = 0; step < 1_500; step += 1) simulation.step();
       simulation.noisy = false;
-      simulation.stepsUntil(() => [...simulation.loads.values()].every((load) => load.waiting === 0 && [...load.inFlight.values()].every((count) => count === 0)), 3_000);
+      simulation.stepsUntil(
+        () =>
+          [...simulation.loads.values()].every((load) => load.waiting === 0 && [...load.inFlight.values()].every((count) => count === 0)),
+        3_000,
+      );
     }
     // Only what `min` keeps and the pools are left: then not even those.
-    simulation.stepsUntil(() => [...simulation.world.instances.values()].every((instance) => instance.state.kind === 'generic' || ('revision' in instance.state && instance.state.revision === 'default/f4@1')), 3_000);
+    simulation.stepsUntil(
+      () =>
+        [...simulation.world.instances.values()].every(
+          (instance) => instance.state.kind === 'generic' || ('revision' in instance.state && instance.state.revision === 'default/f4@1'),
+        ),
+      3_000,
+    );
     for (const revision of simulation.world.revisions.values()) revision.routed = false;
     Object.assign(simulation.settings, { poolSize: 0, excessAfterMs: 100 });
     simulation.stepsUntil(() => simulation.world.instances.size === 0, 3_000);

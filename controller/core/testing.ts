@@ -3,7 +3,7 @@ import type { Revision } from '#contract/function.ts';
 import { FunctionSettings } from '#contract/function.ts';
 import { parseRevisionKey } from '#contract/names.ts';
 import { CORE_DEFAULTS, type CoreSettings } from './settings.ts';
-import { World, type Instance, type InstanceState, type RevisionState } from './world.ts';
+import type { Instance, InstanceState, RevisionState, World } from './world.ts';
 
 export const testSettings = (overrides: Partial<CoreSettings> = {}): CoreSettings => ({
   ...CORE_DEFAULTS,
@@ -13,7 +13,12 @@ export const testSettings = (overrides: Partial<CoreSettings> = {}): CoreSetting
   ...overrides,
 });
 
-export function testRevision(key: string, settings: Partial<FunctionSettings> = {}, slots: number | null = 10, routed = true): RevisionState {
+export function testRevision(
+  key: string,
+  settings: Partial<FunctionSettings> = {},
+  slots: number | null = 10,
+  routed = true,
+): RevisionState {
   const { namespace, name, number } = parseRevisionKey(key);
   const revision: Revision = {
     key,

@@ -76,8 +76,9 @@ describe('a controller that starts anew', () => {
   it('destroys a generic one that was initialised behind its back', async () => {
     const { serving, generic } = await before();
     machine.shims.revisions.set(generic, KEY);
-    await machine.start();
+    const engine = await machine.start();
     await machine.until('it is gone', () => ids().join() === serving);
+    expect((await views(engine)).map((view) => view.state)).not.toContain('generic');
   });
 
   it('removes records and places in logs of instances that are no more', async () => {
@@ -132,8 +133,9 @@ describe('a controller that starts anew', () => {
       if (answer.instance === serving) machine.host.end(serving);
       return answer;
     };
-    await machine.start();
+    const engine = await machine.start();
     await machine.until('it is gone', () => !ids().includes(serving));
+    expect((await views(engine)).map((view) => view.state)).not.toContain('idle');
   });
 
   it('keeps an old revision that is still in use, and lets it go then', async () => {
@@ -149,7 +151,11 @@ describe('a controller that starts anew', () => {
     await machine.pass(8_000);
     expect((await views(engine)).map((view) => view.revision).sort()).toEqual([KEY, 'default/hello@2']);
     machine.shims.inFlight.set(lease.instance, 0);
-    await machine.until('the old one is gone', async () => (await views(engine)).length === 1 && !machine.host.instances.has(lease.instance), 100);
+    await machine.until(
+      'the old one is gone',
+      async () => (await views(engine)).length === 1 && !machine.host.instances.has(lease.instance),
+      100,
+    );
   });
 
   it('does not mind a wall clock that jumps', async () => {
@@ -176,18 +182,41 @@ describe('gateways while a controller starts [3]', () => {
     const engine = await machine.start();
     await machine.pass(4_000);
     expect(await states(engine)).toContain('idle');
-    const lease = { lease: 'l-0123456789abcdef', instance: serving, revision: KEY, address: { kind: 'unix' as const, path: '/x' }, slots: 3 };
+    const lease = {
+      lease: 'l-0123456789abcdef',
+      instance: serving,
+      revision: KEY,
+      address: { kind: 'unix' as const, path: '/x' },
+      slots: 3,
+    };
     const gateway = await machine.gateway({ held: [lease] });
-    expect(await gateway.next('welcome')).toMatchObject({ term: 2, keep: [lease.lease], drop: [], routes: [{ name: 'hello', revision: KEY }] });
+    expect(await gateway.next('welcome')).toMatchObject({
+      term: 2,
+      keep: [lease.lease],
+      drop: [],
+      routes: [{ name: 'hello', revision: KEY }],
+    });
     expect(await states(engine)).toContain('busy');
   });
 
   it('have dropped what does not fit, is not routed or is not there', async () => {
     const { serving } = await before({ concurrency: 4 });
     await machine.start();
-    const lease = (id: string, change: object) => ({ lease: `l-${id.repeat(16)}`, instance: serving, revision: KEY, address: { kind: 'unix' as const, path: '/x' }, slots: 3, ...change });
+    const lease = (id: string, change: object) => ({
+      lease: `l-${id.repeat(16)}`,
+      instance: serving,
+      revision: KEY,
+      address: { kind: 'unix' as const, path: '/x' },
+      slots: 3,
+      ...change,
+    });
     const gateway = await machine.gateway({
-      held: [lease('a', {}), lease('b', { slots: 2 }), lease('c', { revision: 'default/hello@7', slots: 1 }), lease('d', { instance: 'i-aaaaaaaaaaaa' })],
+      held: [
+        lease('a', {}),
+        lease('b', { slots: 2 }),
+        lease('c', { revision: 'default/hello@7', slots: 1 }),
+        lease('d', { instance: 'i-aaaaaaaaaaaa' }),
+      ],
     });
     const welcome = await gateway.next('welcome');
     expect(welcome.keep).toEqual([`l-${'a'.repeat(16)}`]);

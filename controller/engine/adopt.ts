@@ -93,7 +93,12 @@ type Verdict = { believe: true; busy: boolean } | { believe: false; why: string 
 const not = (why: string): Verdict => ({ believe: false, why });
 
 /** Whether it may be adopted; if so `instance` is in the state in which it goes on. */
-async function judge(context: EngineContext, instance: Instance, found: DriverInstance, record: InstanceRecord | undefined): Promise<Verdict> {
+async function judge(
+  context: EngineContext,
+  instance: Instance,
+  found: DriverInstance,
+  record: InstanceRecord | undefined,
+): Promise<Verdict> {
   const { driver, runtime, clock, world } = context;
   if (!found.running) return not('it has ended');
   if (!record) return not('there is no record of it');
@@ -114,7 +119,8 @@ async function judge(context: EngineContext, instance: Instance, found: DriverIn
       await driver.seal(found.id);
       return { believe: true, busy: false };
     }
-    if (health && (health.status !== 'ready' || health.revision !== record.revision)) return not(`it is ${health.status}, not ready with ${record.revision}`);
+    if (health && (health.status !== 'ready' || health.revision !== record.revision))
+      return not(`it is ${health.status}, not ready with ${record.revision}`);
     instance.state = { kind: 'ready', revision: state!.key, idleSince: clock.now() };
     // A gateway that has not come back yet may hold it, and send a request at any moment [12, 13].
     instance.notBefore = clock.now() + GATEWAY_LOST_MS;

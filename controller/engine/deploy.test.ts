@@ -27,12 +27,19 @@ describe('a deployment [15]', () => {
     let returned = false;
     void deploying.then(() => (returned = true));
     const routes = await machine.until('routes', () => gateway.heard.find((message) => message.type === 'routes'));
-    expect(routes).toMatchObject({ set: [{ namespace: 'default', name: 'hello', revision: 'default/hello@1', maxSlots: 1_000 }], remove: [] });
+    expect(routes).toMatchObject({
+      set: [{ namespace: 'default', name: 'hello', revision: 'default/hello@1', maxSlots: 1_000 }],
+      remove: [],
+    });
     await machine.quiet();
     expect(returned).toBe(false);
     gateway.say({ type: 'routed', version: routes.version });
     const response = await driven(machine, deploying);
-    expect(response).toMatchObject({ url: 'http://fn.test/hello', start: 'full', revision: { number: 1, form: 'fetch', settings: { concurrency: 10 } } });
+    expect(response).toMatchObject({
+      url: 'http://fn.test/hello',
+      start: 'full',
+      revision: { number: 1, form: 'fetch', settings: { concurrency: 10 } },
+    });
     expect((await engine.revisions('default', 'hello')).map((revision) => revision.number)).toEqual([1]);
   });
 
@@ -72,7 +79,10 @@ describe('a deployment [15]', () => {
       machine.host.end(id, 'exit', 'exit code 7');
       return new Promise(() => {});
     };
-    await expect(deploy(machine, engine, 'hello')).rejects.toMatchObject({ code: 'deploy-refused', message: 'The process ended while it was loading: exit code 7' });
+    await expect(deploy(machine, engine, 'hello')).rejects.toMatchObject({
+      code: 'deploy-refused',
+      message: 'The process ended while it was loading: exit code 7',
+    });
     machine.shims.onInit = loaded;
     machine.host.failNext('specialise', new LimitBusy('more than 32 MiB are in use'));
     await expect(deploy(machine, engine, 'hello', { memoryMib: 32 })).rejects.toMatchObject({ code: 'deploy-refused' });
@@ -120,11 +130,16 @@ describe('a deployment [15]', () => {
     await machine.quiet();
     const deploying = engine.deploy('default', 'hello', request({ concurrency: 2 }), never());
     let ready = 0;
-    await machine.until('routes', async () => {
-      const routed = gateway.heard.some((message) => message.type === 'routes' && message.set[0]?.revision === 'default/hello@2');
-      if (!routed) ready = (await engine.status()).instances.filter((view) => view.revision === 'default/hello@2' && view.state === 'idle').length;
-      return routed;
-    }, 1);
+    await machine.until(
+      'routes',
+      async () => {
+        const routed = gateway.heard.some((message) => message.type === 'routes' && message.set[0]?.revision === 'default/hello@2');
+        if (!routed)
+          ready = (await engine.status()).instances.filter((view) => view.revision === 'default/hello@2' && view.state === 'idle').length;
+        return routed;
+      },
+      1,
+    );
     expect(ready).toBe(3);
     await driven(machine, deploying);
     // Only now are the old leases taken back, and with them the instances.

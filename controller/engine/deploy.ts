@@ -162,11 +162,17 @@ export class Deployer {
     }
     if (wanted !== 'none' && can === 'none') {
       throw new FnError('invalid', `This host cannot give a function egress. ${why.join(' ')}`, {
-        errors: [{ pointer: '/settings/egress', detail: 'only none is possible on this host; `sudo fn host-setup`, or `fn up --allow-unfiltered-egress`' }],
+        errors: [
+          {
+            pointer: '/settings/egress',
+            detail: 'only none is possible on this host; `sudo fn host-setup`, or `fn up --allow-unfiltered-egress`',
+          },
+        ],
       });
     }
     if (wanted === 'none' && !limits) notes.push('Egress none is not enforced by this driver: the function runs as a plain process.');
-    if (wanted !== 'none' && can === 'unfiltered') notes.push('Egress is not filtered on this host: the function can dial whatever this host can.');
+    if (wanted !== 'none' && can === 'unfiltered')
+      notes.push('Egress is not filtered on this host: the function can dial whatever this host can.');
     return wanted;
   }
 
@@ -181,10 +187,15 @@ export class Deployer {
       });
     }
     if (!(await bundles.has(request.bundle))) {
-      throw new FnError('invalid', 'The bundle has not been uploaded.', { errors: [{ pointer: '/bundle', detail: 'PUT /v1/bundles/DIGEST first' }] });
+      throw new FnError('invalid', 'The bundle has not been uploaded.', {
+        errors: [{ pointer: '/bundle', detail: 'PUT /v1/bundles/DIGEST first' }],
+      });
     }
     const count = Math.max(1, wanted.min);
-    if (Math.max(count * wanted.memoryMib, memoryClass(wanted.memoryMib)) > settings.memoryBudgetMib || count * wanted.cpu > settings.cpuBudget) {
+    if (
+      Math.max(count * wanted.memoryMib, memoryClass(wanted.memoryMib)) > settings.memoryBudgetMib ||
+      count * wanted.cpu > settings.cpuBudget
+    ) {
       throw new FnError(
         'no-capacity',
         `${count} × ${wanted.memoryMib} MiB and ${wanted.cpu} CPU do not fit this host's budget of ${settings.memoryBudgetMib} MiB and ${settings.cpuBudget} CPU.`,
@@ -199,7 +210,9 @@ export class Deployer {
     this.#waiting.set(state.key, { resolve, reject });
     this.lastStartFailure = null;
     const cancel = clock.after(FIRST_INSTANCE_TIMEOUT_MS, () => {
-      const detail = this.lastStartFailure?.detail ?? `No instance could be had within ${FIRST_INSTANCE_TIMEOUT_MS / 1_000} s: the budget is in use, or the host is too busy.`;
+      const detail =
+        this.lastStartFailure?.detail ??
+        `No instance could be had within ${FIRST_INSTANCE_TIMEOUT_MS / 1_000} s: the budget is in use, or the host is too busy.`;
       reject(new FnError(this.lastStartFailure ? 'start-failed' : 'no-capacity', detail, { retryAfterSeconds: 5 }));
     });
     const onAbort = () => reject(cancelled());
@@ -219,7 +232,9 @@ export class Deployer {
   /** At least ceil(in flight on the old one ÷ slots) ready, and `min`; as far as budget and time allow. */
   async #readyForLoad(state: RevisionState, namespace: string, name: string, signal: AbortSignal): Promise<void> {
     const { world, clock } = this.#context;
-    const old = [...world.revisions.values()].find((other) => other.routed && other.revision.namespace === namespace && other.revision.name === name);
+    const old = [...world.revisions.values()].find(
+      (other) => other.routed && other.revision.namespace === namespace && other.revision.name === name,
+    );
     let load = 0;
     for (const demand of old?.demand.values() ?? []) load += demand.inFlight + demand.waiting;
     const { min, max } = state.revision.settings;
@@ -238,7 +253,9 @@ export class Deployer {
 
   async #switch(state: RevisionState, namespace: string, name: string): Promise<void> {
     const { world } = this.#context;
-    const old = [...world.revisions.values()].filter((other) => other.routed && other.revision.namespace === namespace && other.revision.name === name);
+    const old = [...world.revisions.values()].filter(
+      (other) => other.routed && other.revision.namespace === namespace && other.revision.name === name,
+    );
     state.routed = true;
     for (const other of old) {
       other.routed = false;

@@ -95,7 +95,13 @@ export class Engine implements Platform, InstanceEvents {
     this.#gateways.attach(this.#lifecycle);
     this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways);
     const functionUrl = (namespace: string, name: string) => `${options.publicUrl}${functionPath(namespace, name)}`;
-    this.#deployer = new Deployer({ context: this.#context, lifecycle: this.#lifecycle, gateways: this.#gateways, planner: this.#planner, publicUrl: functionUrl });
+    this.#deployer = new Deployer({
+      context: this.#context,
+      lifecycle: this.#lifecycle,
+      gateways: this.#gateways,
+      planner: this.#planner,
+      publicUrl: functionUrl,
+    });
     this.#status = {
       version: options.version,
       home: paths.home,
@@ -124,7 +130,10 @@ export class Engine implements Platform, InstanceEvents {
     this.#gateways.inventoryDone(routes);
     this.#planner.start();
     this.#prune();
-    log.info({ term, driver: driver.name, functions: routes.length, adopted, destroyed, ms: Math.round(clock.now() - this.#status.startedAt) }, 'controller is up');
+    log.info(
+      { term, driver: driver.name, functions: routes.length, adopted, destroyed, ms: Math.round(clock.now() - this.#status.startedAt) },
+      'controller is up',
+    );
   }
 
   /** Ends the controller and leaves the instances running, to be adopted by the next one. */
@@ -269,7 +278,10 @@ export class Engine implements Platform, InstanceEvents {
     if (instance.served || (cause !== 'exit' && cause !== 'oom')) return;
     state.deaths += 1;
     if (state.deaths <= MAX_EARLY_DEATHS) return;
-    this.failed(key, { code: cause === 'oom' ? 'function-oom' : 'function-crashed', detail: `It ended soon after it was loaded: ${detail}` });
+    this.failed(key, {
+      code: cause === 'oom' ? 'function-oom' : 'function-crashed',
+      detail: `It ended soon after it was loaded: ${detail}`,
+    });
   }
 
   follow(instance: Instance, revision: string): void {
@@ -295,7 +307,12 @@ export class Engine implements Platform, InstanceEvents {
   async describe(namespace: string, name: string): Promise<FunctionView> {
     const state = this.#routed(namespace, name);
     const revisions = await this.#options.store.listRevisions(namespace, name);
-    return functionView(this.#context, state, revisions.map((revision) => revision.number), this.#status);
+    return functionView(
+      this.#context,
+      state,
+      revisions.map((revision) => revision.number),
+      this.#status,
+    );
   }
 
   async list(namespace?: string): Promise<FunctionView[]> {
@@ -305,7 +322,12 @@ export class Engine implements Platform, InstanceEvents {
     return Promise.all(
       routed.map(async (state) => {
         const revisions = await this.#options.store.listRevisions(state.revision.namespace, state.revision.name);
-        return functionView(this.#context, state, revisions.map((revision) => revision.number), this.#status);
+        return functionView(
+          this.#context,
+          state,
+          revisions.map((revision) => revision.number),
+          this.#status,
+        );
       }),
     );
   }

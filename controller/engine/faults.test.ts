@@ -132,10 +132,14 @@ describe('a function that does not load any more', () => {
     }
     expect(machine.count('specialise') - inits).toBeLessThanOrEqual(9);
     machine.shims.onInit = loaded;
-    await machine.until('a grant', () => {
-      gateway.want(KEY, 1);
-      return gateway.count('grant') > 0;
-    }, 100);
+    await machine.until(
+      'a grant',
+      () => {
+        gateway.want(KEY, 1);
+        return gateway.count('grant') > 0;
+      },
+      100,
+    );
   });
 
   it('is tried by one instance at a time then, however many wait', async () => {
@@ -150,10 +154,14 @@ describe('a function that does not load any more', () => {
     expect(machine.count('specialise') - inits).toBe(1);
     // What failed at the same time counts once: the wait is not 2 ** 20 s.
     const again = machine.count('specialise');
-    await machine.until('the next try', () => {
-      gateway.want(KEY, 20);
-      return machine.count('specialise') > again;
-    }, 50);
+    await machine.until(
+      'the next try',
+      () => {
+        gateway.want(KEY, 20);
+        return machine.count('specialise') > again;
+      },
+      50,
+    );
     expect(machine.clock.now()).toBeLessThan(20_000);
   });
 
@@ -174,18 +182,20 @@ describe('a function that does not load any more', () => {
   });
 
   it('thaws what is frozen even while it backs off', async () => {
-    const engine = await machine.start();
+    const engine = await machine.start({ settings: { freezeAfterMs: 50 } });
     const gateway = await machine.gateway();
     await deploy(machine, engine, 'hello', { concurrency: 1 });
     machine.shims.onInit = broken;
     gateway.want(KEY, 2);
     const { lease } = await machine.until('a grant', () => gateway.heard.find((message) => message.type === 'grant'));
     await machine.until('a failed start', () => machine.shims.inits.length >= 2);
+    const failedAt = machine.clock.now();
     gateway.want(KEY, 0);
     gateway.say({ type: 'release', lease: lease.lease });
     await machine.until('frozen', () => machine.host.instances.get(lease.instance)?.frozen, 20);
     gateway.want(KEY, 1);
     await machine.until('the second grant', () => gateway.count('grant') === 2);
+    expect(machine.clock.now() - failedAt).toBeLessThan(750);
   });
 
   it('says what ended it while it was loading', async () => {
@@ -225,10 +235,14 @@ describe('an engine that cannot create', () => {
     expect(fail?.problem.detail).toContain('no such engine');
     down = false;
     const at = machine.clock.now();
-    await machine.until('a grant', () => {
-      gateway.want(KEY, 1);
-      return gateway.count('grant') > 0;
-    }, 100);
+    await machine.until(
+      'a grant',
+      () => {
+        gateway.want(KEY, 1);
+        return gateway.count('grant') > 0;
+      },
+      100,
+    );
     expect(machine.clock.now() - at).toBeLessThan(70_000);
     expect(gateway.count('grant')).toBe(1);
   });
@@ -253,17 +267,31 @@ describe('an engine that cannot create', () => {
     expect(machine.clock.now() - at).toBeLessThan(500);
   });
 
-  it('loses an instance while it is made ready, and leaves nothing of it', async () => {
-    const engine = await machine.start({ settings: { poolSize: 1 } });
-    const seal = machine.host.perform.bind(machine.host);
+  it.each(['seal', 'specialise'] as const)('loses an instance in the moment of its %s, and leaves nothing of it', async (moment) => {
     let ended = '';
-    machine.host.perform = async (operation, id) => {
-      await seal(operation, id);
-      if (operation !== 'seal' || ended !== '') return;
-      ended = id!;
-      machine.host.instances.get(id!)!.running = true;
-      queueMicrotask(() => machine.host.end(ended));
-    };
+    const engine = await machine.start({
+      settings: { poolSize: 1 },
+      driver: (driver) => {
+        const seal = driver.seal.bind(driver);
+        const specialise = driver.specialise.bind(driver);
+        const end = (id: string, when: string) => {
+          if (ended !== '' || when !== moment) return;
+          ended = id;
+          machine.host.end(id);
+        };
+        driver.seal = async (id) => {
+          await seal(id);
+          end(id, 'seal');
+        };
+        driver.specialise = async (id, spec) => {
+          const placed = await specialise(id, spec);
+          end(id, 'specialise');
+          return placed;
+        };
+        return driver;
+      },
+    });
+    if (moment === 'specialise') await expect(deploy(machine, engine, 'hello')).rejects.toMatchObject({ code: 'deploy-refused' });
     await machine.until('another in its place', async () => {
       const { instances } = await engine.status();
       return ended !== '' && instances.length === 1 && instances[0]!.state === 'generic' && instances[0]!.id !== ended;
@@ -305,7 +333,12 @@ describe('shutdown', () => {
     await machine.gateway();
     await deploy(machine, engine, 'hello');
     machine.host.latencyMs.create = 1_000;
-    const late = engine.deploy('default', 'late', { bundle: `sha256:${'1'.repeat(64)}`, entry: 'x.mjs', settings: (await engine.describe('default', 'hello')).revision.settings }, new AbortController().signal);
+    const late = engine.deploy(
+      'default',
+      'late',
+      { bundle: `sha256:${'1'.repeat(64)}`, entry: 'x.mjs', settings: (await engine.describe('default', 'hello')).revision.settings },
+      new AbortController().signal,
+    );
     late.catch(() => {});
     await machine.until('a create', () => machine.count('create') > 2);
     await driven(machine, engine.shutdown());

@@ -170,7 +170,8 @@ export class Gateways implements LinkEvents {
       return;
     }
     world.setDemand(revision, link.key, message, clock.now());
-    if (message.waiting > 0 && revision.problem && clock.now() < revision.notBefore && !world.canServe(revision.key)) this.#fail(link, revision);
+    if (message.waiting > 0 && revision.problem && clock.now() < revision.notBefore && !world.canServe(revision.key))
+      this.#fail(link, revision);
     this.#changed();
   }
 
@@ -304,7 +305,10 @@ export class Gateways implements LinkEvents {
         if (behind().length === 0) done();
       };
       const cancel = this.#context.clock.after(ROUTED_TIMEOUT_MS, () => {
-        this.#context.log.warn({ version, behind: behind().map((gateway) => gateway.key) }, 'a gateway has not acknowledged new routes in time');
+        this.#context.log.warn(
+          { version, behind: behind().map((gateway) => gateway.key) },
+          'a gateway has not acknowledged new routes in time',
+        );
         done();
       });
       this.#onRouted.add(check);
@@ -330,7 +334,9 @@ function startInfo(instance: Instance, revision: RevisionState, gateway: string)
 function startProblem(revision: RevisionState, failure: StartFailure): Problem {
   const detail = `${revisionLabel(revision.key)}: ${failure.detail}`;
   // The stack is for the owner, who sees it on deploy and in the logs; callers get the message.
-  const error = failure.functionError ? { name: failure.functionError.name, message: failure.functionError.message, at: failure.functionError.at } : undefined;
+  const error = failure.functionError
+    ? { name: failure.functionError.name, message: failure.functionError.message, at: failure.functionError.at }
+    : undefined;
   return problem(failure.code, detail, { functionError: error });
 }
 

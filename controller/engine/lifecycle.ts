@@ -112,8 +112,14 @@ export class Lifecycle {
       // Whoever destroys it has waited for this and goes on.
       if (instance.state.kind !== 'creating') return;
       if (!this.#ending) {
-        log.error({ instance: instance.id, pool: instance.runtime, error: messageOf(error), driver: driver.name }, 'an instance could not be created');
-        this.#events.failed(null, { code: 'start-failed', detail: `No ${instance.runtime} instance could be started: ${messageOf(error)}` });
+        log.error(
+          { instance: instance.id, pool: instance.runtime, error: messageOf(error), driver: driver.name },
+          'an instance could not be created',
+        );
+        this.#events.failed(null, {
+          code: 'start-failed',
+          detail: `No ${instance.runtime} instance could be started: ${messageOf(error)}`,
+        });
       }
       this.#started(instance, start);
       await this.#destroy(instance, 'lost', 'it could not be started');
@@ -170,7 +176,10 @@ export class Lifecycle {
     this.#started(instance, start);
     this.#events.follow(instance, state.key);
     if (failure) {
-      log.warn({ instance: instance.id, revision: state.key, code: failure.code, detail: failure.detail }, 'an instance did not become ready');
+      log.warn(
+        { instance: instance.id, revision: state.key, code: failure.code, detail: failure.detail },
+        'an instance did not become ready',
+      );
       this.#events.failed(state.key, failure);
       await this.#destroy(instance, 'lost', failure.detail);
       return;
@@ -199,7 +208,10 @@ export class Lifecycle {
       if (recorded.status === 'rejected') throw recorded.reason;
       if (instance.state.kind !== 'specialising' || !instance.address) return null;
       instance.memoryMib = memoryMib;
-      const outcome = await Promise.race([runtime.init(instance.address, initRequest(instance, state, placed.value.code), start.abort.signal), start.exited]);
+      const outcome = await Promise.race([
+        runtime.init(instance.address, initRequest(instance, state, placed.value.code), start.abort.signal),
+        start.exited,
+      ]);
       if ('cause' in outcome) return earlyExitFailure(outcome);
       if (!outcome.ok) return loadFailure(outcome.error);
       await records.write({ ...record, initialised: true });
@@ -230,7 +242,8 @@ export class Lifecycle {
   async #settle(instance: Instance, revision: string, idleSince: number, goal: 'freeze' | 'stop'): Promise<void> {
     const { world, clock, driver, log } = this.#context;
     const stillSettling = () => instance.state.kind === 'settling';
-    const backToReady = () => world.transition(instance, { kind: 'ready', revision, idleSince: instance.leases.size > 0 ? null : idleSince });
+    const backToReady = () =>
+      world.transition(instance, { kind: 'ready', revision, idleSince: instance.leases.size > 0 ? null : idleSince });
     const health = await this.#context.runtime.health(instance.address!).catch(() => null);
     if (!stillSettling()) return;
     const state = world.revisions.get(revision);
@@ -326,7 +339,8 @@ export class Lifecycle {
     const { world, clock, records, log } = this.#context;
     if (this.#destroying.has(instance.id)) return;
     this.#destroying.add(instance.id);
-    if (instance.state.kind !== 'draining') world.transition(instance, { kind: 'draining', revision: revisionOf(instance), since: clock.now() });
+    if (instance.state.kind !== 'draining')
+      world.transition(instance, { kind: 'draining', revision: revisionOf(instance), since: clock.now() });
     instance.address = null;
     this.#reportGone(instance, cause, detail);
     const start = this.#starts.get(instance.id);
@@ -337,7 +351,11 @@ export class Lifecycle {
     }
     await this.#events.unfollow(instance, cause);
     if (!(await this.#kill(instance.id))) return;
-    await records.remove(instance.id).catch((error: unknown) => log.warn({ instance: instance.id, error: messageOf(error) }, 'the record of an instance could not be removed'));
+    await records
+      .remove(instance.id)
+      .catch((error: unknown) =>
+        log.warn({ instance: instance.id, error: messageOf(error) }, 'the record of an instance could not be removed'),
+      );
     world.removeInstance(instance.id);
     this.#destroying.delete(instance.id);
   }

@@ -59,10 +59,25 @@ export function toEntry(line: string, stream: 'stdout' | 'stderr', revision: str
   const parsed = RuntimeLogLine.safeParse(parseJson(line));
   if (parsed.success) {
     const { t, level, msg, req } = parsed.data;
-    return { t, level, stream: parsed.data.stream, msg: msg.slice(0, MAX_LOG_LINE_BYTES), revision, instance, ...(req === undefined ? {} : { req: req.slice(0, 200) }) };
+    return {
+      t,
+      level,
+      stream: parsed.data.stream,
+      msg: msg.slice(0, MAX_LOG_LINE_BYTES),
+      revision,
+      instance,
+      ...(req === undefined ? {} : { req: req.slice(0, 200) }),
+    };
   }
   const error = stream === 'stderr';
-  return { t: now, level: error ? 'error' : 'info', stream: error ? 'err' : 'out', msg: line.slice(0, MAX_LOG_LINE_BYTES), revision, instance };
+  return {
+    t: now,
+    level: error ? 'error' : 'info',
+    stream: error ? 'err' : 'out',
+    msg: line.slice(0, MAX_LOG_LINE_BYTES),
+    revision,
+    instance,
+  };
 }
 
 /** A line of a log file; null for one that a crash of the host cut off. */

@@ -36,7 +36,12 @@ export class LogTail {
         const [first] = entries;
         this.#entries = [];
         if (first && this.#missed > 0) {
-          yield { ...first, level: 'warn', stream: 'sys', msg: `${this.#missed} lines are left out here: they came faster than they were read` };
+          yield {
+            ...first,
+            level: 'warn',
+            stream: 'sys',
+            msg: `${this.#missed} lines are left out here: they came faster than they were read`,
+          };
           this.#missed = 0;
         }
         for (const entry of entries) {

@@ -76,7 +76,10 @@ export class FunctionLogs {
   async #follow(instance: string, revision: string, read: ReadLogs, follower: Follower): Promise<void> {
     const { signal } = follower.abort;
     const place = parsePlace(await this.#records.logPosition(instance));
-    const lines = { stdout: new RawLines(Buffer.from(place?.stdout ?? '', 'base64')), stderr: new RawLines(Buffer.from(place?.stderr ?? '', 'base64')) };
+    const lines = {
+      stdout: new RawLines(Buffer.from(place?.stdout ?? '', 'base64')),
+      stderr: new RawLines(Buffer.from(place?.stderr ?? '', 'base64')),
+    };
     let position = place?.position ?? null;
     for (let failures = 0; !signal.aborted;) {
       try {

@@ -2,7 +2,8 @@
  * Asks the core what to do whenever something has changed or a time has come, and carries it out.
  * One pass: for each active revision grants, starts and idleness; then the host as a whole.
  */
-import { planGrants, planHost, planIdle, planStarts, poolOf, type Action, type ClaimNeed } from '../core/plan.ts';
+import { planGrants, planHost, planIdle, planStarts, type Action, type ClaimNeed } from '../core/plan.ts';
+import { poolOf } from '../core/pool.ts';
 import { isGrowing, planRebalance } from '../core/rebalance.ts';
 import { poolKeyText, type RevisionState } from '../core/world.ts';
 import type { EngineContext } from './context.ts';

@@ -3,15 +3,7 @@
  * every answer is capped in size and time and checked against the contract.
  */
 import { request as httpRequest } from 'node:http';
-import {
-  DrainRequest,
-  Health,
-  InitFailure,
-  InitResponse,
-  RUNTIME_PATHS,
-  type Address,
-  type InitRequest,
-} from '#contract/runtime.ts';
+import { DrainRequest, Health, InitFailure, InitResponse, RUNTIME_PATHS, type Address, type InitRequest } from '#contract/runtime.ts';
 import type { FunctionError } from '#contract/errors.ts';
 
 /** Longest answer that is read, bytes. */

@@ -134,14 +134,18 @@ describe('min', () => {
     expect(await states(engine)).toEqual(['idle', 'idle']);
     const [first] = [...machine.host.instances.keys()];
     machine.host.end(first!);
-    await machine.until('its replacement', async () => (await states(engine)).join() === 'idle,idle' && !machine.host.instances.has(first!));
+    await machine.until(
+      'its replacement',
+      async () => (await states(engine)).join() === 'idle,idle' && !machine.host.instances.has(first!),
+    );
   });
 
   it('is replaced ever more slowly where instances die before they serve anything', async () => {
     const engine = await machine.start();
     await deploy(machine, engine, 'hello', { min: 1 });
     const reaper = setInterval(() => {
-      for (const [id, instance] of machine.host.instances) if (instance.specialised && machine.shims.revisions.has(id)) machine.host.end(id);
+      for (const [id, instance] of machine.host.instances)
+        if (instance.specialised && machine.shims.revisions.has(id)) machine.host.end(id);
     }, 1);
     try {
       const before = machine.count('create');

@@ -25,11 +25,16 @@ export function initRequest(instance: Instance, state: RevisionState, code: stri
 }
 
 export function loadFailure(error: NonNullable<StartFailure['functionError']>): StartFailure {
-  return { code: 'function-init-failed', detail: `${error.name}: ${error.message}${error.at ? ` (${error.at})` : ''}`, functionError: error };
+  return {
+    code: 'function-init-failed',
+    detail: `${error.name}: ${error.message}${error.at ? ` (${error.at})` : ''}`,
+    functionError: error,
+  };
 }
 
 export function earlyExitFailure(exit: Exit): StartFailure {
-  if (exit.cause === 'oom') return { code: 'function-oom', detail: 'It ran out of memory while it was loading. Deploy with more --memory.' };
+  if (exit.cause === 'oom')
+    return { code: 'function-oom', detail: 'It ran out of memory while it was loading. Deploy with more --memory.' };
   if (exit.cause === 'lost') return { code: 'start-failed', detail: `The instance was lost while it was loading: ${exit.detail}` };
   return { code: 'function-crashed', detail: `The process ended while it was loading: ${exit.detail}` };
 }
@@ -37,6 +42,7 @@ export function earlyExitFailure(exit: Exit): StartFailure {
 /** Something on the way to init, or the connection to it, broke. */
 export function brokenStart(key: string, error: unknown): StartFailure {
   // A fresh process is above the limit already: any other would be too.
-  if (error instanceof LimitBusy) return { code: 'function-oom', detail: `The runtime alone does not fit (${error.message}). Deploy with more --memory.` };
+  if (error instanceof LimitBusy)
+    return { code: 'function-oom', detail: `The runtime alone does not fit (${error.message}). Deploy with more --memory.` };
   return { code: 'start-failed', detail: `${key} could not be started: ${messageOf(error)}` };
 }

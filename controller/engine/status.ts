@@ -65,10 +65,20 @@ export async function platformStatus(context: EngineContext, gateways: Gateways,
     version: options.version,
     home: options.home,
     gateway: { pid: connected.at(-1)?.pid ?? null, url: options.publicUrl, connected: connected.length },
-    controller: { pid: process.pid, url: options.controlUrl, term: options.term, uptimeSeconds: Math.round((now - options.startedAt) / 1_000) },
+    controller: {
+      pid: process.pid,
+      url: options.controlUrl,
+      term: options.term,
+      uptimeSeconds: Math.round((now - options.startedAt) / 1_000),
+    },
     driver: driver.name,
     features: { freeze, exactLimits: limits, parentCgroup, egress, notes: [...notes] },
-    budget: { memoryMib: settings.memoryBudgetMib, memoryUsedMib: world.memoryUsedMib(), cpu: settings.cpuBudget, cpuUsed: world.cpuUsed() },
+    budget: {
+      memoryMib: settings.memoryBudgetMib,
+      memoryUsedMib: world.memoryUsedMib(),
+      cpu: settings.cpuBudget,
+      cpuUsed: world.cpuUsed(),
+    },
     runtimes: await driver.runtimes(),
     functions: routed.map((state) => ({
       namespace: state.revision.namespace,
@@ -83,5 +93,12 @@ export async function platformStatus(context: EngineContext, gateways: Gateways,
 
 export function functionView(context: EngineContext, state: RevisionState, revisions: number[], options: StatusOptions): FunctionView {
   const { namespace, name } = state.revision;
-  return { namespace, name, url: options.functionUrl(namespace, name), revision: state.revision, revisions, instances: liveInstances(context, state) };
+  return {
+    namespace,
+    name,
+    url: options.functionUrl(namespace, name),
+    revision: state.revision,
+    revisions,
+    instances: liveInstances(context, state),
+  };
 }

@@ -55,7 +55,13 @@ export class FakeShims implements RuntimeClient {
     await setImmediate();
     const { spec } = this.#instance(address.path ?? '');
     const revision = this.revisions.get(spec.id) ?? null;
-    return { status: revision === null ? 'generic' : 'ready', instance: spec.id, revision, inFlight: this.inFlight.get(spec.id) ?? 0, waitUntil: 0 };
+    return {
+      status: revision === null ? 'generic' : 'ready',
+      instance: spec.id,
+      revision,
+      inFlight: this.inFlight.get(spec.id) ?? 0,
+      waitUntil: 0,
+    };
   }
 
   async init(address: { kind: string; path?: string }, request: InitRequest, signal: AbortSignal): Promise<InitResult> {
@@ -75,7 +81,10 @@ export class FakeShims implements RuntimeClient {
   }
 }
 
-export const loaded = (request: InitRequest): InitResult => ({ ok: true, response: { form: 'fetch', slots: request.slots ?? 50, loadMs: 1 } });
+export const loaded = (request: InitRequest): InitResult => ({
+  ok: true,
+  response: { form: 'fetch', slots: request.slots ?? 50, loadMs: 1 },
+});
 
 const bundles: BundleStore = {
   has: () => Promise.resolve(true),
@@ -102,7 +111,13 @@ export class Machine {
 
   private constructor(home: string) {
     const run = join(home, 'run');
-    this.paths = { ...homePaths(home), runDir: run, linkSocket: join(run, 'link', 's'), instances: join(run, 'instances'), records: join(run, 'records') };
+    this.paths = {
+      ...homePaths(home),
+      runDir: run,
+      linkSocket: join(run, 'link', 's'),
+      instances: join(run, 'instances'),
+      records: join(run, 'records'),
+    };
   }
 
   static async create(): Promise<Machine> {
@@ -177,7 +192,7 @@ export class Machine {
   }
 
   async close(): Promise<void> {
-    for (const close of this.#closers.reverse()) await close();
+    for (const close of this.#closers.toReversed()) await close();
     await rm(this.paths.home, { recursive: true, force: true });
   }
 }
