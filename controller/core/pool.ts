@@ -1,12 +1,22 @@
-import { memoryClass, networkClass } from '#contract/function.ts';
+import { memoryClass, networkClass, type Revision } from '#contract/function.ts';
 import type { CoreSettings } from './settings.ts';
 import { poolKeyText, type PoolKey, type RevisionState, type World } from './world.ts';
 
-/** The pool that a revision's instances are claimed from. */
-export function poolOf(revision: RevisionState): PoolKey {
-  const { settings } = revision.revision;
-  return { runtime: settings.runtime, memoryClassMib: memoryClass(settings.memoryMib), network: networkClass(settings.egress) };
+/** By revision, which never changes: a pass over a thousand functions must not work it out a thousand times. */
+const pools = new WeakMap<Revision, { pool: PoolKey; text: string }>();
+
+function poolAndText({ revision }: RevisionState): { pool: PoolKey; text: string } {
+  let known = pools.get(revision);
+  if (!known) {
+    const { settings } = revision;
+    const pool = { runtime: settings.runtime, memoryClassMib: memoryClass(settings.memoryMib), network: networkClass(settings.egress) };
+    pools.set(revision, (known = { pool, text: poolKeyText(pool) }));
+  }
+  return known;
 }
+
+/** The pool that a revision's instances are claimed from. */
+export const poolOf = (revision: RevisionState): PoolKey => poolAndText(revision).pool;
 
 /**
  * How many generic instances each pool should hold: `poolSize` of the default pool, one of every
@@ -25,8 +35,8 @@ export function poolTargets(world: World, settings: CoreSettings): Map<string, {
   const used = new Map<string, PoolKey>();
   for (const revision of world.revisions.values()) {
     if (!revision.routed) continue;
-    const pool = poolOf(revision);
-    used.set(poolKeyText(pool), pool);
+    const { pool, text } = poolAndText(revision);
+    used.set(text, pool);
   }
   add(settings.defaultPool, settings.poolSize);
   for (const key of [...used.keys()].sort()) {
