@@ -13,6 +13,7 @@ import { sleep, type Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import type { LogChunk } from '../driver/types.ts';
 import { messageOf } from './context.ts';
+import { LogBatch } from './log-batch.ts';
 import { parseEntry, RawLines, toEntry } from './log-lines.ts';
 import { LogTail } from './log-tail.ts';
 import type { Records } from './records.ts';
@@ -81,12 +82,15 @@ export class FunctionLogs {
       stderr: new RawLines(Buffer.from(place?.stderr ?? '', 'base64')),
     };
     let position = place?.position ?? null;
+    // What a batch holds and where it ends are taken in the same turn, so they belong together.
+    const batch = new LogBatch<LogEntry>((entries) => this.#keep(instance, revision, entries, position, lines));
     for (let failures = 0; !signal.aborted;) {
       try {
         for await (const chunk of read(position, signal)) {
           failures = 0;
+          const complete = lines[chunk.stream].push(chunk.data);
           position = chunk.position;
-          await this.#take(instance, revision, chunk, lines);
+          await batch.add(complete.map((line) => toEntry(line, chunk.stream, revision, instance, this.#clock.wall())));
         }
         break;
       } catch (error) {
@@ -96,6 +100,7 @@ export class FunctionLogs {
         await sleep(backoffMs(failures, READ_AGAIN), signal).catch(() => undefined);
       }
     }
+    await batch.flush();
     if (signal.aborted && !follower.last) return;
     for (const stream of ['stdout', 'stderr'] as const) {
       const rest = lines[stream].flush();
@@ -103,13 +108,16 @@ export class FunctionLogs {
     }
   }
 
-  async #take(instance: string, revision: string, chunk: LogChunk, lines: Record<'stdout' | 'stderr', RawLines>): Promise<void> {
-    const complete = lines[chunk.stream].push(chunk.data);
-    const entries = complete.map((line) => toEntry(line, chunk.stream, revision, instance, this.#clock.wall()));
+  async #keep(
+    instance: string,
+    revision: string,
+    entries: LogEntry[],
+    position: string | null,
+    lines: Record<'stdout' | 'stderr', RawLines>,
+  ): Promise<void> {
+    const place = { position, stdout: lines.stdout.pending.toString('base64'), stderr: lines.stderr.pending.toString('base64') };
     try {
       if (entries.length > 0) await this.#append(revision, entries);
-      const encode = (stream: 'stdout' | 'stderr') => lines[stream].pending.toString('base64');
-      const place: z.infer<typeof Place> = { position: chunk.position, stdout: encode('stdout'), stderr: encode('stderr') };
       await this.#records.writeLogPosition(instance, JSON.stringify(place));
     } catch (error) {
       // A full disk costs the lines that come meanwhile, not those after it.
