@@ -3,9 +3,9 @@ const full = process.env.FN_CHAOS === 'full';
 
 export const SCALE = {
   /** Load before and after a fault, ms. */
-  calmMs: full ? 15_000 : 2_000,
+  calmMs: full ? 15_000 : 1_000,
   /** How often each fault strikes. */
-  strikes: full ? 20 : 3,
+  strikes: full ? 20 : 2,
   /** Instances made and ended before leaks are looked for. */
   lifecycles: full ? 1_000 : 200,
   /** For a single test, ms. */
