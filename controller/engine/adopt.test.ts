@@ -47,6 +47,19 @@ describe('a controller that starts anew', () => {
     expect(machine.count('create')).toBe(creates);
   });
 
+  it('notes in its function’s log how an adopted instance ended', async () => {
+    const { serving } = await before();
+    const engine = await machine.start();
+    machine.host.end(serving, 'exit', 'exit code 3');
+    await machine.until('it is gone', () => !ids().includes(serving));
+    const notes = await machine.until('a note', async () => {
+      const found: string[] = [];
+      for await (const entry of engine.logs('default', 'hello', { follow: false }, new AbortController().signal)) found.push(entry.msg);
+      return found.length > 0 && found;
+    });
+    expect(notes).toEqual([`instance ${serving} ended: exit code 3`]);
+  });
+
   it('thaws what was frozen, and serves it', async () => {
     const first = await machine.start();
     await deploy(machine, first, 'hello');

@@ -124,6 +124,7 @@ async function judge(
     instance.state = { kind: 'ready', revision: state!.key, idleSince: clock.now() };
     // A gateway that has not come back yet may hold it, and send a request at any moment [12, 13].
     instance.notBefore = clock.now() + GATEWAY_LOST_MS;
+    instance.served = true;
     return { believe: true, busy: health === null };
   } catch (error) {
     return not(`it could not be looked at: ${messageOf(error)}`);

@@ -271,7 +271,9 @@ export class Engine implements Platform, InstanceEvents {
     this.#gateways.gone(instance, holders, cause, detail);
     const key = revisionOf(instance);
     const state = key === null ? undefined : this.#context.world.revisions.get(key);
-    if (!state || key === null || cause === 'stopped' || instance.specialisedAt === null) return;
+    // One that was adopted has served; when it was specialised is not known any more.
+    const loaded = instance.specialisedAt !== null || instance.served;
+    if (!state || key === null || cause === 'stopped' || !loaded) return;
     this.#note(key, `instance ${instance.id} ended: ${detail}${cause === 'oom' ? ' (out of memory)' : ''}`, instance.id);
     // One that has served is replaced when it is needed. Where one after the other dies before it has
     // served anything, that is a start which fails, only later than most.

@@ -99,6 +99,22 @@ describe('a request that overran [11]', () => {
     await machine.until('it is gone', () => !machine.host.instances.has(lease.instance));
   });
 
+  it('is told of once, though the instance ends by itself while it drains', async () => {
+    const { engine, gateway, lease } = await serving();
+    machine.shims.inFlight.set(lease.instance, 2);
+    gateway.say({ type: 'timeout', instance: lease.instance, request: 'r-1' });
+    await gateway.next('revoke');
+    machine.host.end(lease.instance, 'oom', 'out of memory');
+    await gateway.next('gone');
+    await machine.until('it is gone', async () => (await engine.status()).instances.length === 0, 0);
+    await machine.pass(1_000);
+    expect(gateway.count('gone')).toBe(1);
+    const notes: string[] = [];
+    for await (const entry of engine.logs('default', 'hello', { follow: false }, new AbortController().signal)) notes.push(entry.msg);
+    expect(notes).toEqual([`instance ${lease.instance} ended: out of memory (out of memory)`]);
+    expect(machine.host.calls.filter((call) => call.operation === 'kill' && call.id === lease.instance)).toHaveLength(1);
+  });
+
   it('kills at once where nothing answers any more', async () => {
     const { gateway, lease } = await serving();
     machine.shims.hung.add(lease.instance);
@@ -347,6 +363,28 @@ describe('shutdown', () => {
     await expect(driven(machine, late)).rejects.toMatchObject({ code: 'shutting-down' });
     await machine.pass(5_000);
     expect(machine.host.instances.size).toBe(0);
+  });
+
+  it('comes to an end where nothing can be killed: the driver’s destroyAll has the last word', async () => {
+    let away = true;
+    const engine = await machine.start({
+      driver: (driver) => {
+        const kill = driver.kill.bind(driver);
+        driver.kill = (id) => (away ? Promise.reject(new Error('the engine is away')) : kill(id));
+        const destroyAll = driver.destroyAll.bind(driver);
+        driver.destroyAll = async () => {
+          if (away) throw new Error('the engine is away');
+          await destroyAll();
+        };
+        return driver;
+      },
+    });
+    await deploy(machine, engine, 'hello');
+    await expect(driven(machine, engine.shutdown())).rejects.toThrow('the engine is away');
+    expect(machine.stopped).toBe(0);
+    away = false;
+    await driven(machine, engine.shutdown());
+    expect([machine.stopped, machine.host.instances.size]).toEqual([1, 0]);
   });
 
   it('refuses deployments from then on', async () => {

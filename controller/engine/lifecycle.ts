@@ -9,6 +9,7 @@ import { newInstanceId, newSecret } from '#kit/ids.ts';
 import { revisionOf, type Instance, type PoolKey, type RevisionState } from '../core/world.ts';
 import type { Exit } from '../driver/types.ts';
 import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type StartFailure } from './context.ts';
+import { killForGood } from './kill.ts';
 import { newInstance, newStart, type Start } from './start.ts';
 import { brokenStart, earlyExitFailure, initRequest, loadFailure } from './start-failure.ts';
 
@@ -18,14 +19,12 @@ const START_TIMEOUT_MS = 60_000;
 const POLL_MS = 4;
 /** Where something is still in flight in an idle instance, it is asked again after this. */
 const BUSY_RECHECK_MS = 1_000;
+/** An instance that could not be frozen is tried again after this. */
+const FREEZE_AGAIN_MS = 10_000;
 /** How long after an exit of a fresh instance the driver's word for the reason is waited for. */
 const EXIT_GRACE_MS = 500;
 /** How often an adopted instance that was too busy to answer is asked again. */
 const VERIFY_EVERY_MS = 1_000;
-/** A kill that fails is tried so often while the controller ends: then destroyAll or the next controller does it. */
-const MAX_KILLS_AT_END = 3;
-/** Between attempts to kill, at most. */
-const MAX_KILL_PAUSE_MS = 10_000;
 
 export class Lifecycle {
   readonly #context: EngineContext;
@@ -240,42 +239,51 @@ export class Lifecycle {
   }
 
   async #settle(instance: Instance, revision: string, idleSince: number, goal: 'freeze' | 'stop'): Promise<void> {
-    const { world, clock, driver, log } = this.#context;
-    const stillSettling = () => instance.state.kind === 'settling';
-    const backToReady = () =>
-      world.transition(instance, { kind: 'ready', revision, idleSince: instance.leases.size > 0 ? null : idleSince });
+    const { world, clock } = this.#context;
     const health = await this.#context.runtime.health(instance.address!).catch(() => null);
-    if (!stillSettling()) return;
+    if (instance.state.kind !== 'settling') return;
     const state = world.revisions.get(revision);
     const now = clock.now();
-    if (health && health.inFlight + health.waitUntil > 0) {
+    const backToReady = (notBefore: number) => {
+      instance.notBefore = notBefore;
+      world.transition(instance, { kind: 'ready', revision, idleSince });
+    };
+    // No answer is no sign that nothing is in flight; that it has died the driver would say.
+    if (!health || health.inFlight + health.waitUntil > 0) {
       instance.busySince ??= now;
       const timeoutMs = (state?.revision.settings.timeoutSeconds ?? 0) * 1_000;
-      if (now - instance.busySince < timeoutMs) {
-        instance.notBefore = now + BUSY_RECHECK_MS;
-        backToReady();
-        return;
-      }
-      goal = 'stop';
-    } else instance.busySince = null;
-    // Somebody began to wait for it meanwhile: it is as good as new.
-    if (goal === 'stop' && state?.routed && health && hasDemand(state) && instance.busySince === null) {
-      instance.notBefore = now + BUSY_RECHECK_MS;
-      backToReady();
+      if (now - instance.busySince < timeoutMs) backToReady(now + BUSY_RECHECK_MS);
+      else
+        await this.#destroy(
+          instance,
+          health ? 'stopped' : 'lost',
+          health ? 'idle, but for what overran its timeout' : 'it does not answer',
+        );
       return;
     }
-    if (goal === 'freeze' && health) {
+    instance.busySince = null;
+    if (goal === 'freeze') await this.#freeze(instance, revision, idleSince, backToReady);
+    // Somebody began to wait for it meanwhile: it is as good as new.
+    else if (state?.routed && hasDemand(state)) backToReady(now + BUSY_RECHECK_MS);
+    else await this.#destroy(instance, 'stopped', 'idle');
+  }
+
+  /** Where it fails, thawing must not: one that is half frozen is no use. */
+  async #freeze(instance: Instance, revision: string, idleSince: number, backToReady: (notBefore: number) => void): Promise<void> {
+    const { world, driver, clock, log } = this.#context;
+    const stillSettling = () => instance.state.kind === 'settling';
+    try {
+      await driver.freeze(instance.id);
+      if (stillSettling()) world.transition(instance, { kind: 'frozen', revision, idleSince });
+    } catch (error) {
+      log.warn({ instance: instance.id, error: messageOf(error) }, 'an instance could not be frozen');
       try {
-        await driver.freeze(instance.id);
-        if (stillSettling()) world.transition(instance, { kind: 'frozen', revision, idleSince });
-        else await driver.thaw(instance.id);
-        return;
-      } catch (error) {
-        log.warn({ instance: instance.id, error: messageOf(error) }, 'an instance could not be frozen; stopping it');
-        if (!stillSettling()) return;
+        if (stillSettling()) await driver.thaw(instance.id);
+        if (stillSettling()) backToReady(clock.now() + FREEZE_AGAIN_MS);
+      } catch (cause) {
+        if (stillSettling()) await this.#destroy(instance, 'lost', `it could neither be frozen nor thawed: ${messageOf(cause)}`);
       }
     }
-    await this.#destroy(instance, health ? 'stopped' : 'lost', health ? 'idle' : 'it did not answer');
   }
 
   thaw(instance: Instance): void {
@@ -337,7 +345,7 @@ export class Lifecycle {
    */
   async #destroy(instance: Instance, cause: GoneCause, detail: string): Promise<void> {
     const { world, clock, records, log } = this.#context;
-    if (this.#destroying.has(instance.id)) return;
+    if (this.#destroying.has(instance.id) || world.instances.get(instance.id) !== instance) return;
     this.#destroying.add(instance.id);
     if (instance.state.kind !== 'draining')
       world.transition(instance, { kind: 'draining', revision: revisionOf(instance), since: clock.now() });
@@ -350,7 +358,7 @@ export class Lifecycle {
       instance.address = null;
     }
     await this.#events.unfollow(instance, cause);
-    if (!(await this.#kill(instance.id))) return;
+    if (!(await killForGood(this.#context, instance.id, () => this.#ending))) return;
     await records
       .remove(instance.id)
       .catch((error: unknown) =>
@@ -358,19 +366,6 @@ export class Lifecycle {
       );
     world.removeInstance(instance.id);
     this.#destroying.delete(instance.id);
-  }
-
-  async #kill(id: string): Promise<boolean> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        await this.#context.driver.kill(id);
-        return true;
-      } catch (error) {
-        this.#context.log.error({ instance: id, attempt, error: messageOf(error) }, 'an instance could not be killed; trying again');
-        if (this.#ending && attempt >= MAX_KILLS_AT_END) return false;
-        await sleep(Math.min(this.#ending ? 100 : MAX_KILL_PAUSE_MS, 100 * 2 ** attempt));
-      }
-    }
   }
 
   #reportGone(instance: Instance, cause: GoneCause, detail: string): void {

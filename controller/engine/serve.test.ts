@@ -84,6 +84,34 @@ describe('an idle instance', () => {
     await machine.until('stopped at last', () => machine.host.instances.size === 0, 200);
   });
 
+  it('that does not answer may be busy: it has its function’s timeout too', async () => {
+    const engine = await machine.start();
+    await machine.gateway();
+    await deploy(machine, engine, 'hello', { keepAliveSeconds: 1, timeoutSeconds: 20 });
+    const [id] = [...machine.host.instances.keys()];
+    machine.shims.hung.add(id!);
+    await machine.pass(10_000);
+    expect(await states(engine)).toEqual(['idle']);
+    await machine.until('ended at last', () => machine.host.instances.size === 0, 200);
+  });
+
+  it('that cannot be frozen stays as it is, and is not tried at every turn', async () => {
+    const engine = await machine.start({
+      driver: (driver) => {
+        driver.freeze = async (id) => {
+          machine.host.calls.push({ operation: 'freeze', id, at: machine.clock.now() });
+          throw new Error('no such file');
+        };
+        return driver;
+      },
+    });
+    await deploy(machine, engine, 'hello', { keepAliveSeconds: 60 });
+    await machine.pass(30_000, 100);
+    expect(await states(engine)).toEqual(['idle']);
+    expect(machine.count('freeze')).toBeGreaterThan(0);
+    expect(machine.count('freeze')).toBeLessThanOrEqual(4);
+  });
+
   it('found busy long ago may be busy with something new: the bound begins with each lease', async () => {
     const engine = await machine.start();
     const gateway = await machine.gateway();
