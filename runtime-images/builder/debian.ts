@@ -104,7 +104,9 @@ function machineSources(codename: string): string[] {
   }
   const lines = debianSources(codename, files);
   if (lines.length > 0) return lines;
-  return [`deb http://deb.debian.org/debian ${codename} main`, `deb http://deb.debian.org/debian-security ${codename}-security main`];
+  throw new Error(
+    `apt on this machine has no source of Debian ${codename} itself (its suite and component main); add one to /etc/apt/sources.list, or take a base image: fn runtimes build --base IMAGE`,
+  );
 }
 
 /** Which tool fetches; `apt` is on every Debian. */
