@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Workspace } from './workspace.ts';
 
@@ -35,17 +35,31 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 const mode = (path: string) => statSync(path).mode & 0o777;
 
 describe('Workspace', () => {
-  it('makes folders that only the instance’s socket can come into, until they are sealed', async () => {
+  it('lets nobody near the socket before it is sealed, and nobody near the code at all', async () => {
     const umask = process.umask(0o077);
     try {
       await workspace.prepare(ID);
     } finally {
       process.umask(umask);
     }
-    expect([mode(workspace.dir(ID)), mode(workspace.sockDir(ID)), mode(workspace.codeDir(ID))]).toEqual([0o711, 0o777, 0o755]);
+    const folders = () => [workspace.dir(ID), workspace.sockDir(ID), dirname(workspace.codeDir(ID)), workspace.codeDir(ID)].map(mode);
+    expect(folders()).toEqual([0o700, 0o777, 0o700, 0o755]);
     await workspace.seal(ID);
-    expect(mode(workspace.sockDir(ID))).toBe(0o711);
+    expect(folders()).toEqual([0o711, 0o711, 0o700, 0o755]);
     await expect(workspace.prepare(ID)).rejects.toThrow('EEXIST');
+  });
+
+  it.runIf(process.getuid?.() === 0)('gives a process of another user a way to its own folders, and the socket’s only until sealed', async () => {
+    const uid = 65_532;
+    workspace = new Workspace({ runDir: join(root, 'run'), instances: join(root, 'run', 'instances') }, { processUid: uid });
+    await workspace.prepare(ID);
+    const owners = (path: string) => [statSync(path).uid, statSync(path).gid, mode(path)];
+    expect(owners(workspace.dir(ID))).toEqual([0, uid, 0o710]);
+    expect(owners(workspace.sockDir(ID))).toEqual([uid, uid, 0o700]);
+    expect(owners(dirname(workspace.codeDir(ID)))).toEqual([0, uid, 0o710]);
+    await workspace.seal(ID);
+    expect(owners(workspace.dir(ID))).toEqual([0, uid, 0o711]);
+    expect(owners(workspace.sockDir(ID))).toEqual([0, uid, 0o711]);
   });
 
   it('links a bundle that anybody may read', async () => {

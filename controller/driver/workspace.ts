@@ -1,15 +1,20 @@
 /**
  * The folders of instances on this host, below `paths.instances`:
  *
- *     ID/            0711, the controller's: nobody else can put anything here
+ *     ID/            the controller's, 0700 until sealed, then 0711: the gateway passes through to the socket
  *     ID/sock/       0777 until sealed, then 0711: the instance makes its socket `s` here while it boots
- *     ID/code/       0755, the bundle; the instance sees it read-only
+ *     ID/private/    0700: code is nobody's business on this host
+ *     ID/private/code/  0755, the bundle; the instance sees it read-only
+ *
+ * Any user of the host can read these paths in /proc/PID/mountinfo, so their names protect nothing: while
+ * an instance boots, ID/ keeps everybody out but the engine, which mounts what is in it. Instances that
+ * are processes of a user of their own need no mount, but a way: for them the folders belong to that user's group.
  *
  * Code is hard-linked, so that it takes no time and no memory per instance. Where the bundle lies on
  * another file system (as root, /run is a tmpfs) or other users cannot read it, one copy is made
  * beside the instances and linked from there.
  */
-import { chmod, copyFile, link, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, copyFile, link, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { renameSync, writeFileSync, type Stats } from 'node:fs';
 import { newSecret, shortHash } from '#kit/ids.ts';
@@ -22,6 +27,7 @@ export const CODE_CACHE_BYTES = 128 * 1024 * 1024;
 const MAX_BUNDLE_ENTRIES = 100_000;
 
 const PASS_THROUGH = 0o711;
+const OWNER_ONLY = 0o700;
 const WORLD_WRITABLE = 0o777;
 const WORLD_READABLE = 0o444;
 
@@ -34,13 +40,19 @@ export class Workspace {
   readonly #paths: Pick<HomePaths, 'runDir' | 'instances'>;
   readonly #cacheDir: string;
   readonly #cacheBytes: number;
+  readonly #processUid: number | null;
   /** Copies by bundle, the one used last at the end. */
   readonly #cache = new Map<string, Promise<CachedCode>>();
   /** Bundles that can be linked as they are. */
   readonly #linkable = new Map<string, boolean>();
 
-  constructor(paths: Pick<HomePaths, 'runDir' | 'instances'>, { cacheBytes = CODE_CACHE_BYTES }: { cacheBytes?: number } = {}) {
+  /** `processUid`: uid and gid of instances that are processes on this host, where it is not ours. */
+  constructor(
+    paths: Pick<HomePaths, 'runDir' | 'instances'>,
+    { cacheBytes = CODE_CACHE_BYTES, processUid = null }: { cacheBytes?: number; processUid?: number | null } = {},
+  ) {
     this.#paths = paths;
+    this.#processUid = processUid;
     this.#cacheDir = join(paths.runDir, 'code');
     this.#cacheBytes = cacheBytes;
   }
@@ -59,7 +71,7 @@ export class Workspace {
   }
 
   codeDir(id: string): string {
-    return join(this.dir(id), 'code');
+    return join(this.dir(id), 'private', 'code');
   }
 
   /** Makes the folder of all instances and forgets copies that an earlier controller left. */
@@ -78,12 +90,20 @@ export class Workspace {
 
   /** Makes the folders of a new instance. Throws where they are there already: ids are never used twice. */
   async prepare(id: string): Promise<void> {
-    await mkdir(this.dir(id));
-    await chmod(this.dir(id), PASS_THROUGH);
-    await mkdir(this.sockDir(id));
-    await chmod(this.sockDir(id), WORLD_WRITABLE);
+    const hidden = [this.dir(id), dirname(this.codeDir(id))];
+    for (const dir of hidden) await mkdir(dir, { mode: OWNER_ONLY });
+    await mkdir(this.sockDir(id), { mode: OWNER_ONLY });
     await mkdir(this.codeDir(id));
     await chmod(this.codeDir(id), 0o755);
+    if (this.#processUid === null) {
+      await chmod(this.sockDir(id), WORLD_WRITABLE);
+      return;
+    }
+    for (const dir of hidden) {
+      await chown(dir, -1, this.#processUid);
+      await chmod(dir, 0o710);
+    }
+    await chown(this.sockDir(id), this.#processUid, this.#processUid);
   }
 
   /**
@@ -91,7 +111,11 @@ export class Workspace {
    * the gateway would then talk to, nor by anything else.
    */
   async seal(id: string): Promise<void> {
+    const own = process.getuid?.();
+    if (this.#processUid !== null && own !== undefined) await chown(this.sockDir(id), own, -1);
     await chmod(this.sockDir(id), PASS_THROUGH);
+    // Only now, so that nobody else is ever where the socket can be replaced.
+    await chmod(this.dir(id), PASS_THROUGH);
   }
 
   /** Puts a bundle where the instance sees it. Throws where it holds anything but files and folders. */

@@ -30,7 +30,7 @@ export interface HomePaths {
   runDir: string;
   /** Folder of its own, which the gateway's group may enter. */
   linkSocket: string;
-  /** One folder per instance: sock/ (the socket is sock/s), code/. */
+  /** One folder per instance: sock/ (the socket is sock/s), private/code/. */
   instances: string;
   /** One JSON file per instance, outside what any instance can see. */
   records: string;

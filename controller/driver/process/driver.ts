@@ -100,11 +100,11 @@ class ProcessDriver implements Driver {
 
   constructor(options: ProcessDriverOptions) {
     this.#options = options;
-    this.#workspace = new Workspace(options.paths);
     this.#execPath = realpathSync(options.execPath ?? process.execPath);
     // --permission compares real paths.
     this.#shims = Object.fromEntries(Object.entries(options.shims).map(([runtime, file]) => [runtime, realpathSync(file)]));
     this.#uid = process.getuid?.() === 0 && [this.#execPath, ...Object.values(this.#shims)].every(readableByAll) ? INSTANCE_UID : null;
+    this.#workspace = new Workspace(options.paths, { processUid: this.#uid });
     const notes = [...NOTES];
     if (process.getuid?.() === 0 && this.#uid === null)
       notes.push('Functions run as root, as other users cannot read this installation: move it to where they can.');
