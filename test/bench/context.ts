@@ -23,7 +23,7 @@ export interface Measurement {
   run: (context: BenchContext) => Promise<Figure[]>;
 }
 
-export const rounds = (context: BenchContext, full: number): number => Math.max(2, Math.round(full * context.effort));
+export const rounds = (context: BenchContext, full: number): number => Math.max(3, Math.round(full * context.effort));
 
 export interface Timed {
   answer: Answer;
