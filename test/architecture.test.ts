@@ -68,7 +68,11 @@ const RULES: Rule[] = [
     may: [CONTRACT, KIT, CORE, PORTS, NODE, NPM, /^controller\/engine\//, /^controller\/api\/platform\.ts$/, /^controller\/config\.ts$/],
     says: 'the engine knows core and the ports, no adapter',
   },
-  { files: /^controller\/(?:main|host-setup-main)\.ts$/, may: [/^controller\//, VERSION, NODE, NPM], says: 'a composition root knows the controller' },
+  {
+    files: /^controller\/(?:main|host-setup-main)\.ts$/,
+    may: [/^controller\//, VERSION, NODE, NPM],
+    says: 'a composition root knows the controller',
+  },
   {
     files: /^controller\/[^/]+$/,
     may: [CONTRACT, KIT, CORE, PORTS, NODE, NPM, /^controller\/[^/]+\.ts$/],
