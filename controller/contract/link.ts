@@ -9,6 +9,10 @@ import { Address } from './runtime.ts';
 
 /** Longest line either side accepts, bytes. A snapshot of 10,000 routes is some 3 MB. */
 export const MAX_LINK_LINE_BYTES = 16 * 1024 * 1024;
+/** Longest line of a gateway's, bytes: it faces the network, and what it says is believed less. 10,000 leases are some 2.5 MB. */
+export const MAX_GATEWAY_LINE_BYTES = 4 * 1024 * 1024;
+/** Leases that a gateway may hold. */
+const MAX_HELD = 10_000;
 
 /** How a start went, for Server-Timing. Times in milliseconds. */
 export const StartInfo = z.object({
@@ -43,7 +47,15 @@ export type Route = z.infer<typeof Route>;
 
 export const GatewayMessage = z.discriminatedUnion('type', [
   /** [3] First message. `gateway` lives as long as the installation, `boot` as long as the process. */
-  z.object({ type: z.literal('hello'), gateway: z.string(), boot: z.string(), pid: z.number().int(), term: z.number().int(), held: z.array(Lease) }),
+  z.object({
+    type: z.literal('hello'),
+    gateway: z.string().max(100),
+    boot: z.string().max(100),
+    pid: z.number().int(),
+    term: z.number().int(),
+    // Counted before it is looked into: each wrong item is an issue of its own, and millions of them are all of the memory.
+    held: z.array(z.unknown()).max(MAX_HELD).pipe(z.array(Lease)),
+  }),
   /** [5] Demand for a revision; replaces the last one. All zero: no demand. */
   z.object({
     type: z.literal('want'),

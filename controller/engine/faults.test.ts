@@ -72,6 +72,27 @@ describe('a suspicion [10]', () => {
     expect(await gateway.next('gone')).toMatchObject({ cause: 'oom' });
   });
 
+  it.each(['suspect', 'timeout'] as const)('however often said (%s), asks the instance once at a time', async (type) => {
+    const { gateway, lease } = await serving();
+    const answers = Promise.withResolvers<void>();
+    const health = machine.shims.health.bind(machine.shims);
+    let asked = 0;
+    machine.shims.health = async (address) => {
+      asked += 1;
+      await answers.promise;
+      return health(address);
+    };
+    for (let n = 0; n < 1_000; n += 1)
+      gateway.say({ instance: lease.instance, ...(type === 'suspect' ? { type, reason: 'reset' } : { type, request: `r-${n}` }) });
+    // The answer to this one tells that all of them were heard.
+    gateway.say({ type: 'suspect', instance: 'i-000000000000', reason: 'reset' });
+    await gateway.next('gone');
+    expect(asked).toBe(1);
+    answers.resolve();
+    if (type === 'suspect') expect(await gateway.next('clear')).toMatchObject({ instance: lease.instance });
+    else expect(await gateway.next('gone', 2)).toMatchObject({ instance: lease.instance, cause: 'timeout' });
+  });
+
   it('of one that nobody knows is answered with gone', async () => {
     const { gateway } = await serving();
     gateway.say({ type: 'suspect', instance: 'i-000000000000', reason: 'reset' });

@@ -5,6 +5,7 @@
 import { FnError, problem, type Problem } from '#contract/errors.ts';
 import { revisionLabel } from '#contract/names.ts';
 import type { GatewayMessage, Lease, Route, StartInfo } from '#contract/link.ts';
+import type { Address } from '#contract/runtime.ts';
 import { newLeaseId } from '#kit/ids.ts';
 import { leasedSlots, revisionOf, type Instance, type RevisionState } from '../core/world.ts';
 import { messageOf, type EngineContext, type GoneCause, type StartFailure } from './context.ts';
@@ -43,6 +44,9 @@ export class Gateways implements LinkEvents {
   #inventoryDone = false;
   #early: [Link, Hello][] = [];
   #onRouted = new Set<() => void>();
+  /** Instances that are being asked for their health, with the gateways that suspect them: one question at a time, however many ask it. */
+  readonly #suspects = new Map<string, Set<Link>>();
+  readonly #overran = new Set<string>();
 
   constructor(context: EngineContext, changed: () => void) {
     this.#context = context;
@@ -144,8 +148,10 @@ export class Gateways implements LinkEvents {
         this.#want(link, message);
         break;
       case 'release':
-        world.shrink(message.lease, message.slots ?? 0, clock.now());
-        this.#changed();
+        if (world.findLease(message.lease)?.gateway === link.key) {
+          world.shrink(message.lease, message.slots ?? 0, clock.now());
+          this.#changed();
+        }
         break;
       case 'suspect':
         void this.#suspect(link, message.instance, message.reason);
@@ -237,29 +243,43 @@ export class Gateways implements LinkEvents {
       link.send({ type: 'gone', instance: id, cause: 'lost', detail: 'the instance is not known' });
       return;
     }
+    const asking = this.#suspects.get(id)?.add(link);
+    if (asking) return;
     log.warn({ instance: id, reason, times: instance.suspicions + 1 }, 'a gateway suspects an instance');
     instance.suspicions += 1;
+    const links = new Set([link]);
+    this.#suspects.set(id, links);
+    const alive = await this.#isAlive(instance, instance.address, reason).finally(() => this.#suspects.delete(id));
+    if (alive) for (const each of links) each.send({ type: 'clear', instance: id });
+    this.#changed();
+  }
+
+  /** Asks an instance that is suspected; ends it where it is to be ended. */
+  async #isAlive(instance: Instance, address: Address, reason: string): Promise<boolean> {
+    const { world } = this.#context;
     instance.suspect = true;
     const until = performance.now() + HEALTH_TIMEOUT_MS;
-    const health = await this.#context.runtime.health(instance.address).catch(() => null);
+    const health = await this.#context.runtime.health(address).catch(() => null);
     // A process that has just died refuses at once; why it died takes the driver longer to say [9].
-    if (!health && (await this.#lifecycle!.awaitEnd(instance, until))) return;
+    if (!health && (await this.#lifecycle!.awaitEnd(instance, until))) return false;
     instance.suspect = false;
     // It may have ended while it was asked; the driver's word has then gone out already.
-    if (world.instances.get(id) !== instance || instance.address === null) return;
+    if (world.instances.get(instance.id) !== instance || instance.address === null) return false;
     if (!health) this.#lifecycle!.kill(instance, 'lost', `it does not answer (${reason})`);
     else if (instance.suspicions >= MAX_SUSPICIONS) this.drainThenKill(instance, 'lost', `suspected ${MAX_SUSPICIONS} times (${reason})`);
-    else link.send({ type: 'clear', instance: id });
-    this.#changed();
+    else return true;
+    return false;
   }
 
   /** [11] */
   async #timedOut(id: string, request: string): Promise<void> {
     const instance = this.#context.world.instances.get(id);
-    if (!instance?.address || instance.state.kind === 'draining') return;
+    if (!instance?.address || instance.state.kind === 'draining' || this.#overran.has(id)) return;
     // It will be ended either way; nothing new goes there while it is asked how.
     instance.suspect = true;
+    this.#overran.add(id);
     const health = await this.#context.runtime.health(instance.address).catch(() => null);
+    this.#overran.delete(id);
     if (this.#context.world.instances.get(id) !== instance || instance.address === null) return;
     this.#context.log.info({ instance: id, request, inFlight: health?.inFlight ?? null }, 'a request overran its timeout');
     // The handler that overran counts as in flight itself: more than one means neighbours.

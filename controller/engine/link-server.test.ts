@@ -4,8 +4,8 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { MAX_LINK_LINE_BYTES } from '#contract/link.ts';
-import { silentLog } from '#kit/log.ts';
+import { MAX_GATEWAY_LINE_BYTES } from '#contract/link.ts';
+import { silentLog, type Log } from '#kit/log.ts';
 import { waitFor } from '../../test/helpers/wait.ts';
 import { LinkServer, type Hello, type Link } from './link-server.ts';
 
@@ -18,12 +18,12 @@ let said: string[];
 let closed: Link[];
 const sockets: Socket[] = [];
 
-async function listen(limits = { maxUnsentBytes: 1024 * 1024, helloTimeoutMs: 60_000 }): Promise<void> {
+async function listen(limits = { maxUnsentBytes: 1024 * 1024, helloTimeoutMs: 60_000 }, log: Log = silentLog): Promise<void> {
   server = new LinkServer({
     path,
     gid: null,
     term: 3,
-    log: silentLog,
+    log,
     limits,
     events: {
       onHello: (link: Link, hello: Hello) => {
@@ -91,6 +91,7 @@ describe('the link’s server', () => {
     ['not JSON', 'GET / HTTP/1.1\n'],
     ['JSON of no message', '{"type":"kill"}\n'],
     ['a message with a wrong field', `${HELLO}{"type":"release","lease":"../../x"}\n`],
+    ['hello with more than there can be', HELLO.replace('[]', `[${'1,'.repeat(1_000_000)}1]`)],
     ['something before hello', '{"type":"routed","version":1}\n'],
     ['a second hello', `${HELLO}${HELLO}`],
     ['hello of a term that is to come', HELLO.replace('"term":0', '"term":4')],
@@ -108,11 +109,21 @@ describe('the link’s server', () => {
     expect(closed.map((link) => link.key)).not.toContain('good/b');
   });
 
+  it('says little about much that is wrong', async () => {
+    const logged: object[] = [];
+    await listen(undefined, { ...silentLog, error: (fields: object) => logged.push(fields) });
+    const socket = await dial();
+    socket.write(HELLO.replace('[]', `[${'1,'.repeat(9_000)}1]`));
+    await ended(socket);
+    expect(logged).toHaveLength(1);
+    expect(JSON.stringify(logged).length).toBeLessThan(1_000);
+  });
+
   it('cuts off a line without end', async () => {
     await listen();
     const socket = await dial();
     const chunk = Buffer.alloc(1024 * 1024, 'x');
-    for (let sent = 0; sent <= MAX_LINK_LINE_BYTES && !socket.destroyed; sent += chunk.length) {
+    for (let sent = 0; sent <= MAX_GATEWAY_LINE_BYTES && !socket.destroyed; sent += chunk.length) {
       if (!socket.write(chunk)) await drainedOrClosed(socket);
     }
     await ended(socket);

@@ -5,7 +5,7 @@
 import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import { GatewayMessage, MAX_LINK_LINE_BYTES, type ControllerMessage } from '#contract/link.ts';
+import { GatewayMessage, MAX_GATEWAY_LINE_BYTES, type ControllerMessage } from '#contract/link.ts';
 import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
 import type { Log } from '#kit/log.ts';
 
@@ -13,8 +13,13 @@ import type { Log } from '#kit/log.ts';
 const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
 /** A connection that does not say hello is closed after this, ms. */
 const HELLO_TIMEOUT_MS = 5_000;
-/** Connections at a time; there are as many gateways as processes, and a few that are just being replaced. */
-const MAX_CONNECTIONS = 256;
+/**
+ * Connections at a time; there are as many gateways as processes, and a few that are just being
+ * replaced. Each may have a line of MAX_GATEWAY_LINE_BYTES pending.
+ */
+const MAX_CONNECTIONS = 32;
+/** Of what is wrong with a message, so much is logged, characters. */
+const MAX_LOGGED_ERROR = 500;
 
 export type Hello = Extract<GatewayMessage, { type: 'hello' }>;
 type WithoutTerm<T> = T extends { term: number } ? Omit<T, 'term'> : never;
@@ -83,7 +88,7 @@ export class LinkServer {
   #accept(socket: Socket): void {
     const { events, log, term, limits = { maxUnsentBytes: MAX_UNSENT_BYTES, helloTimeoutMs: HELLO_TIMEOUT_MS } } = this.#options;
     this.#sockets.add(socket);
-    const lines = new LineSplitter(MAX_LINK_LINE_BYTES);
+    const lines = new LineSplitter(MAX_GATEWAY_LINE_BYTES);
     let link: Link | null = null;
     const helloTimer = setTimeout(() => socket.destroy(), limits.helloTimeoutMs);
     helloTimer.unref();
@@ -111,7 +116,8 @@ export class LinkServer {
       try {
         for (const line of lines.push(chunk)) receive(line);
       } catch (error) {
-        log.error({ gateway: link?.key, error: String(error) }, 'a gateway says what the link does not allow; cutting it off');
+        const text = String(error).slice(0, MAX_LOGGED_ERROR);
+        log.error({ gateway: link?.key, error: text }, 'a gateway says what the link does not allow; cutting it off');
         socket.destroy();
       }
     });

@@ -62,6 +62,11 @@ function call(address: Address, method: string, path: string, body: unknown, tim
       },
     );
     request.on('error', (error) => fail(timeout.aborted ? `no answer within ${timeoutMs} ms` : error.message));
+    // Without a listener Node ends the request without an error, and after that not even the timeout ends it.
+    request.on('upgrade', (_response, socket) => {
+      socket.destroy();
+      fail('it wants to change the protocol');
+    });
     request.end(payload);
   });
 }
