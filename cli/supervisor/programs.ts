@@ -12,6 +12,14 @@ const LISTEN_FD = 3;
 /** Where the gateway finds the Node that it is: see openNode. */
 const NODE_FD = 4;
 
+/**
+ * V8 lets its young generation grow to 3 × 16 MiB under load and keeps it, in pages that nothing else
+ * uses. The controller's load is short and its garbage little: 2 MiB cost it nothing and save 80 MB
+ * after a burst. The gateway allocates with every request, so it gets more.
+ */
+const CONTROLLER_FLAGS = ['--max-semi-space-size=2'];
+const GATEWAY_FLAGS = ['--max-semi-space-size=8'];
+
 export interface Programs {
   gateway: string[];
   controller: string[];
@@ -21,9 +29,13 @@ export interface Programs {
 
 /** Files of the programs, with a copy of the gateway where its own uid can read it. */
 export function preparePrograms(paths: HomePaths, asRoot: boolean): Programs {
-  const controller = [programFile('controller')];
-  if (!asRoot) return { gateway: [programFile('gateway')], controller, nodeFd: null };
-  return { gateway: [bundled ? readableCopy(paths) : programFile('gateway')], controller, nodeFd: openSync(process.execPath, 'r') };
+  const controller = [...CONTROLLER_FLAGS, programFile('controller')];
+  if (!asRoot) return { gateway: [...GATEWAY_FLAGS, programFile('gateway')], controller, nodeFd: null };
+  return {
+    gateway: [...GATEWAY_FLAGS, bundled ? readableCopy(paths) : programFile('gateway')],
+    controller,
+    nodeFd: openSync(process.execPath, 'r'),
+  };
 }
 
 /** The clone may be under /root, where only root can pass: the gateway's bundle goes where its uid can read it. */
