@@ -44,4 +44,5 @@ describe('a table', () => {
 
 it('what functions log cannot control a terminal', () => {
   expect(printable('a\u001b[2Jb\r\u0000\u009bc\n\td')).toBe('a\\x1b[2Jb\\x0d\\x00\\x9bc\n\td');
+  expect(printable('lin\u2028e \u202etxet\u2066')).toBe('lin\\u2028e \\u202etxet\\u2066');
 });

@@ -62,9 +62,15 @@ export function fields(pairs: readonly (readonly [string, string])[]): string {
 
 /**
  * Makes text from elsewhere (logs, errors of functions) safe for a terminal: control characters but
- * newline and tab become visible, so that a function cannot repaint the screen of who reads its logs.
+ * newline and tab become visible, and those that change the direction or end a line, so that a function
+ * cannot repaint the screen of who reads its logs.
  */
 export function printable(text: string): string {
-  // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return text.replace(UNPRINTABLE, (char) => {
+    const code = char.charCodeAt(0).toString(16);
+    return code.length > 2 ? `\\u${code.padStart(4, '0')}` : `\\x${code.padStart(2, '0')}`;
+  });
 }
+
+// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+const UNPRINTABLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;

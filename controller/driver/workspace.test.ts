@@ -49,18 +49,21 @@ describe('Workspace', () => {
     await expect(workspace.prepare(ID)).rejects.toThrow('EEXIST');
   });
 
-  it.runIf(process.getuid?.() === 0)('gives a process of another user a way to its own folders, and the socket’s only until sealed', async () => {
-    const uid = 65_532;
-    workspace = new Workspace({ runDir: join(root, 'run'), instances: join(root, 'run', 'instances') }, { processUid: uid });
-    await workspace.prepare(ID);
-    const owners = (path: string) => [statSync(path).uid, statSync(path).gid, mode(path)];
-    expect(owners(workspace.dir(ID))).toEqual([0, uid, 0o710]);
-    expect(owners(workspace.sockDir(ID))).toEqual([uid, uid, 0o700]);
-    expect(owners(dirname(workspace.codeDir(ID)))).toEqual([0, uid, 0o710]);
-    await workspace.seal(ID);
-    expect(owners(workspace.dir(ID))).toEqual([0, uid, 0o711]);
-    expect(owners(workspace.sockDir(ID))).toEqual([0, uid, 0o711]);
-  });
+  it.runIf(process.getuid?.() === 0)(
+    'gives a process of another user a way to its own folders, and the socket’s only until sealed',
+    async () => {
+      const uid = 65_532;
+      workspace = new Workspace({ runDir: join(root, 'run'), instances: join(root, 'run', 'instances') }, { processUid: uid });
+      await workspace.prepare(ID);
+      const owners = (path: string) => [statSync(path).uid, statSync(path).gid, mode(path)];
+      expect(owners(workspace.dir(ID))).toEqual([0, uid, 0o710]);
+      expect(owners(workspace.sockDir(ID))).toEqual([uid, uid, 0o700]);
+      expect(owners(dirname(workspace.codeDir(ID)))).toEqual([0, uid, 0o710]);
+      await workspace.seal(ID);
+      expect(owners(workspace.dir(ID))).toEqual([0, uid, 0o711]);
+      expect(owners(workspace.sockDir(ID))).toEqual([0, uid, 0o711]);
+    },
+  );
 
   it('links a bundle that anybody may read', async () => {
     await workspace.prepare(ID);

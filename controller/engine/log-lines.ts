@@ -5,6 +5,8 @@ import { MAX_LOG_LINE_BYTES, RuntimeLogLine } from '#contract/runtime.ts';
 /** Longest raw line that is kept; JSON may take six bytes for one. */
 const MAX_RAW_LINE_BYTES = 8 * MAX_LOG_LINE_BYTES;
 const NEWLINE = 0x0a;
+/** Ids of requests, as the gateway lets them through and the shim makes them. */
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 
 /** Splits what one stream of an instance writes into lines. A line that is too long is cut, and its rest left out. */
 export class RawLines {
@@ -60,13 +62,14 @@ export function toEntry(line: string, stream: 'stdout' | 'stderr', revision: str
   if (parsed.success) {
     const { t, level, msg, req } = parsed.data;
     return {
-      t,
+      // A function can write such lines by itself. A time to come would hide what follows it from readers, and some are no dates.
+      t: t >= 0 && t <= now ? t : now,
       level,
       stream: parsed.data.stream,
       msg: msg.slice(0, MAX_LOG_LINE_BYTES),
       revision,
       instance,
-      ...(req === undefined ? {} : { req: req.slice(0, 200) }),
+      ...(req !== undefined && REQUEST_ID.test(req) ? { req } : {}),
     };
   }
   const error = stream === 'stderr';
