@@ -117,6 +117,8 @@ export interface HeadRefusal {
 export const refusal = (code: ErrorCode, detail: string, close = false): HeadRefusal => ({ code, detail, close });
 
 const REQUEST_ID_PATTERN = /^[A-Za-z0-9._-]{1,128}$/;
+/** `uri-host [":" port]` of RFC 9112; may be empty. What is none of these, functions and libraries read each in their own way. */
+const HOST_PATTERN = /^(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{0,5})?$/;
 const CONTENT_LENGTH_PATTERN = /^[0-9]{1,15}$/;
 
 /** Reads a request's raw headers (as of Node: name, value, name, value, …). */
@@ -169,6 +171,7 @@ function readSpecial(head: RequestHead, { lower, kind }: KnownName, value: strin
   switch (kind) {
     case HOST:
       if (head.host !== null) return refusal('bad-request', 'more than one Host header', true);
+      if (!HOST_PATTERN.test(value)) return refusal('bad-request', 'the Host header is not HOST or HOST:PORT', true);
       head.host = value;
       return null;
     case CONTENT_LENGTH:
