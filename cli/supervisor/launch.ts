@@ -12,6 +12,7 @@ import { runningState } from '../state.ts';
 import { lockOwner } from './lock.ts';
 import { lastLines, openLog } from './log-files.ts';
 import type { Report, SupervisorEvent, SupervisorOptions } from './options.ts';
+import { NO_DEBUGGER } from './programs.ts';
 import { Supervisor, lockPath } from './supervisor.ts';
 
 /** How long another `fn up` is waited for; building runtime images takes most of it. */
@@ -38,7 +39,7 @@ export async function startDetached(ctx: Context, options: SupervisorOptions, re
   const paths = homePaths(options.home);
   mkdirSync(paths.logs, { recursive: true, mode: 0o700 });
   const logFd = openLog(paths.logs, 'supervisor');
-  const child = spawn(process.execPath, [programFile('supervisor')], {
+  const child = spawn(process.execPath, [NO_DEBUGGER, programFile('supervisor')], {
     env: { ...ctx.env, FN_SUPERVISOR: JSON.stringify(options) },
     cwd: '/',
     detached: true,

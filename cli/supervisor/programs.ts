@@ -20,6 +20,12 @@ const NODE_FD = 4;
 const CONTROLLER_FLAGS = ['--max-semi-space-size=2'];
 const GATEWAY_FLAGS = ['--max-semi-space-size=8'];
 
+/**
+ * On SIGUSR1 Node opens its debugger, which runs whatever who connects to it says. A function that is a
+ * process of the same user may send that signal, --permission or not.
+ */
+export const NO_DEBUGGER = '--disable-sigusr1';
+
 export interface Programs {
   gateway: string[];
   controller: string[];
@@ -48,7 +54,7 @@ function readableCopy(paths: HomePaths): string {
 /** Starts the controller, with all rights of who started fn. */
 export function spawnController(programs: Programs, env: NodeJS.ProcessEnv, logFd: number, args: string[] = []): ChildProcess {
   // A process group of its own: Ctrl-C in the terminal is for the supervisor, which ends things in order.
-  return spawn(process.execPath, [...programs.controller, ...args], { env, detached: true, stdio: ['ignore', logFd, logFd] });
+  return spawn(process.execPath, [NO_DEBUGGER, ...programs.controller, ...args], { env, detached: true, stdio: ['ignore', logFd, logFd] });
 }
 
 /**
@@ -58,8 +64,9 @@ export function spawnController(programs: Programs, env: NodeJS.ProcessEnv, logF
 export function spawnGateway(programs: Programs, env: NodeJS.ProcessEnv, logFd: number, listenFd: number): ChildProcess {
   const common = { env: { ...env, FN_LISTEN_FD: String(LISTEN_FD) }, detached: true };
   const { nodeFd } = programs;
-  if (nodeFd === null) return spawn(process.execPath, programs.gateway, { ...common, stdio: ['ignore', logFd, logFd, listenFd] });
-  return spawn(`/proc/self/fd/${NODE_FD}`, programs.gateway, {
+  const args = [NO_DEBUGGER, ...programs.gateway];
+  if (nodeFd === null) return spawn(process.execPath, args, { ...common, stdio: ['ignore', logFd, logFd, listenFd] });
+  return spawn(`/proc/self/fd/${NODE_FD}`, args, {
     ...common,
     argv0: 'node',
     cwd: '/',

@@ -43,6 +43,7 @@ const NOTES = [
   'The process driver is for a first look: functions run as plain processes, held by Node’s --permission alone.',
   'Memory (but for the JavaScript heap), CPU, processes and disk are not limited: one function can take all of the machine.',
   'Functions can dial anything that this machine can: the host’s own services and private networks too, whatever their egress says.',
+  'Functions run as a user of this machine: they can signal its processes and open its sockets. As root that is a user of their own, otherwise you: then they can use the control API too.',
   'For isolation install Docker (Debian, Ubuntu: sudo apt-get install docker.io) and start fn again with --driver docker.',
 ];
 
