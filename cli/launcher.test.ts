@@ -50,7 +50,23 @@ describe('./fn', () => {
     symlinkSync(join(folder, 'fn'), join(links, 'one'));
     symlinkSync('one', join(links, 'two'));
     const { stdout, exitCode } = await run(join(links, 'two'), ['deploy', 'a b', '', '$x *'], path('v24.1.0'));
-    expect([exitCode, stdout]).toEqual([0, [join(folder, 'dist/cli.mjs'), 'deploy', 'a b', '', '$x *'].join('\n')]);
+    expect([exitCode, stdout]).toEqual([
+      0,
+      ['--disable-sigusr1', '--', join(folder, 'dist/cli.mjs'), 'deploy', 'a b', '', '$x *'].join('\n'),
+    ]);
+  });
+
+  it('keeps Node from taking --env-file for its own', async () => {
+    const folder = clone();
+    mkdirSync(join(folder, 'node_modules/node/bin'), { recursive: true });
+    symlinkSync(process.execPath, join(folder, 'node_modules/node/bin/node'));
+    writeFileSync(join(folder, 'dist/cli.mjs'), 'console.log(process.argv.slice(2).join(), process.env.OF_THE_FUNCTION);\n');
+    writeFileSync(join(folder, 'my.env'), 'OF_THE_FUNCTION=1\n');
+    utimesSync(join(folder, 'dist/cli.mjs'), LATER, LATER);
+    for (const file of [join(folder, 'my.env'), '/not/there']) {
+      const { stdout } = await run(join(folder, 'fn'), ['deploy', '--env-file', file], path('v24.1.0'));
+      expect(stdout).toBe(`deploy,--env-file,${file} undefined`);
+    }
   });
 
   it('takes the Node of the clone before the machine’s', async () => {
@@ -65,7 +81,7 @@ describe('./fn', () => {
     const now = new Date();
     utimesSync(join(folder, 'gateway/main.ts'), now, now);
     const { stdout } = await run(join(folder, 'fn'), ['x'], path('v24.1.0'));
-    expect(stdout.split('\n')).toEqual([join(folder, 'cli/build.ts'), join(folder, 'dist/cli.mjs'), 'x']);
+    expect(stdout.split('\n')).toEqual([join(folder, 'cli/build.ts'), '--disable-sigusr1', '--', join(folder, 'dist/cli.mjs'), 'x']);
   });
 
   it.each(['v20.1.0', 'v9.0.0', ''])('with no Node but %j says what to do', async (version) => {
