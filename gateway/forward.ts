@@ -235,6 +235,8 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     try {
       this.#relay.begin(status, statusText, head);
     } catch (error) {
+      // Kept from the attempt: it is not the phrase of what is answered instead.
+      this.#outgoing.statusMessage = '';
       this.#badResponse(`the response has an invalid header: ${error instanceof Error ? error.message : String(error)}`);
       return;
     }

@@ -54,6 +54,18 @@ describe('a response that is not HTTP', () => {
     });
   });
 
+  it.each([
+    ['a control character', 'a\x01b\x7f'],
+    ['latin1', 'G\xfcnther'],
+    ['UTF-8', 'G\xc3\xbcnther \xe2\x98\x83'],
+  ])('%s in the reason phrase: the answer passes, the phrase does not', async (_name, phrase) => {
+    await withGateway(async (harness) => {
+      await raw(harness, (socket) => socket.write(`HTTP/1.1 200 ${phrase}\r\nContent-Length: 2\r\n\r\nok`, 'latin1'));
+      const answer = await call(`${harness.url}/hello`);
+      expect([answer.status, answer.text]).toEqual([200, 'ok']);
+    });
+  });
+
   it('early hints before a good one do not disturb it', async () => {
     await withGateway(async (harness) => {
       await raw(harness, (socket) =>

@@ -4,6 +4,12 @@ import type { Dispatcher } from 'undici';
 import type { Outgoing } from './context.ts';
 import type { ResponseHead } from './headers.ts';
 
+/**
+ * Any other is left out, which nobody misses (RFC 9112, 4). Node would refuse it, and refuse every later
+ * answer on this response as well, as it keeps the phrase.
+ */
+const REASON_PHRASE = /^[\t\x20-\x7e]+$/;
+
 function flushIfQuiet(relay: ResponseRelay): void {
   relay.flush();
 }
@@ -23,7 +29,7 @@ export class ResponseRelay {
 
   /** Throws where Node refuses a header: characters that have no place in one. */
   begin(status: number, statusText: string | undefined, head: ResponseHead): void {
-    if (statusText) this.#outgoing.writeHead(status, statusText, head.flat);
+    if (statusText && REASON_PHRASE.test(statusText)) this.#outgoing.writeHead(status, statusText, head.flat);
     else this.#outgoing.writeHead(status, head.flat);
     this.#contentLength = head.contentLength;
     // Data that came along is handed over in this same tick; where there is none the head goes alone.
