@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
@@ -21,12 +22,15 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
   // Only a person at a terminal is asked; a script has said what it wants.
   if (!input.flag('yes') && ctx.stdin.isTTY === true && ctx.stderr.isTTY === true) {
     const { revisions } = await client.describe(namespace, name);
-    const { confirm, isCancel } = await import('@clack/prompts');
-    const answer = await confirm({
+    const { confirm } = await import('@clack/prompts');
+    // At the end of input the question would stay open, with nothing left that keeps the process running.
+    const ended = once(process, 'beforeExit').then(() => Symbol('the end of input'));
+    const asked = confirm({
       message: `Delete ${namespace}/${name} with ${revisions.length} revision${revisions.length === 1 ? '' : 's'}?`,
       initialValue: false,
     });
-    if (isCancel(answer)) return EXIT.interrupted;
+    const answer = await Promise.race([asked, ended]);
+    if (typeof answer === 'symbol') return EXIT.interrupted;
     if (!answer) {
       say(ctx, 'Nothing was deleted.');
       return EXIT.failed;
