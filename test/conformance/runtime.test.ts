@@ -140,6 +140,16 @@ describe('init', () => {
       error: { name: 'ProcessExit', message: expect.stringContaining('process.exit(4)') as string },
     },
     { what: 'a rejection that nobody handles', entry: 'rejects.mjs', error: { name: 'RangeError', message: 'nobody awaits this' } },
+    {
+      what: 'a rejection beside a handler',
+      entry: 'rejects-beside.mjs',
+      error: { name: 'RangeError', message: 'nobody awaits this either', at: 'rejects-beside.mjs:1:16' },
+    },
+    {
+      what: 'a class where an instance belongs',
+      entry: 'class.mjs',
+      error: { name: 'NoHandler', message: expect.stringContaining('export default new Api()') as string },
+    },
     { what: 'a package that is missing', entry: 'missing.mjs', error: { message: expect.stringContaining('no-such-package') as string } },
     { what: 'a file that is missing', entry: 'not-there.mjs', error: { message: expect.stringContaining('not-there.mjs') as string } },
     { what: 'an await that never settles', entry: 'never.mjs', error: { name: 'LoadTimeout' } },

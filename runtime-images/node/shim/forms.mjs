@@ -36,7 +36,7 @@ export function detect(module, env) {
   const methods = METHODS.filter((name) => typeof exported[name] === 'function');
   if (methods.length > 0) return { form: 'methods', handle: methodsHandler(exported, methods) };
   if (typeof exported.handler === 'function') return { form: 'lambda', handle: lambdaHandler(exported.handler, exported) };
-  if (typeof main === 'function') return { form: 'function', handle: functionHandler(main) };
+  if (typeof main === 'function' && !isClass(main)) return { form: 'function', handle: functionHandler(main) };
   return null;
 }
 
@@ -53,6 +53,11 @@ function unwrap(module) {
     (name) => name !== 'default' && name !== 'module.exports' && name !== '__esModule' && !Object.hasOwn(inner, name),
   );
   return named ? module : inner;
+}
+
+/** Whether calling it throws without `new`. @param {unknown} value @returns {value is Function} */
+export function isClass(value) {
+  return typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value));
 }
 
 /** A server that is exported but not told to listen. @param {Record<string, any>} module @returns {HttpServer | null} */

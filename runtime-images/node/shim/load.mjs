@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describeError, errorText, setCodeFolder } from './errors.mjs';
-import { detect, exportedServer, serverHandle } from './forms.mjs';
+import { detect, exportedServer, isClass, serverHandle } from './forms.mjs';
 import { IDLE_BEFORE_NO_HANDLER_MS, LOAD_TIMEOUT_MS } from './limits.mjs';
 import { logLast } from './logs.mjs';
 import { captureListen, chooseServer, serverListens } from './node-server.mjs';
@@ -97,7 +97,10 @@ export async function load(init) {
     failed.catch(() => {}); // it loses the race where the module loads
     process.chdir(init.code);
     process.argv = [process.execPath, path];
-    return { handler: await Promise.race([loadHandler(path, init.env), failed]) };
+    const handler = await Promise.race([loadHandler(path, init.env), failed]);
+    // Node tells of a rejection that nobody handles only when all microtasks have run: one turn later it is known.
+    await Promise.race([new Promise((resolve) => setImmediate(resolve)), failed]);
+    return { handler };
   } catch (error) {
     return { error: describeError(error) };
   } finally {
@@ -146,8 +149,14 @@ async function nothingLeftToDo(before, signal) {
 
 /** @param {Record<string, any>} module */
 function noHandler(module) {
+  const main = module.default;
+  if (isClass(main)) {
+    const name = main.name === '' || main.name === 'default' ? 'Name' : main.name;
+    return `the default export is a class, which cannot be called; export an instance of it: export default new ${name}()`;
+  }
   const names = Object.keys(module).filter((name) => name !== 'module.exports');
-  const exported = names.length === 0 ? 'exports nothing' : `exports ${names.slice(0, 10).join(', ')}, none of which is a handler`;
+  const no = names.length === 1 ? 'which is no handler,' : 'none of which is a handler,';
+  const exported = names.length === 0 ? 'exports nothing' : `exports ${names.slice(0, 10).join(', ')}, ${no}`;
   return (
     `the module ${exported} and calls no listen(); expected one of: export default { fetch(request) {} }; ` +
     'export function GET(request) {}; export function handler(event, context) {}; export default function (request) {} or (req, res) {}; server.listen()'
