@@ -10,9 +10,11 @@ import { FunctionView } from '#contract/function.ts';
 import { LineSplitter } from '#kit/ndjson.ts';
 import { homePaths } from '#kit/paths.ts';
 import type { Context } from './context.ts';
+import { homeFlag } from './context.ts';
 import { CliError, EXIT, usageError } from './errors.ts';
 import type { Reply, Target } from './http.ts';
 import { readBody, request } from './http.ts';
+import { checkedName, checkedNamespace } from './names.ts';
 import { problemError } from './problems.ts';
 
 /** Longest answer that is read into memory. */
@@ -201,8 +203,9 @@ function parseJson(text: string): unknown {
   }
 }
 
+/** Throws usageError for what cannot be a name: the API would speak of its own paths and fields. */
 const functionRoute = (namespace: string, name: string): string =>
-  `/v1/namespaces/${encodeURIComponent(namespace)}/functions/${encodeURIComponent(name)}`;
+  `/v1/namespaces/${checkedNamespace(namespace)}/functions/${checkedName(name, 'fn list shows the names.')}`;
 
 /** The client that the surroundings ask for: FN_URL with FN_TOKEN, or the socket of the home. */
 export function connect(ctx: Context): ApiClient {
@@ -224,6 +227,9 @@ export function connect(ctx: Context): ApiClient {
   const paths = homePaths(ctx.home);
   return new ApiClient(
     { socketPath: paths.controlSocket },
-    { signal: ctx.signal, unreachable: { message: `fn is not running in ${paths.home}`, hint: 'Start it: fn up --detach' } },
+    {
+      signal: ctx.signal,
+      unreachable: { message: `fn is not running in ${paths.home}`, hint: `Start it: fn up --detach${homeFlag(ctx)}` },
+    },
   );
 }

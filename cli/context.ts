@@ -52,6 +52,12 @@ export function processContext(interrupt: Pick<Context, 'signal' | 'patience'>):
   };
 }
 
+/** ` --home DIR` where commands would else mean another platform: what we advise is then right as it stands. */
+export function homeFlag({ env, home }: Pick<Context, 'env' | 'home'>): string {
+  if (home === defaultHome(env)) return '';
+  return /^[\w./~-]+$/.test(home) ? ` --home ${home}` : ` --home '${home.replaceAll("'", String.raw`'\''`)}'`;
+}
+
 /** A line of talk. */
 export function say(ctx: Context, line: string): void {
   ctx.stderr.write(`${line}\n`);

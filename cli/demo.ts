@@ -5,8 +5,9 @@ import { sleep } from '#kit/clock.ts';
 import { homePaths } from '#kit/paths.ts';
 import type { ApiClient } from './client.ts';
 import { connect } from './client.ts';
+import { DEFAULT_PORT } from './commands/up.ts';
 import type { Context } from './context.ts';
-import { painter, say } from './context.ts';
+import { homeFlag, painter, say } from './context.ts';
 import { deploy } from './deploy.ts';
 import { CliError } from './errors.ts';
 import { readBody, request } from './http.ts';
@@ -42,6 +43,7 @@ export async function runDemo(ctx: Context, { port, driver }: DemoOptions): Prom
   const paint = painter(ctx.stderr, ctx.env);
   const chosen = runningState(homePaths(ctx.home)) === null ? await freePort(ctx, port) : port;
   const { state, started } = await ensureUp(ctx, { home: ctx.home, host: '127.0.0.1', port: chosen, driver });
+  if (!started && port !== state.port && port !== DEFAULT_PORT) say(ctx, `it runs already, on port ${state.port} and not ${port}`);
   say(ctx, paint('bold', started ? `fn is up at ${state.url}` : `fn is running at ${state.url}`));
   const client = connect({ ...ctx, env: { ...ctx.env, FN_URL: undefined } });
 
@@ -64,7 +66,7 @@ export async function runDemo(ctx: Context, { port, driver }: DemoOptions): Prom
 
   say(ctx, '');
   ctx.stdout.write(renderCalls(calls));
-  say(ctx, `\nTry it:    curl ${url}\nStop it:   fn down`);
+  say(ctx, `\nTry it:    curl ${url}\nStop it:   fn down${homeFlag(ctx)}`);
   const failed = calls.find(({ status }) => status !== 200);
   if (failed) throw new CliError(`a call was answered with ${failed.status}`, { hint: `See fn logs ${NAME} and fn status.` });
 }

@@ -1,11 +1,11 @@
 /** Bundle, upload what is new, make a revision of it: the whole of `fn deploy`, told step by step. */
 import type { DeployResponse } from '#contract/api.ts';
 import type { FunctionSettingsInput, HandlerForm } from '#contract/function.ts';
-import { FunctionName, Namespace } from '#contract/names.ts';
 import { bundleFunction } from './bundle.ts';
 import type { ApiClient } from './client.ts';
 import type { Painter } from './context.ts';
 import { usageError } from './errors.ts';
+import { checkedName, checkedNamespace } from './names.ts';
 import { formatBytes, formatMs } from './output.ts';
 import { findSource } from './source.ts';
 
@@ -40,7 +40,9 @@ const FORM_WORDS: Record<HandlerForm, string> = {
 export async function deploy({ client, path, cwd, namespace, name, settings, say, paint }: DeployOptions): Promise<Deployed> {
   const startedAt = performance.now();
   const source = findSource(path, cwd);
-  const label = checkedName(name ?? source.name, path);
+  const suggested = name ?? source.name;
+  if (suggested === null) throw usageError(`no function name can be made of ${path}`, 'Give one: --name NAME');
+  const label = checkedName(suggested, 'Give another: --name NAME');
   checkedNamespace(namespace);
   const bundle = await bundleFunction(source, cwd);
   const bundleMs = performance.now() - startedAt;
@@ -64,21 +66,3 @@ export async function deploy({ client, path, cwd, namespace, name, settings, say
 }
 
 const step = (paint: Painter, label: string, text: string): string => `${paint('dim', label.padEnd(6))}  ${text}`;
-
-function checkedName(name: string | null, path: string): string {
-  if (name === null) throw usageError(`no function name can be made of ${path}`, 'Give one: --name NAME');
-  const result = FunctionName.safeParse(name);
-  if (!result.success)
-    throw usageError(
-      `${JSON.stringify(name)} is not a function name: ${result.error.issues[0]?.message ?? ''}`,
-      'Give another: --name NAME',
-    );
-  return name;
-}
-
-/** Throws usageError where it is no namespace's name. */
-export function checkedNamespace(namespace: string): string {
-  const result = Namespace.safeParse(namespace);
-  if (!result.success) throw usageError(`${JSON.stringify(namespace)} is not a namespace: ${result.error.issues[0]?.message ?? ''}`);
-  return namespace;
-}

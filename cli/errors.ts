@@ -60,11 +60,20 @@ export function renderError(error: CliError, paint: Painter): string {
   return `${lines.join('\n')}\n`;
 }
 
+const PATH_CODES = new Set(['EACCES', 'EEXIST', 'ELOOP', 'ENAMETOOLONG', 'ENOTDIR', 'EROFS']);
+
 /** Anything thrown, as an error that can be told. What nobody foresaw keeps its stack: it is a bug of fn. */
 export function toCliError(error: unknown): CliError {
   if (error instanceof CliError) return error;
   if (error instanceof Error && 'code' in error && error.code === 'ENOSPC')
     return new CliError(`${error.message}`, { hint: 'Free some disk space.', cause: error });
+  // Almost always a path that was typed: --home, or a folder that belongs to someone else.
+  if (error instanceof Error && 'code' in error && 'path' in error && typeof error.code === 'string' && PATH_CODES.has(error.code))
+    return new CliError(error.message, {
+      exitCode: EXIT.usage,
+      hint: 'Check the path, and whose it is; --home DIR chooses another home.',
+      cause: error,
+    });
   if (error instanceof Error)
     return new CliError(`unexpected: ${error.message}`, { details: stackLines(error.stack), hint: 'This is a bug of fn.', cause: error });
   return new CliError(`unexpected: ${String(error)}`, { hint: 'This is a bug of fn.' });

@@ -66,10 +66,24 @@ describe('a command line', () => {
       }
       --- stderr
       error: fn is not running in FOLDER/home
-        → Start it: fn up --detach
+        → Start it: fn up --detach --home FOLDER/home
       "
     `);
     expect((await runCli(['down', '--json'], { home })).stdout).toBe('{\n  "running": false,\n  "wasRunning": false\n}\n');
+  });
+
+  it('with a home that cannot be made names it, and is no bug of fn', async () => {
+    const folder = temporaryFolder(onTestFinished);
+    writeFileSync(join(folder, 'file'), '');
+    const result = await runCli(['status', '--home', join(folder, 'file/home')]);
+    expect(result).toMatchObject({ code: 2, stdout: '' });
+    expect(result.stderr).toMatch(/^error: ENOTDIR: not a directory, mkdir '.*\/file\/home'\n/);
+    expect(result.stderr).not.toContain('bug of fn');
+  });
+
+  it('for another home repeats it in what to do next', async () => {
+    const home = join(temporaryFolder(onTestFinished), 'my home');
+    expect((await runCli(['status', '--home', home])).stderr).toContain(`→ Start it: fn up --detach --home '${home}'\n`);
   });
 
   it('lists every command', async () => {
@@ -154,12 +168,37 @@ describe('against an API', () => {
       --- stdout
       --- stderr
       error: these settings are not valid
-        --egress 0: must be an IPv4 address or network, such as 10.1.2.0/24
+        --egress "10.0.0.0/99": must be an IPv4 address or network, such as 10.1.2.0/24
         --env FN_X: names that begin with FN_ belong to the platform
         → fn deploy --help lists what each option takes.
       "
     `);
     expect(api.requests).toEqual([]);
+  });
+
+  it('what is wrong with a network is told once, by what was typed', async () => {
+    expect((await run(['deploy', 'hello', '--egress', '10.0.0.0/8,foo'])).stderr).toBe(
+      'error: these settings are not valid\n' +
+        '  --egress "foo": must be an IPv4 address or network, such as 10.1.2.0/24\n' +
+        '  → fn deploy --help lists what each option takes.\n',
+    );
+  });
+
+  it('a name that no function can have is refused before anything is sent', async () => {
+    for (const command of ['invoke', 'describe', 'delete', 'logs']) {
+      for (const name of ['API', '/api', 'http://127.0.0.1:8080/api']) {
+        const result = await run([command, name]);
+        expect([result.code, result.stdout]).toEqual([2, '']);
+        expect(result.stderr).toContain(`error: ${JSON.stringify(name)} is not a function name: `);
+      }
+      expect((await run([command, 'api', '-n', 'My team'])).stderr).toContain('error: "My team" is not a namespace: ');
+    }
+    expect(api.requests).toEqual([]);
+  });
+
+  it('a list with nothing in it says of which namespace', async () => {
+    expect((await run(['list'])).stderr).toBe('No functions yet: fn deploy FILE\n');
+    expect((await run(['list', '-n', 'team'])).stderr).toBe('No functions in namespace team.\n');
   });
 
   it('a function that does not load is shown with its own error and place', async () => {
@@ -181,7 +220,7 @@ describe('against an API', () => {
         index.ts:3:7: TypeError: no url
           at start (index.ts:3:7)
           at index.ts:9:1
-        → Correct the function; the revision before this one keeps serving.
+        → Correct the function. If there is a revision before this one, it keeps serving.
       "
     `);
   });
@@ -198,7 +237,7 @@ describe('against an API', () => {
       upload  SIZE in TIME
       error: Invalid input: There is no runtime cobol here. (invalid)
         --runtime: one of: node
-        → Correct the fields listed under errors.
+        → Correct what is named above.
       "
     `);
   });

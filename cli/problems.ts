@@ -32,7 +32,11 @@ export function fieldLabel(pointer: string): string {
 }
 
 /** What to do about it with this CLI, where the registry speaks to who makes requests by hand. */
-const REMEDIES_HERE: Readonly<Record<string, string>> = { unauthorized: 'Set FN_TOKEN to the token in HOME/token of that platform.' };
+const REMEDIES_HERE: Readonly<Record<string, string>> = {
+  unauthorized: 'Set FN_TOKEN to the token in HOME/token of that platform.',
+  invalid: 'Correct what is named above.',
+  'deploy-refused': 'Correct the function. If there is a revision before this one, it keeps serving.',
+};
 
 /** Place and message, then the calls that led there; the place is not told twice. */
 function functionErrorLines({ name, message, at, stack }: FunctionError): string[] {

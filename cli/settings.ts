@@ -30,15 +30,21 @@ export function settingsFrom(input: Input, cwd: string): FunctionSettingsInput {
   if (checked.success) return settings;
   throw new CliError('these settings are not valid', {
     exitCode: EXIT.usage,
-    details: checked.error.issues.map(issueLine),
+    details: [...new Map(checked.error.issues.toReversed().map((issue) => issueLine(issue, settings))).values()].toReversed(),
     hint: 'fn deploy --help lists what each option takes.',
   });
 }
 
-/** For the key of a record, zod tells what is wrong with it one level deeper. */
-function issueLine(issue: z.core.$ZodIssue): string {
+/**
+ * Where it is and the line about it. For the key of a record, zod tells what is wrong with it one
+ * level deeper; a network is named by what was typed, since nobody counts from 0.
+ */
+function issueLine(issue: z.core.$ZodIssue, { egress }: FunctionSettingsInput): [string, string] {
   const reason = issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : issue.message;
-  return `${fieldLabel(`/settings/${issue.path.join('/')}`)}: ${reason}`;
+  const [field, index] = issue.path;
+  const network = field === 'egress' && Array.isArray(egress) && typeof index === 'number' ? egress[index] : undefined;
+  const label = network === undefined ? fieldLabel(`/settings/${issue.path.join('/')}`) : `--egress ${JSON.stringify(network)}`;
+  return [label, `${label}: ${reason}`];
 }
 
 /** `none`, `internet`, or networks between commas. */

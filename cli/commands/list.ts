@@ -13,13 +13,15 @@ export const list: CommandSpec = {
 
 async function run(ctx: Context, input: Input): Promise<void> {
   const { connect } = await import('../client.ts');
-  const functions = await connect(ctx).list(input.text('namespace'));
+  const { checkedNamespace } = await import('../names.ts');
+  const namespace = input.text('namespace');
+  const functions = await connect(ctx).list(namespace === undefined ? undefined : checkedNamespace(namespace));
   if (input.flag('json')) {
     printJson(ctx, { functions });
     return;
   }
   if (functions.length === 0) {
-    say(ctx, 'No functions yet: fn deploy FILE');
+    say(ctx, namespace === undefined ? 'No functions yet: fn deploy FILE' : `No functions in namespace ${namespace}.`);
     return;
   }
   const now = Date.now();

@@ -1,7 +1,7 @@
 import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION, integerBetween } from '../command.ts';
 import type { Context } from '../context.ts';
-import { print, printJson, say } from '../context.ts';
+import { homeFlag, print, printJson, say } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
 import { EXIT, usageError } from '../errors.ts';
 import type { SupervisorOptions } from '../supervisor/options.ts';
@@ -48,7 +48,10 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
   if (running !== null) {
     say(ctx, `fn is running already (pid ${running.pid}, driver ${running.driver})`);
     if (input.number('port') !== running.port && input.number('port') !== DEFAULT_PORT)
-      say(ctx, `note: on port ${running.port}; to change it: fn down, then fn up --port ${input.number('port')}`);
+      say(
+        ctx,
+        `note: on port ${running.port}; to change it: fn down${homeFlag(ctx)}, then fn up${homeFlag(ctx)} --port ${input.number('port')}`,
+      );
     tellUrl(ctx, input, running);
     return EXIT.ok;
   }
@@ -58,7 +61,7 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
   if (input.flag('detach')) {
     const state = await startDetached(ctx, options, steps);
     tellUrl(ctx, input, state);
-    say(ctx, 'fn is up. Deploy: fn deploy FILE    stop: fn down');
+    say(ctx, `fn is up. Deploy: fn deploy FILE${homeFlag(ctx)}    stop: fn down${homeFlag(ctx)}`);
     return EXIT.ok;
   }
   const { interrupted } = await runForeground(ctx, options, (event) => {

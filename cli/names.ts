@@ -1,0 +1,17 @@
+/** Names as they were typed, checked before anything is sent. */
+import { FunctionName, Namespace } from '#contract/names.ts';
+import { usageError } from './errors.ts';
+
+/** Throws usageError where no function can have this name. */
+export function checkedName(name: string, hint?: string): string {
+  const result = FunctionName.safeParse(name);
+  if (!result.success) throw usageError(`${JSON.stringify(name)} is not a function name: ${result.error.issues[0]?.message ?? ''}`, hint);
+  return name;
+}
+
+/** Throws usageError where it is no namespace's name. */
+export function checkedNamespace(namespace: string): string {
+  const result = Namespace.safeParse(namespace);
+  if (!result.success) throw usageError(`${JSON.stringify(namespace)} is not a namespace: ${result.error.issues[0]?.message ?? ''}`);
+  return namespace;
+}
