@@ -316,7 +316,10 @@ describe('a function that takes too long', () => {
       // The controller is about to end it: the lease goes back, and the next request waits for another.
       expect(await harness.controller.hear('release')).toMatchObject({ lease: granted.lease });
       const next = call(`${harness.url}/hello/ok`);
-      await harness.controller.hear('want', (message) => message.waiting === 1 && message.inFlight === 0 && harness.controller.all('release').length === 1);
+      await harness.controller.hear(
+        'want',
+        (message) => message.waiting === 1 && message.inFlight === 0 && harness.controller.all('release').length === 1,
+      );
       harness.controller.grant(revision, instance.address, { slots: 1 });
       expect((await next).text).toBe('ok');
     });

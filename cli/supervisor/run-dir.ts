@@ -12,12 +12,24 @@ export const GATEWAY_GID = 64_777;
 export function makeRunDir(paths: HomePaths, asRoot: boolean): void {
   // As root, others pass through on the way to what is theirs, and see no names.
   const passable = asRoot ? 0o711 : 0o700;
+  requireOwnHome(paths.home);
   if (asRoot) makeFolder(dirname(paths.runDir), passable);
   makeFolder(paths.runDir, passable);
   makeFolder(dirname(paths.controlSocket), 0o700);
   makeFolder(dirname(paths.linkSocket), asRoot ? 0o710 : 0o700);
   if (asRoot) chownSync(dirname(paths.linkSocket), 0, GATEWAY_GID);
   makeFolder(paths.logs, 0o700);
+}
+
+/** Whoever else can write in the home can put links where root, or you, will write. */
+function requireOwnHome(home: string): void {
+  const { uid, mode } = lstatSync(home);
+  if (uid !== process.getuid?.())
+    throw new CliError(`the home ${home} belongs to another user (uid ${uid})`, {
+      hint: 'Run fn as that user, or choose another: --home DIR',
+    });
+  if ((mode & 0o022) !== 0)
+    throw new CliError(`others may write in the home ${home}`, { hint: `chmod go-w '${home}', or choose another: --home DIR` });
 }
 
 /** In a folder that all may write (/tmp) somebody may have made ours first, or put a link there. */
