@@ -52,6 +52,12 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
   return reply.status >= 400 ? EXIT.failed : EXIT.ok;
 }
 
+/** A path as a person types it, as it may stand in a request: what is no printable ASCII is percent-encoded. */
+export function requestPath(typed: string): string {
+  const path = typed.startsWith('/') ? typed : `/${typed}`;
+  return path.toWellFormed().replace(/[^\u0021-\u007e]+/gu, encodeURIComponent);
+}
+
 interface SendOptions {
   method?: string;
   path: string;
@@ -65,7 +71,7 @@ async function send(ctx: Context, url: URL, { method, path, headers, body }: Sen
       { url },
       {
         method: method?.toUpperCase() ?? (body ? 'POST' : 'GET'),
-        path: path.startsWith('/') ? path : `/${path}`,
+        path: requestPath(path),
         headers,
         body,
         signal: ctx.signal,
