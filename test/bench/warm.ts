@@ -1,4 +1,6 @@
 /** Warm requests through the gateway against the same instance's own socket: latency, throughput, CPU. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { join } from 'node:path';
 import { waitFor } from '../helpers/wait.ts';
 import { type BenchContext, HELLO, type Measurement, rounds, timed } from './context.ts';
@@ -61,10 +63,33 @@ async function latency(context: BenchContext): Promise<Figure[]> {
   ];
 }
 
+/** A bare Node server over TCP: what the gateway's own two TCP ends would cost without forwarding. */
+async function startBare(): Promise<{ port: number; pid: number; stop: () => void }> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'fixtures/bare.mjs')], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  return { port: Number(line.toString()), pid: child.pid!, stop: () => child.kill() };
+}
+
 async function throughput(context: BenchContext): Promise<Figure[]> {
+  const bare = await startBare();
+  try {
+    return await throughputBeside(context, bare);
+  } finally {
+    bare.stop();
+  }
+}
+
+async function throughputBeside(context: BenchContext, bare: { port: number; pid: number }): Promise<Figure[]> {
   const { gateway, instance, gatewayPid, instancePid } = await sides(context, 32, 4_000);
   const ratios: number[] = [];
-  const seen = { via: [] as number[], direct: [] as number[], gatewayCpu: [] as number[], instanceCpu: [] as number[] };
+  const seen = {
+    via: [] as number[],
+    direct: [] as number[],
+    bare: [] as number[],
+    gatewayCpu: [] as number[],
+    instanceCpu: [] as number[],
+    bareCpu: [] as number[],
+  };
   for (let round = 0; round < rounds(context, 7); round++) {
     const before = cpuMicros(instancePid);
     const direct = await runGenerator(instance);
@@ -74,6 +99,10 @@ async function throughput(context: BenchContext): Promise<Figure[]> {
     const gatewayBefore = cpuMicros(gatewayPid);
     const via = await runGenerator(gateway);
     seen.gatewayCpu.push(((cpuMicros(gatewayPid) - gatewayBefore) * share(gateway)) / via.requests);
+    const bareBefore = cpuMicros(bare.pid);
+    const alone = await runGenerator({ ...gateway, target: { port: bare.port } });
+    seen.bareCpu.push(((cpuMicros(bare.pid) - bareBefore) * share(gateway)) / alone.requests);
+    seen.bare.push(alone.requests / alone.seconds);
     seen.direct.push(direct.requests / direct.seconds);
     seen.via.push(via.requests / via.seconds);
     ratios.push(seen.via.at(-1)! / seen.direct.at(-1)!);
@@ -90,7 +119,15 @@ async function throughput(context: BenchContext): Promise<Figure[]> {
       against: { what: 'instance’s own socket', value: median(seen.direct) },
       ratio,
       mark: { says: '≥ 40 % of the instance’s own', met: ratio >= 0.4 },
-      note: 'generator, gateway and instance share the cores on one side, generator and instance on the other',
+      note: `generator, gateway and instance share the cores on one side, generator and instance on the other; a bare Node server over TCP, which forwards nothing, reaches ${((median(seen.bare) / median(seen.direct)) * 100).toFixed(0)} % of the instance's own`,
+    },
+    {
+      group: 'throughput',
+      what: 'throughput beside a bare Node server',
+      unit: 'req/s',
+      value: median(seen.via),
+      against: { what: 'node:http hello over TCP', value: median(seen.bare) },
+      ratio: median(seen.via) / median(seen.bare),
     },
     {
       group: 'throughput',
@@ -98,8 +135,15 @@ async function throughput(context: BenchContext): Promise<Figure[]> {
       unit: 'µs',
       value: median(seen.gatewayCpu),
       spread: spread(seen.gatewayCpu),
-      against: { what: 'instance alone', value: median(seen.instanceCpu) },
-      ratio: median(seen.gatewayCpu) / median(seen.instanceCpu),
+      against: { what: 'node:http hello over TCP', value: median(seen.bareCpu) },
+      ratio: median(seen.gatewayCpu) / median(seen.bareCpu),
+    },
+    {
+      group: 'throughput',
+      what: 'CPU per request of the instance',
+      unit: 'µs',
+      value: median(seen.instanceCpu),
+      spread: spread(seen.instanceCpu),
     },
   ];
 }
