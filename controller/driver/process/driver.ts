@@ -4,9 +4,9 @@
  * say so.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { chownSync, realpathSync, statSync } from 'node:fs';
-import { mkdir, chmod } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { chownSync, closeSync, openSync, realpathSync, statSync } from 'node:fs';
+import { chmod, cp, mkdir, readdir, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { heapLimitMib } from '#contract/function.ts';
 import { sleep } from '#kit/clock.ts';
@@ -36,7 +36,7 @@ const KILL_TIMEOUT_MS = 10_000;
 const KILL_POLL_MS = 10;
 /** Processes killed at a time. */
 const PARALLEL = 8;
-/** As root, instances run as this user, where it can read Node and the shim. */
+/** As root, instances run as this user. */
 const INSTANCE_UID = 65_532;
 
 const NOTES = [
@@ -57,6 +57,9 @@ export interface ProcessDriverOptions {
   /** The Node to run; default: this one. */
   execPath?: string;
 }
+
+/** Where a process finds the Node that it is, when it has no path to it. */
+const NODE_FD = 3;
 
 /** What is kept of a process beside its folder, out of its reach: enough to adopt it. */
 const ProcessRecord = z.object({
@@ -93,8 +96,13 @@ class ProcessDriver implements Driver {
   readonly #known = new Map<string, Known>();
   readonly #kills = new Map<string, Promise<void>>();
   readonly #listeners: ((exit: Exit) => void)[] = [];
-  readonly #shims: Record<string, string>;
+  /** As the processes see them; replaced by copies in start() where they cannot. */
+  #shims: Record<string, string>;
   readonly #execPath: string;
+  /** The installation is where only root can pass, and processes run under a uid of their own. */
+  readonly #lends: boolean;
+  /** Open file of Node itself, where its path cannot be passed through. */
+  #nodeFd: number | null = null;
   readonly #uid: number | null;
   #timers: NodeJS.Timeout[] = [];
   #closed = false;
@@ -104,24 +112,52 @@ class ProcessDriver implements Driver {
     this.#execPath = realpathSync(options.execPath ?? process.execPath);
     // --permission compares real paths.
     this.#shims = Object.fromEntries(Object.entries(options.shims).map(([runtime, file]) => [runtime, realpathSync(file)]));
-    this.#uid = process.getuid?.() === 0 && [this.#execPath, ...Object.values(this.#shims)].every(readableByAll) ? INSTANCE_UID : null;
+    this.#uid = process.getuid?.() === 0 ? INSTANCE_UID : null;
+    this.#lends = this.#uid !== null && ![this.#execPath, ...Object.values(this.#shims)].every(readableByAll);
     this.#workspace = new Workspace(options.paths, { processUid: this.#uid });
     const notes = [...NOTES];
-    if (process.getuid?.() === 0 && this.#uid === null)
-      notes.push('Functions run as root, as other users cannot read this installation: move it to where they can.');
     this.features = { freeze: false, limits: false, parentCgroup: false, egress: 'unfiltered', notes };
   }
 
   async start(): Promise<void> {
     this.#closed = false;
     await this.#workspace.start();
+    if (this.#lends) await this.#lend();
     await this.list();
     for (const id of await this.#workspace.ids()) if (!this.#known.has(id)) await this.#workspace.remove(id);
     this.#every(WATCH_INTERVAL_MS, () => this.#watchAdopted());
     this.#every(ROTATE_INTERVAL_MS, () => this.#rotate());
   }
 
+  /**
+   * Functions never run as root. Where the installation is, say, under /root, they get a copy of the
+   * shims (80 kB) in the run folder, and Node as an open file, whose path nobody has to pass.
+   */
+  async #lend(): Promise<void> {
+    if (process.platform !== 'linux')
+      throw new DriverUnavailable(
+        `Functions do not run as root, and other users cannot read ${this.#execPath}: move the installation to where they can.`,
+      );
+    for (const [runtime, shim] of Object.entries(this.#options.shims)) {
+      const folder = join(this.#lentDir, runtime);
+      await rm(folder, { recursive: true, force: true });
+      await mkdir(folder, { recursive: true });
+      await cp(dirname(realpathSync(shim)), folder, { recursive: true });
+      for (const path of [this.#lentDir, folder]) await chmod(path, 0o755);
+      for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }))
+        await chmod(join(entry.parentPath, entry.name), entry.isDirectory() ? 0o755 : 0o644);
+      this.#shims[runtime] = join(folder, basename(shim));
+    }
+    this.#nodeFd ??= openSync(this.#execPath, 'r');
+  }
+
+  get #lentDir(): string {
+    return join(this.#options.paths.runDir, 'shims');
+  }
+
   async close(): Promise<void> {
+    if (this.#nodeFd !== null) closeSync(this.#nodeFd);
+    this.#nodeFd = null;
     for (const timer of this.#timers) clearInterval(timer);
     this.#timers = [];
     this.#closed = true;
@@ -132,6 +168,7 @@ class ProcessDriver implements Driver {
     const instances = await this.list();
     await inParallel(instances, PARALLEL, (instance) => this.kill(instance.id));
     await this.close();
+    if (this.#lends) await rm(this.#lentDir, { recursive: true, force: true });
     await this.#workspace.destroy();
   }
 
@@ -218,7 +255,7 @@ class ProcessDriver implements Driver {
     const output = this.#output(spec.id).openForProcess();
     try {
       const child = spawn(
-        this.#execPath,
+        this.#nodeFd === null ? this.#execPath : `/proc/self/fd/${NODE_FD}`,
         [
           '--permission',
           ...readable.map((path) => `--allow-fs-read=${path}`),
@@ -230,7 +267,8 @@ class ProcessDriver implements Driver {
           cwd: tmp,
           // A group of its own, so that it outlives this controller and is killed with all it started.
           detached: true,
-          stdio: ['ignore', output.stdout, output.stderr],
+          argv0: 'node',
+          stdio: ['ignore', output.stdout, output.stderr, ...(this.#nodeFd === null ? [] : [this.#nodeFd])],
           env: {
             PATH: '/usr/local/bin:/usr/bin:/bin',
             HOME: tmp,
