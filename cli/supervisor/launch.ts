@@ -64,6 +64,11 @@ export async function startDetached(ctx: Context, options: SupervisorOptions, re
         reject(failure ?? new CliError(`the supervisor ended while starting: ${how}`, { details: lastLines(paths.logs, 'supervisor', 8) }));
       });
     });
+  } catch (error) {
+    // Of two that begin at once, the one that came second waits for the first, as it would have a moment later.
+    const first = await findRunning(paths, ctx.signal);
+    if (first === null) throw error;
+    return first;
   } finally {
     ctx.signal.removeEventListener('abort', abort);
   }

@@ -65,6 +65,14 @@ for (const driver of drivers('docker', 'process')) {
       expect(after.gateway.pid).toBe(before.gateway.pid);
     });
 
+    it('two that begin at once are one platform', async () => {
+      await platform().down();
+      const argv = ['up', '--detach', '--json', '--home', platform().home, '--port', String(platform().port), '--driver', driver];
+      const both = await Promise.all([platform().fnOk(argv), platform().fnOk(argv)]);
+      const [first, second] = both.map(({ stdout }) => JSON.parse(stdout) as { pid: number });
+      expect(second).toEqual(first);
+    });
+
     it('gateway and controller are started again when they die', async () => {
       for (const part of ['gateway', 'controller'] as const) {
         const before = await platform().pid(part);
