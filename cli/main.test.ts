@@ -1,4 +1,5 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import type { StubApi } from '../test/helpers/cli-stub-api.ts';
@@ -6,6 +7,9 @@ import { createStubApi } from '../test/helpers/cli-stub-api.ts';
 import type { CliResult } from '../test/helpers/cli.ts';
 import { runCli, temporaryFolder } from '../test/helpers/cli.ts';
 import { FnError } from '#contract/errors.ts';
+import { homePaths } from '#kit/paths.ts';
+import { identify } from './process-identity.ts';
+import { writeState } from './state.ts';
 
 const TOKEN = 'a-token';
 const PUBLIC_URL = 'http://127.0.0.1:9';
@@ -79,6 +83,27 @@ describe('a command line', () => {
     expect(result).toMatchObject({ code: 2, stdout: '' });
     expect(result.stderr).toMatch(/^error: ENOTDIR: not a directory, mkdir '.*\/file\/home'\n/);
     expect(result.stderr).not.toContain('bug of fn');
+  });
+
+  it('doctor looks at the port that it was asked about, also beside a running platform', async () => {
+    const home = join(temporaryFolder(onTestFinished), 'home');
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void taken.close());
+    const address = taken.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    const state = {
+      ...identify(process.pid)!,
+      phase: 'ready',
+      version: '0',
+      host: '127.0.0.1',
+      port: 9,
+      url: 'http://127.0.0.1:9',
+    } as const;
+    writeState(homePaths(home), { ...state, driver: 'process', children: {} });
+    expect((await runCli(['doctor'], { home })).stdout).toContain('9 is the running gateway’s');
+    expect((await runCli(['doctor', '--port', '9'], { home })).stdout).toContain('9 is the running gateway’s');
+    expect((await runCli(['doctor', '--port', String(port)], { home })).stdout).toContain(`${port} cannot be used (EADDRINUSE)`);
   });
 
   it('for another home repeats it in what to do next', async () => {

@@ -10,7 +10,11 @@ export const doctor: CommandSpec = {
   name: 'doctor',
   summary: 'check this machine, and say what to do',
   options: [
-    { flags: '--port <port>', description: 'port that the gateway is to have', parse: integerBetween(1, 65_535), default: DEFAULT_PORT },
+    {
+      flags: '--port <port>',
+      description: `port that the gateway is to have (default: that of the running one, else ${DEFAULT_PORT})`,
+      parse: integerBetween(1, 65_535),
+    },
     HOME_OPTION,
     JSON_OPTION,
   ],
@@ -20,7 +24,7 @@ export const doctor: CommandSpec = {
 async function run(ctx: Context, input: Input): Promise<ExitCode> {
   const { examine } = await import('../doctor/examine.ts');
   const { renderFindings } = await import('../doctor/finding.ts');
-  const findings = await examine({ env: ctx.env, home: ctx.home, port: input.number('port') ?? DEFAULT_PORT });
+  const findings = await examine({ env: ctx.env, home: ctx.home, port: input.number('port') });
   const failed = findings.some((finding) => finding.level === 'fail');
   if (input.flag('json')) printJson(ctx, { ok: !failed, findings });
   else ctx.stdout.write(renderFindings(findings, painter(ctx.stdout, ctx.env)));

@@ -1,6 +1,7 @@
 /** All that `fn doctor` looks at. */
 import { z } from 'zod';
 import { homePaths } from '#kit/paths.ts';
+import { DEFAULT_PORT } from '../commands/up.ts';
 import { askEngine, findEngine } from '../engine.ts';
 import type { EngineState } from '../engine.ts';
 import { runningState } from '../state.ts';
@@ -11,12 +12,14 @@ import { examineRunc, runcChangelog } from './runc.ts';
 export interface ExamineOptions {
   env: NodeJS.ProcessEnv;
   home: string;
-  port: number;
+  /** Asked for; else the running gateway's, else the default. */
+  port: number | undefined;
 }
 
 export async function examine({ env, home, port }: ExamineOptions): Promise<Finding[]> {
   const paths = homePaths(home);
   const state = runningState(paths);
+  const asked = port ?? state?.port ?? DEFAULT_PORT;
   const engine = await findEngine(env);
   return [
     examineNode(),
@@ -24,7 +27,7 @@ export async function examine({ env, home, port }: ExamineOptions): Promise<Find
     examineCgroups(),
     examineMemory(),
     examineDisk(paths.home),
-    await examinePort(state?.port ?? port, state !== null),
+    await examinePort(asked, asked === state?.port),
     await examineImageBuilder(),
     examineRights(),
   ];
