@@ -13,6 +13,7 @@ import { sleep, type Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import type { LogChunk } from '../driver/types.ts';
 import { messageOf } from './context.ts';
+import { LogPace } from './log-pace.ts';
 import { LogBatch } from './log-batch.ts';
 import { parseEntry, RawLines, toEntry } from './log-lines.ts';
 import { LogTail } from './log-tail.ts';
@@ -84,6 +85,7 @@ export class FunctionLogs {
     let position = place?.position ?? null;
     // What a batch holds and where it ends are taken in the same turn, so they belong together.
     const batch = new LogBatch<LogEntry>((entries) => this.#keep(instance, revision, entries, position, lines));
+    const pace = new LogPace(this.#clock);
     for (let failures = 0; !signal.aborted;) {
       try {
         for await (const chunk of read(position, signal)) {
@@ -91,6 +93,8 @@ export class FunctionLogs {
           const complete = lines[chunk.stream].push(chunk.data);
           position = chunk.position;
           await batch.add(complete.map((line) => toEntry(line, chunk.stream, revision, instance, this.#clock.wall())));
+          const pauseMs = pace.take(chunk.data.length);
+          if (pauseMs > 0) await sleep(pauseMs, signal);
         }
         break;
       } catch (error) {
