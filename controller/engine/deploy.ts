@@ -171,6 +171,8 @@ export class Deployer {
       });
     }
     if (wanted === 'none' && !limits) notes.push('Egress none is not enforced by this driver: the function runs as a plain process.');
+    if (Array.isArray(wanted) && wanted.some((network) => /^(?:127|169\.254)\./.test(network)))
+      notes.push('Loopback and link-local addresses stay out of reach, listed or not.');
     if (wanted !== 'none' && can === 'unfiltered')
       notes.push('Egress is not filtered on this host: the function can dial whatever this host can.');
     return wanted;

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { httpRuntimeClient, RuntimeUnreachable } from './runtime-client.ts';
+import { createRuntimeClient, httpRuntimeClient, RuntimeUnreachable } from './runtime-client.ts';
 
 const TIMEOUT_MS = 200;
 let folder: string;
@@ -55,5 +55,33 @@ describe('the answer of an instance', () => {
     ['without end', (socket) => void (socket.write('HTTP/1.1 200 OK\r\n\r\n'), repeat(socket, 'x'.repeat(20_000)))],
   ])('may be %s', async (_what, answer) => {
     await expect(httpRuntimeClient.health(await instance(answer), TIMEOUT_MS)).rejects.toThrow(RuntimeUnreachable);
+  });
+});
+
+describe('init', () => {
+  const request = {
+    nonce: 'n',
+    revision: 'default/f@1',
+    namespace: 'default',
+    name: 'f',
+    number: 1,
+    code: '/fn/code',
+    entry: 'index.mjs',
+    env: {},
+    slots: null,
+    timeoutMs: 1_000,
+    memoryMib: 128,
+    memoryClassMib: 128,
+  };
+  const client = createRuntimeClient({ initTimeoutMs: TIMEOUT_MS });
+
+  it('that is never answered is the fault of the code that loads for ever', async () => {
+    const result = await client.init(await instance(() => {}), request, new AbortController().signal);
+    expect(result).toMatchObject({ ok: false, error: { name: 'LoadTimeout', message: expect.stringContaining('did not finish loading') } });
+  });
+
+  it('whose connection breaks is not', async () => {
+    const init = client.init(await instance((socket) => socket.destroy()), request, new AbortController().signal);
+    await expect(init).rejects.toThrow(RuntimeUnreachable);
   });
 });

@@ -18,6 +18,9 @@ export type InitResult = { ok: true; response: InitResponse } | { ok: false; err
 /** The instance did not answer, or not as the protocol says. */
 export class RuntimeUnreachable extends Error {}
 
+/** It took the request and did not answer in time. */
+class RuntimeTimeout extends RuntimeUnreachable {}
+
 /** What the engine needs of an instance; tests put a simulated one in its place. */
 export interface RuntimeClient {
   /** Throws RuntimeUnreachable. */
@@ -61,7 +64,10 @@ function call(address: Address, method: string, path: string, body: unknown, tim
         response.on('error', (error) => fail(error.message));
       },
     );
-    request.on('error', (error) => fail(timeout.aborted ? `no answer within ${timeoutMs} ms` : error.message));
+    request.on('error', (error) => {
+      if (timeout.aborted) reject(new RuntimeTimeout(`${method} ${path}: no answer within ${timeoutMs} ms`));
+      else fail(error.message);
+    });
     // Without a listener Node ends the request without an error, and after that not even the timeout ends it.
     request.on('upgrade', (_response, socket) => {
       socket.destroy();
@@ -83,7 +89,8 @@ function parse<T>(schema: { safeParse(value: unknown): { success: true; data: T 
   return parsed.data;
 }
 
-export const httpRuntimeClient: RuntimeClient = {
+/** Over HTTP. `initTimeoutMs`: see INIT_TIMEOUT_MS. */
+export const createRuntimeClient = ({ initTimeoutMs = INIT_TIMEOUT_MS } = {}): RuntimeClient => ({
   async health(address, timeoutMs = HEALTH_TIMEOUT_MS) {
     const answer = await call(address, 'GET', RUNTIME_PATHS.health, undefined, timeoutMs);
     if (answer.status !== 200) throw new RuntimeUnreachable(`health: status ${answer.status}`);
@@ -91,7 +98,15 @@ export const httpRuntimeClient: RuntimeClient = {
   },
 
   async init(address, request, signal) {
-    const answer = await call(address, 'POST', RUNTIME_PATHS.init, request, INIT_TIMEOUT_MS, signal);
+    let answer: Answer;
+    try {
+      answer = await call(address, 'POST', RUNTIME_PATHS.init, request, initTimeoutMs, signal);
+    } catch (error) {
+      if (!(error instanceof RuntimeTimeout)) throw error;
+      // The shim answered health a moment ago: what keeps it now is the code that it loads.
+      const message = `the module did not finish loading within ${initTimeoutMs / 1_000} s, and nothing else could run meanwhile: does it loop for ever?`;
+      return { ok: false, error: { name: 'LoadTimeout', message } };
+    }
     if (answer.status === 200) return { ok: true, response: parse(InitResponse, answer, 'init') };
     if (answer.status === 422) return { ok: false, error: parse(InitFailure, answer, 'init').error };
     throw new RuntimeUnreachable(`init: status ${answer.status}`);
@@ -100,4 +115,6 @@ export const httpRuntimeClient: RuntimeClient = {
   async drain(address, deadlineMs) {
     await call(address, 'POST', RUNTIME_PATHS.drain, DrainRequest.parse({ deadlineMs }), HEALTH_TIMEOUT_MS);
   },
-};
+});
+
+export const httpRuntimeClient = createRuntimeClient();
