@@ -62,7 +62,10 @@ async function main(): Promise<void> {
     return;
   }
   process.on('unhandledRejection', (error) => {
-    log.error({ error: error instanceof Error ? error.stack : String(error) }, 'a promise was rejected and nobody looked; ending, the supervisor starts anew');
+    log.error(
+      { error: error instanceof Error ? error.stack : String(error) },
+      'a promise was rejected and nobody looked; ending, the supervisor starts anew',
+    );
     process.exit(1);
   });
   const store = openSqliteStore({ path: paths.database, log });
@@ -103,6 +106,8 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(`${JSON.stringify({ level: 'error', process: 'controller', time: new Date().toISOString(), msg: error instanceof Error ? error.message : String(error), stack: error instanceof Error ? error.stack : undefined })}\n`);
+  process.stderr.write(
+    `${JSON.stringify({ level: 'error', process: 'controller', time: new Date().toISOString(), msg: error instanceof Error ? error.message : String(error), stack: error instanceof Error ? error.stack : undefined })}\n`,
+  );
   process.exit(1);
 });

@@ -97,7 +97,9 @@ export const PlatformStatus = z.object({
     cpuUsed: z.number(),
   }),
   runtimes: z.array(z.object({ name: z.string(), version: z.string(), image: z.string().optional() })),
-  functions: z.array(z.object({ namespace: z.string(), name: z.string(), revision: RevisionKey, url: z.string(), instances: z.number().int() })),
+  functions: z.array(
+    z.object({ namespace: z.string(), name: z.string(), revision: RevisionKey, url: z.string(), instances: z.number().int() }),
+  ),
   instances: z.array(InstanceView),
 });
 export type PlatformStatus = z.infer<typeof PlatformStatus>;

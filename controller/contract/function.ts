@@ -50,9 +50,16 @@ const CIDR = /^(?:\d{1,3}\.){3}\d{1,3}(?:\/(?:3[0-2]|[12]?\d))?$/;
 export const Cidr = z
   .string()
   .regex(CIDR, 'must be an IPv4 address or network, such as 10.1.2.0/24')
-  .refine((cidr) => cidr.split('/')[0]!.split('.').every((octet) => Number(octet) <= 255), {
-    message: 'each part of an IPv4 address is at most 255',
-  });
+  .refine(
+    (cidr) =>
+      cidr
+        .split('/')[0]!
+        .split('.')
+        .every((octet) => Number(octet) <= 255),
+    {
+      message: 'each part of an IPv4 address is at most 255',
+    },
+  );
 
 /**
  * Where a function may dial out to. `internet`: any public address; never the host, link-local or
@@ -75,7 +82,10 @@ export const EnvVars = z
       .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'a name is letters, digits and _, and does not begin with a digit')
       .refine((name) => !name.startsWith('FN_'), { message: 'names that begin with FN_ belong to the platform' }),
     // oxlint-disable-next-line no-control-regex -- NUL is what is refused here
-    z.string().max(32_768).regex(/^[^\u0000]*$/, 'a value must not hold NUL'),
+    z
+      .string()
+      .max(32_768)
+      .regex(/^[^\u0000]*$/, 'a value must not hold NUL'),
   )
   .refine((env) => JSON.stringify(env).length <= 131_072, { message: 'the environment is over 128 KiB' });
 

@@ -85,7 +85,14 @@ const term = z.number().int().positive();
 
 export const ControllerMessage = z.discriminatedUnion('type', [
   /** [3] Answer to hello. Leases in neither list are dropped too. */
-  z.object({ type: z.literal('welcome'), term, keep: z.array(LeaseId), drop: z.array(LeaseId), version: z.number().int(), routes: z.array(Route) }),
+  z.object({
+    type: z.literal('welcome'),
+    term,
+    keep: z.array(LeaseId),
+    drop: z.array(LeaseId),
+    version: z.number().int(),
+    routes: z.array(Route),
+  }),
   /** [15] Change of routes. */
   z.object({
     type: z.literal('routes'),
@@ -99,7 +106,13 @@ export const ControllerMessage = z.discriminatedUnion('type', [
   /** [8] `slots` is what the lease keeps (0: all is revoked). No new use beyond it from receipt. */
   z.object({ type: z.literal('revoke'), term, lease: LeaseId, slots: z.number().int().min(0), deadlineMs: z.number() }),
   /** [9] The instance is dead; every lease of it is void. */
-  z.object({ type: z.literal('gone'), term, instance: InstanceId, cause: z.enum(['exit', 'oom', 'timeout', 'stopped', 'lost']), detail: z.string() }),
+  z.object({
+    type: z.literal('gone'),
+    term,
+    instance: InstanceId,
+    cause: z.enum(['exit', 'oom', 'timeout', 'stopped', 'lost']),
+    detail: z.string(),
+  }),
   /** [10] The instance answered: use it again. */
   z.object({ type: z.literal('clear'), term, instance: InstanceId }),
   /** No instance of this revision can be had: its waiters fail now, with this problem. */

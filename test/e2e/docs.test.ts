@@ -39,7 +39,9 @@ const pages = globSync(['README.md', 'docs/*.md', 'runtime-images/*.md', 'exampl
 
 describe('the commands in the documentation', () => {
   it('are found', () => {
-    expect(pages.map(({ page }) => page)).toEqual(expect.arrayContaining(['README.md', 'docs/api.md', 'docs/cli.md', 'docs/operations.md']));
+    expect(pages.map(({ page }) => page)).toEqual(
+      expect.arrayContaining(['README.md', 'docs/api.md', 'docs/cli.md', 'docs/operations.md']),
+    );
   });
 
   describe.each(pages)('of $page', ({ page, found }) => {
