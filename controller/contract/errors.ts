@@ -42,7 +42,7 @@ export const ERRORS = {
     status: 413,
     fault: 'caller',
     title: 'Body too large',
-    remedy: 'Send less, or raise the limit that the detail names.',
+    remedy: 'Send less; the detail says what the limit is, and whose.',
   },
   'uri-too-long': { status: 414, fault: 'caller', title: 'URL too long', remedy: 'Shorten the URL; long data belongs in the body.' },
   'unsupported-media-type': {

@@ -14,7 +14,7 @@ const SOURCE = `
 import { connect } from 'node:net';
 import { createSocket } from 'node:dgram';
 import { readFileSync, writeFileSync, symlinkSync, rmSync } from 'node:fs';
-import { networkInterfaces } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 const attempt = (run) => { try { run(); return 'done'; } catch (error) { return error.code ?? String(error); } };
 const dial = (host, port) => new Promise((resolve) => {
   const socket = connect({ host, port, timeout: 1500 });
@@ -41,6 +41,7 @@ export default { async fetch(request) {
       attempt(() => symlinkSync('/etc/passwd', '/fn/sock/t')),
       attempt(() => writeFileSync('/fn/code/x', '')),
     ]);
+    case '/keep': writeFileSync(tmpdir() + '/kept', param('text')); return new Response(readFileSync(tmpdir() + '/kept'));
     case '/interfaces': return Response.json(networkInterfaces());
     case '/spin': { const end = Date.now() + Number(param('ms')); while (Date.now() < end); return new Response('spun'); }
     case '/self': return Response.json({ status: readFileSync('/proc/self/status', 'utf8'), limits: readFileSync('/proc/self/limits', 'utf8'), mounts: readFileSync('/proc/self/mounts', 'utf8'), env: process.env });

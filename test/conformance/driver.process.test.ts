@@ -6,6 +6,7 @@ import { silentLog } from '#kit/log.ts';
 import { createProcessDriver } from '../../controller/driver/process/driver.ts';
 import { findLeaks } from '../helpers/leaks.ts';
 import { ROOT } from '../helpers/root.ts';
+import { call } from './driver.instance.ts';
 import { Bench, type DriverHarness, driverSuite } from './driver.suite.ts';
 
 const SHIMS = join(ROOT, 'runtime-images/node');
@@ -29,6 +30,17 @@ cpSync(SHIMS, installation, { recursive: true });
 afterAll(() => rmSync(installation, { recursive: true, force: true }));
 const hidden = harness('process, installed where only its owner can pass', installation);
 driverSuite(hidden);
+
+it('gives a function a temporary folder of its own that it can write', async () => {
+  const bench = new Bench(harness('', SHIMS));
+  await bench.driver.start();
+  try {
+    const instance = await bench.run();
+    expect(await call(instance, '/keep?text=mine')).toEqual({ status: 200, body: 'mine' });
+  } finally {
+    await bench.dispose();
+  }
+});
 
 it('runs no function as root, wherever it is installed', async () => {
   for (const shims of [SHIMS, installation]) {

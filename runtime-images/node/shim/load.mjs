@@ -48,12 +48,13 @@ export function captureFatal() {
  * @param {InitRequest} init
  */
 function setEnvironment(init) {
-  const { TZ, LANG } = process.env;
+  const { TZ, LANG, TMPDIR = '/tmp' } = process.env;
   for (const name of Object.keys(process.env)) delete process.env[name];
   const values = {
     PATH: '/usr/local/bin:/usr/bin:/bin',
-    HOME: '/tmp',
-    TMPDIR: '/tmp',
+    // /tmp in a container; a plain process has a folder of its own.
+    HOME: TMPDIR,
+    TMPDIR,
     NODE_ENV: 'production',
     // For `listen(process.env.PORT)`: any number does.
     PORT: '8080',
