@@ -30,6 +30,7 @@ describe('the home', () => {
     expect(() => makeRunDir(paths, false)).toThrow('others may write');
   });
 
+  // Only root can give a folder to somebody else.
   it.runIf(process.getuid?.() === 0)('of another user is refused', () => {
     const paths = prepare();
     chownSync(paths.home, 1_000, 1_000);

@@ -149,7 +149,8 @@ export async function* limitedBody(c: ApiContext, { maxBytes, windowMs, minBytes
       yield next.value;
     }
   } finally {
-    // Hands the stream back, for linger(). Not awaited: where a read is pending it waits for that.
+    // Hands the stream back, for linger(). Not awaited: where a read is pending it waits for that. What
+    // it may fail with is the stream's own error, which the read has thrown already.
     pieces.return?.().catch(() => {});
   }
 }

@@ -49,6 +49,7 @@ describe('Workspace', () => {
     await expect(workspace.prepare(ID)).rejects.toThrow('EEXIST');
   });
 
+  // Only root runs instances under a uid of their own.
   it.runIf(process.getuid?.() === 0)(
     'gives a process of another user a way to its own folders, and the socket’s only until sealed',
     async () => {

@@ -259,6 +259,7 @@ export class Gateways implements LinkEvents {
     const { world } = this.#context;
     instance.suspect = true;
     const until = performance.now() + HEALTH_TIMEOUT_MS;
+    // No answer is the answer that was asked for, whatever kept it away.
     const health = await this.#context.runtime.health(address).catch(() => null);
     // A process that has just died refuses at once; why it died takes the driver longer to say [9].
     if (!health && (await this.#lifecycle!.awaitEnd(instance, until))) return false;
@@ -278,6 +279,7 @@ export class Gateways implements LinkEvents {
     // It will be ended either way; nothing new goes there while it is asked how.
     instance.suspect = true;
     this.#overran.add(id);
+    // No answer means that nothing in it can be saved: it is killed at once.
     const health = await this.#context.runtime.health(instance.address).catch(() => null);
     this.#overran.delete(id);
     if (this.#context.world.instances.get(id) !== instance || instance.address === null) return;

@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { usePlatform } from '../helpers/suite.ts';
 
 const CHECK = 'test/e2e/fixtures/self-check.ts';
+/** Without root there is neither a filter to try nor a network namespace to dial; test/conformance/driver.host-setup tries what there is. */
 const isRoot = process.getuid?.() === 0;
 
 interface Report {

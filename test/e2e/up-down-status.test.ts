@@ -11,6 +11,7 @@ import { drivers, usePlatform } from '../helpers/suite.ts';
 import { waitFor } from '../helpers/wait.ts';
 
 const HELLO = `export default { fetch: () => new Response('hello') };\n`;
+/** Only root can start the gateway under another uid. */
 const isRoot = process.getuid?.() === 0;
 
 const uidOf = (pid: number) => Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);

@@ -70,12 +70,12 @@ function runVitest(report) {
 
 /** Counts of vitest's JSON report. Files that did not even load count as one failure each. */
 function countTests(report) {
-  if (!existsSync(report)) return { passed: 0, failed: 0 };
+  if (!existsSync(report)) return { passed: 0, failed: 0, skipped: 0 };
   const result = JSON.parse(readFileSync(report, 'utf8'));
   const broken = result.testResults.filter(
     (file) => file.status === 'failed' && file.assertionResults.every((test) => test.status !== 'failed'),
   );
-  return { passed: result.numPassedTests, failed: result.numFailedTests + broken.length };
+  return { passed: result.numPassedTests, failed: result.numFailedTests + broken.length, skipped: result.numPendingTests ?? 0 };
 }
 
 async function main() {
@@ -90,8 +90,7 @@ async function main() {
     }
     const report = join(folder, 'report.json');
     const code = await runVitest(report);
-    const { passed, failed } = countTests(report);
-    return { code, passed, failed };
+    return { code, ...countTests(report) };
   } finally {
     rmSync(folder, { recursive: true, force: true });
     await endEngine();
@@ -99,12 +98,14 @@ async function main() {
 }
 
 main().then(
-  ({ code, passed, failed }) => {
+  ({ code, passed, failed, skipped }) => {
     if (passed + failed === 0) process.stderr.write('no test ran\n');
     else if (code !== 0 && failed === 0) process.stderr.write(`vitest ended with ${code} though no test failed\n`);
     process.stderr.write(`tests took ${Math.round((Date.now() - started) / 1000)} s\n`);
     process.exitCode = code === 0 && failed === 0 && passed > 0 ? 0 : 1;
-    process.stdout.write(`${passed} passed, ${failed} failed\n`);
+    if (skipped > 0)
+      process.stderr.write(`${skipped} tests were left out: by a filter (-t), or because they need root; .ci/run as root runs all\n`);
+    process.stdout.write(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}\n`);
   },
   (error) => {
     process.stderr.write(`npm test: ${error.message}\n`);
