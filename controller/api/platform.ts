@@ -1,24 +1,89 @@
-/** What the API needs of the engine; the engine implements it. */
-import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus } from '#contract/api.ts';
-import type { FunctionView, Revision } from '#contract/function.ts';
+/** What the API needs of the engine and of those beside it, by resource; main.ts puts them together. */
+import type { DeployRequest, DeployResponse, PlatformStatus, RevisionView } from '#contract/api.ts';
+import type { FunctionAccess } from '#contract/access.ts';
+import type { Why } from '#contract/call.ts';
+import type { FunctionView, Traffic } from '#contract/function.ts';
+import type { LogEntry, LogStats } from '#contract/log.ts';
+import type {
+  AuditEntry,
+  CreateTokenRequest,
+  CreateTokenResponse,
+  NamespaceSettings,
+  NamespaceView,
+  Principal,
+  SecretView,
+  TokenView,
+} from '#contract/tenancy.ts';
 
+/** What lines are asked for; see LogQuery. */
+export interface LogSelection {
+  follow: boolean;
+  since?: number;
+  until?: number;
+  limit?: number;
+  request?: string;
+  level?: LogEntry['level'];
+  grep?: string;
+}
+
+/** Functions, as the engine runs them. Every method throws FnError function-not-found where there is none. */
 export interface Platform {
   status(): Promise<PlatformStatus>;
-  /** Throws FnError: deploy-refused with the function's own error, invalid, no-capacity, … */
+  /** Throws FnError: deploy-refused with the function's own error, invalid, no-capacity, quota-exceeded, route-conflict, … */
   deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse>;
-  /** Throws FnError function-not-found. */
   describe(namespace: string, name: string): Promise<FunctionView>;
   list(namespace?: string): Promise<FunctionView[]>;
-  revisions(namespace: string, name: string): Promise<Revision[]>;
-  /** Resolves when the routes are gone from the gateways; instances drain after. Throws function-not-found. */
+  /** The newest first. */
+  revisions(namespace: string, name: string): Promise<RevisionView[]>;
+  /**
+   * Shifts traffic once the revisions that get more of it have an instance ready. Throws FnError
+   * revision-not-found, precondition-failed (`ifMatch` is an ETag), and what a deployment throws.
+   */
+  setTraffic(namespace: string, name: string, traffic: Traffic, ifMatch: string | null, signal: AbortSignal): Promise<FunctionView>;
+  /** Throws FnError route-conflict, forbidden (a host that the namespace may not use), precondition-failed. */
+  setAccess(namespace: string, name: string, access: FunctionAccess, ifMatch: string | null): Promise<FunctionView>;
+  /** Resolves when the routes are gone from the gateways; instances drain after. */
   delete(namespace: string, name: string): Promise<void>;
-  /** Ends when the newest line was given, or with `follow` when aborted. Throws function-not-found. */
-  logs(
-    namespace: string,
-    name: string,
-    options: { follow: boolean; since?: number; limit?: number },
-    signal: AbortSignal,
-  ): AsyncIterable<LogEntry>;
+  /** Ends when the newest line was given, or with `follow` when aborted. */
+  logs(namespace: string, name: string, selection: LogSelection, signal: AbortSignal): AsyncIterable<LogEntry>;
+  logStats(namespace: string, name: string): Promise<LogStats>;
+  /** Throws FnError call-not-found. */
+  why(namespace: string, requestId: string): Promise<Why>;
   /** Ends every instance and then the controller; resolves when no instance is left. */
   shutdown(): Promise<void>;
+}
+
+/** Secrets: what is set is sealed, and no method gives a value. */
+export interface Secrets {
+  /** Resolves when it is durable; instances that have the old value are replaced after, without losing a request. */
+  set(namespace: string, name: string, value: string): Promise<SecretView>;
+  list(namespace: string): Promise<SecretView[]>;
+  /** Throws FnError secret-not-found; conflict where a revision with traffic names it. */
+  delete(namespace: string, name: string): Promise<void>;
+}
+
+/** Tokens and namespaces. */
+export interface Tenants {
+  /** Who presents this Authorization header; null: nobody (missing, wrong, expired, revoked: all alike). In constant time. */
+  authenticate(authorization: string | undefined): Principal | null;
+  /** Throws FnError forbidden where `by` may not give what the token would have. */
+  createToken(by: Principal, request: CreateTokenRequest): Promise<CreateTokenResponse>;
+  /** Those that `by` could have made. */
+  listTokens(by: Principal): Promise<TokenView[]>;
+  /** Throws FnError token-not-found. Resolves when gateways have heard. */
+  revokeToken(by: Principal, id: string): Promise<TokenView>;
+  listNamespaces(by: Principal): Promise<NamespaceView[]>;
+  /** Throws FnError namespace-not-found. */
+  getNamespace(name: string): Promise<NamespaceView>;
+  /** Throws FnError conflict where a route of another namespace has the host. */
+  putNamespace(name: string, settings: NamespaceSettings): Promise<NamespaceView>;
+  /** Throws FnError namespace-not-found; conflict where it has functions or secrets. */
+  deleteNamespace(name: string): Promise<void>;
+}
+
+export interface Audit {
+  /** Resolves when it is durable. */
+  record(entry: Omit<AuditEntry, 'id' | 't'>): Promise<void>;
+  /** Newest first; of the namespaces that `by` may read. */
+  list(by: Principal, query: { namespace?: string; since?: number; before?: number; limit: number }): Promise<AuditEntry[]>;
 }

@@ -2,7 +2,8 @@
  * The control API: what the CLI and others say to the controller. Paths begin with /v1.
  */
 import { z } from 'zod';
-import { CheckedFunctionSettings, Entry, FunctionView, HandlerForm, Revision } from './function.ts';
+import { FunctionAccess } from './access.ts';
+import { CheckedFunctionSettings, Entry, FunctionView, HandlerForm, ImageId, Revision, Traffic } from './function.ts';
 import { BundleDigest, InstanceId, Namespace, RevisionKey, RuntimeName } from './names.ts';
 
 /** Limits of a bundle; over them 413. */
@@ -24,6 +25,14 @@ export const DeployRequest = z.strictObject({
   bundle: BundleDigest,
   entry: Entry,
   settings: CheckedFunctionSettings,
+  /** With the runtime `image`: which one. Refused with any other. */
+  image: ImageId.nullable().default(null),
+  /** In place of the function's; left out, it stays as it is. Takes effect with the traffic. */
+  access: FunctionAccess.optional(),
+  /** `false`: the revision gets no traffic, only its preview URL. A new function's first revision always gets it. */
+  traffic: z.boolean().default(true),
+  /** What it is, for `fn revisions`: a commit, say. */
+  message: z.string().max(200).optional(),
 });
 export type DeployRequest = z.infer<typeof DeployRequest>;
 export type DeployRequestInput = z.input<typeof DeployRequest>;
@@ -31,6 +40,8 @@ export type DeployRequestInput = z.input<typeof DeployRequest>;
 /** 201 of it. */
 export const DeployResponse = z.object({
   url: z.string(),
+  /** Of this revision alone, whatever the traffic. */
+  previewUrl: z.string(),
   revision: Revision,
   /** How long each step took, ms. */
   timing: z.object({
@@ -54,7 +65,29 @@ export type BundleInfo = z.infer<typeof BundleInfo>;
 export const FunctionList = z.object({ functions: z.array(FunctionView) });
 export type FunctionList = z.infer<typeof FunctionList>;
 
-export const RevisionList = z.object({ revisions: z.array(Revision) });
+/** A revision that is kept, with its share of the traffic (0: none). */
+export const RevisionView = Revision.extend({ percent: z.number().int(), previewUrl: z.string(), instances: z.number().int() });
+export type RevisionView = z.infer<typeof RevisionView>;
+export const RevisionList = z.object({ revisions: z.array(RevisionView) });
+export type RevisionList = z.infer<typeof RevisionList>;
+
+/** Body of PUT /v1/namespaces/:namespace/functions/:name/traffic */
+export const TrafficRequest = z.strictObject({ traffic: Traffic });
+export type TrafficRequest = z.infer<typeof TrafficRequest>;
+
+/** 200 of PUT …/traffic and PUT …/access: the function after it. */
+export const PutAccessRequest = FunctionAccess;
+
+/** Answer of POST /v1/namespaces/:namespace/images (a `docker save` archive) and POST …/images/pull. */
+export const ImageInfo = z.object({
+  id: ImageId,
+  reference: z.string().nullable(),
+  bytes: z.number().int(),
+  port: z.number().int().nullable(),
+});
+export type ImageInfo = z.infer<typeof ImageInfo>;
+export const PullImageRequest = z.strictObject({ reference: z.string().min(1).max(500) });
+export type PullImageRequest = z.infer<typeof PullImageRequest>;
 
 export const InstanceView = z.object({
   id: InstanceId,
@@ -104,27 +137,5 @@ export const PlatformStatus = z.object({
 });
 export type PlatformStatus = z.infer<typeof PlatformStatus>;
 
-/** A line of GET …/logs: newline-delimited JSON. */
-export const LogEntry = z.object({
-  /** Milliseconds since 1970. */
-  t: z.number(),
-  level: z.enum(['debug', 'info', 'warn', 'error']),
-  stream: z.enum(['out', 'err', 'sys']),
-  msg: z.string(),
-  revision: RevisionKey,
-  instance: InstanceId,
-  req: z.string().optional(),
-});
-export type LogEntry = z.infer<typeof LogEntry>;
-
-/** Query of GET …/logs. */
-export const LogQuery = z.strictObject({
-  follow: z.stringbool().optional(),
-  /** Milliseconds since 1970. */
-  since: z.coerce.number().int().min(0).optional(),
-  /** The newest so many lines. */
-  limit: z.coerce.number().int().min(1).max(10_000).optional(),
-});
-export type LogQuery = z.infer<typeof LogQuery>;
-
+export { LogEntry, LogQuery } from './log.ts';
 export { HandlerForm };

@@ -29,6 +29,27 @@ export const ERRORS = {
     remedy: 'Ask for the right, or stay within the quota that the detail names.',
   },
   'not-found': { status: 404, fault: 'caller', title: 'Not found', remedy: 'Check the path.' },
+  'namespace-not-found': { status: 404, fault: 'caller', title: 'No such namespace', remedy: 'Check the name with `fn namespace list`.' },
+  'revision-not-found': {
+    status: 404,
+    fault: 'caller',
+    title: 'No such revision',
+    remedy: 'Check the number with `fn revisions NAME`; old ones are removed by count and age.',
+  },
+  'secret-not-found': { status: 404, fault: 'caller', title: 'No such secret', remedy: 'Check the name with `fn secret list`, or set it.' },
+  'token-not-found': { status: 404, fault: 'caller', title: 'No such token', remedy: 'Check the id with `fn token list`.' },
+  'call-not-found': {
+    status: 404,
+    fault: 'caller',
+    title: 'No record of this request',
+    remedy: 'Check the id (the x-request-id of the answer); records are kept for a limited time.',
+  },
+  'image-not-found': {
+    status: 404,
+    fault: 'caller',
+    title: 'No such image',
+    remedy: 'Build or upload the image first, or check its name.',
+  },
   'function-not-found': { status: 404, fault: 'caller', title: 'No such function', remedy: 'Check the name with `fn list`, or deploy it.' },
   'method-not-allowed': { status: 405, fault: 'caller', title: 'Method not allowed', remedy: 'Use a method that the Allow header lists.' },
   'request-timeout': {
@@ -38,6 +59,18 @@ export const ERRORS = {
     remedy: 'Send the headers and the body without long pauses.',
   },
   conflict: { status: 409, fault: 'caller', title: 'Conflict', remedy: 'Read the current state and try again.' },
+  'route-conflict': {
+    status: 409,
+    fault: 'caller',
+    title: 'The route is taken',
+    remedy: 'Give the route another path, host or method, or remove the other one; the detail names both.',
+  },
+  'precondition-failed': {
+    status: 412,
+    fault: 'caller',
+    title: 'It has changed meanwhile',
+    remedy: 'Read the current state and send its ETag as If-Match.',
+  },
   'body-too-large': {
     status: 413,
     fault: 'caller',
@@ -63,6 +96,18 @@ export const ERRORS = {
     fault: 'function',
     title: 'The function did not load',
     remedy: 'Correct the function; the revision before this one keeps serving.',
+  },
+  'quota-exceeded': {
+    status: 403,
+    fault: 'caller',
+    title: 'Over the quota of the namespace',
+    remedy: 'Remove what is not needed, or ask the operator to raise the quota that the detail names.',
+  },
+  'rate-limited': {
+    status: 429,
+    fault: 'caller',
+    title: 'Too many requests in this time',
+    remedy: 'Wait for Retry-After seconds, or raise the rate limit that the detail names.',
   },
   'too-many-requests': {
     status: 429,

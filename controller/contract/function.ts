@@ -2,10 +2,14 @@
  * What a function is: the configuration of a revision, with every default, unit and bound.
  */
 import { z } from 'zod';
-import { BundleDigest, FunctionName, Namespace, RevisionKey, RuntimeName } from './names.ts';
+import { FunctionAccess } from './access.ts';
+import { BundleDigest, FunctionName, Namespace, RevisionKey, RuntimeName, SecretName } from './names.ts';
 
-/** How a handler is written; detected by the runtime when it loads the code, in this order. */
-export const HandlerForm = z.enum(['fetch', 'methods', 'lambda', 'function', 'server']);
+/**
+ * How a handler is written; detected by the runtime when it loads the code, in this order. `wsgi` and
+ * `asgi` are Python's; `port` is a program that listens on $PORT, of which nothing else is known.
+ */
+export const HandlerForm = z.enum(['fetch', 'methods', 'lambda', 'function', 'server', 'wsgi', 'asgi', 'port']);
 export type HandlerForm = z.infer<typeof HandlerForm>;
 
 /** Requests that one instance works on at a time, where the deployment does not say. Lambda's is 1. */
@@ -15,6 +19,9 @@ export const DEFAULT_CONCURRENCY: Record<HandlerForm, number> = {
   lambda: 1,
   function: 50,
   server: 50,
+  wsgi: 10,
+  asgi: 50,
+  port: 50,
 };
 
 /**
@@ -108,21 +115,43 @@ export const FunctionSettings = z.strictObject({
   /** null: `internet` where this host can filter it, else `none`, and the deployment says which. */
   egress: Egress.nullable().default(null),
   env: EnvVars.default({}),
+  /** Secrets of the namespace that the function gets as variables of its environment. */
+  secrets: z.array(SecretName).max(64).default([]),
+  /**
+   * Longest life of a WebSocket or of a stream of events (text/event-stream), seconds. `timeoutSeconds`
+   * counts until such a stream begins; after it, this does. Then it is ended in an orderly way.
+   */
+  maxStreamSeconds: z.number().min(1).max(86_400).default(3_600),
 });
 export type FunctionSettings = z.infer<typeof FunctionSettings>;
 export type FunctionSettingsInput = z.input<typeof FunctionSettings>;
 
-/** `min` must not exceed `max`; kept apart so that the object above can be extended. */
+/** What concerns two fields at once; kept apart so that the object above can be extended. */
 export const CheckedFunctionSettings = FunctionSettings.refine((settings) => settings.min <= settings.max, {
   message: 'min must not be greater than max',
   path: ['min'],
-});
+})
+  .refine((settings) => new Set(settings.secrets).size === settings.secrets.length, {
+    message: 'a secret is named twice',
+    path: ['secrets'],
+  })
+  .refine((settings) => settings.secrets.every((name) => !Object.hasOwn(settings.env, name)), {
+    message: 'a name is both in env and in secrets',
+    path: ['secrets'],
+  });
 
 /** What to load from a bundle: a path inside it, e.g. `index.mjs`. */
 export const Entry = z
   .string()
   .max(255)
   .regex(/^[A-Za-z0-9_][A-Za-z0-9_.@-]*(?:\/[A-Za-z0-9_][A-Za-z0-9_.@-]*)*$/, 'a relative path of plain names, without ..');
+
+/**
+ * An OCI image of the runtime `image`: the id of its configuration, as the engine has it. What a person
+ * names by tag is pinned to it when it is deployed.
+ */
+export const ImageId = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'an image id is sha256: and 64 hex digits');
+export type ImageId = z.infer<typeof ImageId>;
 
 /** A revision as it is stored and as it runs: immutable, every default filled in. */
 export const Revision = z.object({
@@ -132,6 +161,8 @@ export const Revision = z.object({
   number: z.number().int().positive(),
   bundle: BundleDigest,
   entry: Entry,
+  /** With the runtime `image` only. */
+  image: ImageId.nullable().default(null),
   settings: FunctionSettings.extend({ concurrency: z.number().int().min(1).max(1_000), egress: Egress }),
   form: HandlerForm,
   /** Milliseconds since 1970. */
@@ -139,13 +170,34 @@ export const Revision = z.object({
 });
 export type Revision = z.infer<typeof Revision>;
 
+/**
+ * Which revisions get which share of the requests: percent, whole numbers of 1 to 100 that sum up to
+ * 100, no revision twice. The first is the *current* one: what `fn describe` shows.
+ */
+export const Traffic = z
+  .array(z.object({ revision: z.number().int().positive(), percent: z.number().int().min(1).max(100) }))
+  .min(1)
+  .max(10)
+  .refine((targets) => targets.reduce((sum, target) => sum + target.percent, 0) === 100, { message: 'the shares must sum up to 100' })
+  .refine((targets) => new Set(targets.map((target) => target.revision)).size === targets.length, {
+    message: 'a revision is named twice',
+  });
+export type Traffic = z.infer<typeof Traffic>;
+
 /** A function as `fn describe` shows it. */
 export const FunctionView = z.object({
   namespace: Namespace,
   name: FunctionName,
   url: z.string(),
-  /** The revision that requests go to. */
+  /** URLs by its routes, beside `url`; a pattern stays a pattern. */
+  urls: z.array(z.string()),
+  /** The current revision: the first of `traffic`. */
   revision: Revision,
+  traffic: Traffic,
+  access: FunctionAccess,
+  /** Changes with traffic and access: the ETag of the function (If-Match), a counter as text. */
+  etag: z.string(),
+  /** Numbers of those kept, the newest first. */
   revisions: z.array(z.number().int()),
   instances: z.number().int(),
 });

@@ -3,9 +3,14 @@
  * The rules are in docs/leases.md; the numbers in brackets are its sections.
  */
 import { z } from 'zod';
+import { Auth, Cors, RateLimit, RouteSpec, Sticky } from './access.ts';
+import { CallRecord, StartInfo } from './call.ts';
 import { Problem } from './errors.ts';
 import { FunctionName, InstanceId, LeaseId, Namespace, RevisionKey } from './names.ts';
 import { Address } from './runtime.ts';
+import { TokenNamespaces } from './tenancy.ts';
+
+export { StartInfo };
 
 /** Longest line either side accepts, bytes. A snapshot of 10,000 routes is some 3 MB. */
 export const MAX_LINK_LINE_BYTES = 16 * 1024 * 1024;
@@ -13,17 +18,6 @@ export const MAX_LINK_LINE_BYTES = 16 * 1024 * 1024;
 export const MAX_GATEWAY_LINE_BYTES = 4 * 1024 * 1024;
 /** Leases that a gateway may hold. */
 const MAX_HELD = 10_000;
-
-/** How a start went, for Server-Timing. Times in milliseconds. */
-export const StartInfo = z.object({
-  /** `warm`: the instance was ready. `pooled`: a generic one was specialised. `full`: one was created. */
-  kind: z.enum(['warm', 'pooled', 'full']),
-  /** Creating the instance, until it answered health. 0 where it was not waited for. */
-  startMs: z.number(),
-  /** Specialising it: limits, code, init. */
-  initMs: z.number(),
-});
-export type StartInfo = z.infer<typeof StartInfo>;
 
 export const Lease = z.object({
   lease: LeaseId,
@@ -34,16 +28,57 @@ export const Lease = z.object({
 });
 export type Lease = z.infer<typeof Lease>;
 
+/** What a gateway needs to know of one revision. */
+export const RouteTarget = z.object({
+  revision: RevisionKey,
+  number: z.number().int().positive(),
+  /** Share of the requests, percent; 0: reached by its preview URL only. Those of a route sum up to 100. */
+  percent: z.number().int().min(0).max(100),
+  timeoutMs: z.number(),
+  /** Longest life of a WebSocket or stream of events, ms. */
+  maxStreamMs: z.number(),
+  /** Most slots over all instances (max × concurrency): demand beyond it queues in the gateway. */
+  maxSlots: z.number().int(),
+});
+export type RouteTarget = z.infer<typeof RouteTarget>;
+
 /** All that a gateway needs to serve a function. */
 export const Route = z.object({
   namespace: Namespace,
   name: FunctionName,
-  revision: RevisionKey,
-  timeoutMs: z.number(),
-  /** Most slots over all instances (max × concurrency): demand beyond it queues in the gateway. */
-  maxSlots: z.number().int(),
+  /** Every revision that is kept; the current one first. */
+  targets: z.array(RouteTarget).min(1),
+  routes: z.array(RouteSpec),
+  cors: Cors.nullable(),
+  auth: Auth,
+  rateLimit: RateLimit.nullable(),
+  sticky: Sticky.nullable(),
 });
 export type Route = z.infer<typeof Route>;
+
+/** The limits of a namespace that gateways keep; absent is none. Each gateway keeps its share: limit ÷ gateways. */
+export const NamespaceLimits = z.object({
+  namespace: Namespace,
+  concurrency: z.number().int().nullable(),
+  requestsPerSecond: z.number().nullable(),
+});
+export type NamespaceLimits = z.infer<typeof NamespaceLimits>;
+
+/** A token that may invoke, as a gateway knows it: by its SHA-256 (hex), never by itself. */
+export const InvokeToken = z.object({
+  id: z.string(),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  namespaces: TokenNamespaces,
+  expiresAt: z.number().nullable(),
+});
+export type InvokeToken = z.infer<typeof InvokeToken>;
+
+/** A certificate of a custom domain: PEM chain and key, and the names that it is for. */
+export const Certificate = z.object({ names: z.array(z.string()), cert: z.string(), key: z.string() });
+export type Certificate = z.infer<typeof Certificate>;
+
+/** Calls that one message may bring. */
+export const MAX_CALLS_PER_MESSAGE = 1_000;
 
 export const GatewayMessage = z.discriminatedUnion('type', [
   /** [3] First message. `gateway` lives as long as the installation, `boot` as long as the process. */
@@ -64,6 +99,8 @@ export const GatewayMessage = z.discriminatedUnion('type', [
     inFlight: z.number().int().min(0),
     /** When the oldest waiter gives up: milliseconds since 1970; null without waiters. */
     oldestDeadline: z.number().nullable(),
+    /** W3C context of the oldest waiter: the start that it brings about belongs to its trace. */
+    traceparent: z.string().max(100).optional(),
     /** Moving average of the time a slot is taken by a request, ms; 0 where unknown. */
     serviceMs: z.number().min(0),
   }),
@@ -78,6 +115,17 @@ export const GatewayMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('timeout'), instance: InstanceId, request: z.string().max(200) }),
   /** [15] The gateway routes by this version. */
   z.object({ type: z.literal('routed'), version: z.number().int() }),
+  /**
+   * Requests that are over: all that failed, waited for a start or were slow, and a sample of the others.
+   * `skipped`: those since the last message that no record was kept of.
+   */
+  z.object({
+    type: z.literal('calls'),
+    calls: z.array(z.unknown()).max(MAX_CALLS_PER_MESSAGE).pipe(z.array(CallRecord)),
+    skipped: z.number().int().min(0),
+  }),
+  /** Answer to `recall`: what this gateway still remembers of it, sampled or not. */
+  z.object({ type: z.literal('recalled'), id: z.string().max(200), calls: z.array(CallRecord).max(10) }),
 ]);
 export type GatewayMessage = z.infer<typeof GatewayMessage>;
 
@@ -101,6 +149,19 @@ export const ControllerMessage = z.discriminatedUnion('type', [
     set: z.array(Route),
     remove: z.array(z.object({ namespace: Namespace, name: FunctionName })),
   }),
+  /** Settings of all gateways; sent after welcome, and whole again at each change. */
+  z.object({
+    type: z.literal('settings'),
+    term,
+    /** Gateways that are connected: each keeps its share of a limit. */
+    gateways: z.number().int().positive(),
+    limits: z.array(NamespaceLimits),
+    tokens: z.array(InvokeToken),
+  }),
+  /** Certificates for custom domains; sent after welcome, and whole again at each change. */
+  z.object({ type: z.literal('certificates'), term, certificates: z.array(Certificate) }),
+  /** Asks for what is remembered of a request. */
+  z.object({ type: z.literal('recall'), term, id: z.string().max(200) }),
   /** [6] */
   z.object({ type: z.literal('grant'), term, lease: Lease, start: StartInfo }),
   /** [8] `slots` is what the lease keeps (0: all is revoked). No new use beyond it from receipt. */

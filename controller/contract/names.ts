@@ -59,10 +59,27 @@ export function parseRevisionKey(key: RevisionKey): { namespace: string; name: s
   return { namespace: match[1]!, name: match[2]!, number: Number(match[3]) };
 }
 
+/**
+ * The name of a secret: what the function finds it under in its environment, so it is written like a
+ * variable. Names that begin with FN_ are the platform's.
+ */
+export const SecretName = z
+  .string()
+  .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'a secret name is letters, digits and _, and does not begin with a digit')
+  .refine((name) => !name.startsWith('FN_'), { message: 'names that begin with FN_ belong to the platform' });
+export type SecretName = z.infer<typeof SecretName>;
+
+/** A token's public half: `t-` and 12 characters. The whole token is `fn_` + these 12 characters + `_` + 43 of its secret. */
+export const TokenId = z.string().regex(/^t-[a-z0-9]{12}$/);
+export type TokenId = z.infer<typeof TokenId>;
+
 /** What a person reads: `hello@7`, with the namespace before it where it is not the default one. */
 export function revisionLabel(key: RevisionKey): string {
   return key.startsWith(`${DEFAULT_NAMESPACE}/`) ? key.slice(DEFAULT_NAMESPACE.length + 1) : key;
 }
+
+/** The path under which one revision is served, whatever the traffic: `/hello@7`. */
+export const previewPath = (namespace: string, name: string, number: number): string => `${functionPath(namespace, name)}@${number}`;
 
 /** The path under which the gateway serves a function. */
 export function functionPath(namespace: string, name: string): string {

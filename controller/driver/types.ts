@@ -26,6 +26,8 @@ export interface CreateSpec {
   runtime: string;
   memoryClassMib: number;
   network: NetworkClass;
+  /** OCI image that the instance runs; null for all runtimes but `image`. */
+  image: string | null;
   /** Secret that init must carry. */
   nonce: string;
 }
@@ -36,6 +38,7 @@ export interface DriverInstance {
   runtime: string;
   memoryClassMib: number;
   network: NetworkClass;
+  image: string | null;
   address: Address;
   /** The start as the engine tells it, unchanged while the instance lives: part of its identity. */
   startedAt: string;
@@ -76,8 +79,31 @@ export class LimitBusy extends Error {}
 /** Nothing can be created now; the message says what to do. */
 export class DriverUnavailable extends Error {}
 
+/** An OCI image as the engine has it. */
+export interface EngineImage {
+  /** `sha256:…` */
+  id: string;
+  /** The tag it was asked for by, where there was one. */
+  reference: string | null;
+  bytes: number;
+  /** The one TCP port that it says it listens on; null where it says none or several. It gets $PORT all the same. */
+  port: number | null;
+}
+
+/** Images that functions of the runtime `image` are made of. */
+export interface ImageStore {
+  /** null where the engine has no such image. */
+  find(reference: string): Promise<EngineImage | null>;
+  /** Reads an archive as `docker save` writes it, or an OCI layout, as a tar. Throws FnError invalid or body-too-large. */
+  load(archive: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<EngineImage>;
+  /** Throws FnError image-not-found, with what the registry said. */
+  pull(reference: string, signal: AbortSignal): Promise<EngineImage>;
+}
+
 export interface Driver {
   readonly name: string;
+  /** null where instances cannot be made of images. */
+  readonly images: ImageStore | null;
   /** Known after start(). */
   readonly features: DriverFeatures;
   /** Prepares the host (network, cgroup) and begins to watch. Throws DriverUnavailable. */

@@ -2,29 +2,94 @@
  * The store port: what must outlive the controller. Every write has reached the disk when its
  * promise resolves. SQLite implements it (Redis to come); both pass test/conformance/store.
  */
-import type { Revision } from '#contract/function.ts';
+import type { FunctionAccess } from '#contract/access.ts';
+import type { Revision, Traffic } from '#contract/function.ts';
+import type { AuditEntry, NamespaceSettings, TokenView } from '#contract/tenancy.ts';
 
 export interface FunctionRecord {
   namespace: string;
   name: string;
-  /** The revision that requests go to. */
-  revision: Revision;
+  traffic: Traffic;
+  access: FunctionAccess;
+  /** Raised by each change of traffic or access; its text is the ETag. */
+  generation: number;
+  /** All that are kept, the newest first; those of `traffic` are among them. */
+  revisions: Revision[];
 }
 
-export interface Store {
+/** What a change of a function sets; what is left out stays. */
+export interface FunctionChange {
+  traffic?: Traffic;
+  access?: FunctionAccess;
+  /** Throws FnError precondition-failed where the function's generation is another. */
+  ifGeneration?: number;
+}
+
+/** A secret as it is at rest: sealed with a key that the store does not have. */
+export interface SealedSecret {
+  namespace: string;
+  name: string;
+  version: number;
+  updatedAt: number;
+  sealed: Uint8Array;
+}
+
+/** A token as it is at rest: SHA-256 (hex) of it, never itself. */
+export interface TokenRecord extends TokenView {
+  sha256: string;
+}
+
+/** What a namespace may refer to: bundles and images that were uploaded or pulled for it. */
+export type ArtifactKind = 'bundle' | 'image';
+
+export interface TenancyStore {
+  /** In the order of their names; only those that were set. */
+  listNamespaces(): Promise<{ name: string; settings: NamespaceSettings }[]>;
+  putNamespace(name: string, settings: NamespaceSettings): Promise<void>;
+  /** False where there was none. */
+  deleteNamespace(name: string): Promise<boolean>;
+  addToken(token: TokenRecord): Promise<void>;
+  /** Newest first, revoked and expired ones too. */
+  listTokens(): Promise<TokenRecord[]>;
+  /** Returns the token as it is then; null where there is none. Idempotent: the first time counts. */
+  revokeToken(id: string, at: number): Promise<TokenRecord | null>;
+  /** Next version of a name, never used again even after deleteSecret: reserved, so that it can be sealed in. */
+  reserveSecretVersion(namespace: string, name: string): Promise<number>;
+  /** Keeps the higher version where two writers race. */
+  putSecret(secret: SealedSecret): Promise<void>;
+  getSecret(namespace: string, name: string): Promise<SealedSecret | null>;
+  /** By namespace, then name; of all namespaces without one. */
+  listSecrets(namespace?: string): Promise<SealedSecret[]>;
+  deleteSecret(namespace: string, name: string): Promise<boolean>;
+  addAudit(entry: Omit<AuditEntry, 'id'>): Promise<AuditEntry>;
+  /** Newest first. `namespaces`: entries of these only (`*`: all, also those of none). */
+  listAudit(query: { namespaces: '*' | readonly string[]; since?: number; before?: number; limit: number }): Promise<AuditEntry[]>;
+  /** Removes the oldest beyond `keep` entries. */
+  pruneAudit(keep: number): Promise<number>;
+  /** Idempotent. */
+  addArtifact(namespace: string, kind: ArtifactKind, digest: string): Promise<void>;
+  hasArtifact(namespace: string, kind: ArtifactKind, digest: string): Promise<boolean>;
+}
+
+export interface Store extends TenancyStore {
   /** Raises the term by one and returns it: it fences one controller from the next. */
   raiseTerm(): Promise<number>;
   /** The lasting id of this installation, made at the first call. */
   installationId(): Promise<string>;
   /** Takes the next number of a function. Never given twice, not even after deleteFunction. */
   reserveRevision(namespace: string, name: string): Promise<number>;
-  /** Writes the revision and routes the function to it, in one transaction. */
-  commitRevision(revision: Revision): Promise<void>;
+  /**
+   * Writes the revision and, in the same transaction, what changes about its function; makes the
+   * function where there is none (then `traffic` must be given). Returns it as it is then.
+   */
+  commitRevision(revision: Revision, change: FunctionChange): Promise<FunctionRecord>;
+  /** Throws FnError function-not-found, revision-not-found (a share for one that is not kept), precondition-failed. */
+  changeFunction(namespace: string, name: string, change: FunctionChange): Promise<FunctionRecord>;
+  /** Removes revisions that get no traffic; those that do are left, and so is what is not there. Returns the numbers removed. */
+  removeRevisions(namespace: string, name: string, numbers: readonly number[]): Promise<number[]>;
   getFunction(namespace: string, name: string): Promise<FunctionRecord | null>;
   /** In the order of namespace, then name. */
   listFunctions(namespace?: string): Promise<FunctionRecord[]>;
-  /** Newest first. Empty where there is no such function. */
-  listRevisions(namespace: string, name: string): Promise<Revision[]>;
   /** Removes the function and its revisions; false where there was none. */
   deleteFunction(namespace: string, name: string): Promise<boolean>;
   /** Digests that any revision refers to. */
