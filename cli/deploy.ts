@@ -1,7 +1,7 @@
 /** Bundle, upload what is new, make a revision of it: the whole of `fn deploy`, told step by step. */
 import type { DeployResponse } from '#contract/api.ts';
 import type { FunctionSettingsInput, HandlerForm } from '#contract/function.ts';
-import { bundleFunction } from './bundle.ts';
+import { bundleFunction } from './bundlers/node.ts';
 import type { ApiClient } from './client.ts';
 import type { Painter } from './context.ts';
 import { usageError } from './errors.ts';
@@ -34,6 +34,9 @@ const FORM_WORDS: Record<HandlerForm, string> = {
   lambda: 'exported handler(event, context), as AWS Lambda has it',
   function: 'default export that is a function',
   server: 'a server that listens',
+  wsgi: 'a WSGI application',
+  asgi: 'an ASGI application',
+  port: 'a program that listens on $PORT',
 };
 
 /** Deploys. Throws CliError; the revision before this one keeps serving then. */

@@ -6,20 +6,11 @@ import { existsSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import type { BuildFailure, BuildOptions, Message, Plugin } from 'esbuild';
 import { BUNDLE_LIMITS } from '#contract/api.ts';
-import type { Archive } from './archive.ts';
-import { archive } from './archive.ts';
-import { CliError } from './errors.ts';
-import { formatBytes } from './output.ts';
-import type { Source } from './source.ts';
-
-export interface Bundle extends Archive {
-  /** File to load. */
-  entry: string;
-  /** Bytes of JavaScript, without the source map. */
-  codeBytes: number;
-  /** What may not work, a message each, with its place. */
-  warnings: string[];
-}
+import { archive } from '../archive.ts';
+import { CliError } from '../errors.ts';
+import { formatBytes } from '../output.ts';
+import type { Source } from '../source.ts';
+import type { Bundle, BundleRequest } from './types.ts';
 
 export const BUNDLE_ENTRY = 'index.mjs';
 
@@ -65,6 +56,9 @@ const OPTIONS = {
     '.bin': 'binary',
   },
 } satisfies BuildOptions;
+
+/** The bundler of the runtime `node`. */
+export const bundleNode = ({ source, cwd }: BundleRequest): Promise<Bundle> => bundleFunction(source, cwd);
 
 /** Bundles a function. Throws CliError with esbuild's own messages, place and lines. */
 export async function bundleFunction(source: Source, cwd: string): Promise<Bundle> {

@@ -4,12 +4,12 @@ import { pathToFileURL } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { extract } from 'tar-stream';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { temporaryFolder } from '../test/helpers/cli.ts';
-import type { Bundle } from './bundle.ts';
-import { bundleFunction } from './bundle.ts';
-import { CliError } from './errors.ts';
-import { root } from './root.ts';
-import { findSource } from './source.ts';
+import { temporaryFolder } from '../../test/helpers/cli.ts';
+import { bundleFunction } from './node.ts';
+import type { Bundle } from './types.ts';
+import { CliError } from '../errors.ts';
+import { root } from '../root.ts';
+import { findSource } from '../source.ts';
 
 function project(files: Record<string, string>): string {
   const folder = temporaryFolder(onTestFinished);

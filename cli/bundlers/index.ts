@@ -1,0 +1,14 @@
+/** Which bundler makes what of a runtime's sources; loaded when it is needed, since each has a large library of its own. */
+import { usageError } from '../errors.ts';
+import type { Bundle, Bundler, BundleRequest } from './types.ts';
+
+const BUNDLERS: Readonly<Record<string, () => Promise<Bundler>>> = {
+  node: async () => (await import('./node.ts')).bundleNode,
+};
+
+/** Bundles with the runtime's bundler. Throws usageError where this fn has none for it. */
+export async function bundle(request: BundleRequest): Promise<Bundle> {
+  const load = Object.hasOwn(BUNDLERS, request.runtime) ? BUNDLERS[request.runtime] : undefined;
+  if (!load) throw usageError(`fn cannot bundle for the runtime ${request.runtime}`, `It can for: ${Object.keys(BUNDLERS).join(', ')}.`);
+  return (await load())(request);
+}
