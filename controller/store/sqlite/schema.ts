@@ -42,6 +42,21 @@ export const MIGRATIONS: readonly string[] = [
     FOREIGN KEY (namespace, name, number) REFERENCES revisions (namespace, name, number)
   ) STRICT, WITHOUT ROWID;
   `,
+  // A function is shares of traffic and how it is reached; which revisions its shares name is checked by the store.
+  `
+  CREATE TABLE functions_2 (
+    namespace  TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    generation INTEGER NOT NULL CHECK (generation > 0),
+    traffic    TEXT NOT NULL,
+    access     TEXT NOT NULL,
+    PRIMARY KEY (namespace, name)
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO functions_2 (namespace, name, generation, traffic, access)
+    SELECT namespace, name, 1, json_array(json_object('revision', number, 'percent', 100)), '{}' FROM functions;
+  DROP TABLE functions;
+  ALTER TABLE functions_2 RENAME TO functions;
+  `,
 ];
 
 /** The one number that a query returns in its one column. */

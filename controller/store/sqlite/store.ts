@@ -4,13 +4,14 @@
  * writers, a few a second at most, so they are not grouped.
  */
 import { chmodSync, closeSync, openSync } from 'node:fs';
-import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
+import { FunctionAccess } from '#contract/access.ts';
 import { FnError } from '#contract/errors.ts';
-import { Revision } from '#contract/function.ts';
+import { Revision, Traffic } from '#contract/function.ts';
 import { revisionKey } from '#contract/names.ts';
 import { newSecret } from '#kit/ids.ts';
 import type { Log } from '#kit/log.ts';
-import type { FunctionRecord, Store } from '../types.ts';
+import type { FunctionChange, FunctionRecord, Store } from '../types.ts';
 import { isConstraint, storeError } from './errors.ts';
 import { migrate, transaction } from './schema.ts';
 
@@ -105,15 +106,18 @@ class SqliteStore implements Store {
     return this.#run(() => Number(this.#prepare(sql).get(namespace, name)?.last));
   }
 
-  async commitRevision(revision: Revision): Promise<void> {
+  async commitRevision(revision: Revision, change: FunctionChange): Promise<FunctionRecord> {
     // What cannot be read again must not get in.
     const checked = Revision.parse(revision);
     const { namespace, name, number } = checked;
     if (checked.key !== revisionKey(namespace, name, number))
       throw new TypeError(`the key ${checked.key} is not that of ${namespace}/${name}@${number}`);
-    this.#run(() => {
+    return this.#run(() => {
       try {
-        transaction(this.#db, () => this.#insertRevision(checked));
+        return transaction(this.#db, () => {
+          this.#insertRevision(checked);
+          return this.#change(namespace, name, change);
+        });
       } catch (error) {
         if (isConstraint(error)) throw new FnError('conflict', `Revision ${checked.key} is there already.`, { cause: error });
         throw error;
@@ -134,39 +138,77 @@ class SqliteStore implements Store {
     this.#prepare(
       'INSERT INTO numbers (namespace, name, last) VALUES (?, ?, ?) ON CONFLICT (namespace, name) DO UPDATE SET last = max(last, excluded.last)',
     ).run(namespace, name, number);
-    this.#prepare(
-      'INSERT INTO functions (namespace, name, number) VALUES (?, ?, ?) ON CONFLICT (namespace, name) DO UPDATE SET number = excluded.number',
-    ).run(namespace, name, number);
+  }
+
+  async changeFunction(namespace: string, name: string, change: FunctionChange): Promise<FunctionRecord> {
+    return this.#run(() =>
+      transaction(this.#db, () => {
+        if (this.#function(namespace, name) === null) throw functionNotFound(namespace, name);
+        return this.#change(namespace, name, change);
+      }),
+    );
+  }
+
+  /** Inside a transaction. Makes the function where there is none. */
+  #change(namespace: string, name: string, { traffic, access, ifGeneration }: FunctionChange): FunctionRecord {
+    const before = this.#function(namespace, name);
+    if (ifGeneration !== undefined && before?.generation !== ifGeneration)
+      throw new FnError(
+        'precondition-failed',
+        `The function ${name} has changed: it is at ${before?.generation ?? 'nothing'}, not ${ifGeneration}.`,
+      );
+    const shares = Traffic.parse(traffic ?? before?.traffic);
+    const kept = new Set(this.#revisionsOf(namespace, name).map((revision) => revision.number));
+    for (const { revision } of shares)
+      if (!kept.has(revision))
+        throw new FnError('revision-not-found', `There is no revision ${revision} of ${name}; there is: ${[...kept].join(', ')}.`);
+    const sql = `INSERT INTO functions (namespace, name, generation, traffic, access) VALUES (?, ?, 1, ?, ?)
+      ON CONFLICT (namespace, name) DO UPDATE SET generation = generation + 1, traffic = excluded.traffic, access = excluded.access`;
+    this.#prepare(sql).run(namespace, name, JSON.stringify(shares), JSON.stringify(FunctionAccess.parse(access ?? before?.access ?? {})));
+    return this.#function(namespace, name)!;
+  }
+
+  async removeRevisions(namespace: string, name: string, numbers: readonly number[]): Promise<number[]> {
+    return this.#run(() =>
+      transaction(this.#db, () => {
+        const used = new Set(this.#function(namespace, name)?.traffic.map((share) => share.revision));
+        const sql = 'DELETE FROM revisions WHERE namespace = ? AND name = ? AND number = ?';
+        return numbers.filter((number) => !used.has(number) && Number(this.#prepare(sql).run(namespace, name, number).changes) > 0);
+      }),
+    );
   }
 
   async getFunction(namespace: string, name: string): Promise<FunctionRecord | null> {
-    const sql = `SELECT r.namespace, r.name, r.number, r.body FROM functions f JOIN revisions r USING (namespace, name, number)
-      WHERE f.namespace = ? AND f.name = ?`;
-    const [row] = this.#rows(sql, namespace, name);
-    return row === undefined ? null : { namespace, name, revision: readRevision(row) };
+    return this.#run(() => this.#function(namespace, name));
   }
 
-  /** A row that cannot be read is left out and logged: one damaged function must not keep all others from being served. */
-  async listFunctions(namespace?: string): Promise<FunctionRecord[]> {
-    const sql = `SELECT r.namespace, r.name, r.number, r.body FROM functions f JOIN revisions r USING (namespace, name, number)
-      WHERE ?1 IS NULL OR f.namespace = ?1 ORDER BY f.namespace, f.name`;
-    return this.#rows(sql, namespace ?? null).flatMap((row) => {
-      try {
-        return [{ namespace: row.namespace, name: row.name, revision: readRevision(row) }];
-      } catch (error) {
-        if (!(error instanceof FnError)) throw error;
-        this.#log.error(
-          { revision: revisionKey(row.namespace, row.name, row.number), err: error.message },
-          'a function is left out: its row cannot be read',
-        );
-        return [];
-      }
-    });
+  #function(namespace: string, name: string): FunctionRecord | null {
+    const row = this.#prepare('SELECT generation, traffic, access FROM functions WHERE namespace = ? AND name = ?').get(namespace, name);
+    return row === undefined ? null : readFunction(namespace, name, row, this.#revisionsOf(namespace, name));
   }
 
-  async listRevisions(namespace: string, name: string): Promise<Revision[]> {
+  #revisionsOf(namespace: string, name: string): Revision[] {
     const sql = 'SELECT namespace, name, number, body FROM revisions WHERE namespace = ? AND name = ? ORDER BY number DESC';
     return this.#rows(sql, namespace, name).map(readRevision);
+  }
+
+  /** One that cannot be read is left out and logged: one damaged function must not keep all others from being served. */
+  async listFunctions(namespace?: string): Promise<FunctionRecord[]> {
+    const sql = 'SELECT namespace, name FROM functions WHERE ?1 IS NULL OR namespace = ?1 ORDER BY namespace, name';
+    return this.#run(() =>
+      this.#prepare(sql)
+        .all(namespace ?? null)
+        .flatMap((row) => {
+          const of = { namespace: String(row.namespace), name: String(row.name) };
+          try {
+            return this.#function(of.namespace, of.name) ?? [];
+          } catch (error) {
+            if (!(error instanceof FnError)) throw error;
+            this.#log.error({ function: `${of.namespace}/${of.name}`, err: error.message }, 'a function is left out: it cannot be read');
+            return [];
+          }
+        }),
+    );
   }
 
   async deleteFunction(namespace: string, name: string): Promise<boolean> {
@@ -197,11 +239,9 @@ class SqliteStore implements Store {
   }
 
   #rows(sql: string, ...parameters: (string | null)[]): Row[] {
-    return this.#run(() =>
-      this.#prepare(sql)
-        .all(...parameters)
-        .map((row) => ({ namespace: String(row.namespace), name: String(row.name), number: Number(row.number), body: String(row.body) })),
-    );
+    return this.#prepare(sql)
+      .all(...parameters)
+      .map((row) => ({ namespace: String(row.namespace), name: String(row.name), number: Number(row.number), body: String(row.body) }));
   }
 
   #prepare(sql: string): StatementSync {
@@ -222,6 +262,22 @@ class SqliteStore implements Store {
       throw storeError(error, this.#path);
     }
   }
+}
+
+const functionNotFound = (namespace: string, name: string) =>
+  new FnError('function-not-found', `There is no function ${name} in the namespace ${namespace}.`);
+
+/** Throws FnError store-unavailable that names the function. */
+function readFunction(namespace: string, name: string, row: Record<string, SQLOutputValue>, revisions: Revision[]): FunctionRecord {
+  const traffic = Traffic.safeParse(parseJson(String(row.traffic)));
+  const access = FunctionAccess.safeParse(parseJson(String(row.access)));
+  const kept = new Set(revisions.map((revision) => revision.number));
+  if (traffic.success && access.success && traffic.data.every((share) => kept.has(share.revision)))
+    return { namespace, name, traffic: traffic.data, access: access.data, generation: Number(row.generation), revisions };
+  throw new FnError(
+    'store-unavailable',
+    `The stored function ${namespace}/${name} cannot be read. Deploy it again, or restore the database from a backup.`,
+  );
 }
 
 /** Throws FnError store-unavailable that names the row. */
