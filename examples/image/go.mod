@@ -1,0 +1,3 @@
+module image
+
+go 1.19
