@@ -9,7 +9,7 @@ import type { ForwardContext } from './context.ts';
 import { LeaseTable } from './leases.ts';
 import { LinkClient, type LinkEvents } from './link.ts';
 import { createPlatformApp, platformListener } from './platform.ts';
-import { RouteTable, type Rerouted } from './routes.ts';
+import { RouteTable } from './routes.ts';
 import { createPublicServer, type PublicServer } from './server.ts';
 import { createTracer } from './trace.ts';
 import { Upstream } from './upstream.ts';
@@ -111,16 +111,16 @@ async function firstRoutes(routes: RouteTable, clock: Clock, waitMs: number): Pr
 
 /** What the controller says, to those whom it concerns. */
 function linkEvents(routes: RouteTable, leases: LeaseTable<Upstream>, routed: (version: number) => void): LinkEvents {
-  const rerouted = (changes: Rerouted[], version: number): void => {
-    for (const { from } of changes) leases.reroute(from.revision);
+  const rerouted = (revisions: readonly string[], version: number): void => {
+    for (const revision of revisions) leases.reroute(revision);
     routed(version);
   };
   return {
     held: () => leases.held(),
     onWelcome(message) {
-      const changes = routes.replace(message.version, message.routes);
+      const lost = routes.replace(message.version, message.routes);
       leases.linkUp(message.keep);
-      rerouted(changes, message.version);
+      rerouted(lost, message.version);
     },
     onDown: () => leases.linkDown(),
     onMessage(message) {

@@ -127,7 +127,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
 
   #acquire(again: boolean): void {
     const { clock, wheel, leases, queueTimeoutMs } = this.#context;
-    const { revision, maxSlots } = this.#match.entry.route;
+    const { revision, maxSlots } = this.#match.target;
     if (this.askedAt === null) {
       this.askedAt = clock.now();
       this.giveUpAt = this.askedAt + queueTimeoutMs;
@@ -159,17 +159,19 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
 
   /** By the routes as they are now; answers where the function is gone. */
   #resolve(): boolean {
-    const { namespace, name } = this.#match.entry.route;
-    const entry = this.#context.routes.find(namespace, name);
-    if (entry === undefined) this.fail('function-not-found', `there is no function ${name} any more`);
-    else this.#match = { entry, rest: this.#match.rest };
-    return entry !== undefined;
+    const found = this.#context.routes.again(this.#match);
+    if ('code' in found) {
+      this.fail(found.code, found.detail);
+      return false;
+    }
+    this.#match = found;
+    return true;
   }
 
   #send(lease: HeldLease<Upstream>): void {
     const { clock, wheel, tracer, publicHost } = this.#context;
     const now = clock.now();
-    const { timeoutMs } = this.#match.entry.route;
+    const { timeoutMs } = this.#match.target;
     this.#phase = 'sent';
     this.sentAt = now;
     this.#attempts++;
@@ -181,7 +183,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
       instance: lease.instance.id,
       deadline: Math.round(clock.wall() + timeoutMs),
       remote: this.#connection.remote,
-      prefix: this.#match.entry.prefix,
+      prefix: this.#match.prefix,
       fallbackHost: publicHost,
       ...tracer.next(this.#head.traceparent),
     });
@@ -337,18 +339,18 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
 
   onDeadline(): void {
     const { leases } = this.#context;
-    const { route } = this.#match.entry;
+    const { target } = this.#match;
     if (this.#phase === 'waiting') {
-      leases.cancel(this, route.revision);
+      leases.cancel(this, target.revision);
       this.fail('queue-timeout', `no instance became free within ${this.#context.queueTimeoutMs} ms`);
     } else if (this.#phase === 'sent' || this.#phase === 'answering' || this.#phase === 'refused') {
       if (this.#body?.starving === true && this.#phase !== 'answering') {
-        this.fail('request-timeout', `the body had not arrived after the ${route.timeoutMs} ms that the function has`, { close: true });
+        this.fail('request-timeout', `the body had not arrived after the ${target.timeoutMs} ms that the function has`, { close: true });
         return;
       }
       // A client that does not read what there is is no reason to end the instance.
       if (!this.#relay.paused) leases.timedOut(this.#lease!.instance, this.id);
-      this.fail('function-timeout', `the function did not finish within ${route.timeoutMs} ms`);
+      this.fail('function-timeout', `the function did not finish within ${target.timeoutMs} ms`);
     }
   }
 
@@ -376,7 +378,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
   #answer(answer: ProblemAnswer & { broken?: boolean }): void {
     if (this.#phase === 'done') return;
     const { clock, leases } = this.#context;
-    if (this.#phase === 'waiting') leases.cancel(this, this.#match.entry.route.revision);
+    if (this.#phase === 'waiting') leases.cancel(this, this.#match.target.revision);
     const begun = this.#outgoing.headersSent;
     this.#leave();
     if (begun) {
@@ -401,7 +403,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
   /** The connection to the client is gone, or the answer is complete. */
   onClose(): void {
     if (this.#phase !== 'done') {
-      if (this.#phase === 'waiting') this.#context.leases.cancel(this, this.#match.entry.route.revision);
+      if (this.#phase === 'waiting') this.#context.leases.cancel(this, this.#match.target.revision);
       this.#leave();
     }
     // After a complete answer the rest of the body may still be read: see RequestBody.discard.

@@ -2,15 +2,11 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Route } from '#contract/link.ts';
 import { functionPath, LABEL_PATTERN } from '#contract/names.ts';
+import { testRoute } from '../test/helpers/gateway-controller.ts';
 import { isReserved, RouteTable } from './routes.ts';
 
-const route = (namespace: string, name: string, number = 1): Route => ({
-  namespace,
-  name,
-  revision: `${namespace}/${name}@${number}`,
-  timeoutMs: 1_000,
-  maxSlots: 10,
-});
+const route = (namespace: string, name: string, number = 1): Route => testRoute(namespace, name, { [number]: 100 });
+const HEAD = { host: null, forward: [] };
 
 function table(...routes: Route[]): RouteTable {
   const routesTable = new RouteTable();
@@ -32,7 +28,11 @@ describe('RouteTable.match', () => {
     ['/hello/%2e%2e/%00', '/%2e%2e/%00'],
     ['/hello//evil.example/x', '//evil.example/x'],
   ])('%s goes to hello as %s', (url, rest) => {
-    expect(routes.match(url)).toMatchObject({ entry: { prefix: '/hello', route: { revision: 'default/hello@1' } }, rest });
+    expect(routes.match(url, HEAD)).toMatchObject({
+      entry: { prefix: '/hello', route: { name: 'hello' } },
+      target: { revision: 'default/hello@1' },
+      rest,
+    });
   });
 
   it.each([
@@ -40,7 +40,11 @@ describe('RouteTable.match', () => {
     ['/@team/hello/x', '/x'],
     ['/@team/hello?y', '/?y'],
   ])('%s goes to the namespace as %s', (url, rest) => {
-    expect(routes.match(url)).toMatchObject({ entry: { prefix: '/@team/hello', route: { revision: 'team/hello@4' } }, rest });
+    expect(routes.match(url, HEAD)).toMatchObject({
+      entry: { prefix: '/@team/hello', route: { name: 'hello' } },
+      target: { revision: 'team/hello@4' },
+      rest,
+    });
   });
 
   it.each([
@@ -60,7 +64,7 @@ describe('RouteTable.match', () => {
     '/__proto__',
     '/.fn/hello',
   ])('%s is nobody', (url) => {
-    expect(routes.match(url)).toBeNull();
+    expect(routes.match(url, HEAD)).toMatchObject({ code: 'function-not-found' });
   });
 
   it('property: every function is found at its own path with exactly the rest, whatever else there is', () => {
@@ -75,9 +79,8 @@ describe('RouteTable.match', () => {
         (functions, tail) => {
           const all = table(...functions.map(([namespace, name]) => route(namespace, name)));
           for (const [namespace, name] of functions) {
-            const found = all.match(`${functionPath(namespace, name)}/${tail}`);
-            expect(found?.entry.route.revision).toBe(`${namespace}/${name}@1`);
-            expect(found?.rest).toBe(`/${tail}`);
+            const found = all.match(`${functionPath(namespace, name)}/${tail}`, HEAD);
+            expect(found).toMatchObject({ target: { revision: `${namespace}/${name}@1` }, rest: `/${tail}` });
           }
         },
       ),
@@ -104,18 +107,19 @@ describe('RouteTable changes', () => {
           { namespace: 'x', name: 'y' },
         ],
       ),
-    ).toMatchObject([
-      { from: { revision: 'default/a@1' }, to: { revision: 'default/a@2' } },
-      { from: { revision: 'default/b@1' }, to: null },
-    ]);
-    expect(routes.match('/b')).toBeNull();
-    expect(routes.change(3, [{ ...route('default', 'a', 2), timeoutMs: 5 }], [])).toEqual([]);
-    expect(routes.match('/a')?.entry.route.timeoutMs).toBe(5);
-    expect(routes.replace(9, [route('default', 'a', 3)]).map((change) => [change.from.name, change.to?.revision])).toEqual([
-      ['a', 'default/a@3'],
-      ['c', undefined],
-    ]);
+    ).toEqual(['default/a@1', 'default/b@1']);
+    expect(routes.match('/b', HEAD)).toMatchObject({ code: 'function-not-found' });
+    expect(routes.change(3, [testRoute('default', 'a', { 2: 100 }, { timeoutMs: 5 })], [])).toEqual([]);
+    expect(routes.match('/a', HEAD)).toMatchObject({ target: { timeoutMs: 5 } });
+    expect(routes.replace(9, [route('default', 'a', 3)])).toEqual(['default/a@2', 'default/c@1']);
     expect(routes.version).toBe(9);
+  });
+
+  it('a revision that keeps a share keeps its requests; one that lost it, or is gone, does not', () => {
+    const routes = table(testRoute('default', 'a', { 1: 50, 2: 50, 3: 0 }));
+    expect(routes.change(2, [testRoute('default', 'a', { 1: 99, 2: 1, 3: 0 })], [])).toEqual([]);
+    expect(routes.change(3, [testRoute('default', 'a', { 1: 0, 2: 100, 3: 0 })], [])).toEqual(['default/a@1']);
+    expect(routes.change(4, [testRoute('default', 'a', { 1: 0, 2: 100 })], [])).toEqual(['default/a@3']);
   });
 });
 

@@ -1,29 +1,55 @@
-/** Which function a URL names. Compared byte by byte as it came: nothing is decoded or normalised. */
-import type { Route } from '#contract/link.ts';
+/** Which function, and which revision of it, a request is for. Paths are compared byte by byte as they came: nothing is decoded. */
+import type { ErrorCode } from '#contract/errors.ts';
+import type { Route, RouteTarget } from '#contract/link.ts';
 import { DEFAULT_NAMESPACE, functionPath } from '#contract/names.ts';
 import { RESERVED_PREFIX } from '#contract/runtime.ts';
+import type { RequestHead } from './headers.ts';
+import { bucketOf, bucketOfCookie, randomBucket, sharesOf, targetOf } from './traffic.ts';
 
 export interface RouteEntry {
   readonly route: Route;
   /** What the function's URLs begin with: `/NAME` or `/@NS/NAME`. */
   readonly prefix: string;
+  /** The revision that gets all requests; null where traffic is split. */
+  readonly sole: RouteTarget | null;
+  /** Those with a share, by number. */
+  readonly shares: readonly RouteTarget[];
 }
 
 export interface RouteMatch {
   readonly entry: RouteEntry;
+  /** The revision that this request is for. */
+  readonly target: RouteTarget;
+  /** Asked for by its preview URL: no other revision may answer. */
+  readonly pinned: boolean;
+  /** Where traffic is split: what decided; else −1. */
+  readonly bucket: number;
+  /** The bucket is news to the client, and is to be told as a cookie. */
+  readonly freshBucket: boolean;
+  /** What of the URL the function does not see. */
+  readonly prefix: string;
   /** What the function gets to see: begins with `/`, query included. */
   readonly rest: string;
 }
 
-/** A function whose requests now go elsewhere (or, without `to`, nowhere). */
-export interface Rerouted {
-  from: Route;
-  to: Route | null;
+/** No function for this request. */
+export interface RouteMiss {
+  readonly code: ErrorCode;
+  readonly detail: string;
 }
+
+/** What a route looks at beside the URL. */
+export type RoutedHead = Pick<RequestHead, 'host' | 'forward'>;
 
 const SLASH = 47;
 const QUERY = 63;
 const AT = 64;
+const PREVIEW = /^(.+)@([1-9][0-9]{0,9})$/;
+
+const NO_FUNCTION: RouteMiss = {
+  code: 'function-not-found',
+  detail: 'no function has this path; functions are at /NAME or /@NAMESPACE/NAME',
+};
 
 /** Paths that belong to the runtime's shim, on whatever function: they are never forwarded. */
 export function isReserved(rest: string): boolean {
@@ -57,40 +83,37 @@ export class RouteTable {
     return this.#entries.size;
   }
 
-  /** Takes the place of all routes. Returns those that changed. */
-  replace(version: number, routes: readonly Route[]): Rerouted[] {
+  /** Takes the place of all routes. Returns the revisions that lost their share, or are kept no more. */
+  replace(version: number, routes: readonly Route[]): string[] {
     const before = this.#entries;
     this.#entries = new Map();
     this.#version = version;
     for (const route of routes) this.#put(route);
-    const changed: Rerouted[] = [];
-    for (const [key, { route }] of before) {
-      const to = this.#entries.get(key)?.route ?? null;
-      if (to?.revision !== route.revision) changed.push({ from: route, to });
-    }
-    return changed;
+    return [...before].flatMap(([key, { route }]) => lostShares(route, this.#entries.get(key)?.route));
   }
 
-  /** Applies a change. Returns the routes that were there and are different now. */
-  change(version: number, set: readonly Route[], remove: readonly { namespace: string; name: string }[]): Rerouted[] {
+  /** Applies a change. Returns the revisions that lost their share, or are kept no more. */
+  change(version: number, set: readonly Route[], remove: readonly { namespace: string; name: string }[]): string[] {
     this.#version = version;
-    const changed: Rerouted[] = [];
+    const lost: string[] = [];
     for (const route of set) {
       const before = this.#put(route);
-      if (before && before.revision !== route.revision) changed.push({ from: before, to: route });
+      if (before) lost.push(...lostShares(before, route));
     }
     for (const { namespace, name } of remove) {
       const key = keyOf(namespace, name);
       const before = this.#entries.get(key);
-      if (before && this.#entries.delete(key)) changed.push({ from: before.route, to: null });
+      if (before && this.#entries.delete(key)) lost.push(...lostShares(before.route, undefined));
     }
-    return changed;
+    return lost;
   }
 
   #put(route: Route): Route | undefined {
     const key = keyOf(route.namespace, route.name);
     const before = this.#entries.get(key)?.route;
-    this.#entries.set(key, { route, prefix: functionPath(route.namespace, route.name) });
+    const shares = sharesOf(route);
+    const sole = shares.length > 1 ? null : (shares[0] ?? route.targets[0]!);
+    this.#entries.set(key, { route, prefix: functionPath(route.namespace, route.name), sole, shares });
     return before;
   }
 
@@ -98,20 +121,87 @@ export class RouteTable {
     return this.#entries.get(keyOf(namespace, name));
   }
 
-  /** The function that an origin-form target (`/hello/a?b`) names, or null. */
-  match(url: string): RouteMatch | null {
+  /** Whom a request with this origin-form target (`/hello/a?b`) is for. */
+  match(url: string, head: RoutedHead): RouteMatch | RouteMiss {
     let end = segmentEnd(url, 1);
     if (url.charCodeAt(1) === AT) {
-      if (url.charCodeAt(end) !== SLASH) return null;
+      if (url.charCodeAt(end) !== SLASH) return NO_FUNCTION;
       end = segmentEnd(url, end + 1);
     }
-    const entry = this.#entries.get(url.slice(1, end));
-    if (entry === undefined) return null;
-    if (end === url.length) return { entry, rest: '/' };
-    return { entry, rest: url.charCodeAt(end) === QUERY ? `/${url.slice(end)}` : url.slice(end) };
+    const key = url.slice(1, end);
+    const entry = this.#entries.get(key);
+    if (entry !== undefined) return chosen(entry, entry.prefix, restOf(url, end), head);
+    return this.#preview(key, restOf(url, end)) ?? NO_FUNCTION;
+  }
+
+  /** `/NAME@7`, whatever the traffic. */
+  #preview(key: string, rest: string): RouteMatch | RouteMiss | null {
+    const parts = PREVIEW.exec(key);
+    const entry = parts === null ? undefined : this.#entries.get(parts[1]!);
+    if (parts === null || entry === undefined) return null;
+    const number = Number(parts[2]);
+    const target = entry.route.targets.find((one) => one.number === number);
+    if (target === undefined) return noRevision(entry, number);
+    return { entry, target, pinned: true, bucket: -1, freshBucket: false, prefix: `/${key}`, rest };
+  }
+
+  /**
+   * The same request by the routes as they are now: the revision that it was for where that still has a
+   * share (or was asked for by name), else the one that its bucket belongs to now.
+   */
+  again(match: RouteMatch): RouteMatch | RouteMiss {
+    const { namespace, name } = match.entry.route;
+    const entry = this.find(namespace, name);
+    if (entry === undefined) return { code: 'function-not-found', detail: `there is no function ${name} any more` };
+    const { number } = match.target;
+    const same = entry.route.targets.find((one) => one.number === number);
+    if (same !== undefined && (match.pinned || same.percent > 0)) return { ...match, entry, target: same };
+    if (match.pinned) return noRevision(entry, number);
+    const bucket = match.bucket >= 0 ? match.bucket : randomBucket();
+    return { ...match, entry, target: entry.sole ?? targetOf(entry.shares, bucket), bucket };
   }
 }
 
 function keyOf(namespace: string, name: string): string {
   return namespace === DEFAULT_NAMESPACE ? name : `@${namespace}/${name}`;
+}
+
+const noRevision = ({ route }: RouteEntry, number: number): RouteMiss => ({
+  code: 'revision-not-found',
+  detail: `${route.name} has no revision ${number} that is kept`,
+});
+
+function restOf(url: string, end: number): string {
+  if (end === url.length) return '/';
+  return url.charCodeAt(end) === QUERY ? `/${url.slice(end)}` : url.slice(end);
+}
+
+/** With the revision that this client gets. */
+function chosen(entry: RouteEntry, prefix: string, rest: string, head: RoutedHead): RouteMatch {
+  const { sole } = entry;
+  if (sole !== null) return { entry, target: sole, pinned: false, bucket: -1, freshBucket: false, prefix, rest };
+  const { sticky } = entry.route;
+  let kept: number | null = null;
+  if (sticky !== null) {
+    const value = valueOf(head.forward, sticky.by === 'header' ? sticky.name : 'cookie');
+    if (value !== undefined) kept = sticky.by === 'header' ? bucketOf(value) : bucketOfCookie(value, sticky.name);
+  }
+  const bucket = kept ?? randomBucket();
+  const freshBucket = kept === null && sticky?.by === 'cookie';
+  return { entry, target: targetOf(entry.shares, bucket), pinned: false, bucket, freshBucket, prefix, rest };
+}
+
+/** The first header of this (lower-case) name in a flat list. */
+export function valueOf(flat: readonly string[], name: string): string | undefined {
+  for (let i = 0; i < flat.length; i += 2) if (flat[i] === name) return flat[i + 1];
+  return undefined;
+}
+
+/** The revisions whose waiters are to ask again: they had a share and have none, or are not kept any more. */
+function lostShares(before: Route, after: Route | undefined): string[] {
+  const lost = (target: RouteTarget): boolean => {
+    const now = after?.targets.find((one) => one.revision === target.revision);
+    return now === undefined || (target.percent > 0 && now.percent === 0);
+  };
+  return before.targets.filter(lost).map((target) => target.revision);
 }

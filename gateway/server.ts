@@ -97,14 +97,8 @@ export function createPublicServer(options: ServerOptions): PublicServer {
       return;
     }
     if (!context.routes.ready) return refuse(incoming, outgoing, refusal('not-ready', 'the routes are not known yet'), id);
-    const match = context.routes.match(target);
-    if (match === null)
-      return refuse(
-        incoming,
-        outgoing,
-        refusal('function-not-found', 'no function has this path; functions are at /NAME or /@NAMESPACE/NAME'),
-        id,
-      );
+    const match = context.routes.match(target, head);
+    if ('code' in match) return refuse(incoming, outgoing, refusal(match.code, match.detail), id);
     if (isReserved(match.rest)) return refuse(incoming, outgoing, refusal('not-found', 'paths under /.fn/ belong to the runtime'), id);
     new Exchange(context, connection, incoming, outgoing, match, head, id, expectsContinue).begin();
   };

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { type ControllerMessage, GatewayMessage, type Route, type StartInfo } from '#contract/link.ts';
+import { type ControllerMessage, GatewayMessage, type Route, type RouteTarget, type StartInfo } from '#contract/link.ts';
 import type { Address } from '#contract/runtime.ts';
 import { newInstanceId, newLeaseId } from '#kit/ids.ts';
 import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
@@ -10,6 +10,28 @@ import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
 type Heard<T extends GatewayMessage['type']> = Extract<GatewayMessage, { type: T }>;
 /** A message of the controller without its term, which the fake adds. */
 type Unfenced<M> = M extends unknown ? Omit<M, 'term'> : never;
+
+/** How a test's route differs from one that nobody said anything about. */
+export type RouteOverrides = Partial<Omit<Route, 'namespace' | 'name' | 'targets'>> & Partial<Omit<RouteTarget, 'number' | 'percent'>>;
+type RouteOptions = RouteOverrides & { number?: number; namespace?: string };
+
+/** A route with these shares: percent by number of the revision. */
+export function testRoute(
+  namespace: string,
+  name: string,
+  shares: Record<number, number> = { 1: 100 },
+  { timeoutMs = 10_000, maxStreamMs = 60_000, maxSlots = 100, ...access }: RouteOverrides = {},
+): Route {
+  const targets = Object.entries(shares).map(([number, percent]) => ({
+    revision: `${namespace}/${name}@${number}`,
+    number: Number(number),
+    percent,
+    timeoutMs,
+    maxStreamMs,
+    maxSlots,
+  }));
+  return { namespace, name, targets, routes: [], cors: null, auth: { type: 'public' }, rateLimit: null, sticky: null, ...access };
+}
 
 export class FakeController {
   readonly path: string;
@@ -120,12 +142,17 @@ export class FakeController {
   }
 
   /** Routes a function to a revision, and tells it. */
-  route(name: string, { number = 1, namespace = 'default', timeoutMs = 10_000, maxSlots = 100 } = {}): string {
-    const revision = `${namespace}/${name}@${number}`;
-    const route: Route = { namespace, name, revision, timeoutMs, maxSlots };
+  route(name: string, { number = 1, namespace = 'default', timeoutMs = 10_000, maxSlots = 100, ...more }: RouteOptions = {}): string {
+    const route = testRoute(namespace, name, { [number]: 100 }, { timeoutMs, maxSlots, ...more });
+    this.put(route);
+    return route.targets[0]!.revision;
+  }
+
+  /** Sets a route as it is, and tells it. */
+  put(route: Route): void {
+    const { namespace, name } = route;
     this.routes = [...this.routes.filter((other) => other.name !== name || other.namespace !== namespace), route];
     this.version++;
     this.send({ type: 'routes', version: this.version, set: [route], remove: [] });
-    return revision;
   }
 }
