@@ -1,235 +1,220 @@
 /**
  * A typed client of the control API: over the unix socket in the home, or over TCP with a token
- * (FN_URL and FN_TOKEN). Every answer is checked against the contract before it is believed.
+ * (FN_URL and FN_TOKEN). Every answer is checked against the contract before it is believed. Names are
+ * checked before anything is sent.
  */
-import type { z } from 'zod';
-import { BundleInfo, DeployResponse, FunctionList, LogEntry, PlatformStatus, RevisionList } from '#contract/api.ts';
-import type { DeployRequestInput } from '#contract/api.ts';
-import { Problem } from '#contract/errors.ts';
+import type { Readable } from 'node:stream';
+import type { FunctionAccess } from '#contract/access.ts';
+import { BundleInfo, DeployResponse, FunctionList, ImageInfo, LogEntry, PlatformStatus, RevisionList } from '#contract/api.ts';
+import type { DeployRequestInput, RevisionView } from '#contract/api.ts';
+import { Why } from '#contract/call.ts';
+import type { Traffic } from '#contract/function.ts';
 import { FunctionView } from '#contract/function.ts';
+import type { LogLevel } from '#contract/log.ts';
+import { LogStats } from '#contract/log.ts';
+import type { AuditEntry, AuditQuery, CreateTokenRequestInput, NamespaceSettingsInput } from '#contract/tenancy.ts';
+import {
+  AuditList,
+  CreateTokenResponse,
+  NamespaceList,
+  NamespaceView,
+  SecretList,
+  SecretView,
+  TokenList,
+  TokenView,
+  WhoAmI,
+} from '#contract/tenancy.ts';
 import { LineSplitter } from '#kit/ndjson.ts';
 import { homePaths } from '#kit/paths.ts';
+import { ApiConnection } from './api-connection.ts';
 import type { Context } from './context.ts';
 import { homeFlag } from './context.ts';
-import { CliError, EXIT, usageError } from './errors.ts';
-import type { Reply, Target } from './http.ts';
-import { readBody, request } from './http.ts';
-import { checkedName, checkedNamespace } from './names.ts';
-import { problemError } from './problems.ts';
+import { usageError } from './errors.ts';
+import { checkedName, checkedNamespace, checkedSecretName } from './names.ts';
 
-/** Longest answer that is read into memory. */
-const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 /** Longest line of a log. */
 const MAX_LOG_LINE_BYTES = 1024 * 1024;
-/** How long an answer may take to begin; a deployment waits for an instance to load the function. */
-const ANSWER_TIMEOUT_MS = 120_000;
+/** An image may have a gigabyte, and the engine unpacks it before it answers. */
+const IMAGE_TIMEOUT_MS = 1_800_000;
 
-interface Call {
-  method: string;
-  path: string;
-  json?: unknown;
-  body?: Uint8Array;
-  contentType?: string;
-  signal?: AbortSignal;
-  timeoutMs?: number;
-}
-
+/** Which lines of a log; see LogQuery of the contract. */
 export interface LogOptions {
   follow: boolean;
-  /** Milliseconds since 1970. */
+  /** Milliseconds since 1970: from, inclusive, and to, exclusive. */
   since?: number;
+  until?: number;
   limit?: number;
+  request?: string;
+  level?: LogLevel;
+  grep?: string;
 }
 
 export class ApiClient {
-  readonly #target: Target;
-  readonly #token: string | undefined;
-  /** What unreachable means here, and what to do. */
-  readonly #unreachable: { message: string; hint: string };
-  readonly #signal: AbortSignal | undefined;
+  readonly #api: ApiConnection;
 
-  constructor(target: Target, options: { token?: string; unreachable: { message: string; hint: string }; signal?: AbortSignal }) {
-    this.#target = target;
-    this.#token = options.token;
-    this.#unreachable = options.unreachable;
-    this.#signal = options.signal;
+  constructor(api: ApiConnection) {
+    this.#api = api;
   }
 
   async status(): Promise<PlatformStatus> {
-    return this.#json({ method: 'GET', path: '/v1/status' }, PlatformStatus);
+    return this.#api.json({ method: 'GET', path: '/v1/status' }, PlatformStatus);
   }
 
-  async list(namespace?: string): Promise<FunctionView[]> {
-    const query = namespace === undefined ? '' : `?namespace=${encodeURIComponent(namespace)}`;
-    return (await this.#json({ method: 'GET', path: `/v1/functions${query}` }, FunctionList)).functions;
-  }
-
-  async describe(namespace: string, name: string): Promise<FunctionView> {
-    return this.#json({ method: 'GET', path: functionRoute(namespace, name) }, FunctionView);
-  }
-
-  async revisions(namespace: string, name: string): Promise<z.infer<typeof RevisionList>['revisions']> {
-    return (await this.#json({ method: 'GET', path: `${functionRoute(namespace, name)}/revisions` }, RevisionList)).revisions;
-  }
-
-  async delete(namespace: string, name: string): Promise<void> {
-    const reply = await this.#call({ method: 'DELETE', path: functionRoute(namespace, name) });
-    await readBody(reply, MAX_ANSWER_BYTES);
-  }
-
-  async deploy(namespace: string, name: string, body: DeployRequestInput): Promise<DeployResponse> {
-    return this.#json({ method: 'POST', path: `${functionRoute(namespace, name)}/revisions`, json: body }, DeployResponse);
-  }
-
-  async hasBundle(digest: string): Promise<boolean> {
-    const reply = await this.#request({ method: 'HEAD', path: `/v1/bundles/${digest}` });
-    await readBody(reply, 0);
-    if (reply.status === 404) return false;
-    if (reply.status >= 400) throw this.#refused(reply.status);
-    return true;
-  }
-
-  async putBundle(digest: string, archive: Uint8Array): Promise<BundleInfo> {
-    return this.#json({ method: 'PUT', path: `/v1/bundles/${digest}`, body: archive, contentType: 'application/gzip' }, BundleInfo);
+  async whoami(): Promise<WhoAmI> {
+    return this.#api.json({ method: 'GET', path: '/v1/whoami' }, WhoAmI);
   }
 
   /** Answers when the controller has begun to end. */
   async shutdown(): Promise<void> {
-    const reply = await this.#call({ method: 'POST', path: '/v1/shutdown' });
-    await readBody(reply, MAX_ANSWER_BYTES);
+    await this.#api.done({ method: 'POST', path: '/v1/shutdown' });
+  }
+
+  async list(namespace?: string): Promise<FunctionView[]> {
+    return (await this.#api.json({ method: 'GET', path: `/v1/functions${queryText({ namespace })}` }, FunctionList)).functions;
+  }
+
+  async describe(namespace: string, name: string): Promise<FunctionView> {
+    return this.#api.json({ method: 'GET', path: functionRoute(namespace, name) }, FunctionView);
+  }
+
+  /** The newest first. */
+  async revisions(namespace: string, name: string): Promise<RevisionView[]> {
+    return (await this.#api.json({ method: 'GET', path: `${functionRoute(namespace, name)}/revisions` }, RevisionList)).revisions;
+  }
+
+  async delete(namespace: string, name: string): Promise<void> {
+    await this.#api.done({ method: 'DELETE', path: functionRoute(namespace, name) });
+  }
+
+  async deploy(namespace: string, name: string, body: DeployRequestInput): Promise<DeployResponse> {
+    return this.#api.json({ method: 'POST', path: `${functionRoute(namespace, name)}/revisions`, json: body }, DeployResponse);
+  }
+
+  /** Resolves when all gateways have heard. `etag`: of the view that the change was made from. */
+  async setTraffic(namespace: string, name: string, traffic: Traffic, etag?: string): Promise<FunctionView> {
+    const path = `${functionRoute(namespace, name)}/traffic`;
+    return this.#api.json({ method: 'PUT', path, json: { traffic }, ifMatch: etag }, FunctionView);
+  }
+
+  /** Replaces the whole of it. `etag`: of the view that the change was made from. */
+  async setAccess(namespace: string, name: string, access: FunctionAccess, etag?: string): Promise<FunctionView> {
+    return this.#api.json({ method: 'PUT', path: `${functionRoute(namespace, name)}/access`, json: access, ifMatch: etag }, FunctionView);
+  }
+
+  async hasBundle(namespace: string, digest: string): Promise<boolean> {
+    return this.#api.exists(`${namespaceRoute(namespace)}/bundles/${digest}`);
+  }
+
+  async putBundle(namespace: string, digest: string, archive: Uint8Array): Promise<BundleInfo> {
+    const path = `${namespaceRoute(namespace)}/bundles/${digest}`;
+    return this.#api.json({ method: 'PUT', path, body: archive, contentType: 'application/gzip' }, BundleInfo);
+  }
+
+  /** Sends an archive as `docker save` makes it, e.g. a stream of its standard output. */
+  async putImage(namespace: string, archive: Uint8Array | Readable): Promise<ImageInfo> {
+    const path = `${namespaceRoute(namespace)}/images`;
+    return this.#api.json(
+      { method: 'POST', path, body: archive, contentType: 'application/x-tar', timeoutMs: IMAGE_TIMEOUT_MS },
+      ImageInfo,
+    );
+  }
+
+  /** Has the engine take an image that it has, or get it from its registry, and tells its id. */
+  async pullImage(namespace: string, reference: string): Promise<ImageInfo> {
+    const path = `${namespaceRoute(namespace)}/images/pull`;
+    return this.#api.json({ method: 'POST', path, json: { reference }, timeoutMs: IMAGE_TIMEOUT_MS }, ImageInfo);
   }
 
   /** Lines as they come; with `follow` until the signal is aborted. */
-  async *logs(namespace: string, name: string, { follow, since, limit }: LogOptions): AsyncIterable<LogEntry> {
-    const query = new URLSearchParams();
-    if (follow) query.set('follow', 'true');
-    if (since !== undefined) query.set('since', String(Math.floor(since)));
-    if (limit !== undefined) query.set('limit', String(limit));
-    const suffix = query.size === 0 ? '' : `?${query}`;
-    const reply = await this.#call({ method: 'GET', path: `${functionRoute(namespace, name)}/logs${suffix}` });
+  async *logs(namespace: string, name: string, { follow, since, until, limit, request, level, grep }: LogOptions): AsyncIterable<LogEntry> {
+    const whole = (ms: number | undefined) => (ms === undefined ? undefined : Math.floor(ms));
+    const query = queryText({ follow: follow ? 'true' : undefined, since: whole(since), until: whole(until), limit, request, level, grep });
+    const reply = await this.#api.call({ method: 'GET', path: `${functionRoute(namespace, name)}/logs${query}` });
     const lines = new LineSplitter(MAX_LOG_LINE_BYTES);
-    for await (const chunk of reply.body) for (const line of lines.push(chunk)) yield this.#parse(LogEntry, line, 'a log line');
+    for await (const chunk of reply.body) for (const line of lines.push(chunk)) yield this.#api.parse(LogEntry, line, 'a log line');
   }
 
-  async #json<T extends z.ZodType>(call: Call, schema: T): Promise<z.infer<T>> {
-    const reply = await this.#call(call);
-    const text = (await readBody(reply, MAX_ANSWER_BYTES)).toString('utf8');
-    return this.#parse(schema, text, `${call.method} ${call.path}`);
+  async logStats(namespace: string, name: string): Promise<LogStats> {
+    return this.#api.json({ method: 'GET', path: `${functionRoute(namespace, name)}/logs/stats` }, LogStats);
   }
 
-  #parse<T extends z.ZodType>(schema: T, text: string, what: string): z.infer<T> {
-    const value = parseJson(text);
-    const result = schema.safeParse(value);
-    if (result.success) return result.data;
-    const details = result.error.issues.slice(0, 5).map((issue) => `/${issue.path.join('/')}: ${issue.message}`);
-    throw new CliError(`the answer to ${what} is not what this version of fn expects`, {
-      details,
-      hint: 'Is another version of fn running? `fn down` and `fn up` start this one.',
-    });
+  /** Explains one call, by its x-request-id. */
+  async why(namespace: string, requestId: string): Promise<Why> {
+    return this.#api.json({ method: 'GET', path: `${namespaceRoute(namespace)}/calls/${encodeURIComponent(requestId)}` }, Why);
   }
 
-  /** Sends; throws CliError for every answer from 400 up. */
-  async #call(call: Call): Promise<Reply> {
-    const reply = await this.#request(call);
-    if (reply.status < 400) return reply;
-    const text = (await readBody(reply, MAX_ANSWER_BYTES)).toString('utf8');
-    const problem = Problem.safeParse(parseJson(text));
-    throw problem.success ? problemError(problem.data) : this.#refused(reply.status);
+  async secrets(namespace: string): Promise<SecretView[]> {
+    return (await this.#api.json({ method: 'GET', path: `${namespaceRoute(namespace)}/secrets` }, SecretList)).secrets;
   }
 
-  #refused(status: number): CliError {
-    const notAuthorised = status === 401 || status === 403;
-    return new CliError(`the control API answered ${status}`, {
-      exitCode: notAuthorised ? EXIT.notAuthorised : EXIT.failed,
-      hint: notAuthorised ? 'Check FN_TOKEN.' : 'See `fn status` and the logs in the home folder.',
-    });
+  async setSecret(namespace: string, name: string, value: string): Promise<SecretView> {
+    return this.#api.json({ method: 'PUT', path: secretRoute(namespace, name), json: { value } }, SecretView);
   }
 
-  async #request({ method, path, json, body, contentType, signal }: Call): Promise<Reply> {
-    const headers: Record<string, string> = { accept: 'application/json' };
-    if (this.#token !== undefined) headers.authorization = `Bearer ${this.#token}`;
-    const payload = json === undefined ? body : Buffer.from(JSON.stringify(json));
-    if (payload) headers['content-type'] = json === undefined ? (contentType ?? 'application/octet-stream') : 'application/json';
-    try {
-      return await request(this.#target, {
-        method,
-        path,
-        headers,
-        body: payload,
-        signal: signal ?? this.#signal,
-        timeoutMs: ANSWER_TIMEOUT_MS,
-      });
-    } catch (error) {
-      throw this.#translate(error);
-    }
+  async deleteSecret(namespace: string, name: string): Promise<void> {
+    await this.#api.done({ method: 'DELETE', path: secretRoute(namespace, name) });
   }
 
-  #translate(error: unknown): unknown {
-    if (!(error instanceof Error) || !('code' in error)) return error;
-    const { code } = error;
-    if (code === 'EACCES' || code === 'EPERM') {
-      return new CliError(`the control socket may not be opened: ${error.message}`, {
-        exitCode: EXIT.notAuthorised,
-        hint: 'Run fn as the user who started the platform.',
-        cause: error,
-      });
-    }
-    if (typeof code === 'string' && UNREACHABLE_CODES.has(code)) {
-      return new CliError(this.#unreachable.message, { exitCode: EXIT.unreachable, hint: this.#unreachable.hint, cause: error });
-    }
-    return error;
+  async tokens(): Promise<TokenView[]> {
+    return (await this.#api.json({ method: 'GET', path: '/v1/tokens' }, TokenList)).tokens;
+  }
+
+  /** The answer holds the token itself, the one time that it is shown. */
+  async createToken(body: CreateTokenRequestInput): Promise<CreateTokenResponse> {
+    return this.#api.json({ method: 'POST', path: '/v1/tokens', json: body }, CreateTokenResponse);
+  }
+
+  async revokeToken(id: string): Promise<void> {
+    await this.#api.done({ method: 'DELETE', path: `/v1/tokens/${encodeURIComponent(id)}` });
+  }
+
+  async namespaces(): Promise<NamespaceView[]> {
+    return (await this.#api.json({ method: 'GET', path: '/v1/namespaces' }, NamespaceList)).namespaces;
+  }
+
+  async namespace(name: string): Promise<NamespaceView> {
+    return this.#api.json({ method: 'GET', path: namespaceRoute(name) }, NamespaceView);
+  }
+
+  async putNamespace(name: string, settings: NamespaceSettingsInput): Promise<NamespaceView> {
+    return this.#api.json({ method: 'PUT', path: namespaceRoute(name), json: settings }, NamespaceView);
+  }
+
+  async deleteNamespace(name: string): Promise<void> {
+    await this.#api.done({ method: 'DELETE', path: namespaceRoute(name) });
+  }
+
+  /** The newest first; `before` the id of the last one gives the page after it. */
+  async audit(query: AuditQuery): Promise<AuditEntry[]> {
+    return (await this.#api.json({ method: 'GET', path: `/v1/audit${queryText(query)}` }, AuditList)).entries;
   }
 }
 
-const UNREACHABLE_CODES = new Set([
-  'ENOENT',
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'EPIPE',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ETIMEDOUT',
-  'ENOTSOCK',
-]);
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    // Not JSON: the schema says so in better words.
-    return undefined;
-  }
+/** `?a=1&b=2` of what is there; nothing where nothing is. */
+function queryText(values: Readonly<Record<string, string | number | undefined>>): string {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(values)) if (value !== undefined) query.set(name, String(value));
+  return query.size === 0 ? '' : `?${query}`;
 }
 
 /** Throws usageError for what cannot be a name: the API would speak of its own paths and fields. */
+const namespaceRoute = (namespace: string): string => `/v1/namespaces/${checkedNamespace(namespace)}`;
 const functionRoute = (namespace: string, name: string): string =>
-  `/v1/namespaces/${checkedNamespace(namespace)}/functions/${checkedName(name, 'fn list shows the names.')}`;
+  `${namespaceRoute(namespace)}/functions/${checkedName(name, 'fn list shows the names.')}`;
+const secretRoute = (namespace: string, name: string): string => `${namespaceRoute(namespace)}/secrets/${checkedSecretName(name)}`;
 
 /** The client that the surroundings ask for: FN_URL with FN_TOKEN, or the socket of the home. */
 export function connect(ctx: Context): ApiClient {
   const { FN_URL: url, FN_TOKEN: token } = ctx.env;
   if (url !== undefined && url !== '') {
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) throw usageError(`FN_URL is not an http(s) URL: ${url}`);
-    return new ApiClient(
-      { url: new URL(url) },
-      {
-        token,
-        signal: ctx.signal,
-        unreachable: {
-          message: `no control API answers at ${url} (FN_URL)`,
-          hint: 'Check the address, and that the platform was started with --api.',
-        },
-      },
-    );
+    const unreachable = {
+      message: `no control API answers at ${url} (FN_URL)`,
+      hint: 'Check the address, and that the platform was started with --api.',
+    };
+    return new ApiClient(new ApiConnection({ url: new URL(url) }, { token, signal: ctx.signal, unreachable }));
   }
   const paths = homePaths(ctx.home);
-  return new ApiClient(
-    { socketPath: paths.controlSocket },
-    {
-      signal: ctx.signal,
-      unreachable: { message: `fn is not running in ${paths.home}`, hint: `Start it: fn up --detach${homeFlag(ctx)}` },
-    },
-  );
+  const unreachable = { message: `fn is not running in ${paths.home}`, hint: `Start it: fn up --detach${homeFlag(ctx)}` };
+  return new ApiClient(new ApiConnection({ socketPath: paths.controlSocket }, { signal: ctx.signal, unreachable }));
 }

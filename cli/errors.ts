@@ -23,6 +23,8 @@ export interface CliErrorOptions {
   details?: string[];
   /** What to do next. */
   hint?: string;
+  /** Of the problem that the API answered with: function-not-found, … */
+  code?: string;
   cause?: unknown;
 }
 
@@ -31,13 +33,15 @@ export class CliError extends Error {
   readonly exitCode: ExitCode;
   readonly details: string[];
   readonly hint: string | undefined;
+  readonly code: string | undefined;
 
-  constructor(message: string, { exitCode = EXIT.failed, details = [], hint, cause }: CliErrorOptions = {}) {
+  constructor(message: string, { exitCode = EXIT.failed, details = [], hint, code, cause }: CliErrorOptions = {}) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = 'CliError';
     this.exitCode = exitCode;
     this.details = details;
     this.hint = hint;
+    this.code = code;
   }
 }
 

@@ -1,6 +1,8 @@
 /** One HTTP request over a unix socket or TCP, with the answer as a stream. Plain node:http: nothing to load. */
 import type { IncomingHttpHeaders, IncomingMessage, RequestOptions } from 'node:http';
 import { request as httpRequest } from 'node:http';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { CliError } from './errors.ts';
 
 export type Target = { socketPath: string } | { url: URL };
@@ -10,7 +12,8 @@ export interface RequestSpec {
   /** With the query. Added to the path of the target's URL. */
   path: string;
   headers?: Record<string, string | string[]>;
-  body?: Uint8Array | undefined;
+  /** A stream is sent chunked, no faster than it is taken. */
+  body?: Uint8Array | Readable | undefined;
   signal?: AbortSignal | undefined;
   /** Until the answer begins. */
   timeoutMs: number;
@@ -57,7 +60,9 @@ export async function request(target: Target, { method, path, headers = {}, body
       clearTimeout(timer);
       reject(error);
     });
-    outgoing.end(body);
+    // An answer before the end of the body is an answer all the same; what breaks the request has rejected already.
+    if (body === undefined || body instanceof Uint8Array) outgoing.end(body);
+    else pipeline(body, outgoing).catch((error: unknown) => reject(error));
   });
 }
 

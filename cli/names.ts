@@ -1,5 +1,5 @@
 /** Names as they were typed, checked before anything is sent. */
-import { FunctionName, Namespace } from '#contract/names.ts';
+import { FunctionName, Namespace, SecretName } from '#contract/names.ts';
 import { usageError } from './errors.ts';
 
 /** Throws usageError where no function can have this name. */
@@ -14,4 +14,11 @@ export function checkedNamespace(namespace: string): string {
   const result = Namespace.safeParse(namespace);
   if (!result.success) throw usageError(`${JSON.stringify(namespace)} is not a namespace: ${result.error.issues[0]?.message ?? ''}`);
   return namespace;
+}
+
+/** Throws usageError where no secret can have this name. */
+export function checkedSecretName(name: string): string {
+  const result = SecretName.safeParse(name);
+  if (!result.success) throw usageError(`${JSON.stringify(name)} is not a secret's name: ${result.error.issues[0]?.message ?? ''}`);
+  return name;
 }

@@ -5,6 +5,8 @@ import type { ExitCode } from './errors.ts';
 import { CliError, EXIT, stackLines } from './errors.ts';
 
 function exitCodeOf({ status, code }: Problem): ExitCode {
+  // A quota is no question of who asks.
+  if (code === 'quota-exceeded') return EXIT.failed;
   if (status === 401 || status === 403) return EXIT.notAuthorised;
   if (code === 'invalid' || code === 'bad-request') return EXIT.usage;
   return EXIT.failed;
@@ -22,12 +24,18 @@ const FLAGS: Record<string, string> = {
   egress: '--egress',
   env: '--env',
   runtime: '--runtime',
+  secrets: '--secret',
+  maxStreamSeconds: '--max-stream',
 };
+
+/** The same for how the function is reached. */
+const ACCESS_FLAGS: Record<string, string> = { routes: '--route', auth: '--auth' };
 
 /** `/settings/memoryMib` is `--memory` to who typed it. */
 export function fieldLabel(pointer: string): string {
   const [first, second, ...rest] = pointer.replace(/^\//, '').split('/');
-  const flag = first === 'settings' && second !== undefined ? FLAGS[second] : undefined;
+  const flag =
+    second === undefined ? undefined : first === 'settings' ? FLAGS[second] : first === 'access' ? ACCESS_FLAGS[second] : undefined;
   return flag === undefined ? pointer : [flag, ...rest].join(' ');
 }
 
@@ -57,5 +65,6 @@ export function problemError(problem: Problem): CliError {
     exitCode: exitCodeOf(problem),
     details,
     hint: REMEDIES_HERE[problem.code] ?? remedy,
+    code: problem.code,
   });
 }

@@ -7,6 +7,8 @@ export interface BundleRequest {
   /** Name of the runtime, e.g. `node`. */
   runtime: string;
   source: Source;
+  /** With the runtime `image`: which one, as it was written (a reference, a tar, a folder with a Dockerfile); paths are absolute or relative to the source's folder. */
+  image?: string | undefined;
   /** What messages name files relative to. */
   cwd: string;
   /** Files that go along, beside what the code imports: globs relative to the source's folder. */
