@@ -8,6 +8,7 @@ import { describe } from './describe.ts';
 import { doctor } from './doctor.ts';
 import { down } from './down.ts';
 import { hostSetup } from './host-setup.ts';
+import { init } from './init.ts';
 import { invoke } from './invoke.ts';
 import { list } from './list.ts';
 import { logs } from './logs.ts';
@@ -19,6 +20,7 @@ import { version } from './version.ts';
 
 export const COMMANDS: readonly CommandSpec[] = [
   demo,
+  init,
   up,
   down,
   status,
