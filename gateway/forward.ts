@@ -1,17 +1,18 @@
 /**
- * One request on its way: body → slot → instance → response. It is the undici handler, the waiter in
- * the queue and the entry on the wheel at once, so that a warm request makes few objects.
+ * One request on its way: body → slot → instance → response. It is the waiter in the queue and the entry on
+ * the wheel at once, so that a warm request makes few objects; each try on an instance is an Attempt.
  *
  * What may be sent twice: a request that no instance has seen (no connection), and one that an
  * instance refused before user code ran, as far as its body is still held. Nothing else ever.
  */
 import type { IncomingMessage } from 'node:http';
-import type { Client, Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import { type ErrorCode, type Problem, problem } from '#contract/errors.ts';
 import type { StartInfo } from '#contract/link.ts';
-import { HEADERS, Refusal } from '#contract/runtime.ts';
+import { HEADERS, type Refusal } from '#contract/runtime.ts';
+import { Attempt, type AttemptOwner } from './attempt.ts';
 import { type BodyOwner, REPLAY_BYTES, RequestBody } from './body.ts';
-import { functionHeaders, MAX_INFORMATIONAL, readResponseHead, type RequestHead } from './headers.ts';
+import { functionHeaders, readResponseHead, type RequestHead } from './headers.ts';
 import { type ClientConnection, closeRequest, type ForwardContext, type OpenRequest, type Outgoing } from './context.ts';
 import type { Cause, HeldLease, Waiter } from './demand.ts';
 import { type ProblemAnswer, sendProblem } from './problems.ts';
@@ -20,21 +21,19 @@ import { ResponseRelay } from './relay.ts';
 import type { RouteMatch } from './routes.ts';
 import { serverTiming, type Timing } from './timing.ts';
 import { ConnectError, type Upstream } from './upstream.ts';
-import { causeOfBadResponse, lossOf } from './failures.ts';
+import { lossOf } from './failures.ts';
 import type { WheelEntry, WheelSlot } from './wheel.ts';
 
 /** Instances that one request is tried on, before 503. */
 export const MAX_ATTEMPTS = 10;
-/** Body of a refusal; past it the connection is cut. */
-const MAX_REFUSAL_BYTES = 4_096;
 
 function onOutgoingClose(this: Outgoing): void {
   this.request?.onClose();
 }
 
-type Phase = 'collecting' | 'waiting' | 'sent' | 'refused' | 'answering' | 'asking-why' | 'done';
+type Phase = 'collecting' | 'waiting' | 'sent' | 'answering' | 'asking-why' | 'done';
 
-export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, WheelEntry, BodyOwner, Timing, OpenRequest {
+export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, BodyOwner, Timing, OpenRequest {
   wheel: WheelSlot | null = null;
   place: Place | null = null;
   readonly id: string;
@@ -53,13 +52,8 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
   readonly #relay: ResponseRelay;
   #match: RouteMatch;
   #phase: Phase = 'waiting';
-  #lease: HeldLease<Upstream> | null = null;
-  #client: Client | null = null;
-  #upstream: Upstream | null = null;
-  #controller: Dispatcher.DispatchController | null = null;
+  #attempt: Attempt | null = null;
   #attempts = 0;
-  #informational = 0;
-  #refusalBytes = 0;
   #continued = false;
 
   constructor(
@@ -145,7 +139,6 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
 
   onLease(lease: HeldLease<Upstream>, start: StartInfo | null): void {
     if (start !== null) this.start = start;
-    this.#lease = lease;
     this.#send(lease);
   }
 
@@ -169,13 +162,12 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
   }
 
   #send(lease: HeldLease<Upstream>): void {
-    const { clock, wheel, tracer, publicHost } = this.#context;
+    const { clock, wheel, leases, tracer, publicHost } = this.#context;
     const now = clock.now();
     const { timeoutMs } = this.#match.target;
     this.#phase = 'sent';
     this.sentAt = now;
     this.#attempts++;
-    this.#controller = null;
     wheel.set(this, now + timeoutMs);
     const body = this.#body === null ? null : this.#body.open(now);
     const headers = functionHeaders(this.#head, {
@@ -189,47 +181,24 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     });
     if (body !== null && !Buffer.isBuffer(body) && this.#head.contentLength >= 0)
       headers.push('content-length', String(this.#head.contentLength));
-    this.#upstream = lease.instance.connection;
-    this.#client = this.#upstream.acquire();
-    this.#client.dispatch({ method: this.#incoming.method!, path: this.#match.rest, headers, body }, this);
+    const attempt = new Attempt(this, lease, leases);
+    this.#attempt = attempt;
+    attempt.send({ method: this.#incoming.method!, path: this.#match.rest, headers, body });
   }
 
-  // As undici's handler.
+  // As the owner of an attempt.
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    if (this.#phase !== 'sent' || this.#controller !== null) {
-      // The client has gone while a connection was made; or undici would send it a second time.
-      controller.abort(new Error('the request is over'));
-      return;
-    }
-    this.#controller = controller;
-    if (this.#expectsContinue && !this.#continued) {
-      this.#continued = true;
-      this.#outgoing.writeContinue();
-    }
+  onSending(): void {
+    if (!this.#expectsContinue || this.#continued) return;
+    this.#continued = true;
+    this.#outgoing.writeContinue();
   }
 
-  onResponseStart(
-    _controller: Dispatcher.DispatchController,
-    status: number,
-    parsed: Record<string, string | string[] | undefined>,
-    statusText?: string,
-  ): void {
-    if (this.#phase !== 'sent') return;
-    if (status < 200) {
-      // 102 and 103 are hints that need not be passed on.
-      if (++this.#informational > MAX_INFORMATIONAL) this.#badResponse(`more than ${MAX_INFORMATIONAL} informational responses`);
-      return;
-    }
-    if (status === 503 && Refusal.options.some((kind) => kind === parsed[HEADERS.refused])) {
-      this.#phase = 'refused';
-      this.#context.leases.refused(this.#lease!, parsed[HEADERS.refused] as Refusal);
-      return;
-    }
+  onHead(status: number, statusText: string | undefined, parsed: Record<string, string | string[] | undefined>): boolean {
     const head = readResponseHead(parsed);
     if (typeof head === 'string') {
-      this.#badResponse(`the response has ${head}`);
-      return;
+      this.onBadResponse(`the response has ${head}`);
+      return false;
     }
     const timing = serverTiming(this, this.#context.clock.now());
     head.flat.push(HEADERS.requestId, this.id, 'server-timing', head.serverTiming === null ? timing : `${timing}, ${head.serverTiming}`);
@@ -239,91 +208,59 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     } catch (error) {
       // Kept from the attempt: it is not the phrase of what is answered instead.
       this.#outgoing.statusMessage = '';
-      this.#badResponse(`the response has an invalid header: ${error instanceof Error ? error.message : String(error)}`);
-      return;
+      this.onBadResponse(`the response has an invalid header: ${error instanceof Error ? error.message : String(error)}`);
+      return false;
     }
     this.#phase = 'answering';
+    return true;
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#phase === 'answering') {
-      this.#relay.data(controller, chunk);
-    } else if (this.#phase === 'refused') {
-      this.#refusalBytes += chunk.length;
-      if (this.#refusalBytes > MAX_REFUSAL_BYTES) controller.abort(new Error('a refusal with a long body'));
-    }
+  onData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#relay.data(controller, chunk);
   }
 
-  onResponseEnd(): void {
-    if (this.#phase === 'refused') this.#again();
-    else if (this.#phase === 'answering') this.#finish();
-    else this.#releaseClient();
-  }
-
-  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
-    const phase = this.#phase;
-    if (phase === 'refused') {
-      this.#again();
-    } else if (phase === 'answering') {
-      // The head is out: all that is left is to let it look truncated.
-      this.#leave();
-      this.#relay.cut(this.#incoming);
-    } else if (phase === 'sent') {
-      if (this.#controller === null) this.#notSent(error);
-      else this.#lost(error);
-    } else {
-      this.#releaseClient();
-    }
-  }
-
-  #finish(): void {
+  onEnd(): void {
     const now = this.#context.clock.now();
     this.#phase = 'done';
     this.#context.wheel.cancel(this);
-    this.#releaseClient();
-    this.#releaseSlot(now - this.sentAt!);
+    this.#leaveAttempt(now - this.sentAt!);
     this.#relay.end();
     if (this.#body !== null && !this.#body.complete) this.#body.discard(now);
   }
 
-  /** Nothing was sent: no connection, or one that broke before the request began. */
-  #notSent(error: Error): void {
-    if (error instanceof ConnectError) this.#context.leases.suspect(this.#lease!.instance, error.message);
-    else if ('code' in error && error.code === 'UND_ERR_INVALID_ARG') {
-      this.#releaseClient();
-      this.fail('bad-request', `the request cannot be passed on: ${error.message}`, { close: true });
-      return;
-    }
-    this.#again();
+  /** The head is out: all that is left is to let it look truncated. */
+  onCut(): void {
+    this.#leave();
+    this.#relay.cut(this.#incoming);
+  }
+
+  onRefused(why: Refusal): void {
+    this.#context.leases.refused(this.#attempt!.lease, why);
   }
 
   /** To another instance, by the route as it is now. */
-  #again(): void {
+  onNotTaken(error: Error | null): void {
+    if (error instanceof ConnectError) this.#context.leases.suspect(this.#attempt!.lease.instance, error.message);
+    else if (error !== null && 'code' in error && error.code === 'UND_ERR_INVALID_ARG') {
+      this.fail('bad-request', `the request cannot be passed on: ${error.message}`, { close: true });
+      return;
+    }
     this.#context.wheel.cancel(this);
-    this.#releaseClient();
-    this.#releaseSlot();
+    this.#leaveAttempt();
     if (this.#attempts >= MAX_ATTEMPTS) {
       this.fail('no-capacity', `${this.#attempts} instances in a row could not take the request`);
     } else if (this.#body !== null && !this.#body.replayable) {
       this.fail('no-capacity', 'the instance could not take the request, and its body is too long to be sent to another');
     } else if (this.#resolve()) {
-      this.#refusalBytes = 0;
       this.#acquire(true);
     }
   }
 
-  /** The connection broke while the instance worked on it. */
-  #lost(error: Error): void {
-    const bad = causeOfBadResponse(error);
-    if (bad !== null) {
-      this.#badResponse(bad);
-      return;
-    }
-    const { instance } = this.#lease!;
+  onLost(error: Error): void {
+    const { instance } = this.#attempt!.lease;
     this.#phase = 'asking-why';
     this.#context.wheel.cancel(this);
-    this.#releaseClient();
-    this.#releaseSlot();
+    this.#leaveAttempt();
     this.#context.leases.why(instance, (cause: Cause | null) => {
       if (this.#phase !== 'asking-why') return;
       const { code, detail } = lossOf(cause, error);
@@ -331,7 +268,7 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     });
   }
 
-  #badResponse(detail: string): void {
+  onBadResponse(detail: string): void {
     this.fail('function-bad-response', detail);
   }
 
@@ -343,13 +280,13 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     if (this.#phase === 'waiting') {
       leases.cancel(this, target.revision);
       this.fail('queue-timeout', `no instance became free within ${this.#context.queueTimeoutMs} ms`);
-    } else if (this.#phase === 'sent' || this.#phase === 'answering' || this.#phase === 'refused') {
+    } else if (this.#phase === 'sent' || this.#phase === 'answering') {
       if (this.#body?.starving === true && this.#phase !== 'answering') {
         this.fail('request-timeout', `the body had not arrived after the ${target.timeoutMs} ms that the function has`, { close: true });
         return;
       }
       // A client that does not read what there is is no reason to end the instance.
-      if (!this.#relay.paused) leases.timedOut(this.#lease!.instance, this.id);
+      if (!this.#relay.paused) leases.timedOut(this.#attempt!.lease.instance, this.id);
       this.fail('function-timeout', `the function did not finish within ${target.timeoutMs} ms`);
     }
   }
@@ -411,31 +348,16 @@ export class Exchange implements Waiter<Upstream>, Dispatcher.DispatchHandler, W
     closeRequest(this.#connection, this);
   }
 
-  /** Lets go of instance, slot and deadline. What undici still says is not listened to. */
+  /** Lets go of instance, slot and deadline. */
   #leave(): void {
-    const running = this.#phase === 'sent' || this.#phase === 'answering' || this.#phase === 'refused';
     this.#phase = 'done';
     this.#context.wheel.cancel(this);
-    const controller = this.#controller;
-    this.#controller = null;
-    // Without a controller it waits for a connection: onRequestStart aborts it when there is one.
-    if (running && controller !== null) {
-      controller.abort(new Error('the request is over'));
-      this.#releaseClient();
-    }
-    this.#releaseSlot();
+    this.#leaveAttempt();
   }
 
-  #releaseSlot(serviceMs?: number): void {
-    const lease = this.#lease;
-    this.#lease = null;
-    if (lease !== null) this.#context.leases.free(lease, serviceMs);
-  }
-
-  /** Before the slot: whoever takes that next finds the connection. */
-  #releaseClient(): void {
-    const client = this.#client;
-    this.#client = null;
-    if (client !== null) this.#upstream!.release(client);
+  #leaveAttempt(serviceMs?: number): void {
+    const attempt = this.#attempt;
+    this.#attempt = null;
+    attempt?.leave(serviceMs);
   }
 }
