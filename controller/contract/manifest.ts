@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { Auth, Cors, LogRetention, RateLimit, RouteSpec, Sticky } from './access.ts';
-import { Cidr, Egress, EnvVars, FunctionSettings } from './function.ts';
+import { Cidr, type Egress, EnvVars, FunctionSettings } from './function.ts';
 import { FunctionName, LABEL_PATTERN, Namespace, RuntimeName, SecretName } from './names.ts';
 
 /** Most functions and environments of one file, and most entries of a list. */

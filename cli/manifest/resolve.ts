@@ -1,0 +1,155 @@
+/** What a manifest comes to: its functions in one environment, complete, checked, ready to be bundled. */
+import { resolve } from 'node:path';
+import type { FunctionAccess } from '#contract/access.ts';
+import type { FunctionSettingsInput } from '#contract/function.ts';
+import { CheckedFunctionSettings } from '#contract/function.ts';
+import type { Manifest } from '#contract/manifest.ts';
+import { DEFAULT_NAMESPACE } from '#contract/names.ts';
+import type { CliError } from '../errors.ts';
+import { usageError } from '../errors.ts';
+import type { ManifestFile } from './file.ts';
+import { interpolate } from './interpolate.ts';
+import type { Layer, Merged, Origin } from './merge.ts';
+import { SETTINGS_FIELDS, accessOf, fileLayer, merge, settingsOf } from './merge.ts';
+import { didYouMean } from './similar.ts';
+import type { Fault, Path } from './text.ts';
+
+export interface ResolveOptions {
+  /** `--env NAME`; without: what stands in the file but for environments. */
+  environment?: string | undefined;
+  /** Of the functions of the file; without: all. */
+  names?: readonly string[];
+  /** In place of the file's. */
+  namespace?: string | undefined;
+  /** What was said outside of the file, the strongest last. */
+  overrides?: readonly Layer[];
+  /** For `${env:NAME}`. */
+  variables: Readonly<Record<string, string | undefined>>;
+}
+
+/** One function of a manifest. */
+export interface ResolvedFunction {
+  namespace: string;
+  name: string;
+  /** Absolute path of its source; null with `image`. */
+  path: string | null;
+  /** With the runtime `image`, as it was written; a path is relative to `folder`. */
+  image: string | null;
+  /** Folder of the manifest. */
+  folder: string;
+  assets: readonly string[];
+  settings: FunctionSettingsInput;
+  access: FunctionAccess;
+  /** An error about its entry or image, with the place where that stands. */
+  entryError(message: string): CliError;
+}
+
+/** Throws CliError (exit code 2) with all that is wrong, with places. */
+export function resolveManifest(file: ManifestFile, options: ResolveOptions): ResolvedFunction[] {
+  const { manifest, text } = file;
+  const { environment } = options;
+  const environmentNames = Object.keys(manifest.environments ?? {});
+  if (environment !== undefined && !environmentNames.includes(environment)) {
+    const hint = environmentNames.length === 0 ? 'It has none: environments: {staging: {…}}' : `It has: ${environmentNames.join(', ')}.`;
+    throw usageError(`${text.label} has no environment ${environment}${didYouMean(environment, environmentNames)}`, hint);
+  }
+  const names = checkedNames(file, options.names);
+  const faults = strangers(file);
+  const resolved = names.map((name) => resolveFunction(file, name, options, faults));
+  if (faults.length > 0) throw text.error(faults);
+  return resolved;
+}
+
+/** Names as asked for, once each. Throws usageError for one that the file has not. */
+function checkedNames({ manifest, text }: ManifestFile, wanted: readonly string[] | undefined): string[] {
+  const all = Object.keys(manifest.functions);
+  if (wanted === undefined || wanted.length === 0) return all;
+  for (const name of wanted) {
+    if (!all.includes(name))
+      throw usageError(`${text.label} has no function ${name}${didYouMean(name, all)}`, `It has: ${all.join(', ')}.`);
+  }
+  return [...new Set(wanted)];
+}
+
+/** Environments change functions, they have none of their own. */
+function strangers({ manifest, text }: ManifestFile): Fault[] {
+  const known = Object.keys(manifest.functions);
+  return Object.entries(manifest.environments ?? {}).flatMap(([environment, { functions = {} }]) =>
+    Object.keys(functions)
+      .filter((name) => !known.includes(name))
+      .map((name) => ({
+        range: text.keyAt(['environments', environment, 'functions', name]),
+        message: `environments.${environment}.functions.${name}: there is no such function under functions${didYouMean(name, known)}`,
+      })),
+  );
+}
+
+/** Layers of the file for one function, the weakest first. */
+function layersOf(manifest: Manifest, name: string, environment: string | undefined): Layer[] {
+  const layers = [fileLayer(manifest.defaults, ['defaults']), fileLayer(manifest.functions[name], ['functions', name])];
+  const chosen = environment === undefined ? undefined : manifest.environments?.[environment];
+  if (environment === undefined || !chosen) return layers;
+  const base: Path = ['environments', environment];
+  return [
+    ...layers,
+    fileLayer(chosen.defaults, [...base, 'defaults']),
+    fileLayer(chosen.env === undefined ? {} : { env: chosen.env }, base),
+    fileLayer(chosen.functions?.[name], [...base, 'functions', name]),
+  ];
+}
+
+function resolveFunction(file: ManifestFile, name: string, options: ResolveOptions, faults: Fault[]): ResolvedFunction {
+  const { manifest, folder, text } = file;
+  const merged = merge([...layersOf(manifest, name, options.environment), ...(options.overrides ?? [])]);
+  const at = (field: string): Fault['range'] => rangeOf(file, name, merged.origins.get(field));
+  const env = interpolate(merged, options.variables, (variable, message) => {
+    faults.push({ range: at(`env.${variable}`), message: `env.${variable}: ${message}` });
+  });
+  const values = { ...merged.values, ...(env === undefined ? {} : { env }) };
+  if (values.image !== undefined && values.runtime === undefined) values.runtime = 'image';
+  faults.push(...sourceFaults(values, name, at), ...settingsFaults(values, merged, name, at));
+  const { entry = null, image = null } = values;
+  return {
+    namespace:
+      options.namespace ??
+      (options.environment === undefined ? undefined : manifest.environments?.[options.environment]?.namespace) ??
+      manifest.namespace ??
+      DEFAULT_NAMESPACE,
+    name,
+    path: entry === null ? null : resolve(folder, entry),
+    image,
+    folder,
+    assets: values.assets ?? [],
+    settings: settingsOf(values),
+    access: accessOf(values),
+    entryError: (message) => text.error([{ range: at(entry === null ? 'image' : 'entry'), message: `functions.${name}: ${message}` }]),
+  };
+}
+
+/** Where it stands; what was typed is shown at the function. */
+function rangeOf({ text }: ManifestFile, name: string, origin: Origin | undefined): Fault['range'] {
+  return origin !== undefined && 'path' in origin ? text.valueAt(origin.path) : text.keyAt(['functions', name]);
+}
+
+function sourceFaults({ entry, image, runtime }: Merged['values'], name: string, at: (field: string) => Fault['range']): Fault[] {
+  const fault = (field: string, message: string): Fault[] => [{ range: at(field), message: `functions.${name}: ${message}` }];
+  if (image !== undefined && runtime !== 'image') return fault('image', `image goes with runtime: image, not with ${runtime}`);
+  if (image !== undefined && entry !== undefined) return fault('entry', 'it has both entry and image; one of them says what it is');
+  if (image === undefined && runtime === 'image') return fault('runtime', 'runtime: image needs image: which one');
+  if (image === undefined && entry === undefined) return fault('', 'entry is missing: its source file or folder');
+  return [];
+}
+
+/** What concerns several fields, which only the whole can tell. */
+function settingsFaults(values: Merged['values'], { origins }: Merged, name: string, at: (field: string) => Fault['range']): Fault[] {
+  const checked = CheckedFunctionSettings.safeParse(settingsOf(values));
+  if (checked.success) return [];
+  return checked.error.issues.map(({ path: [setting], message }) => {
+    const field = Object.entries(SETTINGS_FIELDS).find(([, one]) => one === setting)?.[0] ?? String(setting);
+    const origin = origins.get(field);
+    return {
+      range: at(field),
+      message: `functions.${name}.${field}: ${message}${origin !== undefined && 'said' in origin ? ` (${origin.said})` : ''}`,
+    };
+  });
+}
