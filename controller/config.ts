@@ -8,6 +8,14 @@ const number = (fallback: number) => z.coerce.number().default(fallback);
 const cores = availableParallelism();
 const totalMib = Math.floor(totalmem() / 1024 / 1024);
 
+/** How the process driver starts a runtime that is not Node: see controller/driver/process/runtimes.ts. */
+const ShimStart = z.strictObject({
+  shim: z.string(),
+  command: z.string().optional(),
+  args: z.array(z.string()).optional(),
+  version: z.string().optional(),
+});
+
 export const ControllerConfig = z.object({
   /** Folder with all that lasts. Set by the supervisor. */
   FN_HOME: z.string().min(1),
@@ -27,16 +35,21 @@ export const ControllerConfig = z.object({
       context.addIssue({ code: 'custom', message: 'must be a JSON object of runtime names and images' });
       return z.NEVER;
     }),
-  /** JSON: runtime → file of its shim, for the process driver. */
+  /** JSON: runtime → file of its shim where this Node runs it, else how it is started, for the process driver. */
   FN_RUNTIME_SHIMS: z
     .string()
     .default('{}')
     .transform((text, context) => {
-      const parsed = z.record(z.string(), z.string()).safeParse(parseJson(text));
+      const parsed = z.record(z.string(), z.union([z.string(), ShimStart])).safeParse(parseJson(text));
       if (parsed.success) return parsed.data;
-      context.addIssue({ code: 'custom', message: 'must be a JSON object of runtime names and files' });
+      context.addIssue({ code: 'custom', message: 'must be a JSON object of runtime names and files, or {"shim","command","args"}' });
       return z.NEVER;
     }),
+  /** Flags that instances of Node are started with by the process driver, between spaces: --inspect=127.0.0.1:9229. */
+  FN_NODE_FLAGS: z
+    .string()
+    .default('')
+    .transform((text) => text.split(/\s+/).filter(Boolean)),
   /** HOST:PORT for the control API over TCP, with a token. Without it there is only the unix socket. */
   FN_API_LISTEN: z
     .string()
@@ -74,7 +87,7 @@ export function coreSettings(config: ControllerConfig, features: Pick<DriverFeat
     maxCreates: config.FN_MAX_CREATES,
     poolSize: config.FN_POOL,
     freezeAfterMs: features.freeze ? config.FN_FREEZE_AFTER_MS : null,
-    defaultPool: { runtime: 'node', memoryClassMib: 128, network: features.egress === 'none' ? 'none' : 'egress' },
+    defaultPool: { runtime: 'node', memoryClassMib: 128, network: features.egress === 'none' ? 'none' : 'egress', image: null },
   };
 }
 

@@ -25,7 +25,7 @@ const CLOSE_DEADLINE_MS = 10_000;
 async function createDriver(config: ControllerConfig, paths: HomePaths, log: Log): Promise<Driver> {
   if (config.FN_DRIVER === 'process') {
     const { createProcessDriver } = await import('./driver/process/driver.ts');
-    return createProcessDriver({ paths, shims: config.FN_RUNTIME_SHIMS, version: metadata.version, log });
+    return createProcessDriver({ paths, shims: config.FN_RUNTIME_SHIMS, nodeFlags: config.FN_NODE_FLAGS, version: metadata.version, log });
   }
   const { createDockerDriver } = await import('./driver/docker/driver.ts');
   return createDockerDriver({

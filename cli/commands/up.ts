@@ -5,6 +5,7 @@ import { homeFlag, print, printJson, say } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
 import { EXIT, usageError } from '../errors.ts';
 import type { SupervisorOptions } from '../supervisor/options.ts';
+import { runtimeNames } from './runtimes-build.ts';
 
 export const DEFAULT_PORT = 8_080;
 
@@ -29,6 +30,11 @@ export const up: CommandSpec = {
       description: 'what runs instances; auto: docker where there is an engine',
       choices: ['auto', 'docker', 'process'],
       default: 'auto',
+    },
+    {
+      flags: '--runtimes <names>',
+      description: 'runtime images to build first, between commas, if they are not there; node always is',
+      parse: runtimeNames,
     },
     { flags: '--api <host:port>', description: 'serve the control API over TCP too, with the token in HOME/token', parse: hostAndPort },
     { flags: '--pool <n>', description: 'generic instances kept ready', parse: integerBetween(0, 1_000) },
@@ -87,6 +93,7 @@ function optionsFrom(ctx: Context, input: Input): SupervisorOptions {
     port: input.number('port') ?? DEFAULT_PORT,
     driver: driver === 'docker' || driver === 'process' ? driver : 'auto',
     api: input.text('api'),
+    runtimes: ['node', ...input.list('runtimes')],
     pool: input.number('pool'),
     memoryBudgetMib: input.number('memoryBudget'),
     allowUnfilteredEgress: input.flag('allowUnfilteredEgress'),

@@ -6,6 +6,8 @@ export interface SupervisorOptions {
   /** 0: any free one. */
   port: number;
   driver: 'auto' | 'docker' | 'process';
+  /** Whose images are built before it starts, where they are not there. Default: node. */
+  runtimes?: string[];
   /** HOST:PORT of the control API over TCP, where that is wanted. */
   api?: string;
   /** Generic instances kept ready. */

@@ -1,7 +1,9 @@
 /** Which driver to use, and what it makes instances of: images for Docker, the shims themselves for processes. */
 import { spawn } from 'node:child_process';
+import { accessSync, constants, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { join } from 'node:path';
+import { delimiter, isAbsolute, join } from 'node:path';
+import { z } from 'zod';
 import { findEngine } from '../engine.ts';
 import { CliError } from '../errors.ts';
 import { programFile, root } from '../root.ts';
@@ -12,14 +14,46 @@ export interface Runtimes {
   env: { FN_DRIVER: string; FN_RUNTIME_IMAGES?: string; FN_RUNTIME_SHIMS?: string };
 }
 
-/** File of each runtime's shim. */
-const SHIMS = { node: join(root, 'runtime-images/node/shim.mjs') };
+/** How the process driver starts a runtime; see controller/driver/process/runtimes.ts. */
+type ShimStart = string | { shim: string; command: string; args: string[]; version?: string };
 
-/** Settles the driver; with Docker, builds the images that are missing. Throws CliError. */
-export async function prepareRuntimes({ driver }: SupervisorOptions, env: NodeJS.ProcessEnv, report: Report): Promise<Runtimes> {
+/**
+ * What there is to run runtimes with as plain processes. Only what is found on this machine is listed:
+ * Node is always there.
+ */
+export function findShims(env: NodeJS.ProcessEnv): Record<string, ShimStart> {
+  const shims: Record<string, ShimStart> = { node: join(root, 'runtime-images/node/shim.mjs') };
+  const python = findProgram(['python3'], env);
+  if (python !== null)
+    shims.python = { shim: join(root, 'runtime-images/python/shim.py'), command: python, args: ['-I', '-S', '-B', '-X', 'utf8'] };
+  return shims;
+}
+
+/** The first of these programs: the system's own before what is on PATH, which may be a person's, closed to others. */
+function findProgram(names: readonly string[], env: NodeJS.ProcessEnv): string | null {
+  const folders = ['/usr/bin', '/usr/local/bin', ...(env.PATH ?? '').split(delimiter)].filter((folder) => isAbsolute(folder));
+  for (const name of names) for (const folder of folders) if (isExecutable(join(folder, name))) return join(folder, name);
+  return null;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false; // not there, or not for us
+  }
+}
+
+/** Settles the driver; with Docker, builds the images that are missing of the runtimes that were asked for. Throws CliError. */
+export async function prepareRuntimes(
+  { driver, runtimes = [] }: SupervisorOptions,
+  env: NodeJS.ProcessEnv,
+  report: Report,
+): Promise<Runtimes> {
   if (driver === 'process') {
     report({ type: 'step', text: 'driver: process, which isolates nothing: for a first look, and for code that you trust' });
-    return processDriver();
+    return processDriver(env);
   }
   const engine = await findEngine(env);
   if (engine.kind !== 'ready') {
@@ -28,25 +62,34 @@ export async function prepareRuntimes({ driver }: SupervisorOptions, env: NodeJS
       type: 'step',
       text: `driver: process, which isolates nothing, since there is no Docker engine (${engine.detail}); to get one: ${engine.remedy}`,
     });
-    return processDriver();
+    return processDriver(env);
   }
-  const images = await buildImages([], env, (text) => report({ type: 'step', text }));
+  const { tags } = await buildImages(named(runtimes), env, (text) => report({ type: 'step', text }));
   report({ type: 'step', text: `driver: docker at ${engine.where}` });
-  return { driver: 'docker', env: { FN_DRIVER: 'docker', FN_RUNTIME_IMAGES: JSON.stringify(images) } };
+  return { driver: 'docker', env: { FN_DRIVER: 'docker', FN_RUNTIME_IMAGES: JSON.stringify(tags) } };
 }
 
-const processDriver = (): Runtimes => ({ driver: 'process', env: { FN_DRIVER: 'process', FN_RUNTIME_SHIMS: JSON.stringify(SHIMS) } });
+const processDriver = (env: NodeJS.ProcessEnv): Runtimes => ({
+  driver: 'process',
+  env: { FN_DRIVER: 'process', FN_RUNTIME_SHIMS: JSON.stringify(findShims(env)) },
+});
+
+/** The builder's arguments for runtimes; none: its default, which is node. */
+export const named = (runtimes: readonly string[]): string[] => runtimes.flatMap((name) => ['--runtime', name]);
+
+export interface BuiltImages {
+  /** By runtime: those that were asked for. */
+  built: Record<string, string>;
+  /** Of all runtimes that there are: the tag that its image has, or gets when it is built. */
+  tags: Record<string, string>;
+}
 
 /**
- * Builds runtime images whose inputs have changed, all or the named ones; progress goes to `say`.
- * Returns runtime → image. Throws CliError with the builder's last words.
+ * Builds runtime images whose inputs have changed; progress goes to `say`. Throws CliError with the
+ * builder's last words.
  */
-export async function buildImages(
-  args: readonly string[],
-  env: NodeJS.ProcessEnv,
-  say: (line: string) => void,
-): Promise<Record<string, string>> {
-  const child = spawn(process.execPath, [programFile('build-images'), ...args, '--json'], {
+export async function buildImages(args: readonly string[], env: NodeJS.ProcessEnv, say: (line: string) => void): Promise<BuiltImages> {
+  const child = spawn(process.execPath, [programFile('build-images'), ...args, '--tags'], {
     cwd: root,
     env: { ...env, FN_RUNTIME_IMAGES_DIR: join(root, 'runtime-images') },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -66,9 +109,10 @@ export async function buildImages(
   });
   if (code !== 0)
     throw new CliError('the runtime images could not be built', { details: tail, hint: 'fn doctor says what is missing on this machine.' });
-  const answer: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'));
-  const images = typeof answer === 'object' && answer !== null ? Object.entries(answer) : [];
-  if (images.length === 0 || images.some(([, image]) => typeof image !== 'string'))
-    throw new CliError('the image builder answered something else than its images');
-  return Object.fromEntries(images.map(([name, image]) => [name, String(image)]));
+  const answer = BuilderAnswer.safeParse(JSON.parse(Buffer.concat(chunks).toString('utf8')));
+  if (!answer.success) throw new CliError('the image builder answered something else than its images');
+  return answer.data;
 }
+
+const Tags = z.record(z.string(), z.string());
+const BuilderAnswer = z.object({ built: Tags, tags: Tags });

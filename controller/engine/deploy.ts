@@ -184,7 +184,8 @@ export class Deployer {
     const runtimes = await driver.runtimes();
     if (!runtimes.some((runtime) => runtime.name === wanted.runtime)) {
       const known = runtimes.map((runtime) => runtime.name).join(', ') || 'none';
-      throw new FnError('invalid', `There is no runtime ${wanted.runtime} here; there is: ${known}.`, {
+      const remedy = driver.name === 'docker' ? ` If it is one of fn's own, build its image: fn runtimes build ${wanted.runtime}.` : '';
+      throw new FnError('invalid', `There is no runtime ${wanted.runtime} here; there is: ${known}.${remedy}`, {
         errors: [{ pointer: '/settings/runtime', detail: `one of: ${known}` }],
       });
     }

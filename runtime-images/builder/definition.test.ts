@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { python } from '../python/runtime.ts';
 import { FORBIDDEN_NAMES, isKept } from './definition.ts';
+import { refuseForbidden } from './rootfs.ts';
 
 describe('what is kept of the packages', () => {
   it.each([
@@ -31,5 +33,17 @@ describe('what is kept of the packages', () => {
   it('no name of a shell or a package manager passes', () => {
     for (const path of ['bin/sh', 'usr/bin/bash', 'usr/bin/dpkg', 'usr/bin/apt-get', 'usr/bin/perl']) expect(path).toMatch(FORBIDDEN_NAMES);
     expect('usr/local/bin/node').not.toMatch(FORBIDDEN_NAMES);
+  });
+
+  it('of a runtime’s packages, what the runtime is for, and in its image alone', () => {
+    expect(isKept('usr/bin/python3.11')).toBe(false);
+    expect(isKept('usr/bin/python3.11', python)).toBe(true);
+    expect(isKept('usr/lib/python3.11/json/__init__.py', python)).toBe(true);
+    expect(isKept('usr/lib/python3.11/idlelib/run.py', python)).toBe(false);
+    expect(isKept('usr/bin/openssl', python)).toBe(false);
+    const link = { type: 'symlink', target: 'python3.11' } as const;
+    expect(() => refuseForbidden(new Map([['usr/bin/python3', link]]), null)).toThrow('must not be in a runtime image: usr/bin/python3');
+    expect(() => refuseForbidden(new Map([['usr/bin/python3', link]]), python.allowed)).not.toThrow();
+    expect(() => refuseForbidden(new Map([['usr/bin/sh', link]]), python.allowed)).toThrow('usr/bin/sh');
   });
 });

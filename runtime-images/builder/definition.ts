@@ -3,8 +3,8 @@
  * the image is built anew.
  */
 
-/** Raise it when the builder itself comes to write something else from the same inputs. */
-export const BUILDER_FORMAT = 1;
+/** Raise it when the builder itself, or a runtime's `complete`, comes to write something else from the same inputs. */
+export const BUILDER_FORMAT = 2;
 
 /** Debian packages of the base, and no dependency beyond them: nothing in the image runs a script. */
 export const BASE_PACKAGES = [
@@ -83,23 +83,22 @@ const DROPPED = [
   /^lib\/init(?:\/|$)/,
 ];
 
-/** Whether a file or link of a package goes into the base. Folders follow from what is in them. */
-export function isKept(path: string): boolean {
-  return KEPT.some((pattern) => pattern.test(path)) && !DROPPED.some((pattern) => pattern.test(path));
+/** What is kept of packages beside what the base keeps, and what is left out all the same. */
+export interface Selection {
+  readonly kept: readonly RegExp[];
+  readonly dropped: readonly RegExp[];
+}
+
+const NOTHING_MORE: Selection = { kept: [], dropped: [] };
+
+/** Whether a file or link of a package goes into an image. Folders follow from what is in them. */
+export function isKept(path: string, more: Selection = NOTHING_MORE): boolean {
+  const has = (patterns: readonly RegExp[]) => patterns.some((pattern) => pattern.test(path));
+  return (has(KEPT) || has(more.kept)) && !has(DROPPED) && !has(more.dropped);
 }
 
 /** Names that must not be in an image: each is a way to run something that was not deployed. */
-export const FORBIDDEN_NAMES = /(?:^|\/)(?:sh|bash|dash|busybox|perl|python3?|apt(?:-get)?|dpkg(?:-deb)?|openssl|mawk|awk)$/;
-
-/** How an image is started; the drivers add V8's heap limit before the shim's path. */
-export const NODE_IMAGE_CONFIG = {
-  User: `${INSTANCE_UID}:${INSTANCE_UID}`,
-  Env: ['PATH=/usr/local/bin', 'HOME=/tmp', 'LANG=C.UTF-8', 'NODE_ENV=production'],
-  Entrypoint: ['/usr/local/bin/node'],
-  Cmd: ['/fn/shim.mjs'],
-  WorkingDir: '/tmp',
-  StopSignal: 'SIGTERM',
-} as const;
+export const FORBIDDEN_NAMES = /(?:^|\/)(?:sh|bash|dash|busybox|perl|python[0-9.]*|apt(?:-get)?|dpkg(?:-deb)?|openssl|mawk|awk)$/;
 
 /** The definition as text, for the digest of the inputs. */
 export function definitionText(): string {
@@ -113,6 +112,5 @@ export function definitionText(): string {
     CERTIFICATE_BUNDLE,
     kept: KEPT.map(String),
     dropped: DROPPED.map(String),
-    NODE_IMAGE_CONFIG,
   });
 }

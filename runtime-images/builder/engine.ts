@@ -85,6 +85,8 @@ async function call(method: string, path: string, body?: TarStream, env: NodeJS.
 export interface ImageInfo {
   id: string;
   labels: Record<string, string>;
+  /** When this engine last gave it a tag, milliseconds since 1970; null where it does not say. Its own date is fixed. */
+  taggedAt: number | null;
 }
 
 /** null where the engine has no such image. */
@@ -92,8 +94,40 @@ export async function inspectImage(reference: string): Promise<ImageInfo | null>
   const answer = await call('GET', `/images/${encodeURIComponent(reference)}/json`);
   if (answer.status === 404) return null;
   if (answer.status !== 200) throw new Error(`the engine cannot tell about ${reference}: ${message(answer)}`);
-  const info: { Id: string; Config?: { Labels?: Record<string, string> | null } } = JSON.parse(answer.body);
-  return { id: info.Id, labels: info.Config?.Labels ?? {} };
+  const info: Inspected = JSON.parse(answer.body);
+  const taggedAt = Date.parse(info.Metadata?.LastTagTime ?? '');
+  return { id: info.Id, labels: info.Config?.Labels ?? {}, taggedAt: taggedAt > 0 ? taggedAt : null };
+}
+
+interface Inspected {
+  Id: string;
+  Config?: { Labels?: Record<string, string> | null };
+  Metadata?: { LastTagTime?: string };
+}
+
+/** All images that carry a label with this value. */
+export async function imageTags(label: string, value: string): Promise<{ id: string; tags: string[] }[]> {
+  const filters = encodeURIComponent(JSON.stringify({ label: [`${label}=${value}`] }));
+  const answer = await call('GET', `/images/json?filters=${filters}`);
+  if (answer.status !== 200) throw new Error(`the engine does not list its images: ${message(answer)}`);
+  const images: { Id: string; RepoTags: string[] | null }[] = JSON.parse(answer.body);
+  return images.map(({ Id, RepoTags }) => ({ id: Id, tags: RepoTags ?? [] }));
+}
+
+/** Gives an image a tag, also one that it has: the engine then writes down when, which it does not for what is loaded. */
+export async function tagImage(id: string, tag: string): Promise<void> {
+  const [repo = '', name = ''] = tag.split(':');
+  const answer = await call('POST', `/images/${encodeURIComponent(id)}/tag?${new URLSearchParams({ repo, tag: name })}`);
+  if (answer.status !== 201) throw new Error(`the engine does not tag ${tag}: ${message(answer)}`);
+}
+
+/** Removes a tag, and the image with its last one; false where something uses it. */
+export async function removeImageTag(tag: string): Promise<boolean> {
+  // Without `force`: the engine itself refuses while a container, even a stopped one, is made of it.
+  const answer = await call('DELETE', `/images/${encodeURIComponent(tag)}`);
+  if (answer.status === 200 || answer.status === 404) return true;
+  if (answer.status === 409) return false;
+  throw new Error(`the engine does not remove ${tag}: ${message(answer)}`);
 }
 
 /** `docker load`. */

@@ -1,13 +1,15 @@
-/** Makes the node image: two layers, configuration and manifest, as an archive that `docker load` reads. */
+/** Makes a runtime's image: layers, configuration and manifest, as an archive that `docker load` reads. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, statSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { statSync } from 'node:fs';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pack } from 'tar-stream';
-import { MOUNT_POINTS, NODE_IMAGE_CONFIG } from './definition.ts';
-import type { BaseLayer } from './base.ts';
+import { MOUNT_POINTS } from './definition.ts';
 import { buildImage, loadImage } from './engine.ts';
-import type { ImageInputs } from './inputs.ts';
+import { imageTag, type ImageInputs } from './inputs.ts';
+import type { PackageLayer } from './packages.ts';
+import { refuseForbidden } from './rootfs.ts';
+import type { FetchContext } from './runtime.ts';
 import { addFile, type Layer, writeLayer } from './tar.ts';
 
 const EPOCH = new Date(0);
@@ -22,6 +24,7 @@ const ARCHITECTURES: Partial<Record<NodeJS.Architecture, string>> = {
 /** Labels that every image of ours carries; the drivers and `fn status` read them. */
 export function imageLabels(
   inputs: ImageInputs,
+  version: string,
   contentDigest: string,
   packages: 'locked' | 'drifted' | 'base-image',
 ): Record<string, string> {
@@ -29,81 +32,111 @@ export function imageLabels(
     'fn.digest': `sha256:${contentDigest}`,
     'fn.inputs': `sha256:${inputs.digest}`,
     'fn.packages': packages,
-    'fn.runtime': 'node',
-    'fn.version': inputs.node.version,
+    'fn.runtime': inputs.definition.name,
+    'fn.version': version,
   };
 }
 
-/** The layer over the base: the Node binary and the shim. */
-function nodeLayer(inputs: ImageInputs): Layer {
+/** The topmost layer: the programs and the shim. */
+async function topLayer(inputs: ImageInputs, below: readonly PackageLayer[], context: FetchContext): Promise<Layer> {
   const layer: Layer = new Map();
-  const { size } = statSync(inputs.node.path);
-  layer.set('usr/local/bin/node', { type: 'file', mode: 0o755, content: { path: inputs.node.path, size } });
+  for (const { target, path, size } of await fetchPrograms(inputs, context))
+    layer.set(target, { type: 'file', mode: 0o755, content: { path, size } });
   for (const file of inputs.shim) layer.set(file.target, { type: 'file', mode: 0o644, content: file.content });
   for (const path of MOUNT_POINTS) layer.set(path, { type: 'directory', mode: 0o755 });
+  refuseForbidden(layer, inputs.definition.allowed);
+  await inputs.definition.complete?.(
+    layer,
+    below.map(({ path }) => path),
+    context.work,
+  );
   return layer;
 }
 
-/** Writes the archive's parts below `cacheDir`, loads it, and cleans up. Returns the digest of the configuration: the image's id. */
-export async function loadNodeImage(inputs: ImageInputs, base: BaseLayer, tag: string, cacheDir: string): Promise<string> {
-  mkdirSync(cacheDir, { recursive: true });
+async function fetchPrograms(inputs: ImageInputs, context: FetchContext): Promise<{ target: string; path: string; size: number }[]> {
+  const fetched: { target: string; path: string; size: number }[] = [];
+  for (const program of inputs.programs) {
+    const path = await program.fetch(context);
+    fetched.push({ target: program.target, path, size: statSync(path).size });
+  }
+  return fetched;
+}
+
+/** Runs `use` with a folder of its own below the cache, and removes it. */
+async function inWorkFolder<T>(cacheDir: string, use: (work: string) => Promise<T>): Promise<T> {
+  await mkdir(cacheDir, { recursive: true });
   const work = await mkdtemp(join(cacheDir, 'build-'));
   try {
-    const nodePath = join(work, 'node.tar');
-    const node = await writeLayer(nodeLayer(inputs), nodePath);
+    return await use(work);
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+/** What both ways of building are told beside the inputs. */
+export type BuildContext = Omit<FetchContext, 'work'>;
+
+/** Writes the archive's parts below the cache, loads it, and cleans up. Returns the digest of the configuration: the image's id. */
+export function loadRuntimeImage(
+  inputs: ImageInputs,
+  version: string,
+  below: readonly PackageLayer[],
+  context: BuildContext,
+): Promise<string> {
+  const { name, config } = inputs.definition;
+  return inWorkFolder(context.cacheDir, async (work) => {
+    const topPath = join(work, 'top.tar');
+    const top = await writeLayer(await topLayer(inputs, below, { ...context, work }), topPath);
     const layers = [
-      { name: `${base.sha256}.tar`, path: base.path, bytes: base.bytes, sha256: base.sha256, from: 'fn runtimes build: base' },
-      {
-        name: `${node.sha256}.tar`,
-        path: nodePath,
-        bytes: node.bytes,
-        sha256: node.sha256,
-        from: `fn runtimes build: node ${inputs.node.version} and its shim`,
-      },
+      ...below.map((layer, index) => ({ ...layer, from: `fn runtimes build: ${index === 0 ? 'base' : `packages of ${name}`}` })),
+      { ...top, path: topPath, from: `fn runtimes build: ${name} ${version} and its shim` },
     ];
-    const contentDigest = sha256(JSON.stringify([NODE_IMAGE_CONFIG, layers.map((layer) => layer.sha256)]));
-    const config = Buffer.from(
+    const contentDigest = sha256(JSON.stringify([config, layers.map((layer) => layer.sha256)]));
+    const packages = below.some((layer) => layer.drifted) ? 'drifted' : 'locked';
+    const configuration = Buffer.from(
       JSON.stringify({
         architecture: ARCHITECTURES[process.arch] ?? process.arch,
-        config: { ...NODE_IMAGE_CONFIG, Labels: imageLabels(inputs, contentDigest, base.drifted ? 'drifted' : 'locked') },
+        config: { ...config, Labels: imageLabels(inputs, version, contentDigest, packages) },
         created: EPOCH.toISOString(),
         history: layers.map((layer) => ({ created: EPOCH.toISOString(), created_by: layer.from })),
         os: 'linux',
         rootfs: { diff_ids: layers.map((layer) => `sha256:${layer.sha256}`), type: 'layers' },
       }),
     );
-    const id = sha256(config);
-    const manifest = [{ Config: `${id}.json`, Layers: layers.map((layer) => layer.name), RepoTags: [tag] }];
+    const id = sha256(configuration);
+    const manifest = [{ Config: `${id}.json`, Layers: layers.map((layer) => `${layer.sha256}.tar`), RepoTags: [imageTag(inputs)] }];
     const archive = pack();
     const loaded = loadImage(archive);
     loaded.catch(() => {}); // awaited below; a failure there also ends the writing
     const write = async () => {
-      archive.entry({ name: `${id}.json`, mtime: EPOCH, mode: 0o644 }, config);
+      archive.entry({ name: `${id}.json`, mtime: EPOCH, mode: 0o644 }, configuration);
       for (const layer of layers)
-        await addFile(archive, { name: layer.name, mtime: EPOCH, mode: 0o644 }, { path: layer.path, size: layer.bytes });
+        await addFile(archive, { name: `${layer.sha256}.tar`, mtime: EPOCH, mode: 0o644 }, { path: layer.path, size: layer.bytes });
       archive.entry({ name: 'manifest.json', mtime: EPOCH, mode: 0o644 }, JSON.stringify(manifest));
       archive.finalize();
     };
     await Promise.all([loaded, write()]);
     return `sha256:${id}`;
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
+  });
 }
 
-/** The same upon an image of a registry, by the Dockerfile and the engine's own build. */
-export async function buildNodeImageOn(inputs: ImageInputs, baseImage: string, tag: string): Promise<void> {
-  const context = pack();
-  const labels = imageLabels(inputs, sha256(JSON.stringify([NODE_IMAGE_CONFIG, baseImage, inputs.digest])), 'base-image');
-  const built = buildImage(context, { tag, args: { BASE: baseImage }, labels });
-  built.catch(() => {}); // as above
-  const write = async () => {
-    context.entry({ name: 'Dockerfile', mtime: EPOCH, mode: 0o644 }, inputs.dockerfile);
-    for (const file of inputs.shim) context.entry({ name: file.target, mtime: EPOCH, mode: 0o644 }, file.content);
-    await addFile(context, { name: 'node', mtime: EPOCH, mode: 0o755 }, { path: inputs.node.path, size: statSync(inputs.node.path).size });
-    context.finalize();
-  };
-  await Promise.all([built, write()]);
+/** The same upon an image of a registry, by the folder's Dockerfile and the engine's own build. */
+export function buildRuntimeImageOn(inputs: ImageInputs, baseImage: string, version: string, context: BuildContext): Promise<void> {
+  return inWorkFolder(context.cacheDir, async (work) => {
+    const programs = await fetchPrograms(inputs, { ...context, work });
+    const build = pack();
+    const labels = imageLabels(inputs, version, sha256(JSON.stringify([inputs.definition.config, baseImage, inputs.digest])), 'base-image');
+    const built = buildImage(build, { tag: imageTag(inputs), args: { BASE: baseImage }, labels });
+    built.catch(() => {}); // as above
+    const write = async () => {
+      build.entry({ name: 'Dockerfile', mtime: EPOCH, mode: 0o644 }, inputs.dockerfile);
+      for (const file of inputs.shim) build.entry({ name: file.target, mtime: EPOCH, mode: 0o644 }, file.content);
+      for (const { target, path, size } of programs)
+        await addFile(build, { name: `root/${target}`, mtime: EPOCH, mode: 0o755 }, { path, size });
+      build.finalize();
+    };
+    await Promise.all([built, write()]);
+  });
 }
 
 function sha256(data: string | Buffer): string {

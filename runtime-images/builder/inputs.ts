@@ -1,15 +1,9 @@
 /** The inputs of an image, and the digest over them that names its tag. Reads a few small files: fast enough for every start. */
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { definitionText } from './definition.ts';
-
-export interface NodeBinary {
-  path: string;
-  /** Without a leading v. */
-  version: string;
-}
+import type { Program, RuntimeDefinition } from './runtime.ts';
 
 /** A file of the shim. Read once: what is digested is what goes into the image, also while somebody edits it. */
 export interface ShimFile {
@@ -19,56 +13,59 @@ export interface ShimFile {
 }
 
 export interface ImageInputs {
-  node: NodeBinary;
+  definition: RuntimeDefinition;
+  programs: readonly Program[];
   shim: ShimFile[];
   dockerfile: Buffer;
-  lockPath: string;
-  /** Hex SHA-256 over all inputs of the base. */
+  /** packages.lock of the base, and of the runtime. */
+  lockPaths: { base: string; own: string };
+  /** Hex SHA-256 over all inputs of the base, and of the layer with the runtime's packages. */
   baseDigest: string;
+  packagesDigest: string;
   /** Hex SHA-256 over all inputs of the image. */
   digest: string;
 }
 
+/** `fn/node:0a1b2c3d4e5f` */
+export const imageTag = (inputs: ImageInputs): string => `fn/${inputs.definition.name}:${inputs.digest.slice(0, 12)}`;
+
 /** Reads the inputs. `base` is an image that takes the place of our own base. Throws where a part is missing. */
-export function nodeImageInputs(root: string, base: string | null): ImageInputs {
-  const node = nodeBinary(root);
-  const shim = shimFiles(root);
-  const lockPath = join(root, 'base', 'packages.lock');
-  const dockerfile = readFileSync(join(root, 'node', 'Dockerfile'));
-  const lock = existsSync(lockPath) ? readFileSync(lockPath, 'utf8') : '';
-  const baseDigest = digestOf(['base', process.arch, definitionText(), lock]);
+export function imageInputs(root: string, definition: RuntimeDefinition, base: string | null): ImageInputs {
+  const folder = join(root, definition.name);
+  const programs = definition.programs(root);
+  const shim = definition.shim.flatMap((path) => shimFiles(folder, path, definition.shimExtensions));
+  const lockPaths = { base: join(root, 'base', 'packages.lock'), own: join(folder, 'packages.lock') };
+  const dockerfile = readFileSync(join(folder, 'Dockerfile'));
+  const version = definition.version(root);
+  const baseDigest = digestOf(['base', process.arch, definitionText(), textOf(lockPaths.base)]);
+  const packagesDigest = digestOf(['packages', baseDigest, selectionText(definition), textOf(lockPaths.own)]);
   const parts: (string | Buffer)[] = [
-    'node',
+    definition.name,
     process.arch,
-    node.version,
-    base === null ? baseDigest : `${base}\n${dockerfile.toString()}\n${definitionText()}`,
+    typeof version === 'string' ? version : version.package,
+    JSON.stringify(definition.config),
+    base === null ? packagesDigest : `${base}\n${dockerfile.toString()}\n${definitionText()}`,
   ];
+  for (const program of programs) parts.push(program.target, program.identity);
   for (const file of shim) parts.push(file.target, file.content);
-  return { node, shim, dockerfile, lockPath, baseDigest, digest: digestOf(parts) };
+  return { definition, programs, shim, dockerfile, lockPaths, baseDigest, packagesDigest, digest: digestOf(parts) };
 }
 
-/** The binary of npm package `node` that belongs to this checkout; else the Node that runs this. */
-function nodeBinary(root: string): NodeBinary {
-  const require = createRequire(join(root, 'build.ts'));
-  try {
-    const manifest = require.resolve('node/package.json');
-    const { version } = JSON.parse(readFileSync(manifest, 'utf8')) as { version: string };
-    const path = join(dirname(manifest), 'bin', 'node');
-    if (existsSync(path)) return { path, version };
-  } catch (error) {
-    if (!(error instanceof Error) || !('code' in error) || error.code !== 'MODULE_NOT_FOUND') throw error;
-  }
-  return { path: process.execPath, version: process.versions.node };
+const textOf = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');
+
+/** All of a definition that the layer of its packages depends on. What `complete` does is known by BUILDER_FORMAT. */
+function selectionText({ packages, kept, dropped, links, complete }: RuntimeDefinition): string {
+  return JSON.stringify({ packages, kept: kept.map(String), dropped: dropped.map(String), links, completed: complete !== undefined });
 }
 
-/** shim.mjs and what is in shim/, at the same places below /fn. */
-function shimFiles(root: string): ShimFile[] {
-  const folder = join(root, 'node', 'shim');
-  const parts = readdirSync(folder)
-    .filter((name) => name.endsWith('.mjs'))
+/** A file, or the files of a folder that have one of the extensions, at the same places below /fn. */
+function shimFiles(folder: string, path: string, extensions: readonly string[]): ShimFile[] {
+  const place = join(folder, path);
+  if (!statSync(place).isDirectory()) return [{ target: `fn/${path}`, content: readFileSync(place) }];
+  return readdirSync(place)
+    .filter((name) => extensions.some((extension) => name.endsWith(extension)))
     .sort()
-    .map((name) => ({ target: `fn/shim/${name}`, content: readFileSync(join(folder, name)) }));
-  return [{ target: 'fn/shim.mjs', content: readFileSync(join(root, 'node', 'shim.mjs')) }, ...parts];
+    .map((name) => ({ target: `fn/${path}/${name}`, content: readFileSync(join(place, name)) }));
 }
 
 /** Lengths go in too, so that no two lists of parts give the same text. */

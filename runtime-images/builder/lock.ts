@@ -1,5 +1,5 @@
-/** The locked versions of the base's packages: one line each, `name version architecture sha256-of-the-deb`. */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+/** The locked versions of an image's Debian packages: one line each, `name version architecture sha256-of-the-deb`. */
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 
 export interface LockedPackage {
   name: string;
@@ -11,7 +11,7 @@ export interface LockedPackage {
 }
 
 const HEADER =
-  '# Debian packages of the base image: name, version, architecture, SHA-256 of the .deb.\n# Written by `node runtime-images/build.ts --update-lock`.\n';
+  '# Debian packages: name, version, architecture, SHA-256 of the .deb.\n# Written by `node runtime-images/build.ts --update-lock`.\n';
 const LINE = /^(?<name>[a-z0-9][a-z0-9+.-]+) (?<version>[A-Za-z0-9.+:~-]+) (?<arch>[a-z0-9]+) (?<sha256>[0-9a-f]{64})$/;
 
 /** Throws on a line that is not one. */
@@ -26,8 +26,9 @@ export function parseLock(text: string): LockedPackage[] {
   return packages;
 }
 
+/** Empty where there is no file: a runtime whose packages were never locked. */
 export function readLock(path: string): LockedPackage[] {
-  return parseLock(readFileSync(path, 'utf8'));
+  return existsSync(path) ? parseLock(readFileSync(path, 'utf8')) : [];
 }
 
 /** The lock for a machine: of a lock with several architectures only what it can use. */

@@ -1,30 +1,45 @@
-/** The base's root file system: what is kept of the packages, the generated files, one layer. */
+/** Root file systems: what is kept of the packages, and the generated files, as one layer. */
 import { spawn } from 'node:child_process';
 import { extract } from 'tar-stream';
-import { ADDED_FILES, ADDED_FOLDERS, CERTIFICATES, CERTIFICATE_BUNDLE, FORBIDDEN_NAMES, isKept } from './definition.ts';
+import { ADDED_FILES, ADDED_FOLDERS, CERTIFICATES, CERTIFICATE_BUNDLE, FORBIDDEN_NAMES, isKept, type Selection } from './definition.ts';
 import type { DebFile } from './debian.ts';
 import type { Layer } from './tar.ts';
 
 /** Unpacked, all packages together; far above what they are. */
 const MAX_UNPACKED_BYTES = 512 * 1024 * 1024;
 
-/** Reads the packages and makes the layer. The order of `debs` must not matter; a file in two of them is an error. */
+/** Reads the base's packages and makes its layer. The order of `debs` must not matter; a file in two of them is an error. */
 export async function rootfsLayer(debs: DebFile[]): Promise<Layer> {
   const layer: Layer = new Map();
   const certificates = new Map<string, Buffer>();
-  for (const deb of debs) await readDeb(deb, layer, certificates);
+  for (const deb of debs) await readDeb(deb, layer, certificates, (path) => isKept(path));
   const names = [...certificates.keys()].sort();
   if (names.length === 0) throw new Error('ca-certificates holds no certificates: its layout has changed');
   const bundle = Buffer.concat(names.map((name) => withNewline(certificates.get(name)!)));
   layer.set(CERTIFICATE_BUNDLE, { type: 'file', mode: 0o644, content: bundle });
   for (const [path, text] of Object.entries(ADDED_FILES)) layer.set(path, { type: 'file', mode: 0o644, content: Buffer.from(text) });
   for (const [path, mode] of Object.entries(ADDED_FOLDERS)) layer.set(path, { type: 'directory', mode });
-  const forbidden = [...layer.keys()].filter((path) => FORBIDDEN_NAMES.test(path));
-  if (forbidden.length > 0) throw new Error(`must not be in a runtime image: ${forbidden.join(', ')}`);
+  refuseForbidden(layer, null);
   return layer;
 }
 
-async function readDeb(deb: DebFile, layer: Layer, certificates: Map<string, Buffer>): Promise<void> {
+/** The same for the packages that a runtime has above the base. */
+export async function packagesLayer(debs: DebFile[], selection: Selection, links: Readonly<Record<string, string>>): Promise<Layer> {
+  const layer: Layer = new Map();
+  for (const deb of debs) await readDeb(deb, layer, new Map(), (path) => isKept(path, selection));
+  for (const [path, target] of Object.entries(links)) layer.set(path, { type: 'symlink', target });
+  return layer;
+}
+
+/** Throws where a layer holds a way to run what was not deployed. `allowed`: the path that is the runtime's own purpose. */
+export function refuseForbidden(layer: Layer, allowed: RegExp | null): void {
+  const forbidden = [...layer]
+    .filter(([path, entry]) => entry.type !== 'directory' && FORBIDDEN_NAMES.test(path) && allowed?.test(path) !== true)
+    .map(([path]) => path);
+  if (forbidden.length > 0) throw new Error(`must not be in a runtime image: ${forbidden.join(', ')}`);
+}
+
+async function readDeb(deb: DebFile, layer: Layer, certificates: Map<string, Buffer>, wanted: (path: string) => boolean): Promise<void> {
   const child = spawn('dpkg-deb', ['--fsys-tarfile', deb.path], { stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   child.stderr.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(-2_000)));
@@ -49,7 +64,7 @@ async function readDeb(deb: DebFile, layer: Layer, certificates: Map<string, Buf
       chunks.push(chunk);
     }
     if (certificate) certificates.set(path, Buffer.concat(chunks));
-    else if (isKept(path)) keep(layer, path, entry.header, Buffer.concat(chunks), deb.name);
+    else if (wanted(path)) keep(layer, path, entry.header, Buffer.concat(chunks), deb.name);
   }
   await exited;
 }

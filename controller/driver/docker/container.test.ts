@@ -13,7 +13,7 @@ const plan: ContainerPlan = {
   nonce: 'secret',
   sockDir: '/run/fn/0a1b2c3d/instances/i-abcdefghijkl/sock',
   codeDir: '/run/fn/0a1b2c3d/instances/i-abcdefghijkl/code',
-  shimPath: '/fn/shim.mjs',
+
   cgroupParent: '/fn-0a1b2c3d',
   cgroupVersion: 1,
   nameservers: ['9.9.9.9'],

@@ -4,7 +4,8 @@
  * the test beside it fails when a field is added, lost or loosened.
  */
 import type { ContainerCreateOptions } from 'dockerode';
-import { heapLimitMib, openFiles, tmpSizeMib, type NetworkClass } from '#contract/function.ts';
+import { openFiles, tmpSizeMib, type NetworkClass } from '#contract/function.ts';
+import { bootFlags } from '../boot.ts';
 
 /** uid and gid of every instance: `nonroot`, of no use on the host. */
 export const INSTANCE_UID = 65_532;
@@ -46,8 +47,6 @@ export interface ContainerPlan {
   /** Folders on this host. */
   sockDir: string;
   codeDir: string;
-  /** Where the runtime's shim is in the image. */
-  shimPath: string;
   /** Empty: Docker's default. */
   cgroupParent: string;
   cgroupVersion: 1 | 2;
@@ -57,10 +56,13 @@ export interface ContainerPlan {
 
 export const containerName = (homeId: string, id: string): string => `fn-${homeId}-${id}`;
 
-/** What the image's entry point is given. V8's heap limit is fixed when the process boots, so it goes by the class. */
-export function bootArguments(runtime: string, shimPath: string, memoryClassMib: number): string[] {
-  if (runtime === 'node') return [`--max-old-space-size=${heapLimitMib(memoryClassMib)}`, shimPath];
-  return [shimPath];
+/** Where the shim is in the images whose arguments go by the class. */
+const SHIM_PATHS: Readonly<Record<string, string>> = { node: '/fn/shim.mjs' };
+
+/** What the image's entry point is given in the place of the image's own arguments; nothing where those do for every class. */
+export function bootArguments(runtime: string, memoryClassMib: number): { Cmd?: string[] } {
+  const shim = Object.hasOwn(SHIM_PATHS, runtime) ? SHIM_PATHS[runtime] : undefined;
+  return shim === undefined ? {} : { Cmd: [...bootFlags(runtime, memoryClassMib), shim] };
 }
 
 /** Everything that `docker create` is told about an instance. */
@@ -68,7 +70,7 @@ export function containerOptions(plan: ContainerPlan): ContainerCreateOptions & 
   return {
     name: containerName(plan.homeId, plan.id),
     Image: plan.image,
-    Cmd: bootArguments(plan.runtime, plan.shimPath, plan.memoryClassMib),
+    ...bootArguments(plan.runtime, plan.memoryClassMib),
     Hostname: plan.id,
     User: `${INSTANCE_UID}:${INSTANCE_UID}`,
     Env: [`FN_INSTANCE=${plan.id}`, `FN_NONCE=${plan.nonce}`, `FN_SOCKET=${INSIDE.socket}`],

@@ -14,6 +14,7 @@ import {
   type DriverFeatures,
   type DriverInstance,
   type Exit,
+  type ImageStore,
   type LogChunk,
   type SpecialiseSpec,
 } from '../types.ts';
@@ -29,6 +30,7 @@ import { newKnown, readInstance, type Known } from './instance.ts';
 import { applyLimits } from './limits.ts';
 import { followLogs } from './logs.ts';
 import { networkName } from './network.ts';
+import { RuntimeImages } from './runtimes.ts';
 import { Watch, type ContainerEvent } from './watch.ts';
 
 /** Containers looked at, or killed, at a time. */
@@ -40,10 +42,8 @@ const SHOWN_TAIL = 500;
 
 export interface DockerDriverOptions {
   paths: HomePaths;
-  /** Image of each runtime, e.g. `{ node: 'fn/node:0a1b2c3d4e5f' }`. */
+  /** Image of each runtime, whether it is built yet or not, e.g. `{ node: 'fn/node:0a1b2c3d4e5f' }`. */
   images: Record<string, string>;
-  /** Where the shim is in the images. */
-  shimPath?: string;
   /** The platform's, for the label fn.version. */
   version: string;
   /** What all instances together may use. */
@@ -67,6 +67,7 @@ const NOT_STARTED: DriverFeatures = { freeze: false, limits: false, parentCgroup
 
 class DockerDriver implements Driver {
   readonly name = 'docker';
+  readonly images: ImageStore | null = null;
   readonly #options: DockerDriverOptions;
   readonly #homeId: string;
   readonly #log: Log;
@@ -76,6 +77,7 @@ class DockerDriver implements Driver {
   readonly #care: Care;
   readonly #killed = new Set<string>();
   readonly #exits: Exits;
+  readonly #runtimes: RuntimeImages;
   #engine: Engine | null = null;
   #host: Host | null = null;
   #watch: Watch | null = null;
@@ -86,6 +88,7 @@ class DockerDriver implements Driver {
     this.#log = options.log;
     this.#workspace = new Workspace(options.paths);
     this.#exits = new Exits(this.#log);
+    this.#runtimes = new RuntimeImages(options.images);
     this.#care = new Care({ log: this.#log, firewall: () => this.#host?.firewall ?? null, kill: (id) => this.kill(id) });
   }
 
@@ -130,16 +133,7 @@ class DockerDriver implements Driver {
   }
 
   async runtimes(): Promise<{ name: string; version: string; image?: string }[]> {
-    const engine = await this.#connect();
-    const found = await Promise.all(
-      Object.entries(this.#options.images).map(async ([name, image]) => {
-        const info = await engine.image(image);
-        if (info === null) return null;
-        const version = info.Config.Labels?.[LABELS.version] ?? image.split(':').at(-1) ?? '';
-        return { name, version, image };
-      }),
-    );
-    return found.filter((runtime) => runtime !== null);
+    return await this.#runtimes.list(await this.#connect());
   }
 
   async list(): Promise<DriverInstance[]> {
@@ -178,9 +172,7 @@ class DockerDriver implements Driver {
       signal.throwIfAborted();
       if (known.phase !== 'creating') throw new Error(`the instance ${spec.id} was killed while it was created`);
     };
-    const image = this.#options.images[spec.runtime];
-    if (image === undefined)
-      throw new DriverUnavailable(`There is no image for the runtime ${spec.runtime}. Build it: fn runtimes build ${spec.runtime}.`);
+    const image = await this.#runtimes.image(engine, spec.runtime);
     await this.#workspace.prepare(spec.id);
     goOn();
     const container = containerOptions({
@@ -191,13 +183,12 @@ class DockerDriver implements Driver {
       networkName: networkName(this.#homeId),
       sockDir: this.#workspace.sockDir(spec.id),
       codeDir: this.#workspace.codeDir(spec.id),
-      shimPath: this.#options.shimPath ?? '/fn/shim.mjs',
       cgroupParent: host.parent?.name ?? '',
       cgroupVersion: host.info.cgroupVersion,
       nameservers: this.#options.nameservers ?? [],
     });
     known.container = await engine.create(container).catch((error: unknown) => {
-      throw engineStatus(error) === 404 ? imageMissing(spec.runtime, image, error) : error;
+      throw engineStatus(error) === 404 ? this.#runtimes.missing(spec.runtime, error) : error;
     });
     goOn();
     await engine.startContainer(known.container);
@@ -396,10 +387,4 @@ class DockerDriver implements Driver {
   async #sweepFolders(): Promise<void> {
     for (const id of await this.#workspace.ids()) if (!this.#known.has(id)) await this.#workspace.remove(id);
   }
-}
-
-function imageMissing(runtime: string, image: string, cause: unknown): DriverUnavailable {
-  return new DriverUnavailable(`The image ${image} of the runtime ${runtime} is not there. Build it: fn runtimes build ${runtime}.`, {
-    cause,
-  });
 }

@@ -76,6 +76,12 @@ export class Engine {
     return this.#orNull(() => this.#docker.getImage(name).inspect());
   }
 
+  /** All tags of the images with this label. */
+  async imageTags(label: string): Promise<string[]> {
+    const images = await this.#call((abortSignal) => this.#docker.listImages({ filters: { label: [label] }, abortSignal }));
+    return images.flatMap((image) => image.RepoTags ?? []);
+  }
+
   /** Ids of the container made. */
   async create(options: Dockerode.ContainerCreateOptions): Promise<string> {
     const container = await this.#call((abortSignal) => this.#docker.createContainer({ ...options, abortSignal }), ACT_TIMEOUT_MS);

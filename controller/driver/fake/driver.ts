@@ -7,6 +7,7 @@ import {
   type DriverFeatures,
   type DriverInstance,
   type Exit,
+  type ImageStore,
   type LogChunk,
   type SpecialiseSpec,
 } from '../types.ts';
@@ -17,6 +18,7 @@ export interface FakeDriverOptions {
   host: FakeHost;
   features?: Partial<DriverFeatures>;
   runtimes?: { name: string; version: string; image?: string }[];
+  images?: ImageStore;
   /** With it, folders of instances are really made, as conformance wants. */
   paths?: HomePaths;
 }
@@ -30,6 +32,7 @@ export function createFakeDriver(options: FakeDriverOptions): Driver {
 
 class FakeDriver implements Driver {
   readonly name = 'fake';
+  readonly images: ImageStore | null;
   readonly features: DriverFeatures;
   readonly #host: FakeHost;
   readonly #runtimes: { name: string; version: string; image?: string }[];
@@ -39,8 +42,9 @@ class FakeDriver implements Driver {
   readonly #killing = new Set<string>();
   #unwatch: (() => void) | null = null;
 
-  constructor({ host, features, runtimes, paths }: FakeDriverOptions) {
+  constructor({ host, features, runtimes, images, paths }: FakeDriverOptions) {
     this.#host = host;
+    this.images = images ?? null;
     this.features = { ...FEATURES, ...features };
     this.#runtimes = runtimes ?? [{ name: 'node', version: '0' }];
     this.#workspace = paths ? new Workspace(paths) : null;
@@ -156,6 +160,6 @@ class FakeDriver implements Driver {
 }
 
 function view({ spec, address, startedAt, running }: FakeInstance): DriverInstance {
-  const { id, runtime, memoryClassMib, network } = spec;
-  return { id, runtime, memoryClassMib, network, address, startedAt, running, handle: `fake ${id}` };
+  const { id, runtime, memoryClassMib, network, image } = spec;
+  return { id, runtime, memoryClassMib, network, image, address, startedAt, running, handle: `fake ${id}` };
 }

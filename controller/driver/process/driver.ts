@@ -1,32 +1,23 @@
 /**
- * Instances as plain processes of Node, for a first look without a container engine. They are held
- * by Node's own --permission alone: no limits by the kernel, no network of their own. The features
- * say so.
+ * Instances as plain processes, for a first look without a container engine. Node's own --permission
+ * holds those of Node, nothing the others: no limits by the kernel, no network of their own. The
+ * features say so.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { chownSync, closeSync, openSync, realpathSync, statSync } from 'node:fs';
-import { chmod, cp, mkdir, readdir, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { chownSync, realpathSync } from 'node:fs';
+import { chmod, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { z } from 'zod';
-import { heapLimitMib } from '#contract/function.ts';
 import { sleep } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { TAIL_BYTES, describeExit, isHeapExhausted } from '../exit.ts';
 import { inParallel } from '../parallel.ts';
-import {
-  DriverUnavailable,
-  type CreateSpec,
-  type Driver,
-  type DriverFeatures,
-  type DriverInstance,
-  type Exit,
-  type LogChunk,
-  type SpecialiseSpec,
-} from '../types.ts';
+import type { CreateSpec, Driver, DriverFeatures, DriverInstance, Exit, ImageStore, LogChunk, SpecialiseSpec } from '../types.ts';
 import { Workspace } from '../workspace.ts';
 import { processStart } from './identity.ts';
 import { ProcessOutput } from './output.ts';
+import { ProcessRuntimes, type ProcessRuntime } from './runtimes.ts';
 
 /** How often processes that are not our children are looked at, and outputs are kept within their cap, ms. */
 const WATCH_INTERVAL_MS = 250;
@@ -40,7 +31,7 @@ const PARALLEL = 8;
 const INSTANCE_UID = 65_532;
 
 const NOTES = [
-  'The process driver is for a first look: functions run as plain processes, held by Node’s --permission alone.',
+  'The process driver is for a first look: functions run as plain processes, those of Node held by its --permission alone.',
   'Memory (but for the JavaScript heap), CPU, processes and disk are not limited: one function can take all of the machine.',
   'Functions can dial anything that this machine can: the host’s own services and private networks too, whatever their egress says.',
   'Functions run as a user of this machine: they can signal its processes and open its sockets. As root that is a user of their own, otherwise you: then they can use the control API too.',
@@ -49,17 +40,16 @@ const NOTES = [
 
 export interface ProcessDriverOptions {
   paths: HomePaths;
-  /** File of each runtime's shim, e.g. `{ node: '/…/runtime-images/node/shim.mjs' }`; its folder is readable to instances. */
-  shims: Record<string, string>;
+  /** How each runtime is started; `{ node: '/…/runtime-images/node/shim.mjs' }` for one that this Node runs. */
+  shims: Readonly<Record<string, string | ProcessRuntime>>;
+  /** Added to the flags of Node, e.g. `['--inspect=127.0.0.1:9229']`. */
+  nodeFlags?: readonly string[];
   /** The platform's. */
   version: string;
   log: Log;
   /** The Node to run; default: this one. */
   execPath?: string;
 }
-
-/** Where a process finds the Node that it is, when it has no path to it. */
-const NODE_FD = 3;
 
 /** What is kept of a process beside its folder, out of its reach: enough to adopt it. */
 const ProcessRecord = z.object({
@@ -90,74 +80,46 @@ export function createProcessDriver(options: ProcessDriverOptions): Driver {
 
 class ProcessDriver implements Driver {
   readonly name = 'process';
+  readonly images: ImageStore | null = null;
   readonly features: DriverFeatures;
   readonly #options: ProcessDriverOptions;
   readonly #workspace: Workspace;
   readonly #known = new Map<string, Known>();
   readonly #kills = new Map<string, Promise<void>>();
   readonly #listeners: ((exit: Exit) => void)[] = [];
-  /** As the processes see them; replaced by copies in start() where they cannot. */
-  #shims: Record<string, string>;
-  readonly #execPath: string;
-  /** The installation is where only root can pass, and processes run under a uid of their own. */
-  readonly #lends: boolean;
-  /** Open file of Node itself, where its path cannot be passed through. */
-  #nodeFd: number | null = null;
+  readonly #runtimes: ProcessRuntimes;
   readonly #uid: number | null;
   #timers: NodeJS.Timeout[] = [];
   #closed = false;
 
   constructor(options: ProcessDriverOptions) {
     this.#options = options;
-    this.#execPath = realpathSync(options.execPath ?? process.execPath);
-    // --permission compares real paths.
-    this.#shims = Object.fromEntries(Object.entries(options.shims).map(([runtime, file]) => [runtime, realpathSync(file)]));
     this.#uid = process.getuid?.() === 0 ? INSTANCE_UID : null;
-    this.#lends = this.#uid !== null && ![this.#execPath, ...Object.values(this.#shims)].every(readableByAll);
+    this.#runtimes = new ProcessRuntimes({
+      runtimes: options.shims,
+      nodePath: realpathSync(options.execPath ?? process.execPath),
+      nodeFlags: options.nodeFlags ?? [],
+      uid: this.#uid,
+      lentDir: join(options.paths.runDir, 'shims'),
+    });
     this.#workspace = new Workspace(options.paths, { processUid: this.#uid });
-    const notes = [...NOTES];
+    const { unheld } = this.#runtimes;
+    const notes = [...NOTES, ...(unheld.length === 0 ? [] : [`Not even --permission holds functions of ${unheld.join(', ')}.`])];
     this.features = { freeze: false, limits: false, parentCgroup: false, egress: 'unfiltered', notes };
   }
 
   async start(): Promise<void> {
     this.#closed = false;
     await this.#workspace.start();
-    if (this.#lends) await this.#lend();
+    await this.#runtimes.lend();
     await this.list();
     for (const id of await this.#workspace.ids()) if (!this.#known.has(id)) await this.#workspace.remove(id);
     this.#every(WATCH_INTERVAL_MS, () => this.#watchAdopted());
     this.#every(ROTATE_INTERVAL_MS, () => this.#rotate());
   }
 
-  /**
-   * Functions never run as root. Where the installation is, say, under /root, they get a copy of the
-   * shims (80 kB) in the run folder, and Node as an open file, whose path nobody has to pass.
-   */
-  async #lend(): Promise<void> {
-    if (process.platform !== 'linux')
-      throw new DriverUnavailable(
-        `Functions do not run as root, and other users cannot read ${this.#execPath}: move the installation to where they can.`,
-      );
-    for (const [runtime, shim] of Object.entries(this.#options.shims)) {
-      const folder = join(this.#lentDir, runtime);
-      await rm(folder, { recursive: true, force: true });
-      await mkdir(folder, { recursive: true });
-      await cp(dirname(realpathSync(shim)), folder, { recursive: true });
-      for (const path of [this.#lentDir, folder]) await chmod(path, 0o755);
-      for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }))
-        await chmod(join(entry.parentPath, entry.name), entry.isDirectory() ? 0o755 : 0o644);
-      this.#shims[runtime] = join(folder, basename(shim));
-    }
-    this.#nodeFd ??= openSync(this.#execPath, 'r');
-  }
-
-  get #lentDir(): string {
-    return join(this.#options.paths.runDir, 'shims');
-  }
-
   async close(): Promise<void> {
-    if (this.#nodeFd !== null) closeSync(this.#nodeFd);
-    this.#nodeFd = null;
+    this.#runtimes.close();
     for (const timer of this.#timers) clearInterval(timer);
     this.#timers = [];
     this.#closed = true;
@@ -168,12 +130,12 @@ class ProcessDriver implements Driver {
     const instances = await this.list();
     await inParallel(instances, PARALLEL, (instance) => this.kill(instance.id));
     await this.close();
-    if (this.#lends) await rm(this.#lentDir, { recursive: true, force: true });
+    await this.#runtimes.removeLent();
     await this.#workspace.destroy();
   }
 
-  async runtimes(): Promise<{ name: string; version: string }[]> {
-    return Promise.resolve(Object.keys(this.#shims).map((name) => ({ name, version: process.versions.node })));
+  runtimes(): Promise<{ name: string; version: string }[]> {
+    return this.#runtimes.list();
   }
 
   async list(): Promise<DriverInstance[]> {
@@ -192,8 +154,6 @@ class ProcessDriver implements Driver {
 
   async create(spec: CreateSpec, signal: AbortSignal): Promise<DriverInstance> {
     signal.throwIfAborted();
-    const shim = this.#shims[spec.runtime];
-    if (shim === undefined) throw new DriverUnavailable(`The process driver has no shim for the runtime ${spec.runtime}.`);
     if (this.#known.has(spec.id)) throw new Error(`the instance ${spec.id} is there already`);
     try {
       await this.#workspace.prepare(spec.id);
@@ -202,7 +162,7 @@ class ProcessDriver implements Driver {
       await chmod(tmp, 0o700);
       if (this.#uid !== null) chownSync(tmp, this.#uid, this.#uid);
       signal.throwIfAborted();
-      await this.#spawn(spec, shim, tmp);
+      await this.#spawn(spec, realpathSync(tmp));
       signal.throwIfAborted();
       return this.#view(this.#known.get(spec.id)!.record);
     } catch (error) {
@@ -249,37 +209,28 @@ class ProcessDriver implements Driver {
     this.#listeners.push(listener);
   }
 
-  async #spawn(spec: CreateSpec, shim: string, tmp: string): Promise<void> {
+  async #spawn(spec: CreateSpec, tmp: string): Promise<void> {
     const sock = realpathSync(this.#workspace.sockDir(spec.id));
-    const readable = [dirname(shim), sock, realpathSync(this.#workspace.codeDir(spec.id)), realpathSync(tmp)];
+    const code = realpathSync(this.#workspace.codeDir(spec.id));
+    const start = this.#runtimes.start(spec.runtime, spec.memoryClassMib, [sock, code, tmp], [sock, tmp]);
     const output = this.#output(spec.id).openForProcess();
     try {
-      const child = spawn(
-        this.#nodeFd === null ? this.#execPath : `/proc/self/fd/${NODE_FD}`,
-        [
-          '--permission',
-          ...readable.map((path) => `--allow-fs-read=${path}`),
-          ...[sock, realpathSync(tmp)].map((path) => `--allow-fs-write=${path}`),
-          `--max-old-space-size=${heapLimitMib(spec.memoryClassMib)}`,
-          shim,
-        ],
-        {
-          cwd: tmp,
-          // A group of its own, so that it outlives this controller and is killed with all it started.
-          detached: true,
-          argv0: 'node',
-          stdio: ['ignore', output.stdout, output.stderr, ...(this.#nodeFd === null ? [] : [this.#nodeFd])],
-          env: {
-            PATH: '/usr/local/bin:/usr/bin:/bin',
-            HOME: tmp,
-            TMPDIR: tmp,
-            FN_INSTANCE: spec.id,
-            FN_NONCE: spec.nonce,
-            FN_SOCKET: this.#workspace.socket(spec.id),
-          },
-          ...(this.#uid === null ? {} : { uid: this.#uid, gid: this.#uid }),
+      const child = spawn(start.command, start.args, {
+        cwd: tmp,
+        // A group of its own, so that it outlives this controller and is killed with all it started.
+        detached: true,
+        argv0: start.argv0,
+        stdio: ['ignore', output.stdout, output.stderr, ...start.extra],
+        env: {
+          PATH: '/usr/local/bin:/usr/bin:/bin',
+          HOME: tmp,
+          TMPDIR: tmp,
+          FN_INSTANCE: spec.id,
+          FN_NONCE: spec.nonce,
+          FN_SOCKET: this.#workspace.socket(spec.id),
         },
-      );
+        ...(this.#uid === null ? {} : { uid: this.#uid, gid: this.#uid }),
+      });
       child.unref();
       await this.#remember(spec, child);
     } finally {
@@ -312,6 +263,7 @@ class ProcessDriver implements Driver {
       runtime,
       memoryClassMib,
       network,
+      image: null,
       address: { kind: 'unix', path: this.#workspace.socket(id) },
       startedAt,
       running,
@@ -395,11 +347,4 @@ async function killProcess(record: ProcessRecord): Promise<void> {
     if (performance.now() - start > KILL_TIMEOUT_MS)
       throw new Error(`process ${record.pid} did not end within ${KILL_TIMEOUT_MS / 1_000} s`);
   }
-}
-
-/** Whether any user can read a file: all folders above it may be passed through. */
-function readableByAll(path: string): boolean {
-  if ((statSync(path).mode & 0o004) === 0) return false;
-  for (let dir = dirname(path); dir !== dirname(dir); dir = dirname(dir)) if ((statSync(dir).mode & 0o001) === 0) return false;
-  return true;
 }

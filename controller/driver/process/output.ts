@@ -73,8 +73,9 @@ export class ProcessOutput {
         const piece = await this.#read(stream, at[stream]);
         if (piece.data.length === 0) continue;
         found = true;
+        const lostBytes = piece.from - at[stream];
         at[stream] = piece.from + piece.data.length;
-        yield { stream, data: piece.data, position: `${at.stdout}.${at.stderr}` };
+        yield { stream, data: piece.data, position: `${at.stdout}.${at.stderr}`, ...(lostBytes > 0 ? { lostBytes } : {}) };
       }
       if (found) continue;
       if (last) return;

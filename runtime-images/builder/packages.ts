@@ -1,4 +1,4 @@
-/** The base layer: from the cache, or made of Debian's packages and put there. */
+/** Layers made of Debian's packages, the base and those of runtimes: from the cache, or made and put there. */
 import { createHash } from 'node:crypto';
 import { createReadStream, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
@@ -6,15 +6,19 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
-import { BASE_PACKAGES } from './definition.ts';
 import { debianArch, debianCodename, fetchPackages, fetchTool, VersionGone, type DebFile } from './debian.ts';
 import { lockDrift, lockFor, readLock, writeLock, type LockedPackage } from './lock.ts';
-import { rootfsLayer } from './rootfs.ts';
-import { writeLayer } from './tar.ts';
+import { writeLayer, type Layer } from './tar.ts';
 
-const CacheEntry = z.object({ sha256: z.string(), bytes: z.number(), drifted: z.boolean(), drift: z.array(z.string()) });
+const CacheEntry = z.object({
+  sha256: z.string(),
+  bytes: z.number(),
+  drifted: z.boolean(),
+  drift: z.array(z.string()),
+  versions: z.record(z.string(), z.string()),
+});
 
-export interface BaseLayer {
+export interface PackageLayer {
   path: string;
   /** Hex, of the tar: the layer's diff id. */
   sha256: string;
@@ -22,11 +26,18 @@ export interface BaseLayer {
   /** The packages are not the locked ones, because those are not to be had any more. */
   drifted: boolean;
   drift: string[];
+  /** By package. */
+  versions: Record<string, string>;
 }
 
-export interface BaseOptions {
+export interface PackageLayerOptions {
+  /** `base`, or the runtime's name: what it is called in messages and in the cache. */
+  name: string;
+  packages: readonly string[];
   lockPath: string;
-  /** Digest of the inputs as they are now: the name in the cache. */
+  /** Makes the layer of the packages; `work` is a folder of its own. */
+  make: (debs: DebFile[], work: string) => Promise<Layer>;
+  /** Digest of the inputs as they are now: the rest of the name in the cache. */
   inputsDigest: () => string;
   cacheDir: string;
   /** Fetch again, whatever the cache has. */
@@ -46,8 +57,9 @@ export function defaultCacheDir(env: NodeJS.ProcessEnv = process.env): string {
 }
 
 /** Throws NoDebian, VersionGone (with `locked`) or an Error that says what failed. */
-export async function baseLayer(options: BaseOptions): Promise<BaseLayer> {
-  const cachePath = () => join(options.cacheDir, `base-${options.inputsDigest().slice(0, 32)}.tar`);
+export async function packageLayer(options: PackageLayerOptions): Promise<PackageLayer> {
+  const { name, packages } = options;
+  const cachePath = () => join(options.cacheDir, `${name}-${options.inputsDigest().slice(0, 32)}.tar`);
   if (!options.force && !options.updateLock) {
     const cached = await readCache(cachePath());
     if (cached && !(options.locked && cached.drifted)) return cached;
@@ -58,37 +70,38 @@ export async function baseLayer(options: BaseOptions): Promise<BaseLayer> {
   const work = await mkdtemp(join(options.cacheDir, 'debs-'));
   try {
     const before = readLock(options.lockPath);
-    const locked = lockFor(before, arch, BASE_PACKAGES);
+    const locked = lockFor(before, arch, packages);
     const debs = await fetchLocked(locked, work, options);
     if (options.updateLock) writeLock(options.lockPath, before, debs, arch);
     const drift = options.updateLock ? [] : lockDrift(locked, debs);
     if (drift.length > 0 && options.locked) throw new VersionGone(`the locked packages are not to be had: ${drift.join('; ')}`);
     const path = cachePath();
-    const { sha256, bytes } = await writeLayer(await rootfsLayer(debs), path);
-    const entry = { sha256, bytes, drifted: drift.length > 0, drift };
+    const { sha256, bytes } = await writeLayer(await options.make(debs, work), path);
+    const versions = Object.fromEntries(debs.map((deb) => [deb.name, deb.version]));
+    const entry = { sha256, bytes, drifted: drift.length > 0, drift, versions };
     await writeAtomically(`${path}.json`, JSON.stringify(entry));
     const seconds = ((performance.now() - started) / 1_000).toFixed(1);
-    options.say(`base: ${debs.length} packages of Debian ${debianCodename()}, ${(bytes / 1e6).toFixed(0)} MB, ${seconds} s`);
+    options.say(`${name}: ${debs.length} packages of Debian ${debianCodename()}, ${(bytes / 1e6).toFixed(0)} MB, ${seconds} s`);
     return { path, ...entry };
   } finally {
     await rm(work, { recursive: true, force: true });
   }
 }
 
-async function fetchLocked(locked: LockedPackage[], work: string, options: BaseOptions): Promise<DebFile[]> {
+async function fetchLocked(locked: LockedPackage[], work: string, options: PackageLayerOptions): Promise<DebFile[]> {
   const tool = options.tool ?? fetchTool();
-  if (options.updateLock) return await fetchPackages(BASE_PACKAGES, null, join(work, 'any'), tool);
+  if (options.updateLock) return await fetchPackages(options.packages, null, join(work, 'any'), tool);
   try {
-    return await fetchPackages(BASE_PACKAGES, locked, join(work, 'locked'), tool);
+    return await fetchPackages(options.packages, locked, join(work, 'locked'), tool);
   } catch (error) {
     if (!(error instanceof VersionGone)) throw error;
     if (options.locked) throw new VersionGone(`${error.message}; run again without --locked, or with --update-lock`);
-    return await fetchPackages(BASE_PACKAGES, null, join(work, 'any'), tool);
+    return await fetchPackages(options.packages, null, join(work, 'any'), tool);
   }
 }
 
 /** null where it is not there or was damaged: it is made again then. */
-async function readCache(path: string): Promise<BaseLayer | null> {
+async function readCache(path: string): Promise<PackageLayer | null> {
   let entry: z.infer<typeof CacheEntry>;
   try {
     entry = CacheEntry.parse(JSON.parse(readFileSync(`${path}.json`, 'utf8')));

@@ -1,0 +1,3 @@
+from fnshim.main import main
+
+main()
