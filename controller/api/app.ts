@@ -1,28 +1,26 @@
 /** The control API, without a listener: authentication, routes, errors. */
 import { OpenAPIHono } from '@hono/zod-openapi';
 import { FnError } from '#contract/errors.ts';
-import type { Log } from '#kit/log.ts';
-import type { BundleStore } from '../store/types.ts';
+import type { Principal } from '#contract/tenancy.ts';
+import { auditRoutes } from './audit.ts';
 import { bundleRoutes } from './bundles.ts';
-import { API_LIMITS, type ApiBindings, type ApiDependencies, type ApiEnv, type ApiLimits } from './env.ts';
+import { callRoutes } from './calls.ts';
+import { API_LIMITS, type ApiBindings, type ApiDependencies, type ApiEnv, type ApiLimits, Router } from './env.ts';
 import { functionRoutes } from './functions.ts';
 import { linger } from './input.ts';
 import { logRoutes } from './logs.ts';
-import type { Platform } from './platform.ts';
+import { namespaceRoutes } from './namespaces.ts';
 import { ClientGone, logError, problemAnswer, toFnError } from './problems.ts';
 import { revisionRoutes } from './revisions.ts';
 import { componentSchemas } from './schemas.ts';
+import { secretRoutes } from './secrets.ts';
 import { statusRoutes } from './status.ts';
-import type { TokenCheck } from './token.ts';
+import { tokenRoutes } from './tokens.ts';
 
-export interface ApiOptions {
-  platform: Platform;
-  bundles: BundleStore;
-  log: Log;
-  /** Version of fn, as `info.version` of the OpenAPI document. */
-  version: string;
-  /** Checks the Authorization header of requests over TCP; null: all of them are refused. */
-  auth: TokenCheck | null;
+/** Who may enter the folder of the unix socket owns the home and all that is in it. */
+export const OWNER: Principal = { id: 'owner', name: 'owner', scopes: ['admin'], namespaces: '*' };
+
+export interface ApiOptions extends Omit<ApiDependencies, 'limits'> {
   limits?: ApiLimits;
 }
 
@@ -30,40 +28,56 @@ export interface Api {
   fetch(request: Request, bindings: ApiBindings): Response | Promise<Response>;
   /** Methods that a path knows, as in the Allow header; none where there is no such path. */
   allowedMethods(path: string): string[];
-  /** Whether requests over TCP can be let in at all. */
-  readonly hasAuth: boolean;
 }
 
+/** One per resource. */
+const ROUTERS: readonly ((dependencies: ApiDependencies) => Router)[] = [
+  statusRoutes,
+  functionRoutes,
+  revisionRoutes,
+  logRoutes,
+  callRoutes,
+  bundleRoutes,
+  secretRoutes,
+  namespaceRoutes,
+  tokenRoutes,
+  auditRoutes,
+];
+
 /** Puts the API together. Serve it with startApiServer. */
-export function createApi({ platform, bundles, log, version, auth, limits = API_LIMITS }: ApiOptions): Api {
-  const dependencies: ApiDependencies = { platform, bundles, log, limits };
+export function createApi({ limits = API_LIMITS, ...options }: ApiOptions): Api {
+  const dependencies: ApiDependencies = { ...options, limits };
+  const { tenants, log, version } = options;
   const app = new OpenAPIHono<ApiEnv>();
 
   app.use('*', async (c, next) => {
     const { incoming, outgoing, transport, requestId } = c.env;
     const began = performance.now();
-    if (transport !== 'unix' && auth?.(incoming.headers.authorization) !== true) {
-      throw new FnError('unauthorized', 'Send the token of this platform: Authorization: Bearer TOKEN.');
-    }
+    const principal = transport === 'unix' ? OWNER : tenants.authenticate(incoming.headers.authorization);
+    if (principal === null) throw new FnError('unauthorized', 'Send a token of this platform: Authorization: Bearer TOKEN.');
+    c.set('principal', principal);
     await next();
     const status = outgoing.headersSent ? outgoing.statusCode : c.res.status;
-    log.debug(
-      { requestId, transport, method: c.req.method, path: c.req.path, status, ms: Math.round(performance.now() - began) },
-      'request',
-    );
+    const ms = Math.round(performance.now() - began);
+    log.debug({ requestId, transport, by: principal.id, method: c.req.method, path: c.req.path, status, ms }, 'request');
   });
 
   for (const [name, schema] of componentSchemas()) app.openAPIRegistry.registerComponent('schemas', name, schema);
-  for (const router of [statusRoutes, functionRoutes, revisionRoutes, logRoutes, bundleRoutes]) app.route('/', router(dependencies).hono);
-  app.openAPIRegistry.registerPath({
-    method: 'get',
-    path: '/v1/openapi.json',
-    operationId: 'getOpenApi',
-    summary: 'This document',
-    responses: { 200: { description: 'OpenAPI 3.1.', content: { 'application/json': { schema: { type: 'object' } } } } },
-  });
+  app.openAPIRegistry.registerComponent('securitySchemes', 'token', { type: 'http', scheme: 'bearer' });
+  for (const router of ROUTERS) app.route('/', router(dependencies).hono);
+  const own = new Router(dependencies).add(
+    {
+      method: 'get',
+      path: '/v1/openapi.json',
+      operationId: 'getOpenApi',
+      summary: 'This document',
+      access: { namespace: 'filtered', scope: null },
+      responses: { 200: { description: 'OpenAPI 3.1.', content: { 'application/json': { schema: { type: 'object' } } } } },
+    },
+    (c) => c.json(document),
+  );
+  app.route('/', own.hono);
   const document = app.getOpenAPI31Document({ openapi: '3.1.0', info: { title: 'fn control API', version } });
-  app.get('/v1/openapi.json', (c) => c.json(document));
 
   const allowedMethods = methodTable(Object.entries(document.paths ?? {}).map(([path, item]) => [path, Object.keys(item)]));
   app.notFound((c) => {
@@ -81,12 +95,12 @@ export function createApi({ platform, bundles, log, version, auth, limits = API_
       log.debug({ requestId: c.env.requestId, path: c.req.path }, 'the client was gone before it was answered');
     const known = toFnError(error);
     if (!(error instanceof ClientGone)) logError(log, known, c.env.requestId);
-    if (known.code === 'body-too-large') await linger(c.env, limits);
+    if (known.code === 'body-too-large' || known.code === 'quota-exceeded') await linger(c.env, limits);
     const { body, headers, status } = problemAnswer(known, c.env.requestId);
     return new Response(JSON.stringify(body), { status, headers });
   });
 
-  return { fetch: (request, bindings) => app.fetch(request, bindings), allowedMethods, hasAuth: auth !== null };
+  return { fetch: (request, bindings) => app.fetch(request, bindings), allowedMethods };
 }
 
 function methodTable(paths: [string, string[]][]): (path: string) => string[] {

@@ -2,9 +2,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { OpenAPIHono, type createRoute } from '@hono/zod-openapi';
 import type { Context } from 'hono';
+import type { z } from 'zod';
 import type { Log } from '#kit/log.ts';
-import type { BundleStore } from '../store/types.ts';
-import type { Platform } from './platform.ts';
+import type { Principal } from '#contract/tenancy.ts';
+import type { ImageStore } from '../driver/types.ts';
+import type { BundleStore, TenancyStore } from '../store/types.ts';
+import { type AccessRule, guarded } from './access.ts';
+import type { AuditNote, AuditRule } from './audit-trail.ts';
+import type { Audit, Platform, Secrets, Tenants } from './platform.ts';
 
 /** How a request came in. The unix socket is in a folder that only its owner can enter; TCP needs the token. */
 export type Transport = 'unix' | 'tcp';
@@ -20,13 +25,29 @@ export interface ApiBindings {
 
 export interface ApiEnv {
   Bindings: ApiBindings;
+  Variables: {
+    /** Set before any route is looked at. */
+    principal: Principal;
+    note?: AuditNote;
+  };
 }
 
 export type ApiContext = Context<ApiEnv>;
 
+/** Which namespace may refer to which bundle or image: whoever uploaded it for that namespace. */
+export type Artifacts = Pick<TenancyStore, 'addArtifact' | 'hasArtifact'>;
+
 export interface ApiDependencies {
   platform: Platform;
+  secrets: Secrets;
+  tenants: Tenants;
+  audit: Audit;
   bundles: BundleStore;
+  artifacts: Artifacts;
+  /** null where instances cannot be made of images. */
+  images: ImageStore | null;
+  /** Version of fn. */
+  version: string;
   log: Log;
   limits: ApiLimits;
 }
@@ -48,22 +69,39 @@ export const API_LIMITS: ApiLimits = {
   lingerBytes: 8 * 1024 * 1024,
 };
 
-/** A description as OpenAPI has it; `{name}` in its path is a parameter. */
-export type RouteDescription = Parameters<typeof createRoute>[0];
+type OpenApiRoute = Parameters<typeof createRoute>[0];
+
+/**
+ * A description as OpenAPI has it (`{name}` in its path is a parameter), and who may use the route.
+ * What changes anything has a name in the audit log.
+ */
+export type RouteDescription = Omit<OpenApiRoute, 'method'> & {
+  access: AccessRule;
+  request?: OpenApiRoute['request'] & { params?: z.ZodObject };
+} & ({ method: 'get' | 'head'; audit?: undefined } | { method: 'post' | 'put' | 'delete'; audit: AuditRule });
 
 /** The routes of one resource. */
 export class Router {
   readonly hono = new OpenAPIHono<ApiEnv>();
+  readonly #dependencies: Pick<ApiDependencies, 'audit' | 'log'>;
+
+  constructor(dependencies: Pick<ApiDependencies, 'audit' | 'log'>) {
+    this.#dependencies = dependencies;
+  }
 
   /**
-   * Adds a route and its description. Handlers check their input by themselves, with the schemas
-   * that the description names: the library's own check would read a body without a limit.
+   * Adds a route, its description and its guard. Handlers check their input by themselves, with the
+   * schemas that the description names: the library's own check would read a body without a limit.
    */
   add(description: RouteDescription, handle: (c: ApiContext) => Response | Promise<Response>): this {
-    this.hono.openAPIRegistry.registerPath(description);
+    const { access, audit: _audit, ...openapi } = description;
+    const { scope, namespace } = access;
+    this.hono.openAPIRegistry.registerPath({ ...openapi, security: [{ token: [] }], 'x-access': { scope, namespace } });
     // Hono answers HEAD with the handler of GET.
-    if (description.method !== 'head')
-      this.hono.on(description.method.toUpperCase(), description.path.replaceAll(/\{(\w+)\}/g, ':$1'), handle);
+    if (description.method !== 'head') {
+      const path = description.path.replaceAll(/\{(\w+)\}/g, ':$1');
+      this.hono.on(description.method.toUpperCase(), path, guarded(description, handle, this.#dependencies));
+    }
     return this;
   }
 }

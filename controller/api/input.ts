@@ -30,6 +30,18 @@ export function checkedQuery<T extends z.ZodType>(c: ApiContext, schema: T): z.o
   return parsed.data;
 }
 
+/** One entity tag, `"7"`; weak ones never match (RFC 9110 13.1.1), so they are refused in words. */
+const ETAG = /^"([\u0021\u0023-\u007e]{1,100})"$/;
+
+/** The ETag that the object must still have, without its quotes; null where any will do. Throws FnError bad-request. */
+export function ifMatch(c: ApiContext): string | null {
+  const given = c.env.incoming.headers['if-match']?.trim();
+  if (given === undefined || given === '*') return null;
+  const tag = ETAG.exec(given)?.[1];
+  if (tag === undefined) throw new FnError('bad-request', 'If-Match takes one ETag as GET gave it, such as "7", or *.');
+  return tag;
+}
+
 /** The JSON body. Throws FnError 415, 413, 408, 400, 422 in this order. */
 export async function checkedJson<T extends z.ZodType>(c: ApiContext, schema: T, limits: ApiLimits): Promise<z.output<T>> {
   requireContentType(c, 'application/json');
@@ -110,6 +122,8 @@ function refusePrototypes(value: unknown, path: string[]): void {
 
 export interface BodyLimits {
   maxBytes: number;
+  /** What to throw beyond it; without: body-too-large. */
+  tooLarge?: () => FnError;
   windowMs: number;
   /** Bytes that must arrive in each window of waiting for the client. */
   minBytesPerWindow: number;
@@ -119,9 +133,10 @@ export interface BodyLimits {
  * The body, piece by piece. Throws FnError body-too-large (as soon as it is declared), request-timeout,
  * and ClientGone. Never destroys the request: it may still have to be answered.
  */
-export async function* limitedBody(c: ApiContext, { maxBytes, windowMs, minBytesPerWindow }: BodyLimits): AsyncGenerator<Uint8Array> {
+export async function* limitedBody(c: ApiContext, bodyLimits: BodyLimits): AsyncGenerator<Uint8Array> {
   const { incoming, outgoing } = c.env;
-  const tooLarge = () => new FnError('body-too-large', `The body may have at most ${maxBytes} bytes.`);
+  const { maxBytes, windowMs, minBytesPerWindow } = bodyLimits;
+  const tooLarge = bodyLimits.tooLarge ?? (() => new FnError('body-too-large', `The body may have at most ${maxBytes} bytes.`));
   if (Number(incoming.headers['content-length'] ?? 0) > maxBytes) throw tooLarge();
   if (expectsContinue(incoming)) outgoing.writeContinue();
   const pieces = incoming.iterator({ destroyOnReturn: false });

@@ -11,19 +11,21 @@ import { clientGone } from './signals.ts';
 
 const NDJSON = 'application/x-ndjson';
 
-export function logRoutes({ platform, log }: ApiDependencies): Router {
-  return new Router().add(
+export function logRoutes(dependencies: ApiDependencies): Router {
+  const { platform, log } = dependencies;
+  const router = new Router(dependencies).add(
     {
       method: 'get',
       path: '/v1/namespaces/{namespace}/functions/{name}/logs',
       operationId: 'getLogs',
       summary: 'Log lines, the oldest first; with follow also those to come. A stream that breaks off without its last chunk has failed',
+      access: { namespace: 'path', scope: 'read', absent: 'function' },
       request: { params: FunctionPath, query: LogQuery },
       responses: responses({ 200: response('One JSON object a line.', 'LogEntry', NDJSON) }),
     },
     async (c) => {
       const { namespace, name } = checkedPath(c, FunctionPath);
-      const { follow = false, since, limit } = checkedQuery(c, LogQuery);
+      const { follow = false, ...selection } = checkedQuery(c, LogQuery);
       // While an error can still have a status of its own.
       await platform.describe(namespace, name);
       const headers = { 'content-type': NDJSON, 'x-content-type-options': 'nosniff' };
@@ -31,7 +33,7 @@ export function logRoutes({ platform, log }: ApiDependencies): Router {
 
       const { outgoing, closing, requestId } = c.env;
       const signal = AbortSignal.any([clientGone(c), closing]);
-      const entries = platform.logs(namespace, name, { follow, since, limit }, signal)[Symbol.asyncIterator]();
+      const entries = platform.logs(namespace, name, { follow, ...selection }, signal)[Symbol.asyncIterator]();
       // One who follows gets the headers at once; for the others the first line may still fail with a status.
       const first = follow ? undefined : await entries.next();
       outgoing.writeHead(200, headers);
@@ -45,6 +47,21 @@ export function logRoutes({ platform, log }: ApiDependencies): Router {
         outgoing.destroy();
       }
       return RESPONSE_ALREADY_SENT;
+    },
+  );
+  return router.add(
+    {
+      method: 'get',
+      path: '/v1/namespaces/{namespace}/functions/{name}/logs/stats',
+      operationId: 'getLogStats',
+      summary: 'How much of a log there is, and how many lines were dropped',
+      access: { namespace: 'path', scope: 'read', absent: 'function' },
+      request: { params: FunctionPath },
+      responses: responses({ 200: response('The counters.', 'LogStats') }),
+    },
+    async (c) => {
+      const { namespace, name } = checkedPath(c, FunctionPath);
+      return c.json(await platform.logStats(namespace, name));
     },
   );
 }

@@ -11,6 +11,7 @@ import type {
   NamespaceSettings,
   NamespaceView,
   Principal,
+  Quota,
   SecretView,
   TokenView,
 } from '#contract/tenancy.ts';
@@ -23,6 +24,7 @@ export interface LogSelection {
   limit?: number;
   request?: string;
   level?: LogEntry['level'];
+  revision?: number;
   grep?: string;
 }
 
@@ -57,7 +59,10 @@ export interface Platform {
 export interface Secrets {
   /** Resolves when it is durable; instances that have the old value are replaced after, without losing a request. */
   set(namespace: string, name: string, value: string): Promise<SecretView>;
+  /** By name. */
   list(namespace: string): Promise<SecretView[]>;
+  /** Throws FnError secret-not-found. */
+  get(namespace: string, name: string): Promise<SecretView>;
   /** Throws FnError secret-not-found; conflict where a revision with traffic names it. */
   delete(namespace: string, name: string): Promise<void>;
 }
@@ -72,6 +77,8 @@ export interface Tenants {
   listTokens(by: Principal): Promise<TokenView[]>;
   /** Throws FnError token-not-found. Resolves when gateways have heard. */
   revokeToken(by: Principal, id: string): Promise<TokenView>;
+  /** Limits of a namespace as they are now, from memory; none where nobody set any. */
+  quota(namespace: string): Quota;
   listNamespaces(by: Principal): Promise<NamespaceView[]>;
   /** Throws FnError namespace-not-found. */
   getNamespace(name: string): Promise<NamespaceView>;

@@ -16,7 +16,7 @@ export interface RequestLimits {
 export const REQUEST_LIMITS: RequestLimits = { maxHeaderBytes: 16 * 1024, maxHeaders: 100, maxUrlBytes: 8 * 1024 };
 
 /** Headers that must not be there twice: which of the two counts is a matter of taste. */
-const SINGLE = new Set(['host', 'authorization', 'content-type', 'content-encoding', 'expect']);
+const SINGLE = new Set(['host', 'authorization', 'content-type', 'content-encoding', 'expect', 'if-match']);
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS']);
 const HOST = /^(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?$/;
 /** In a path: `\`, `%` before 00, `.`, `/` or `\`, `//`, a segment `.` or `..`. */

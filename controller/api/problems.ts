@@ -23,6 +23,9 @@ export function toFnError(error: unknown): FnError {
   return new FnError('internal', "Something failed inside fn. The controller's log has it under this request's id.", { cause: error });
 }
 
+/** After these the connection is closed. */
+const CLOSING: ReadonlySet<string> = new Set(['body-too-large', 'quota-exceeded', 'request-timeout', 'not-implemented']);
+
 export interface ProblemAnswer {
   status: number;
   headers: Record<string, string>;
@@ -36,7 +39,7 @@ export function problemAnswer(error: FnError, requestId: string): ProblemAnswer 
     headers['retry-after'] = String(Math.max(1, Math.ceil(error.options.retryAfterSeconds ?? DEFAULT_RETRY_SECONDS)));
   if (error.status === 401) headers['www-authenticate'] = 'Bearer realm="fn"';
   // What is left of such a request cannot be told from the next one, or is too much to wait for.
-  if (error.code === 'body-too-large' || error.code === 'request-timeout' || error.code === 'not-implemented') headers.connection = 'close';
+  if (CLOSING.has(error.code)) headers.connection = 'close';
   return { status: error.status, headers, body: error.toProblem(requestId) };
 }
 

@@ -4,43 +4,91 @@
  * schemas depends on which module was loaded first.
  */
 import { z } from 'zod';
+import { FunctionAccess } from '#contract/access.ts';
 import {
   BundleInfo,
   DeployRequest,
   DeployResponse,
   FunctionList,
+  ImageInfo,
   InstanceView,
   LogEntry,
   PlatformStatus,
+  PullImageRequest,
   RevisionList,
+  RevisionView,
+  TrafficRequest,
 } from '#contract/api.ts';
+import { CallRecord, Why } from '#contract/call.ts';
 import { FunctionError, PROBLEM_TYPE, Problem } from '#contract/errors.ts';
 import { FunctionView, Revision } from '#contract/function.ts';
+import { LogStats } from '#contract/log.ts';
 import { BundleDigest, FunctionName, Namespace } from '#contract/names.ts';
+import {
+  AuditEntry,
+  AuditList,
+  CreateTokenRequest,
+  CreateTokenResponse,
+  NamespaceList,
+  NamespaceSettings,
+  NamespaceView,
+  PutSecretRequest,
+  SecretList,
+  SecretView,
+  TokenList,
+  TokenView,
+  WhoAmI,
+} from '#contract/tenancy.ts';
 
 /** Parameters that paths have in common. */
+export const NamespacePath = z.object({ namespace: Namespace });
 export const FunctionPath = z.object({ namespace: Namespace, name: FunctionName });
-export const BundlePath = z.object({ digest: BundleDigest });
+export const BundlePath = z.object({ namespace: Namespace, digest: BundleDigest });
+/** Of changes that may ask that nothing else has changed meanwhile; 412 where it has. */
+export const IfMatch = z.object({ 'if-match': z.string().optional() });
 
 /** 202 of POST /v1/shutdown */
 export const Stopping = z.object({ stopping: z.literal(true) });
 export type Stopping = z.infer<typeof Stopping>;
 
 const ANSWERS = {
+  AuditEntry,
+  AuditList,
   BundleInfo,
+  CallRecord,
+  CreateTokenResponse,
   DeployResponse,
   FunctionError,
   FunctionList,
   FunctionView,
+  ImageInfo,
   InstanceView,
   LogEntry,
+  LogStats,
+  NamespaceList,
+  NamespaceView,
   PlatformStatus,
   Problem,
   Revision,
   RevisionList,
+  RevisionView,
+  SecretList,
+  SecretView,
   Stopping,
+  TokenList,
+  TokenView,
+  WhoAmI,
+  Why,
 };
-const REQUESTS = { DeployRequest };
+const REQUESTS = {
+  CreateTokenRequest,
+  DeployRequest,
+  FunctionAccess,
+  NamespaceSettings,
+  PullImageRequest,
+  PutSecretRequest,
+  TrafficRequest,
+};
 type SchemaName = keyof typeof ANSWERS | keyof typeof REQUESTS;
 
 const refPath = (name: string): string => `#/components/schemas/${name}`;

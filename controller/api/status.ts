@@ -3,14 +3,16 @@ import { FnError } from '#contract/errors.ts';
 import { type ApiDependencies, Router } from './env.ts';
 import { response, responses, type Stopping } from './schemas.ts';
 
-export function statusRoutes({ platform, log }: ApiDependencies): Router {
-  return new Router()
+export function statusRoutes(dependencies: ApiDependencies): Router {
+  const { platform, log } = dependencies;
+  return new Router(dependencies)
     .add(
       {
         method: 'get',
         path: '/v1/status',
         operationId: 'getStatus',
         summary: 'What runs, and what this host can do',
+        access: { namespace: 'platform', scope: 'read' },
         responses: responses({ 200: response('The status.', 'PlatformStatus') }),
       },
       async (c) => c.json(await platform.status()),
@@ -21,6 +23,8 @@ export function statusRoutes({ platform, log }: ApiDependencies): Router {
         path: '/v1/shutdown',
         operationId: 'shutdown',
         summary: 'End every instance and then the controller; on the unix socket only',
+        access: { namespace: 'platform', scope: 'admin' },
+        audit: { action: 'platform.shutdown', subject: null },
         responses: responses({ 202: response('It has begun.', 'Stopping') }),
       },
       (c) => {
