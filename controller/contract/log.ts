@@ -30,6 +30,8 @@ export const LogQuery = z.strictObject({
   request: z.string().min(1).max(200).optional(),
   /** This level and those above it. */
   level: LogLevel.optional(),
+  /** Lines of one revision, by its number. */
+  revision: z.coerce.number().int().positive().optional(),
   /** Text that the message must contain, as it stands. */
   grep: z.string().min(1).max(1_000).optional(),
 });

@@ -71,6 +71,10 @@ export interface LogChunk {
   data: Buffer;
   /** Where to go on after it: hand it to logs() as `after`. */
   position: string;
+  /** When it was written, milliseconds since 1970, where the driver knows. */
+  at?: number;
+  /** Before it, output was lost to the driver's own limit: so many bytes; 0 where it is not known how many. */
+  lostBytes?: number;
 }
 
 /** The instance cannot be made to fit (the kernel says EBUSY): destroy it. */

@@ -1,5 +1,5 @@
 /** From raw output to log entries. */
-import { LogEntry } from '#contract/api.ts';
+import { LogEntry } from '#contract/log.ts';
 import { MAX_LOG_LINE_BYTES, RuntimeLogLine } from '#contract/runtime.ts';
 
 /** Longest raw line that is kept; JSON may take six bytes for one. */
@@ -81,6 +81,21 @@ export function toEntry(line: string, stream: 'stdout' | 'stderr', revision: str
     revision,
     instance,
   };
+}
+
+/** What a shim says when it has dropped lines, and what a reader says when the driver has (PROTOCOL.md, Logs). */
+const DROPPED = /^(\d{1,9}) log lines were dropped\b/;
+
+/** How many lines the function lost, by the words of this entry; mostly 0. */
+export function droppedLines({ stream, msg }: LogEntry): number {
+  return stream === 'sys' ? Number(DROPPED.exec(msg)?.[1] ?? 0) : 0;
+}
+
+/** Says that the driver's own limit took output away before it was read. Lines by estimate. */
+export function lostOutput(bytes: number, meanLineBytes: number): string {
+  const lines = Math.max(1, Math.round(bytes / Math.max(1, meanLineBytes)));
+  const what = bytes > 0 ? `${bytes} bytes` : 'more';
+  return `${lines} log lines were dropped, by estimate: the instance wrote ${what} faster than its output is read`;
 }
 
 /** A line of a log file; null for one that a crash of the host cut off. */

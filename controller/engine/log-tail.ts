@@ -1,7 +1,11 @@
-import type { LogEntry } from '#contract/api.ts';
+import type { LogEntry } from '#contract/log.ts';
+import { sleep } from '#kit/clock.ts';
+import { byTime } from './log-query.ts';
 
 /** Entries that are kept for a follower that does not read; of more only the newest are. */
 export const MAX_FOLLOW_BACKLOG = 10_000;
+/** Lines that come within so long of each other are given in the order of their time, ms: instances are read side by side. */
+const SETTLE_MS = 50;
 
 /** The lines that come while somebody follows a log. One reader. */
 export class LogTail {
@@ -32,7 +36,8 @@ export class LogTail {
     signal.addEventListener('abort', onAbort);
     try {
       while (!signal.aborted) {
-        const entries = this.#entries;
+        if (this.#entries.length > 0 && !this.#ended) await sleep(SETTLE_MS);
+        const entries = byTime(this.#entries);
         const [first] = entries;
         this.#entries = [];
         if (first && this.#missed > 0) {

@@ -1,15 +1,18 @@
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { LogEntry } from '#contract/api.ts';
-import { systemClock } from '#kit/clock.ts';
+import { DEFAULT_ACCESS, type LogRetention } from '#contract/access.ts';
+import type { LogEntry } from '#contract/log.ts';
+import { systemClock, VirtualClock } from '#kit/clock.ts';
 import { silentLog } from '#kit/log.ts';
 import { waitFor } from '../../test/helpers/wait.ts';
+import type { LogSelection } from '../api/platform.ts';
 import type { LogChunk } from '../driver/types.ts';
 import { RawLines } from './log-lines.ts';
 import { LogTail, MAX_FOLLOW_BACKLOG } from './log-tail.ts';
-import { FunctionLogs, MAX_FILE_BYTES } from './logs.ts';
+import { MAX_SEGMENT_BYTES } from './log-segments.ts';
+import { FunctionLogs } from './logs.ts';
 import { Records } from './records.ts';
 
 const INSTANCE = 'i-aaaaaaaaaaaa';
@@ -63,12 +66,16 @@ class Output {
 let folder: string;
 let records: Records;
 let logs: FunctionLogs;
-const make = () => new FunctionLogs({ folder: join(folder, 'logs'), records, clock: systemClock, log: silentLog });
+let retention: LogRetention;
+const make = (clock = systemClock) =>
+  new FunctionLogs({ folder: join(folder, 'logs'), records, clock, log: silentLog, retention: () => retention });
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'fn-logs-'));
   records = new Records(join(folder, 'records'));
   await records.load();
+  // Lines of 1970 are the tests' own.
+  retention = { ...DEFAULT_ACCESS.logs, maxAgeSeconds: Infinity };
   logs = make();
 });
 afterEach(async () => {
@@ -76,7 +83,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-async function all(options: { since?: number; limit?: number } = {}): Promise<string[]> {
+async function all(options: Omit<LogSelection, 'follow'> = {}): Promise<string[]> {
   const found: string[] = [];
   for await (const entry of logs.read('default', 'hello', { follow: false, ...options }, new AbortController().signal))
     found.push(entry.msg);
@@ -152,21 +159,184 @@ describe('the logs of a function', () => {
     expect(lines.filter((line) => line.startsWith('b'))).toEqual(Array.from({ length: 50 }, (_, n) => `b${n}`));
   });
 
-  it('turn their file over, and a reader that is in the middle of it goes on', async () => {
+  it('begin a new segment where one is full, and a reader that is in the middle goes on', async () => {
     const line = 'x'.repeat(8_000);
-    for (let n = 0; n * 8_000 <= MAX_FILE_BYTES - 100_000; n += 20) {
-      await Promise.all(Array.from({ length: 20 }, (_, m) => logs.note(KEY, INSTANCE, 'info', `${n + m} ${line}`, 1)));
+    for (let n = 0; n < 300; n += 20) {
+      await Promise.all(Array.from({ length: 20 }, (_, m) => logs.note(KEY, INSTANCE, 'info', `${n + m} ${line}`, n + m + 1)));
     }
     const reader = logs.read('default', 'hello', { follow: false }, new AbortController().signal);
     expect((await reader.next()).value?.msg.split(' ')[0]).toBe('0');
-    for (let n = 0; n < 40; n += 1) await logs.note(KEY, INSTANCE, 'info', `later ${line}`, 1);
-    expect((await stat(join(folder, 'logs/default/hello.jsonl.1'))).size).toBeGreaterThan(MAX_FILE_BYTES);
+    for (let n = 0; n < 200; n += 1) await logs.note(KEY, INSTANCE, 'info', `later ${line}`, 1_000);
+    expect((await segments()).length).toBeGreaterThan((300 * 8_000) / (MAX_SEGMENT_BYTES + 170_000));
     let seen = 1;
     for await (const entry of reader) {
       expect(entry.msg.startsWith(`${seen} `)).toBe(true);
       seen += 1;
     }
-    expect(seen).toBeGreaterThan(1_000);
+    expect(seen).toBe(300);
+  });
+
+  it('are by time over all instances, and those of one as it wrote them', async () => {
+    const [a, b] = ['i-aaaaaaaaaaaa', 'i-bbbbbbbbbbbb'];
+    for (const t of [10, 20, 30]) await logs.note(KEY, a, 'info', `a${t}`, t);
+    for (const t of [15, 12, 25]) await logs.note(KEY, b, 'info', `b${t}`, t);
+    const expected = ['a10', 'b15', 'b12', 'a20', 'b25', 'a30'];
+    expect(await all()).toEqual(expected);
+    expect(await all({ limit: 4 })).toEqual(expected.slice(-4));
+  });
+
+  it('are by time over segments that overlap, from the front and from the end', async () => {
+    retention = { ...retention, maxBytes: 400_000 };
+    const text = 'x'.repeat(1_000);
+    // One instance wrote for a while; what another wrote meanwhile was read after it.
+    for (let n = 0; n < 100; n += 1) await logs.note(KEY, 'i-aaaaaaaaaaaa', 'info', `${n * 2} ${text}`, n * 2);
+    for (let n = 0; n < 100; n += 1) await logs.note(KEY, 'i-bbbbbbbbbbbb', 'info', `${n * 2 + 1} ${text}`, n * 2 + 1);
+    expect((await segments()).length).toBeGreaterThan(3);
+    const numbers = (lines: string[]) => lines.map((line) => Number(line.split(' ')[0]));
+    expect(numbers(await all())).toEqual(Array.from({ length: 200 }, (_, n) => n));
+    expect(numbers(await all({ limit: 30 }))).toEqual(Array.from({ length: 30 }, (_, n) => 170 + n));
+    expect(numbers(await all({ limit: 10, until: 50, since: 20 }))).toEqual(Array.from({ length: 10 }, (_, n) => 40 + n));
+  });
+
+  it('are found by request, level, text, revision and time', async () => {
+    const output = new Output();
+    const write = (level: string, msg: string, req?: string) =>
+      output.write(`${JSON.stringify({ t: output.chunks.length + 1, level, stream: 'out', msg, req })}\n`);
+    write('debug', 'one "quoted"\nline', 'r-1');
+    write('info', 'two', 'r-2');
+    write('warn', 'three', 'r-1');
+    write('error', 'four $& [', 'r-11');
+    logs.follow(INSTANCE, KEY, output.read);
+    await holds(4);
+    await logs.note('default/hello@2', INSTANCE, 'info', 'five', 5);
+    expect(await all({ request: 'r-1' })).toEqual(['one "quoted"\nline', 'three']);
+    expect(await all({ level: 'warn' })).toEqual(['three', 'four $& [']);
+    expect(await all({ grep: '"\nl' })).toEqual(['one "quoted"\nline']);
+    expect(await all({ grep: '$& [' })).toEqual(['four $& [']);
+    expect(await all({ revision: 2 })).toEqual(['five']);
+    expect(await all({ since: 2, until: 4 })).toEqual(['two', 'three']);
+    expect(await all({ level: 'info', limit: 2, until: 5 })).toEqual(['three', 'four $& [']);
+  });
+});
+
+const segments = async () => (await readdir(join(folder, 'logs/default/hello'))).toSorted();
+
+describe('what is kept', () => {
+  it('is so many bytes, the newest', async () => {
+    retention = { ...retention, maxBytes: 65_536 };
+    for (let n = 0; n < 300; n += 1) await logs.note(KEY, INSTANCE, 'info', `${n} ${'x'.repeat(1_000)}`, n + 1);
+    const lines = await all();
+    expect(lines.at(-1)).toMatch(/^299 /);
+    expect(lines.length).toBeLessThan(66);
+    expect(lines.length).toBeGreaterThan(40);
+    const { bytes, oldest, droppedLines } = await logs.stats('default', 'hello');
+    expect(bytes).toBeLessThanOrEqual(65_536);
+    expect(oldest).toBe(Number(lines[0]!.split(' ')[0]) + 1);
+    expect(droppedLines).toBe(0);
+  });
+
+  it('is never nothing of what came last, however much came at once', async () => {
+    retention = { ...retention, maxBytes: 65_536 };
+    const output = new Output();
+    output.write(Array.from({ length: 500 }, (_, n) => `${n} ${'x'.repeat(1_000)}\n`).join(''));
+    logs.follow(INSTANCE, KEY, output.read);
+    const lines = await waitFor('the last line', async () => {
+      const found = await all();
+      return found.some((line) => line.startsWith('499 ')) && found;
+    });
+    expect(lines.length).toBeGreaterThan(10);
+    expect((await logs.stats('default', 'hello')).bytes).toBeLessThanOrEqual(65_536);
+  });
+
+  it('is so old: to the line for readers, by segments on the disk', async () => {
+    await logs.close();
+    const clock = new VirtualClock();
+    retention = { maxBytes: 1_000_000, maxAgeSeconds: 3_600 };
+    logs = make(clock);
+    const note = (msg: string) => logs.note(KEY, INSTANCE, 'info', msg, clock.wall());
+    await note('old');
+    clock.advance(1_000_000);
+    await note('newer');
+    clock.advance(2_700_000);
+    expect(await all()).toEqual(['newer']);
+    clock.advance(3_600_000);
+    await waitFor('the files to go', async () => (await segments()).length === 0, { everyMs: 5 });
+    expect(await logs.stats('default', 'hello')).toEqual({ bytes: 0, droppedLines: 0, oldest: null });
+  });
+
+  it('survives the controller, with the lines that were never kept counted', async () => {
+    const output = new Output();
+    const sys = (msg: string) => `${JSON.stringify({ t: 1, level: 'warn', stream: 'sys', msg })}\n`;
+    output.write(sys('17 log lines were dropped: the function logs too much'));
+    output.write('17 log lines were dropped, says the function\n');
+    output.chunks.push({ stream: 'stdout', data: Buffer.from('rest\n'), position: '3', lostBytes: 1_500 });
+    logs.follow(INSTANCE, KEY, output.read);
+    await holds(4);
+    expect((await logs.stats('default', 'hello')).droppedLines).toBe(27);
+    await logs.close();
+    logs = make();
+    expect((await logs.stats('default', 'hello')).droppedLines).toBe(27);
+    expect((await all())[2]).toMatch(/^10 log lines were dropped, by estimate: the instance wrote 1500 bytes/);
+  });
+
+  it('includes what a version without segments left', async () => {
+    await mkdir(join(folder, 'logs/default'), { recursive: true });
+    const line = (msg: string) => `${JSON.stringify({ t: 5, level: 'info', stream: 'out', msg, revision: KEY, instance: INSTANCE })}\n`;
+    await writeFile(join(folder, 'logs/default/hello.jsonl.1'), line('older'));
+    await writeFile(join(folder, 'logs/default/hello.jsonl'), line('old') + '{"t":5,"le');
+    await logs.note(KEY, INSTANCE, 'info', 'new', 6);
+    expect(await all()).toEqual(['older', 'old', 'new']);
+  });
+
+  it('counts the lines that could not be written, and those after them are kept', async () => {
+    await logs.note(KEY, INSTANCE, 'info', 'one', 1);
+    // No file can be appended to where a folder is.
+    const [name] = await segments();
+    const path = join(folder, 'logs/default/hello', name!);
+    const kept = await readFile(path);
+    await rm(path);
+    await mkdir(path);
+    await expect(logs.note(KEY, INSTANCE, 'info', 'two', 2)).rejects.toThrow(/EISDIR/);
+    await rm(path, { recursive: true });
+    await writeFile(path, Buffer.concat([kept, Buffer.from('{"t":2,"level":"in')]));
+    await logs.note(KEY, INSTANCE, 'info', 'three', 3);
+    expect(await all()).toEqual(['one', 'three']);
+    expect((await logs.stats('default', 'hello')).droppedLines).toBe(1);
+  });
+});
+
+describe('a controller that is killed', () => {
+  const killedAfter = async (what: 'record' | 'half the lines' | 'lines') => {
+    const output = new Output();
+    output.write('one\ntw');
+    logs.follow(INSTANCE, KEY, output.read);
+    await holds(1);
+    const record = await waitFor('the record', () => records.logPosition(INSTANCE), { everyMs: 5 });
+    const before = await readFile(join(folder, 'logs/default/hello', (await segments())[0]!));
+    output.write('o\nthree\n');
+    await holds(3);
+    await logs.close();
+    const after = await readFile(join(folder, 'logs/default/hello', (await segments())[0]!));
+    const written = { record: before.length, 'half the lines': before.length + 40, lines: after.length }[what];
+    await writeFile(join(folder, 'logs/default/hello', (await segments())[0]!), after.subarray(0, written));
+    expect(record).not.toBe(await records.logPosition(INSTANCE));
+    logs = make();
+    output.write('four\n');
+    logs.follow(INSTANCE, KEY, output.read);
+    return holds(4);
+  };
+
+  it.each(['record', 'half the lines', 'lines'] as const)('once the %s was written leaves no line out and none twice', async (what) => {
+    expect(await killedAfter(what)).toEqual(['one', 'two', 'three', 'four']);
+  });
+
+  it('leaves a line that was cut off to nobody', async () => {
+    await logs.note(KEY, INSTANCE, 'info', 'whole', 1);
+    await logs.close();
+    await appendFile(join(folder, 'logs/default/hello', (await segments())[0]!), '{"t":2,"level":"info","str');
+    logs = make();
+    await logs.note(KEY, INSTANCE, 'info', 'next', 3);
+    expect(await all()).toEqual(['whole', 'next']);
   });
 });
 
@@ -204,7 +374,7 @@ describe('following', () => {
     await logs.remove('default', 'hello', 1);
     expect((await end).done).toBe(true);
     await logs.note(KEY, INSTANCE, 'info', 'too late', 1);
-    await expect(readFile(join(folder, 'logs/default/hello.jsonl'))).rejects.toThrow(/ENOENT/);
+    await expect(segments()).rejects.toThrow(/ENOENT/);
     await logs.note('default/hello@2', INSTANCE, 'info', 'anew', 1);
     expect(await all()).toEqual(['anew']);
   });

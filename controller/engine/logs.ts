@@ -1,35 +1,47 @@
 /**
  * Logs of functions: read from the instances as long as they live, kept in the home after they are
- * gone. One JSON line per entry, one file per function, two generations of at most 8 MiB.
+ * gone, by function, in segments (log-segments.ts), up to the bytes and the age that the function's
+ * access says.
+ *
+ * Each batch of lines is written in two steps, so that a controller that is killed between them leaves
+ * no line twice and none out: first the reader's record says what is about to be written and where it
+ * will be after it, then the batch is appended with a commit. The next controller looks for the commit.
  */
-import { appendFile, mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { z } from 'zod';
-import type { LogEntry } from '#contract/api.ts';
+import type { LogRetention } from '#contract/access.ts';
+import type { LogEntry, LogStats } from '#contract/log.ts';
 import { parseRevisionKey } from '#contract/names.ts';
 import { backoffMs } from '#kit/backoff.ts';
 import { sleep, type Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
+import type { LogSelection } from '../api/platform.ts';
 import type { LogChunk } from '../driver/types.ts';
 import { messageOf } from './context.ts';
 import { LogPace } from './log-pace.ts';
 import { LogBatch } from './log-batch.ts';
-import { parseEntry, RawLines, toEntry } from './log-lines.ts';
+import { lostOutput, RawLines, toEntry } from './log-lines.ts';
+import { matches, readAscending, readNewest } from './log-query.ts';
+import { type BatchOf, LogSegments } from './log-segments.ts';
 import { LogTail } from './log-tail.ts';
 import type { Records } from './records.ts';
 
-/** Size at which a function's file is turned over, bytes. The one before it is kept. */
-export const MAX_FILE_BYTES = 8 * 1024 * 1024;
 /** An instance that is to go may finish its last words for so long, ms. */
 const LAST_WORDS_MS = 200;
 /** When reading from an instance breaks, it is begun again after 0.1, 0.2 … 5 s. */
 const READ_AGAIN = { baseMs: 100, maxMs: 5_000, jitter: 0.25 };
 /** Deleted functions that are remembered, so that the last words of their instances make no new file. */
 const MAX_REMOVED = 10_000;
+/** How often logs are looked through for lines that are too old, ms. */
+const EXPIRE_EVERY_MS = 60_000;
+/** Lines are taken for so long where nobody knows better, bytes: for the estimate of what a driver dropped. */
+const TYPICAL_LINE_BYTES = 150;
 
 /** What an instance wrote, from a position of the driver's on (null: from its start). */
 export type ReadLogs = (after: string | null, signal: AbortSignal) => AsyncIterable<LogChunk>;
+
+type Lines = Record<'stdout' | 'stderr', RawLines>;
 
 interface Follower {
   abort: AbortController;
@@ -39,30 +51,53 @@ interface Follower {
 }
 
 /** Where a reader is: the driver's position, and what it had read of lines that had not ended (base64). */
-const Place = z.object({ position: z.string(), stdout: z.string().default(''), stderr: z.string().default('') });
+const Place = z.object({ position: z.string().nullable(), stdout: z.string(), stderr: z.string() });
+type Place = z.infer<typeof Place>;
+const NOWHERE: Place = { position: null, stdout: '', stderr: '' };
 
-interface Generation {
-  handle: FileHandle;
-  bytes: number;
+/** The reader's record: where it was before its batch `seq`, and where it is after it. */
+const ReaderRecord = z.object({ seq: z.number().int(), before: Place, after: Place });
+
+/** One who reads an instance. */
+interface Reader {
+  readonly instance: string;
+  readonly revision: string;
+  readonly lines: Lines;
+  seq: number;
+  place: Place;
+}
+
+export interface FunctionLogsOptions {
+  folder: string;
+  records: Records;
+  clock: Clock;
+  log: Log;
+  /** What is kept of a function's log. */
+  retention: (namespace: string, name: string) => LogRetention;
+  /** Hears every line once it was kept: for the export. Must not throw, and must not wait. */
+  onEntries?: (entries: readonly LogEntry[]) => void;
 }
 
 export class FunctionLogs {
-  readonly #folder: string;
-  readonly #records: Records;
-  readonly #clock: Clock;
-  readonly #log: Log;
+  readonly #options: FunctionLogsOptions;
   readonly #followers = new Map<string, Follower>();
   readonly #tails = new Map<string, Set<LogTail>>();
+  readonly #open = new Map<string, LogSegments>();
   /** What concerns one function's files happens one after the other. */
   readonly #queues = new Map<string, Promise<unknown>>();
   /** By function that was deleted: its highest revision by then. */
   readonly #removed = new Map<string, number>();
+  #cancelExpire: () => void = () => {};
+  #closed = false;
 
-  constructor(options: { folder: string; records: Records; clock: Clock; log: Log }) {
-    this.#folder = options.folder;
-    this.#records = options.records;
-    this.#clock = options.clock;
-    this.#log = options.log;
+  constructor(options: FunctionLogsOptions) {
+    this.#options = options;
+    this.#expireLater();
+  }
+
+  /** Lines that were never kept, of all functions whose logs are open. */
+  get dropped(): number {
+    return [...this.#open.values()].reduce((sum, segments) => sum + segments.dropped, 0);
   }
 
   /** Reads what the instance writes until it ends. Idempotent. */
@@ -71,28 +106,25 @@ export class FunctionLogs {
     const follower: Follower = { abort: new AbortController(), done: Promise.resolve(), last: false };
     this.#followers.set(instance, follower);
     follower.done = this.#follow(instance, revision, read, follower)
-      .catch((error: unknown) => this.#log.warn({ instance, error: messageOf(error) }, 'reading the logs of an instance failed'))
+      .catch((error: unknown) => this.#options.log.warn({ instance, error: messageOf(error) }, 'reading the logs of an instance failed'))
       .finally(() => this.#followers.delete(instance));
   }
 
   async #follow(instance: string, revision: string, read: ReadLogs, follower: Follower): Promise<void> {
+    const { clock, log } = this.#options;
     const { signal } = follower.abort;
-    const place = parsePlace(await this.#records.logPosition(instance));
-    const lines = {
-      stdout: new RawLines(Buffer.from(place?.stdout ?? '', 'base64')),
-      stderr: new RawLines(Buffer.from(place?.stderr ?? '', 'base64')),
-    };
-    let position = place?.position ?? null;
+    const reader = await this.#reader(instance, revision);
+    let { position } = reader.place;
     // What a batch holds and where it ends are taken in the same turn, so they belong together.
-    const batch = new LogBatch<LogEntry>((entries) => this.#keep(instance, revision, entries, position, lines));
-    const pace = new LogPace(this.#clock);
+    const batch = new LogBatch<LogEntry>((entries) => this.#keep(reader, entries, position));
+    const pace = new LogPace(clock);
     for (let failures = 0; !signal.aborted;) {
       try {
         for await (const chunk of read(position, signal)) {
           failures = 0;
-          const complete = lines[chunk.stream].push(chunk.data);
+          const entries = entriesOfChunk(reader, chunk, clock.wall());
           position = chunk.position;
-          await batch.add(complete.map((line) => toEntry(line, chunk.stream, revision, instance, this.#clock.wall())));
+          await batch.add(entries);
           const pauseMs = pace.take(chunk.data.length);
           if (pauseMs > 0) await sleep(pauseMs, signal);
         }
@@ -100,32 +132,47 @@ export class FunctionLogs {
       } catch (error) {
         if (signal.aborted) break;
         failures += 1;
-        if (failures === 1) this.#log.warn({ instance, error: messageOf(error) }, 'the logs of an instance cannot be read; trying again');
+        if (failures === 1) log.warn({ instance, error: messageOf(error) }, 'the logs of an instance cannot be read; trying again');
         await sleep(backoffMs(failures, READ_AGAIN), signal).catch(() => undefined);
       }
     }
     await batch.flush();
     if (signal.aborted && !follower.last) return;
-    for (const stream of ['stdout', 'stderr'] as const) {
-      const rest = lines[stream].flush();
-      if (rest !== null) await this.#append(revision, [toEntry(rest, stream, revision, instance, this.#clock.wall())]);
-    }
+    const rest = restOf(reader, clock.wall());
+    if (rest.length > 0) await this.#keep(reader, rest, position);
+    await this.#exclusive(keyOf(revision), async (segments) => segments.forget(instance));
   }
 
-  async #keep(
-    instance: string,
-    revision: string,
-    entries: LogEntry[],
-    position: string | null,
-    lines: Record<'stdout' | 'stderr', RawLines>,
-  ): Promise<void> {
-    const place = { position, stdout: lines.stdout.pending.toString('base64'), stderr: lines.stderr.pending.toString('base64') };
+  /** Goes on where the last one was: after its newest batch, if that was kept. */
+  async #reader(instance: string, revision: string): Promise<Reader> {
+    const record = parseRecord(await this.#options.records.logPosition(instance));
+    const committed = await this.#exclusive(keyOf(revision), async (segments) => segments.committed(instance));
+    const seq = Math.max(record?.seq ?? 0, committed);
+    const place = record === null ? NOWHERE : committed >= record.seq ? record.after : record.before;
+    const pending = (text: string) => new RawLines(Buffer.from(text, 'base64'));
+    return { instance, revision, seq, place, lines: { stdout: pending(place.stdout), stderr: pending(place.stderr) } };
+  }
+
+  async #keep(reader: Reader, entries: LogEntry[], position: string | null): Promise<void> {
+    const { log, records } = this.#options;
+    const { instance, lines } = reader;
+    const after: Place = { position, stdout: lines.stdout.pending.toString('base64'), stderr: lines.stderr.pending.toString('base64') };
+    const seq = entries.length > 0 ? reader.seq + 1 : reader.seq;
+    const before = entries.length > 0 ? reader.place : after;
+    reader.seq = seq;
+    reader.place = after;
     try {
-      if (entries.length > 0) await this.#append(revision, entries);
-      await this.#records.writeLogPosition(instance, JSON.stringify(place));
+      await records.writeLogPosition(instance, JSON.stringify({ seq, before, after }));
     } catch (error) {
-      // A full disk costs the lines that come meanwhile, not those after it.
-      this.#log.warn({ instance, lines: entries.length, error: messageOf(error) }, 'lines of a function could not be kept');
+      // The lines are worth more than that they come once, should the controller be killed now.
+      log.warn({ instance, error: messageOf(error) }, 'the place in the output of an instance could not be recorded');
+    }
+    if (entries.length === 0) return;
+    try {
+      await this.#append(reader.revision, entries, { instance, seq });
+    } catch (error) {
+      // A full disk costs the lines that come meanwhile, not those after it. They are counted.
+      log.warn({ instance, lines: entries.length, error: messageOf(error) }, 'lines of a function could not be kept');
     }
   }
 
@@ -144,17 +191,20 @@ export class FunctionLogs {
 
   /** A line in the platform's own words, under the function's name. */
   async note(revision: string, instance: string, level: LogEntry['level'], msg: string, t: number): Promise<void> {
-    await this.#append(revision, [{ t, level, stream: 'sys', msg, revision, instance }]);
-  }
-
-  #file(key: string): string {
-    return join(this.#folder, `${key}.jsonl`);
+    await this.#append(revision, [{ t, level, stream: 'sys', msg, revision, instance }], null);
   }
 
   /** One job on a function's files after another, however the one before ended. */
-  #exclusive<T>(key: string, job: () => Promise<T>): Promise<T> {
+  #exclusive<T>(key: string, job: (segments: LogSegments) => Promise<T>): Promise<T> {
     const before = this.#queues.get(key) ?? Promise.resolve();
-    const mine = before.then(job);
+    const mine = before.then(async () => {
+      let segments = this.#open.get(key);
+      if (!segments) {
+        segments = await LogSegments.open(this.#path(key));
+        this.#open.set(key, segments);
+      }
+      return job(segments);
+    });
     // A failure is reported to its caller; the next job must not fail with it.
     const settled = mine.catch(() => undefined);
     this.#queues.set(key, settled);
@@ -164,50 +214,59 @@ export class FunctionLogs {
     return mine;
   }
 
-  #append(revision: string, entries: LogEntry[]): Promise<void> {
+  #path(key: string): string {
+    return join(this.#options.folder, key);
+  }
+
+  #append(revision: string, entries: LogEntry[], of: BatchOf): Promise<void> {
     const { namespace, name, number } = parseRevisionKey(revision);
     const key = `${namespace}/${name}`;
-    return this.#exclusive(key, async () => {
+    return this.#exclusive(key, async (segments) => {
       if (number <= (this.#removed.get(key) ?? 0)) return;
       try {
-        await this.#write(join(this.#folder, namespace), this.#file(key), entries);
+        await segments.append(entries, of, this.#options.retention(namespace, name), this.#options.clock.wall());
       } finally {
         // After the file has them, so that who begins to follow gets each line once: from there or from here.
         for (const tail of this.#tails.get(key) ?? []) for (const entry of entries) tail.push(entry);
+        this.#options.onEntries?.(entries);
       }
     });
   }
 
-  async #write(folder: string, file: string, entries: LogEntry[]): Promise<void> {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    await appendFile(file, entries.map((entry) => `${JSON.stringify(entry)}\n`).join(''), { mode: 0o600 });
-    const { size } = await stat(file);
-    if (size > MAX_FILE_BYTES) await rename(file, `${file}.1`);
-  }
-
-  /** Entries in the order in which they were read. Ends with the newest, or with `follow` when aborted or when the function is deleted. */
-  async *read(
-    namespace: string,
-    name: string,
-    options: { follow: boolean; since?: number; limit?: number },
-    signal: AbortSignal,
-  ): AsyncGenerator<LogEntry> {
+  /** Entries by time. Ends with the newest, or with `follow` when aborted or when the function is deleted. */
+  async *read(namespace: string, name: string, selection: LogSelection, signal: AbortSignal): AsyncGenerator<LogEntry> {
     const key = `${namespace}/${name}`;
-    const tail = options.follow ? new LogTail() : null;
+    const { follow, limit, ...asked } = selection;
+    const { maxAgeSeconds } = this.#options.retention(namespace, name);
+    // To the line: a segment goes only when all of it is too old.
+    const kept = this.#options.clock.wall() - maxAgeSeconds * 1_000;
+    const filter = { ...asked, since: Math.max(asked.since ?? 0, kept) };
+    const tail = follow ? new LogTail() : null;
     // Between two writes: the tail begins where the files, as long as they are now, end.
-    const generations = await this.#exclusive(key, async () => {
-      const opened = await openGenerations([`${this.#file(key)}.1`, this.#file(key)]);
+    const { segments, pathOf } = await this.#exclusive(key, async (log) => {
       if (tail) this.#tails.set(key, (this.#tails.get(key) ?? new Set()).add(tail));
-      return opened;
+      return { segments: log.snapshot(), pathOf: (seq: number) => log.pathOf(seq) };
     });
     try {
-      yield* newest(entriesOf(generations, options.since, signal), options.limit);
-      if (tail) yield* tail.entries(signal);
+      const reader = { segments, pathOf, filter, signal };
+      if (limit === undefined) yield* readAscending(reader);
+      else yield* await readNewest(reader, limit);
+      if (tail) for await (const entry of tail.entries(signal)) if (matches(entry, asked)) yield entry;
     } finally {
-      await Promise.all(generations.map(({ handle }) => handle.close()));
       if (tail) this.#tails.get(key)?.delete(tail);
       if (this.#tails.get(key)?.size === 0) this.#tails.delete(key);
     }
+  }
+
+  async stats(namespace: string, name: string): Promise<LogStats> {
+    const now = this.#options.clock.wall();
+    const retention = this.#options.retention(namespace, name);
+    return this.#exclusive(`${namespace}/${name}`, async (log) => {
+      await log.expire(retention, now);
+      const oldest = Math.min(...log.snapshot().map(({ from, to }) => (from <= to && to > 0 ? from : Infinity)));
+      const kept = now - retention.maxAgeSeconds * 1_000;
+      return { bytes: log.bytes, droppedLines: log.dropped, oldest: Number.isFinite(oldest) ? Math.max(oldest, kept) : null };
+    });
   }
 
   /** Removes the logs of a function that was deleted; what revisions up to `through` still write is dropped. */
@@ -219,12 +278,36 @@ export class FunctionLogs {
       const [oldest] = this.#removed.keys();
       if (this.#removed.size > MAX_REMOVED && oldest !== undefined) this.#removed.delete(oldest);
       for (const tail of this.#tails.get(key) ?? []) tail.end();
-      await Promise.all([rm(this.#file(key), { force: true }), rm(`${this.#file(key)}.1`, { force: true })]);
+      this.#open.delete(key);
+      await rm(this.#path(key), { recursive: true, force: true });
     });
+  }
+
+  #expireLater(): void {
+    this.#cancelExpire = this.#options.clock.after(EXPIRE_EVERY_MS, () => {
+      void this.#expireAll()
+        .catch((error: unknown) => this.#options.log.warn({ error: messageOf(error) }, 'logs could not be looked through for old lines'))
+        .finally(() => {
+          if (!this.#closed) this.#expireLater();
+        });
+    });
+  }
+
+  /** Those of functions that write nothing any more, too. */
+  async #expireAll(): Promise<void> {
+    const { folder, clock, retention } = this.#options;
+    for (const namespace of await foldersIn(folder)) {
+      for (const name of await foldersIn(join(folder, namespace))) {
+        if (this.#closed) return;
+        await this.#exclusive(`${namespace}/${name}`, (log) => log.expire(retention(namespace, name), clock.wall()));
+      }
+    }
   }
 
   /** Stops reading; where it stopped is recorded. */
   async close(): Promise<void> {
+    this.#closed = true;
+    this.#cancelExpire();
     const followers = [...this.#followers.values()];
     for (const follower of followers) follower.abort.abort();
     await Promise.all(followers.map((follower) => follower.done));
@@ -233,52 +316,48 @@ export class FunctionLogs {
   }
 }
 
-function parsePlace(text: string | null): z.infer<typeof Place> | null {
+function keyOf(revision: string): string {
+  const { namespace, name } = parseRevisionKey(revision);
+  return `${namespace}/${name}`;
+}
+
+/** The lines that a chunk completes, and a word about what the driver lost before it. */
+function entriesOfChunk({ lines, revision, instance }: Reader, chunk: LogChunk, now: number): LogEntry[] {
+  const raw = lines[chunk.stream];
+  const entries: LogEntry[] = [];
+  if (chunk.lostBytes !== undefined) {
+    // The end of what was pending is among it.
+    const cut = raw.flush();
+    if (cut !== null) entries.push(toEntry(cut, chunk.stream, revision, instance, now));
+    entries.push({ t: now, level: 'warn', stream: 'sys', msg: lostOutput(chunk.lostBytes, TYPICAL_LINE_BYTES), revision, instance });
+  }
+  const at = Math.min(now, chunk.at ?? now);
+  for (const line of raw.push(chunk.data)) entries.push(toEntry(line, chunk.stream, revision, instance, at));
+  return entries;
+}
+
+/** What there is of lines that have not ended and never will. */
+function restOf({ lines, revision, instance }: Reader, now: number): LogEntry[] {
+  return (['stdout', 'stderr'] as const).flatMap((stream) => {
+    const rest = lines[stream].flush();
+    return rest === null ? [] : [toEntry(rest, stream, revision, instance, now)];
+  });
+}
+
+function parseRecord(text: string | null): z.infer<typeof ReaderRecord> | null {
   if (text === null) return null;
   try {
-    return Place.parse(JSON.parse(text));
+    return ReaderRecord.parse(JSON.parse(text));
   } catch {
     // Cut off by a crash of the host: lines given twice are better than lines lost.
     return null;
   }
 }
 
-/** Those of the files that are there, with their present length. */
-async function openGenerations(paths: string[]): Promise<Generation[]> {
-  const opened: Generation[] = [];
-  for (const path of paths) {
-    try {
-      const handle = await open(path, 'r');
-      opened.push({ handle, bytes: (await handle.stat()).size });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    }
-  }
-  return opened;
-}
-
-async function* entriesOf(generations: Generation[], since: number | undefined, signal: AbortSignal): AsyncGenerator<LogEntry> {
-  for (const { handle, bytes } of generations) {
-    if (bytes === 0) continue;
-    const stream = handle.createReadStream({ start: 0, end: bytes - 1, autoClose: false });
-    for await (const line of createInterface({ input: stream, crlfDelay: Infinity })) {
-      if (signal.aborted) return;
-      const entry = parseEntry(line);
-      if (entry && entry.t >= (since ?? 0)) yield entry;
-    }
-  }
-}
-
-/** The last so many; all of them, as they come, without a limit. */
-async function* newest(entries: AsyncGenerator<LogEntry>, limit: number | undefined): AsyncGenerator<LogEntry> {
-  if (limit === undefined) {
-    yield* entries;
-    return;
-  }
-  let kept: LogEntry[] = [];
-  for await (const entry of entries) {
-    kept.push(entry);
-    if (kept.length >= 2 * limit) kept = kept.slice(-limit);
-  }
-  yield* kept.slice(-limit);
+async function foldersIn(folder: string): Promise<string[]> {
+  const found = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  return found.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
 }

@@ -69,6 +69,17 @@ describe('LogCursor', () => {
     );
   });
 
+  it('tells when an entry was written, and where others may have been lost before it', () => {
+    const file = Array.from({ length: 4 }, (_unused, index) => ({ at: time(10 * index), text: String(index) }));
+    const first = read(file, new LogCursor(null))[0]!;
+    expect(first.at).toBe(Date.UTC(2026, 0, 1));
+    expect(first).not.toHaveProperty('lostBytes');
+    const some = (gone: number) => read(file.slice(gone), new LogCursor(first.position)).filter((chunk) => chunk !== null);
+    expect(some(0)[0]).not.toHaveProperty('lostBytes');
+    expect(some(2)[0]).toMatchObject({ lostBytes: 0 });
+    expect(some(2)[1]).not.toHaveProperty('lostBytes');
+  });
+
   it('loses nothing new where rotation took away what it would leave out', () => {
     const file = Array.from({ length: 5 }, (_unused, index) => ({ at: time(10 * index), text: String(index) }));
     const third = read(file, new LogCursor(null))[2]!;

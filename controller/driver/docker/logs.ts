@@ -88,6 +88,7 @@ export class LogCursor {
   /** The entry as a chunk with its position, or null where it was given out before. */
   take(frame: Frame): LogChunk | null {
     const time = frame.payload.toString('latin1', 0, TIME_BYTES);
+    let lost = false;
     if (this.#skip > 0) {
       // What is newer than all that was given out was not given out, whatever the log's rotation took away.
       if (time <= this.#newest) {
@@ -95,6 +96,8 @@ export class LogCursor {
         if (time === this.#newest) this.#atNewest += 1;
         return null;
       }
+      // Entries that were given out are not there any more, so others may have gone with them unread.
+      lost = this.#skip === this.#mark.given;
       this.#skip = 0;
     }
     this.#count(time);
@@ -102,6 +105,8 @@ export class LogCursor {
       stream: frame.stream,
       data: frame.payload.subarray(TIME_BYTES + 1),
       position: `${this.#mark.time}+${this.#mark.given}+${this.#newest}`,
+      at: Date.parse(time),
+      ...(lost ? { lostBytes: 0 } : {}),
     };
   }
 

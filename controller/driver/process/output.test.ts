@@ -41,6 +41,10 @@ describe('ProcessOutput', () => {
     }
     appendFileSync(join(dir, 'stdout'), '!');
     expect(await readAll(output, '2.0')).toMatchObject({ stdout: 'third.!', position: '19.0' });
+    const lost: (number | undefined)[] = [];
+    for await (const chunk of output.follow('2.0', () => true, new AbortController().signal)) lost.push(chunk.lostBytes);
+    // `first.` but for two of its bytes, and `second`.
+    expect(lost).toEqual([10, undefined]);
   });
 
   it('ends when it is aborted, and refuses a position that is none', async () => {
