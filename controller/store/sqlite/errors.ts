@@ -20,7 +20,8 @@ export function sqliteCode(error: unknown): number | null {
   return error.errcode & 0xff;
 }
 
-export const isConstraint = (error: unknown): boolean => sqliteCode(error) === CONSTRAINT;
+/** Also where storeError() has put it in words. */
+export const isConstraint = (error: unknown): boolean => sqliteCode(error instanceof FnError ? error.options.cause : error) === CONSTRAINT;
 
 /** FnError store-unavailable for SQLite's and the file system's errors; others come back as they are. */
 export function storeError(error: unknown, path: string): unknown {

@@ -57,6 +57,55 @@ export const MIGRATIONS: readonly string[] = [
   DROP TABLE functions;
   ALTER TABLE functions_2 RENAME TO functions;
   `,
+  // Tenants. Versions of secrets outlive them, as the numbers of functions do: what was sealed as one version is never another.
+  `
+  CREATE TABLE namespaces (
+    name     TEXT PRIMARY KEY,
+    settings TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE tokens (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL UNIQUE,
+    sha256     TEXT NOT NULL UNIQUE,
+    body       TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    revoked_at INTEGER
+  ) STRICT;
+
+  CREATE TABLE secret_versions (
+    namespace TEXT NOT NULL,
+    name      TEXT NOT NULL,
+    last      INTEGER NOT NULL CHECK (last > 0),
+    PRIMARY KEY (namespace, name)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE secrets (
+    namespace  TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    version    INTEGER NOT NULL CHECK (version > 0),
+    updated_at INTEGER NOT NULL,
+    sealed     BLOB NOT NULL,
+    PRIMARY KEY (namespace, name)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE audit (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    t         INTEGER NOT NULL,
+    namespace TEXT,
+    body      TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX audit_of_namespace ON audit (namespace, id);
+
+  CREATE TABLE artifacts (
+    namespace TEXT NOT NULL,
+    kind      TEXT NOT NULL,
+    digest    TEXT NOT NULL,
+    PRIMARY KEY (namespace, kind, digest)
+  ) STRICT, WITHOUT ROWID;
+  -- What was deployed before there were owners belongs to where it was deployed.
+  INSERT INTO artifacts (namespace, kind, digest) SELECT DISTINCT namespace, 'bundle', bundle FROM revisions;
+  `,
 ];
 
 /** The one number that a query returns in its one column. */

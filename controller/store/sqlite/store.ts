@@ -4,7 +4,7 @@
  * writers, a few a second at most, so they are not grouped.
  */
 import { chmodSync, closeSync, openSync } from 'node:fs';
-import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
+import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
 import { FunctionAccess } from '#contract/access.ts';
 import { FnError } from '#contract/errors.ts';
 import { Revision, Traffic } from '#contract/function.ts';
@@ -12,8 +12,10 @@ import { revisionKey } from '#contract/names.ts';
 import { newSecret } from '#kit/ids.ts';
 import type { Log } from '#kit/log.ts';
 import type { FunctionChange, FunctionRecord, Store } from '../types.ts';
+import { Connection, parseJson } from './connection.ts';
 import { isConstraint, storeError } from './errors.ts';
-import { migrate, transaction } from './schema.ts';
+import { migrate } from './schema.ts';
+import { SqliteTenancy } from './tenancy.ts';
 
 /** How long a write waits for another process's lock. It blocks the event loop, so it is short. */
 const BUSY_TIMEOUT_MS = 2_000;
@@ -73,37 +75,31 @@ function prepare(db: DatabaseSync, path: string): void {
   migrate(db, path);
 }
 
-class SqliteStore implements Store {
-  readonly #db: DatabaseSync;
-  readonly #path: string;
+class SqliteStore extends SqliteTenancy implements Store {
   readonly #log: Log;
-  readonly #statements = new Map<string, StatementSync>();
 
   constructor(db: DatabaseSync, { path, log }: SqliteStoreOptions) {
-    this.#db = db;
-    this.#path = path;
+    super(new Connection(db, path));
     this.#log = log;
   }
 
   async raiseTerm(): Promise<number> {
     const sql = `INSERT INTO meta (key, value) VALUES ('term', '1')
       ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT) RETURNING CAST(value AS INTEGER) AS term`;
-    return this.#run(() => Number(this.#prepare(sql).get()?.term));
+    return this.connection.run(() => Number(this.connection.prepare(sql).get()?.term));
   }
 
   async installationId(): Promise<string> {
-    return this.#run(() =>
-      transaction(this.#db, () => {
-        this.#prepare(`INSERT INTO meta (key, value) VALUES ('installation', ?) ON CONFLICT (key) DO NOTHING`).run(newSecret());
-        return String(this.#prepare(`SELECT value FROM meta WHERE key = 'installation'`).get()?.value);
-      }),
-    );
+    return this.connection.transaction(() => {
+      this.connection.prepare(`INSERT INTO meta (key, value) VALUES ('installation', ?) ON CONFLICT (key) DO NOTHING`).run(newSecret());
+      return String(this.connection.prepare(`SELECT value FROM meta WHERE key = 'installation'`).get()?.value);
+    });
   }
 
   async reserveRevision(namespace: string, name: string): Promise<number> {
     const sql = `INSERT INTO numbers (namespace, name, last) VALUES (?, ?, 1)
       ON CONFLICT (namespace, name) DO UPDATE SET last = last + 1 RETURNING last`;
-    return this.#run(() => Number(this.#prepare(sql).get(namespace, name)?.last));
+    return this.connection.run(() => Number(this.connection.prepare(sql).get(namespace, name)?.last));
   }
 
   async commitRevision(revision: Revision, change: FunctionChange): Promise<FunctionRecord> {
@@ -112,41 +108,35 @@ class SqliteStore implements Store {
     const { namespace, name, number } = checked;
     if (checked.key !== revisionKey(namespace, name, number))
       throw new TypeError(`the key ${checked.key} is not that of ${namespace}/${name}@${number}`);
-    return this.#run(() => {
-      try {
-        return transaction(this.#db, () => {
-          this.#insertRevision(checked);
-          return this.#change(namespace, name, change);
-        });
-      } catch (error) {
-        if (isConstraint(error)) throw new FnError('conflict', `Revision ${checked.key} is there already.`, { cause: error });
-        throw error;
-      }
-    });
+    try {
+      return this.connection.transaction(() => {
+        this.#insertRevision(checked);
+        return this.#change(namespace, name, change);
+      });
+    } catch (error) {
+      if (isConstraint(error)) throw new FnError('conflict', `Revision ${checked.key} is there already.`, { cause: error });
+      throw error;
+    }
   }
 
   #insertRevision(revision: Revision): void {
     const { namespace, name, number } = revision;
-    this.#prepare('INSERT INTO revisions (namespace, name, number, bundle, body) VALUES (?, ?, ?, ?, ?)').run(
-      namespace,
-      name,
-      number,
-      revision.bundle,
-      JSON.stringify(revision),
-    );
+    this.connection
+      .prepare('INSERT INTO revisions (namespace, name, number, bundle, body) VALUES (?, ?, ?, ?, ?)')
+      .run(namespace, name, number, revision.bundle, JSON.stringify(revision));
     // A revision that was restored rather than reserved must still keep its number from being given again.
-    this.#prepare(
-      'INSERT INTO numbers (namespace, name, last) VALUES (?, ?, ?) ON CONFLICT (namespace, name) DO UPDATE SET last = max(last, excluded.last)',
-    ).run(namespace, name, number);
+    this.connection
+      .prepare(
+        'INSERT INTO numbers (namespace, name, last) VALUES (?, ?, ?) ON CONFLICT (namespace, name) DO UPDATE SET last = max(last, excluded.last)',
+      )
+      .run(namespace, name, number);
   }
 
   async changeFunction(namespace: string, name: string, change: FunctionChange): Promise<FunctionRecord> {
-    return this.#run(() =>
-      transaction(this.#db, () => {
-        if (this.#function(namespace, name) === null) throw functionNotFound(namespace, name);
-        return this.#change(namespace, name, change);
-      }),
-    );
+    return this.connection.transaction(() => {
+      if (this.#function(namespace, name) === null) throw functionNotFound(namespace, name);
+      return this.#change(namespace, name, change);
+    });
   }
 
   /** Inside a transaction. Makes the function where there is none. */
@@ -164,26 +154,28 @@ class SqliteStore implements Store {
         throw new FnError('revision-not-found', `There is no revision ${revision} of ${name}; there is: ${[...kept].join(', ')}.`);
     const sql = `INSERT INTO functions (namespace, name, generation, traffic, access) VALUES (?, ?, 1, ?, ?)
       ON CONFLICT (namespace, name) DO UPDATE SET generation = generation + 1, traffic = excluded.traffic, access = excluded.access`;
-    this.#prepare(sql).run(namespace, name, JSON.stringify(shares), JSON.stringify(FunctionAccess.parse(access ?? before?.access ?? {})));
+    this.connection
+      .prepare(sql)
+      .run(namespace, name, JSON.stringify(shares), JSON.stringify(FunctionAccess.parse(access ?? before?.access ?? {})));
     return this.#function(namespace, name)!;
   }
 
   async removeRevisions(namespace: string, name: string, numbers: readonly number[]): Promise<number[]> {
-    return this.#run(() =>
-      transaction(this.#db, () => {
-        const used = new Set(this.#function(namespace, name)?.traffic.map((share) => share.revision));
-        const sql = 'DELETE FROM revisions WHERE namespace = ? AND name = ? AND number = ?';
-        return numbers.filter((number) => !used.has(number) && Number(this.#prepare(sql).run(namespace, name, number).changes) > 0);
-      }),
-    );
+    return this.connection.transaction(() => {
+      const used = new Set(this.#function(namespace, name)?.traffic.map((share) => share.revision));
+      const sql = 'DELETE FROM revisions WHERE namespace = ? AND name = ? AND number = ?';
+      return numbers.filter((number) => !used.has(number) && Number(this.connection.prepare(sql).run(namespace, name, number).changes) > 0);
+    });
   }
 
   async getFunction(namespace: string, name: string): Promise<FunctionRecord | null> {
-    return this.#run(() => this.#function(namespace, name));
+    return this.connection.run(() => this.#function(namespace, name));
   }
 
   #function(namespace: string, name: string): FunctionRecord | null {
-    const row = this.#prepare('SELECT generation, traffic, access FROM functions WHERE namespace = ? AND name = ?').get(namespace, name);
+    const row = this.connection
+      .prepare('SELECT generation, traffic, access FROM functions WHERE namespace = ? AND name = ?')
+      .get(namespace, name);
     return row === undefined ? null : readFunction(namespace, name, row, this.#revisionsOf(namespace, name));
   }
 
@@ -195,8 +187,9 @@ class SqliteStore implements Store {
   /** One that cannot be read is left out and logged: one damaged function must not keep all others from being served. */
   async listFunctions(namespace?: string): Promise<FunctionRecord[]> {
     const sql = 'SELECT namespace, name FROM functions WHERE ?1 IS NULL OR namespace = ?1 ORDER BY namespace, name';
-    return this.#run(() =>
-      this.#prepare(sql)
+    return this.connection.run(() =>
+      this.connection
+        .prepare(sql)
         .all(namespace ?? null)
         .flatMap((row) => {
           const of = { namespace: String(row.namespace), name: String(row.name) };
@@ -212,20 +205,19 @@ class SqliteStore implements Store {
   }
 
   async deleteFunction(namespace: string, name: string): Promise<boolean> {
-    return this.#run(() =>
-      transaction(this.#db, () => {
-        const { changes } = this.#prepare('DELETE FROM functions WHERE namespace = ? AND name = ?').run(namespace, name);
-        this.#prepare('DELETE FROM revisions WHERE namespace = ? AND name = ?').run(namespace, name);
-        return Number(changes) > 0;
-      }),
-    );
+    return this.connection.transaction(() => {
+      const { changes } = this.connection.prepare('DELETE FROM functions WHERE namespace = ? AND name = ?').run(namespace, name);
+      this.connection.prepare('DELETE FROM revisions WHERE namespace = ? AND name = ?').run(namespace, name);
+      return Number(changes) > 0;
+    });
   }
 
   async bundlesInUse(): Promise<Set<string>> {
-    return this.#run(
+    return this.connection.run(
       () =>
         new Set(
-          this.#prepare('SELECT DISTINCT bundle FROM revisions')
+          this.connection
+            .prepare('SELECT DISTINCT bundle FROM revisions')
             .all()
             .map((row) => String(row.bundle)),
         ),
@@ -233,34 +225,14 @@ class SqliteStore implements Store {
   }
 
   async close(): Promise<void> {
-    if (!this.#db.isOpen) return;
-    this.#statements.clear();
-    this.#db.close();
+    this.connection.close();
   }
 
   #rows(sql: string, ...parameters: (string | null)[]): Row[] {
-    return this.#prepare(sql)
+    return this.connection
+      .prepare(sql)
       .all(...parameters)
       .map((row) => ({ namespace: String(row.namespace), name: String(row.name), number: Number(row.number), body: String(row.body) }));
-  }
-
-  #prepare(sql: string): StatementSync {
-    let statement = this.#statements.get(sql);
-    if (statement === undefined) {
-      statement = this.#db.prepare(sql);
-      this.#statements.set(sql, statement);
-    }
-    return statement;
-  }
-
-  #run<T>(run: () => T): T {
-    if (!this.#db.isOpen)
-      throw new FnError('store-unavailable', 'The store is closed: the controller is shutting down.', { retryAfterSeconds: 1 });
-    try {
-      return run();
-    } catch (error) {
-      throw storeError(error, this.#path);
-    }
   }
 }
 
@@ -291,13 +263,4 @@ function readRevision(row: Row): Revision {
     'store-unavailable',
     `The stored revision ${key} cannot be read (${why}). Deploy the function again, or restore the database from a backup.`,
   );
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    // undefined fails the schema's check, which then names the row.
-    return undefined;
-  }
 }

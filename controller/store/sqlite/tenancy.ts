@@ -1,0 +1,146 @@
+/** Namespaces, tokens, secrets, the audit log and who uploaded what, in SQLite. */
+import type { SQLOutputValue } from 'node:sqlite';
+import { FnError } from '#contract/errors.ts';
+import { AuditEntry, NamespaceSettings, TokenView } from '#contract/tenancy.ts';
+import type { ArtifactKind, SealedSecret, TenancyStore, TokenRecord } from '../types.ts';
+import { type Connection, parseJson } from './connection.ts';
+import { isConstraint } from './errors.ts';
+
+type Row = Record<string, SQLOutputValue>;
+
+export class SqliteTenancy implements TenancyStore {
+  protected readonly connection: Connection;
+
+  constructor(connection: Connection) {
+    this.connection = connection;
+  }
+
+  #all(sql: string, ...parameters: (string | number | null)[]): Row[] {
+    return this.connection.run(() => this.connection.prepare(sql).all(...parameters));
+  }
+
+  async listNamespaces(): Promise<{ name: string; settings: NamespaceSettings }[]> {
+    return this.#all('SELECT name, settings FROM namespaces ORDER BY name').map((row) => ({
+      name: String(row.name),
+      settings: readable(NamespaceSettings.safeParse(parseJson(String(row.settings))), `namespace ${String(row.name)}`),
+    }));
+  }
+
+  async putNamespace(name: string, settings: NamespaceSettings): Promise<void> {
+    const text = JSON.stringify(NamespaceSettings.parse(settings));
+    const sql = 'INSERT INTO namespaces (name, settings) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET settings = excluded.settings';
+    this.connection.run(() => this.connection.prepare(sql).run(name, text));
+  }
+
+  async deleteNamespace(name: string): Promise<boolean> {
+    return this.connection.run(() => Number(this.connection.prepare('DELETE FROM namespaces WHERE name = ?').run(name).changes) > 0);
+  }
+
+  async addToken(token: TokenRecord): Promise<void> {
+    const { sha256, revokedAt, ...view } = token;
+    const body = JSON.stringify(TokenView.parse({ ...view, revokedAt: null }));
+    const sql = 'INSERT INTO tokens (id, sha256, body, created_at, revoked_at) VALUES (?, ?, ?, ?, ?)';
+    try {
+      this.connection.run(() => this.connection.prepare(sql).run(token.id, sha256, body, token.createdAt, revokedAt));
+    } catch (error) {
+      if (isConstraint(error)) throw new FnError('conflict', `The token ${token.id} is there already.`);
+      throw error;
+    }
+  }
+
+  async listTokens(): Promise<TokenRecord[]> {
+    return this.#all('SELECT * FROM tokens ORDER BY created_at DESC, seq DESC').map(readToken);
+  }
+
+  async revokeToken(id: string, at: number): Promise<TokenRecord | null> {
+    return this.connection.run(() => {
+      const sql = 'UPDATE tokens SET revoked_at = coalesce(revoked_at, ?) WHERE id = ? RETURNING *';
+      const row = this.connection.prepare(sql).get(at, id);
+      return row === undefined ? null : readToken(row);
+    });
+  }
+
+  async reserveSecretVersion(namespace: string, name: string): Promise<number> {
+    const sql = `INSERT INTO secret_versions (namespace, name, last) VALUES (?, ?, 1)
+      ON CONFLICT (namespace, name) DO UPDATE SET last = last + 1 RETURNING last`;
+    return this.connection.run(() => Number(this.connection.prepare(sql).get(namespace, name)?.last));
+  }
+
+  async putSecret({ namespace, name, version, updatedAt, sealed }: SealedSecret): Promise<void> {
+    const sql = `INSERT INTO secrets (namespace, name, version, updated_at, sealed) VALUES (?, ?, ?, ?, ?)
+      ON CONFLICT (namespace, name) DO UPDATE SET version = excluded.version, updated_at = excluded.updated_at, sealed = excluded.sealed
+      WHERE excluded.version > version`;
+    this.connection.run(() => this.connection.prepare(sql).run(namespace, name, version, updatedAt, sealed));
+  }
+
+  async getSecret(namespace: string, name: string): Promise<SealedSecret | null> {
+    const [row] = this.#all('SELECT * FROM secrets WHERE namespace = ? AND name = ?', namespace, name);
+    return row === undefined ? null : readSecret(row);
+  }
+
+  async listSecrets(namespace?: string): Promise<SealedSecret[]> {
+    const sql = 'SELECT * FROM secrets WHERE ?1 IS NULL OR namespace = ?1 ORDER BY namespace, name';
+    return this.#all(sql, namespace ?? null).map(readSecret);
+  }
+
+  async deleteSecret(namespace: string, name: string): Promise<boolean> {
+    const sql = 'DELETE FROM secrets WHERE namespace = ? AND name = ?';
+    return this.connection.run(() => Number(this.connection.prepare(sql).run(namespace, name).changes) > 0);
+  }
+
+  async addAudit(entry: Omit<AuditEntry, 'id'>): Promise<AuditEntry> {
+    const { t, namespace } = entry;
+    return this.connection.run(() => {
+      const body = JSON.stringify(entry);
+      const row = this.connection.prepare('INSERT INTO audit (t, namespace, body) VALUES (?, ?, ?) RETURNING id').get(t, namespace, body);
+      return { ...entry, id: Number(row?.id) };
+    });
+  }
+
+  async listAudit(query: { namespaces: '*' | readonly string[]; since?: number; before?: number; limit: number }): Promise<AuditEntry[]> {
+    const namespaces = query.namespaces === '*' ? null : JSON.stringify(query.namespaces);
+    const sql = `SELECT id, body FROM audit
+      WHERE (?1 IS NULL OR namespace IN (SELECT value FROM json_each(?1))) AND (?2 IS NULL OR t >= ?2) AND (?3 IS NULL OR id < ?3)
+      ORDER BY id DESC LIMIT ?4`;
+    return this.#all(sql, namespaces, query.since ?? null, query.before ?? null, query.limit).map((row) => {
+      const stored = parseJson(String(row.body));
+      const entry = typeof stored === 'object' ? { ...stored, id: Number(row.id) } : stored;
+      return readable(AuditEntry.safeParse(entry), `audit entry ${String(row.id)}`);
+    });
+  }
+
+  async pruneAudit(keep: number): Promise<number> {
+    const sql = 'DELETE FROM audit WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET ?)';
+    return this.connection.run(() => Number(this.connection.prepare(sql).run(keep).changes));
+  }
+
+  async addArtifact(namespace: string, kind: ArtifactKind, digest: string): Promise<void> {
+    const sql = 'INSERT INTO artifacts (namespace, kind, digest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING';
+    this.connection.run(() => this.connection.prepare(sql).run(namespace, kind, digest));
+  }
+
+  async hasArtifact(namespace: string, kind: ArtifactKind, digest: string): Promise<boolean> {
+    return this.#all('SELECT 1 FROM artifacts WHERE namespace = ? AND kind = ? AND digest = ?', namespace, kind, digest).length > 0;
+  }
+}
+
+type Parsed<T> = { success: true; data: T } | { success: false };
+
+/** Throws FnError store-unavailable that names the row. */
+function readable<T>(parsed: Parsed<T>, what: string): T {
+  if (parsed.success) return parsed.data;
+  throw new FnError('store-unavailable', `The stored ${what} cannot be read: restore the database from a backup.`);
+}
+
+function readToken(row: Row): TokenRecord {
+  const view = readable(TokenView.safeParse(parseJson(String(row.body))), `token ${String(row.id)}`);
+  return { ...view, revokedAt: row.revoked_at === null ? null : Number(row.revoked_at), sha256: String(row.sha256) };
+}
+
+function readSecret(row: Row): SealedSecret {
+  const { sealed } = row;
+  const namespace = String(row.namespace);
+  const name = String(row.name);
+  if (!(sealed instanceof Uint8Array)) return readable({ success: false }, `secret ${namespace}/${name}`);
+  return { namespace, name, version: Number(row.version), updatedAt: Number(row.updated_at), sealed };
+}
