@@ -165,6 +165,8 @@ export const Revision = z.object({
   image: ImageId.nullable().default(null),
   settings: FunctionSettings.extend({ concurrency: z.number().int().min(1).max(1_000), egress: Egress }),
   form: HandlerForm,
+  /** What it is, as its deployment said. */
+  message: z.string().max(200).optional(),
   /** Milliseconds since 1970. */
   createdAt: z.number().int(),
 });
