@@ -1,12 +1,13 @@
 /** Errors of user code: told in the positions of its source, whatever was thrown, and never thrown on. */
 import fs from 'node:fs';
 import { inspect } from 'node:util';
+import { host } from './host.mjs';
 import { MAX_ERROR_AT, MAX_ERROR_MESSAGE, MAX_ERROR_NAME, MAX_ERROR_STACK, MAX_SOURCE_MAP_BYTES } from './limits.mjs';
 
 /** @typedef {{ name: string, message: string, at?: string, stack?: string }} FunctionError */
 
 /** A position in a file: `file:///code/index.mjs:12:5` or without the scheme. */
-const POSITION = /(?:file:\/\/)?(\/[^\s():]*\.[cm]?js):(\d+)(?::(\d+))?/g;
+const POSITION = /(?:file:\/\/)?(\/[^\s():]*\.[cm]?[jt]sx?):(\d+)(?::(\d+))?/g;
 
 /** @type {string[]} Folders of the bundle, as given and as resolved, with a slash at the end. */
 let codeFolders = [];
@@ -79,7 +80,8 @@ function sourceMap(file) {
  */
 export function errorText(error) {
   try {
-    return withoutInternals(mapPositions(error instanceof Error ? inspect(error) : `thrown: ${inspect(error)}`));
+    const told = host.normalise(error);
+    return withoutInternals(mapPositions(told instanceof Error ? inspect(told) : `thrown: ${inspect(told)}`));
   } catch {
     return 'an error that cannot be printed'; // a hostile getter or proxy
   }
@@ -92,7 +94,7 @@ export function errorText(error) {
  */
 export function describeError(error) {
   try {
-    return describe(error);
+    return describe(host.normalise(error));
   } catch {
     return { name: 'Error', message: 'an error that cannot be printed' };
   }

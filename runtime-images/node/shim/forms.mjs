@@ -14,7 +14,8 @@ import { LightRequest, makeWebGlobals } from './web.mjs';
 /** @typedef {import('./invocation.mjs').Invocation} Invocation */
 /** @typedef {'fetch' | 'methods' | 'lambda' | 'function' | 'server'} Form */
 /** @typedef {(req: IncomingMessage, res: ServerResponse, invocation: Invocation) => Promise<unknown> | undefined} Handle returns until when it works, or nothing */
-/** @typedef {{ form: Form, handle: Handle }} Handler */
+/** @typedef {(request: any, context: object) => unknown} WebCall */
+/** @typedef {{ form: Form, handle: Handle, web?: WebCall }} Handler `web`: how a handler of the web's kind is called */
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
@@ -31,12 +32,12 @@ export function detect(module, env) {
   const exported = unwrap(module);
   const main = exported.default;
   if (main !== null && (typeof main === 'object' || typeof main === 'function') && typeof main.fetch === 'function') {
-    return { form: 'fetch', handle: webHandler((request, context) => main.fetch(request, env, context), false) };
+    return webForm('fetch', (request, context) => main.fetch(request, env, context), false);
   }
   const methods = METHODS.filter((name) => typeof exported[name] === 'function');
-  if (methods.length > 0) return { form: 'methods', handle: methodsHandler(exported, methods) };
+  if (methods.length > 0) return { form: 'methods', handle: methodsHandler(exported, methods), ...webGet(exported) };
   if (typeof exported.handler === 'function') return { form: 'lambda', handle: lambdaHandler(exported.handler, exported) };
-  if (typeof main === 'function' && !isClass(main)) return { form: 'function', handle: functionHandler(main) };
+  if (typeof main === 'function' && !isClass(main)) return functionForm(main);
   return null;
 }
 
@@ -69,7 +70,8 @@ export function exportedServer(module) {
 /** @type {Handle} */
 export const serverHandle = (req, res, invocation) => {
   const server = listeningServer();
-  if (server?.listening) server.emit('request', req, res);
+  if (server?.listening && 'handle' in server) return server.handle(req, res, invocation);
+  if (server?.listening && 'emit' in server) server.emit('request', req, res);
   else
     sendProblem(res, 502, 'function-bad-response', 'The function sent an invalid response', 'The function has closed its server.', {
       id: invocation.id,
@@ -78,11 +80,26 @@ export const serverHandle = (req, res, invocation) => {
 };
 
 /**
- * @param {(request: any, context: object) => unknown} call
+ * @param {Form} form
+ * @param {WebCall} call
+ * @param {boolean} lenient
+ * @returns {Handler}
+ */
+function webForm(form, call, lenient) {
+  return { form, handle: webHandler(call, lenient), web: call };
+}
+
+/** Upgrades come by GET. @param {Record<string, any>} exported */
+function webGet(exported) {
+  return typeof exported.GET === 'function' ? { web: /** @type {WebCall} */ ((request, context) => exported.GET(request, context)) } : {};
+}
+
+/**
+ * @param {WebCall} call
  * @param {boolean} lenient whether what is no Response becomes one
  * @returns {Handle}
  */
-function webHandler(call, lenient) {
+export function webHandler(call, lenient) {
   makeWebGlobals();
   return (req, res, invocation) => {
     const returned = call(new LightRequest(req, invocation), invocation.context);
@@ -138,12 +155,14 @@ function methodsHandler(exported, methods) {
 /**
  * One parameter or none: a Request. Two or more: Node's own pair.
  * @param {Function} main
- * @returns {Handle}
+ * @returns {Handler}
  */
-function functionHandler(main) {
-  if (main.length < 2) return webHandler((request, context) => main(request, context), true);
-  return (req, res) => {
+function functionForm(main) {
+  if (main.length < 2) return webForm('function', (request, context) => main(request, context), true);
+  /** @type {Handle} */
+  const handle = (req, res) => {
     const returned = main(req, res);
     return typeof returned?.then === 'function' ? returned : undefined;
   };
+  return { form: 'function', handle };
 }

@@ -16,6 +16,15 @@ export const storage = new AsyncLocalStorage();
 /** What the shim counts; health reports it. */
 export const counters = { inFlight: 0, waitUntil: 0 };
 
+/** @type {Invocation | null} */
+let newest = null;
+
+/** Id of the request that is being worked on: of the running code, else of the only one there is, where that is sure. */
+export function onlyRequest() {
+  const known = storage.getStore() ?? (counters.inFlight === 1 && newest?.running ? newest : null);
+  return known?.id;
+}
+
 /** @type {Set<() => void>} Called when one of the counters has fallen to zero. */
 export const whenIdle = new Set();
 
@@ -35,6 +44,8 @@ export class Invocation {
   #controller = null;
   /** @type {Context | null} */
   #context = null;
+  /** @type {((options?: import('./websocket-upgrade.mjs').UpgradeOptions) => { response: import('./web-response.mjs').LightResponse, socket: import('./websocket.mjs').ServerWebSocket }) | null} */
+  takeUpgrade = null;
 
   /**
    * @param {string} id
@@ -48,6 +59,7 @@ export class Invocation {
     this.info = info;
     this.onRejected = onRejected;
     counters.inFlight++;
+    newest = this;
   }
 
   get context() {
@@ -61,6 +73,11 @@ export class Invocation {
       if (this.#closed) this.#abort();
     }
     return this.#controller.signal;
+  }
+
+  /** It has its slot. */
+  get running() {
+    return !this.#released;
   }
 
   /** The handler has returned, resolved or thrown. */
@@ -116,6 +133,15 @@ class Context {
      * @param {unknown} promise
      */
     this.waitUntil = (promise) => waitUntil(promise, invocation);
+    /**
+     * Makes this request a WebSocket: return the response, and listen on the socket.
+     * @param {unknown} _request as Deno has it; it is always the one that this context belongs to
+     * @param {import('./websocket-upgrade.mjs').UpgradeOptions} [options]
+     */
+    this.upgradeWebSocket = (_request, options) => {
+      if (invocation.takeUpgrade === null) throw new TypeError('ctx.upgradeWebSocket: the request does not ask for a WebSocket');
+      return invocation.takeUpgrade(options);
+    };
     /** Workers' code calls it; here there is no origin to pass through to. */
     this.passThroughOnException = () => {};
   }

@@ -6,8 +6,6 @@ export const MAX_INIT_BODY_BYTES = 4 * 1024 * 1024;
 export const MAX_DRAIN_BODY_BYTES = 4_096;
 /** How long a module may take to load, ms. A top-level await that never settles ends here, with words. */
 export const LOAD_TIMEOUT_MS = 10_000;
-/** A module without handler that has nothing left to do for so long will not call listen any more, ms. */
-export const IDLE_BEFORE_NO_HANDLER_MS = 100;
 /** Longest body that the Lambda form buffers, bytes: AWS's own limit of a synchronous payload. */
 export const MAX_LAMBDA_BODY_BYTES = 6 * 1024 * 1024;
 /** Headers of a request, bytes: the gateway takes 16 KiB from clients and adds its own. */
@@ -41,3 +39,14 @@ export const MAX_ERROR_STACK = 16_384;
 export const WARM_UP_AFTER_MS = 50;
 /** The same host is asked for again and again: so many are remembered. */
 export const MAX_CACHED_HOSTS = 64;
+
+/** Longest message of a WebSocket's client, bytes, where the function asks for no other: put together, it is the function's memory. */
+export const WEBSOCKET_MESSAGE_BYTES = 16 * 1024 * 1024;
+/** The most that it may ask for, bytes. */
+export const MAX_WEBSOCKET_MESSAGE_BYTES = 256 * 1024 * 1024;
+/** Until the peer has answered a close frame, ms; then the connection is cut. */
+export const WEBSOCKET_CLOSE_TIMEOUT_MS = 5_000;
+/** Until a peer has closed a connection that we have ended, ms. */
+export const WEBSOCKET_LINGER_MS = 1_000;
+/** With so many bytes unsent, pings are not answered: who does not read would make them pile up. */
+export const WEBSOCKET_MAX_PONGS_BYTES = 64 * 1024;

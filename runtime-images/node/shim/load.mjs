@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describeError, errorText, setCodeFolder } from './errors.mjs';
 import { detect, exportedServer, isClass, serverHandle } from './forms.mjs';
-import { IDLE_BEFORE_NO_HANDLER_MS, LOAD_TIMEOUT_MS } from './limits.mjs';
+import { host } from './host.mjs';
+import { onlyRequest } from './invocation.mjs';
+import { LOAD_TIMEOUT_MS } from './limits.mjs';
 import { logLast } from './logs.mjs';
 import { captureListen, chooseServer, serverListens } from './node-server.mjs';
 
@@ -36,7 +38,8 @@ export function captureFatal() {
     if (failLoad) return failLoad(error);
     // A listener of the function's own takes over, as it would without us.
     if (process.listenerCount(event) > 1) return;
-    logLast('error', 'err', `${event === 'uncaughtException' ? 'Uncaught exception' : 'Unhandled rejection'}: ${errorText(error)}`);
+    const what = event === 'uncaughtException' ? 'Uncaught exception' : 'Unhandled rejection';
+    logLast('error', 'err', `${what}: ${errorText(error)}`, onlyRequest());
     process.exit(1);
   };
   process.on('uncaughtException', (error) => fatal(error, 'uncaughtException'));
@@ -78,6 +81,7 @@ export async function load(init) {
   setEnvironment(init);
   setCodeFolder(init.code);
   captureListen();
+  host.captureServe();
   const path = join(init.code, init.entry);
   const { exit } = process;
   /** @type {NodeJS.Timeout | undefined} */
@@ -119,7 +123,7 @@ export async function load(init) {
 async function loadHandler(path, env) {
   const resources = process.getActiveResourcesInfo().length;
   const module = await import(pathToFileURL(path).href);
-  const handler = detect(module, { ...env });
+  const handler = host.startsServer(module) ? null : detect(module, { ...env });
   if (handler) return handler;
   const server = exportedServer(module);
   if (server && !server.listening) server.listen();
@@ -143,7 +147,7 @@ async function nothingLeftToDo(before, signal) {
   while (!signal.aborted) {
     await sleep(5, undefined, { ref: false });
     if (process.getActiveResourcesInfo().length > before) idleSince = performance.now();
-    else if (performance.now() - idleSince > IDLE_BEFORE_NO_HANDLER_MS) return null;
+    else if (performance.now() - idleSince > host.idleBeforeNoHandlerMs) return null;
   }
   return null;
 }

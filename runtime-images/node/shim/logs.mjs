@@ -8,8 +8,10 @@
  * bounded backlog takes what does not fit, and beyond that lines are dropped, counted, and the count
  * is logged. Where stdout is no pipe, or /proc is closed to us, writes are plain ones.
  */
+import { Console } from 'node:console';
 import fs from 'node:fs';
 import { Writable } from 'node:stream';
+import { host } from './host.mjs';
 import { storage } from './invocation.mjs';
 import {
   LOG_BURST_BYTES,
@@ -81,9 +83,10 @@ export function log(level, stream, message, request = storage.getStore()?.id) {
  * @param {Level} level
  * @param {Stream} stream
  * @param {string} message
+ * @param {string} [request] id of the request; without it that of the running code
  */
-export function logLast(level, stream, message) {
-  const line = encode(level, stream, cut(stream === 'sys' ? message : rewrite(message)), storage.getStore()?.id);
+export function logLast(level, stream, message, request = storage.getStore()?.id) {
+  const line = encode(level, stream, cut(stream === 'sys' ? message : rewrite(message)), request);
   if (backlogBytes === 0) return put(line);
   backlog.push(line);
   backlogBytes += line.length;
@@ -262,6 +265,7 @@ export function captureOutput() {
   ])) {
     Object.defineProperty(process, name, { configurable: true, enumerable: true, get: () => value });
   }
+  if (host.replaceConsole) globalThis.console = /** @type {any} */ (new Console({ stdout: process.stdout, stderr: process.stderr }));
   for (const level of /** @type {const} */ (['debug', 'warn'])) {
     const original = console[level];
     /** @param {unknown[]} args */

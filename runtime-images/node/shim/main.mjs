@@ -7,12 +7,14 @@ import http from 'node:http';
 import { readJson, sendJson, sendProblem } from './answer.mjs';
 import { errorText, mapPositions } from './errors.mjs';
 import { DEFAULT_SLOTS } from './forms.mjs';
+import { host } from './host.mjs';
 import { counters, Invocation, storage, whenIdle } from './invocation.mjs';
 import { MAX_DRAIN_BODY_BYTES, MAX_HEADER_BYTES, MAX_INIT_BODY_BYTES, WARM_UP_AFTER_MS } from './limits.mjs';
 import { captureFatal, load } from './load.mjs';
 import { captureOutput, flushLog, log, logLast, openLog, setRewrite } from './logs.mjs';
 import { listeningServer, showClientAddress } from './node-server.mjs';
 import { installWebGlobals, makeWebGlobals } from './web.mjs';
+import { offerUpgrade, tagEvents } from './websocket-upgrade.mjs';
 
 /** @typedef {import('node:http').IncomingMessage} IncomingMessage */
 /** @typedef {import('node:http').ServerResponse} ServerResponse */
@@ -72,9 +74,12 @@ class ShimResponse extends http.ServerResponse {
   }
 }
 
+/** While the shim itself says it. */
+let refusing = false;
+
 /** @param {unknown} name */
 function isRefused(name) {
-  return typeof name === 'string' && name.length === 10 && name.toLowerCase() === 'fn-refused';
+  return !refusing && typeof name === 'string' && name.length === 10 && name.toLowerCase() === 'fn-refused';
 }
 
 /** @param {Record<string, unknown>} object @param {string} name */
@@ -83,6 +88,8 @@ function without(object, name) {
   return rest;
 }
 
+let takesUpgrades = false;
+
 const server = http.createServer({
   ServerResponse: /** @type {any} */ (ShimResponse),
   maxHeaderSize: MAX_HEADER_BYTES,
@@ -90,6 +97,8 @@ const server = http.createServer({
   keepAliveTimeout: 0,
   headersTimeout: 0,
   requestTimeout: 0,
+  // By GET only: the body of another one would not arrive any more.
+  shouldUpgradeCallback: ({ method }) => takesUpgrades && method === 'GET',
 });
 server.on('request', onRequest);
 server.on('checkContinue', (req, res) => {
@@ -108,13 +117,23 @@ function onRequest(req, res) {
   if (req.url?.startsWith('/.fn/')) return void control(req, res);
   const refused = refusal(req);
   if (refused !== null) return refuse(res, refused);
+  const invocation = accept(req, res);
+  storage.run(invocation, run, req, res, invocation);
+}
+
+/**
+ * Takes a slot for it.
+ * @param {IncomingMessage} req
+ * @param {ServerResponse} res
+ */
+function accept(req, res) {
   /** @type {any} */ (req.socket).fnRequest = req;
   const known = /** @type {FunctionInfo} */ (info);
   const id = header(req, 'x-request-id') || `${instance}-${++requests}`;
   const deadline = Number(header(req, 'fn-deadline')) || Date.now() + known.timeoutMs;
   const invocation = new Invocation(id, deadline, known, onRejected);
   res.on('close', () => invocation.close(res.writableFinished));
-  storage.run(invocation, run, req, res, invocation);
+  return invocation;
 }
 
 /**
@@ -186,8 +205,9 @@ function refusal(req) {
  * @param {string} reason
  */
 function refuse(res, reason) {
-  // Around our own class, which drops this header.
-  http.ServerResponse.prototype.writeHead.call(res, 503, { 'fn-refused': reason, 'content-length': '0' });
+  refusing = true;
+  res.writeHead(503, { 'fn-refused': reason, 'content-length': '0' });
+  refusing = false;
   res.end();
 }
 
@@ -236,7 +256,7 @@ async function init(req, res) {
   state = 'loading';
   const { name, namespace, number, revision, memoryMib, timeoutMs, env } = body;
   info = { name, namespace, number, revision, memoryMib, timeoutMs, instance, env };
-  if (memoryMib < body.memoryClassMib) process.getBuiltinModule('node:v8').setFlagsFromString('--heap-growing-percent=20');
+  if (memoryMib < body.memoryClassMib) host.growSlowly();
   const started = performance.now();
   const result = await load(body);
   const loadMs = performance.now() - started;
@@ -246,7 +266,7 @@ async function init(req, res) {
   }
   handle = result.handler.handle;
   slots = body.slots ?? DEFAULT_SLOTS[result.handler.form];
-  if (result.handler.form === 'server') passUpgrades();
+  passUpgrades(result.handler);
   // A drain, or SIGTERM, may have come while it loaded.
   if (/** @type {string} */ (state) === 'loading') state = 'ready';
   sendJson(res, 200, { form: result.handler.form, slots, loadMs });
@@ -269,22 +289,78 @@ function isInit(body) {
   return texts && numbers && slotsFit && envFits && !body.entry.split('/').includes('..');
 }
 
-/** Upgrades go to the function where it wants them; they take a slot until the socket closes. */
-function passUpgrades() {
-  if (!listeningServer()?.listenerCount('upgrade')) return;
-  server.on('upgrade', (req, socket, head) => {
-    if (refusal(req) !== null || req.url?.startsWith('/.fn/')) return void socket.destroy();
-    const known = /** @type {FunctionInfo} */ (info);
-    const invocation = new Invocation(
-      header(req, 'x-request-id') || `${instance}-${++requests}`,
-      Date.now() + known.timeoutMs,
-      known,
-      onRejected,
-    );
+/**
+ * Upgrades go to the function where it wants them; they take a slot until the socket closes. Where it
+ * wants none the server emits no event, and they are requests like any other.
+ * @param {import('./forms.mjs').Handler} handler
+ */
+function passUpgrades(handler) {
+  if (handler.form !== 'server' && handler.web === undefined) return;
+  takesUpgrades = true;
+  server.on('upgrade', (req, socket, head) => upgrade(handler, req, /** @type {import('node:net').Socket} */ (socket), head));
+}
+
+/**
+ * @param {import('./forms.mjs').Handler} handler
+ * @param {IncomingMessage} req
+ * @param {import('node:net').Socket} socket
+ * @param {Buffer} head
+ */
+function upgrade(handler, req, socket, head) {
+  // Node's server has let go of it. A client that breaks it is seen by its close.
+  socket.on('error', () => socket.destroy());
+  const res = responseOn(req, socket);
+  if (req.url?.startsWith('/.fn/')) return void control(req, res);
+  const refused = refusal(req);
+  if (refused !== null) return refuse(res, refused);
+  const take = takerOf(handler);
+  const invocation = accept(req, res);
+  tagEvents(socket, invocation);
+  socket.on('close', () => invocation.close(true));
+  if (take !== null) {
+    res.detachSocket(socket);
     invocation.settle();
-    socket.on('close', () => invocation.close(true));
-    storage.run(invocation, () => listeningServer()?.emit('upgrade', req, socket, head));
+    storage.run(invocation, take, req, socket, head, invocation);
+    return;
+  }
+  if (isWeb(handler)) offerUpgrade(req, res, socket, head, invocation);
+  storage.run(invocation, run, req, res, invocation);
+}
+
+/**
+ * Whether its requests are the web's, which ctx.upgradeWebSocket can make WebSockets.
+ * @param {import('./forms.mjs').Handler} handler
+ */
+function isWeb({ web }) {
+  const chosen = listeningServer();
+  return web !== undefined || (chosen !== null && 'web' in chosen);
+}
+
+/**
+ * A response on a connection that Node's server gave up at an upgrade: the last one on it.
+ * @param {IncomingMessage} req
+ * @param {import('node:net').Socket} socket
+ */
+function responseOn(req, socket) {
+  const res = new ShimResponse(req);
+  res.shouldKeepAlive = false;
+  res.assignSocket(socket);
+  res.on('finish', () => {
+    res.detachSocket(socket);
+    socket.destroySoon();
   });
+  return res;
+}
+
+/**
+ * Who takes the connection as it is, with the request unanswered; null: the handler is to answer it.
+ * @param {import('./forms.mjs').Handler} handler
+ * @returns {((req: IncomingMessage, socket: import('node:net').Socket, head: Buffer, invocation: Invocation) => unknown) | null}
+ */
+function takerOf({ web }) {
+  const chosen = web === undefined ? listeningServer() : null;
+  if (chosen === null || !chosen.listening || 'handle' in chosen) return null;
+  return chosen.listenerCount('upgrade') > 0 ? (req, socket, head) => chosen.emit('upgrade', req, socket, head) : null;
 }
 
 /**

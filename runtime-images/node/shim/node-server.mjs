@@ -12,7 +12,9 @@ import net from 'node:net';
 /** Said where a module asks for any free port. */
 const ANY_PORT = 8080;
 
-/** @type {HttpServer | null} The first that listened: requests go to it. */
+/** @typedef {import('./host.mjs').WebServer} WebServer */
+
+/** @type {HttpServer | WebServer | null} The first that listened: requests go to it. */
 let chosen = null;
 /** @type {() => void} */
 let onChosen = () => {};
@@ -23,14 +25,14 @@ export function listeningServer() {
 
 /**
  * The server becomes the one that requests go to, as if it had listened.
- * @param {HttpServer} server
+ * @param {HttpServer | WebServer} server
  */
 export function chooseServer(server) {
   chosen ??= server;
   onChosen();
 }
 
-/** Resolves when a server listens. @returns {Promise<HttpServer>} */
+/** Resolves when a server listens. @returns {Promise<HttpServer | WebServer>} */
 export function serverListens() {
   return new Promise((resolve) => {
     onChosen = () => chosen && resolve(chosen);
@@ -40,8 +42,15 @@ export function serverListens() {
 
 /** From now on HTTP servers that listen are ours. Others (a socket between the function's own processes) listen as ever. */
 export function captureListen() {
-  const listen = net.Server.prototype.listen;
-  net.Server.prototype.listen =
+  capture(net.Server.prototype);
+  // Not in Node: there it is inherited.
+  if (Object.hasOwn(HttpServer.prototype, 'listen')) capture(HttpServer.prototype);
+}
+
+/** @param {net.Server} prototype */
+function capture(prototype) {
+  const { listen } = prototype;
+  prototype.listen =
     /** @type {any} */ (
       /**
        * @this {net.Server}

@@ -1,6 +1,7 @@
 /** Sends a web Response on Node's ServerResponse. */
 import { isLightResponse } from './web-response.mjs';
 import { isPlatformHeader } from './web-request.mjs';
+import { acceptUpgrade } from './websocket-upgrade.mjs';
 
 /** @typedef {import('node:http').ServerResponse} ServerResponse */
 
@@ -39,6 +40,10 @@ export function sendResponse(res, response) {
     const { status, statusText, pairs, headers, body, stream, used } = response.parts;
     if (used) throw new NotAResponse('the body of the returned response was read already');
     const flat = headers === null ? pairsToSend(pairs) : headersToSend(headers, false);
+    if (status === 101) {
+      if (acceptUpgrade(res, flat)) return undefined;
+      throw new NotAResponse('the returned response is the one of ctx.upgradeWebSocket for another request, or was returned before');
+    }
     if (stream !== null) return sendStream(res, status, statusText, flat, stream);
     return sendWhole(res, status, statusText, flat, body);
   }
