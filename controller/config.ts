@@ -66,6 +66,10 @@ export const ControllerConfig = z.object({
   FN_POOL: number(CORE_DEFAULTS.poolSize).pipe(z.number().int().min(0).max(1_000)),
   /** Idle time after which an instance is frozen, ms. */
   FN_FREEZE_AFTER_MS: number(CORE_DEFAULTS.freezeAfterMs).pipe(z.number().min(0)),
+  /** Revisions kept of a function, beside those that traffic needs: enough for a rollback or two, and each is a bundle on disk. */
+  FN_KEEP_REVISIONS: number(10).pipe(z.number().int().min(1).max(1_000)),
+  /** Days after which a revision without traffic goes. */
+  FN_KEEP_REVISIONS_DAYS: number(30).pipe(z.number().min(0.01).max(36_500)),
   /** 1: functions may have egress although this host cannot filter it. */
   FN_ALLOW_UNFILTERED_EGRESS: z.enum(['0', '1']).default('0'),
 });
@@ -89,6 +93,11 @@ export function coreSettings(config: ControllerConfig, features: Pick<DriverFeat
     freezeAfterMs: features.freeze ? config.FN_FREEZE_AFTER_MS : null,
     defaultPool: { runtime: 'node', memoryClassMib: 128, network: features.egress === 'none' ? 'none' : 'egress', image: null },
   };
+}
+
+/** How long revisions that traffic does not need are kept. */
+export function retention(config: ControllerConfig): { count: number; maxAgeMs: number } {
+  return { count: config.FN_KEEP_REVISIONS, maxAgeMs: config.FN_KEEP_REVISIONS_DAYS * 86_400_000 };
 }
 
 function parseJson(text: string): unknown {

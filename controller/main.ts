@@ -11,8 +11,9 @@ import metadata from '../package.json' with { type: 'json' };
 import { createApi } from './api/app.ts';
 import { startApiServer, type ApiServer } from './api/server.ts';
 import { ensureToken, tokenCheck } from './api/token.ts';
-import { coreSettings, readConfig, type ControllerConfig } from './config.ts';
+import { coreSettings, readConfig, retention, type ControllerConfig } from './config.ts';
 import type { Driver } from './driver/types.ts';
+import { NO_SECRETS, ONE_TENANT } from './engine/context.ts';
 import { Engine } from './engine/engine.ts';
 import { httpRuntimeClient } from './engine/runtime-client.ts';
 import { openBundleStore } from './store/bundles.ts';
@@ -84,6 +85,9 @@ async function main(): Promise<void> {
     log,
     version: metadata.version,
     publicUrl: config.FN_PUBLIC_URL,
+    secrets: NO_SECRETS,
+    tenancy: ONE_TENANT,
+    retention: retention(config),
     gatewayGid: config.FN_GATEWAY_GID ?? null,
     onShutdown: () => {
       void closeServers()

@@ -1,4 +1,4 @@
-import { isLive, type Instance, type World } from './world.ts';
+import { isLive, minOf, type Instance, type World } from './world.ts';
 
 /** What is to be freed. An instance that would free nothing of it is not worth losing. */
 export interface Shortage {
@@ -38,7 +38,7 @@ function rankOf(world: World, instance: Instance, except: ReadonlySet<string>, n
       const revision = world.revisions.get(instance.state.revision);
       if (!revision) return 0;
       for (const demand of revision.demand.values()) if (demand.waiting > 0) return Infinity;
-      const kept = Math.max(revision.routed ? revision.revision.settings.min : 0, revision.floor);
+      const kept = Math.max(minOf(revision), revision.floor);
       if (kept === 0) return instance.state.idleSince;
       let live = 0;
       for (const other of world.instancesOf(revision.key)) if (isLive(other) && !except.has(other.id)) live += 1;

@@ -76,10 +76,12 @@ describe('planStarts', () => {
     expect(starts(world, revision).claims).toBe(2);
   });
 
-  it('keeps min without any demand, for routed revisions only', () => {
+  it('keeps its share of min without any demand', () => {
     const { world, revision } = setup(1, { min: 2 });
     expect(starts(world, revision).claims).toBe(2);
-    revision.routed = false;
+    revision.percent = 25;
+    expect(starts(world, revision).claims).toBe(1);
+    revision.percent = 0;
     expect(starts(world, revision).claims).toBe(0);
     revision.floor = 1;
     expect(starts(world, revision).claims).toBe(1);

@@ -5,7 +5,7 @@
 import { cheapestToLose } from './evict.ts';
 import { poolOf, poolTargets } from './pool.ts';
 import type { CoreSettings } from './settings.ts';
-import { isLive, poolKeyText, type Instance, type PoolKey, type RevisionState, type World } from './world.ts';
+import { isLive, minOf, poolKeyText, type Instance, type PoolKey, type RevisionState, type World } from './world.ts';
 
 export type StopReason = 'keep-alive' | 'unrouted' | 'evicted' | 'excess';
 
@@ -113,7 +113,7 @@ export function planStarts(world: World, revision: RevisionState, settings: Core
     need.thaw.push(frozen.shift()!.id);
     wanted -= 1;
   }
-  const floor = Math.max(revision.routed ? revision.revision.settings.min : 0, revision.floor);
+  const floor = Math.max(minOf(revision), revision.floor);
   need.claims = Math.max(0, Math.min(Math.max(wanted, floor - live), revision.revision.settings.max - live));
   if (need.claims > 0 && now < revision.notBefore) return { ...need, claims: 0, askAgainAt: revision.notBefore };
   if (revision.failures > 0) need.claims = Math.min(need.claims, specialising > 0 ? 0 : 1);
@@ -135,15 +135,14 @@ export function planIdle(
   let askAgainAt: number | null = null;
   const at = (time: number) => (askAgainAt = Math.min(askAgainAt ?? Infinity, time));
   const instances = [...world.instancesOf(revision.key)].filter(isLive);
-  const exempt = revision.routed ? revision.revision.settings.min : 0;
+  const exempt = minOf(revision);
   let spare = instances.length - Math.max(exempt, revision.floor);
   const idle = instances
     .filter((instance) => (instance.state.kind === 'ready' && instance.state.idleSince !== null) || instance.state.kind === 'frozen')
     .sort((a, b) => idleSince(a) - idleSince(b));
   for (const instance of idle) {
     const since = idleSince(instance);
-    const keepMs = revision.routed ? revision.revision.settings.keepAliveSeconds * 1_000 : 0;
-    const stopAt = Math.max(since + keepMs, instance.notBefore);
+    const stopAt = Math.max(keptUntil(revision, since, settings), instance.notBefore);
     if (spare > 0) {
       if (stopAt <= now) {
         actions.push({ do: 'stop', instance: instance.id, reason: revision.routed ? 'keep-alive' : 'unrouted' });
@@ -158,6 +157,15 @@ export function planIdle(
     else at(freezeAt);
   }
   return { actions, askAgainAt };
+}
+
+/** How long an idle instance is kept: for the keep-alive with traffic, a moment without, not at all where nothing leads to it. */
+function keptUntil(revision: RevisionState, since: number, settings: CoreSettings): number {
+  if (!revision.routed) return since;
+  const keepMs = revision.revision.settings.keepAliveSeconds * 1_000;
+  if (revision.percent > 0) return since + keepMs;
+  const grace = revision.lostShareAt === null ? 0 : revision.lostShareAt + Math.min(keepMs, settings.rollbackGraceMs);
+  return Math.max(since + Math.min(keepMs, settings.previewKeepAliveMs), grace);
 }
 
 export interface ClaimNeed {

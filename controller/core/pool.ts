@@ -9,7 +9,12 @@ function poolAndText({ revision }: RevisionState): { pool: PoolKey; text: string
   let known = pools.get(revision);
   if (!known) {
     const { settings } = revision;
-    const pool = { runtime: settings.runtime, memoryClassMib: memoryClass(settings.memoryMib), network: networkClass(settings.egress) };
+    const pool = {
+      runtime: settings.runtime,
+      memoryClassMib: memoryClass(settings.memoryMib),
+      network: networkClass(settings.egress),
+      image: revision.image,
+    };
     pools.set(revision, (known = { pool, text: poolKeyText(pool) }));
   }
   return known;
@@ -20,7 +25,7 @@ export const poolOf = (revision: RevisionState): PoolKey => poolAndText(revision
 
 /**
  * How many generic instances each pool should hold: `poolSize` of the default pool, one of every
- * other that a routed function uses, within a share of the memory budget. The default pool first.
+ * other that a revision with a share of traffic uses, within a share of the memory budget. The default pool first.
  */
 export function poolTargets(world: World, settings: CoreSettings): Map<string, { pool: PoolKey; count: number }> {
   const targets = new Map<string, { pool: PoolKey; count: number }>();
@@ -34,7 +39,7 @@ export function poolTargets(world: World, settings: CoreSettings): Map<string, {
   };
   const used = new Map<string, PoolKey>();
   for (const revision of world.revisions.values()) {
-    if (!revision.routed) continue;
+    if (revision.percent === 0) continue;
     const { pool, text } = poolAndText(revision);
     used.set(text, pool);
   }

@@ -20,6 +20,10 @@ export interface CoreSettings {
   excessAfterMs: number;
   /** An idle instance is frozen after so long; null where the host cannot freeze. */
   freezeAfterMs: number | null;
+  /** Without traffic an idle instance is kept no longer than this: a preview that is looked at again at once is warm. */
+  previewKeepAliveMs: number;
+  /** Nor are those of a revision that has just lost its traffic, for so long: going back to it at once costs no start. */
+  rollbackGraceMs: number;
   /** What a start takes, for the question whether to wait for a slot instead. */
   pooledStartMs: number;
   fullStartMs: number;
@@ -34,6 +38,8 @@ export const CORE_DEFAULTS = {
   refillDelayMs: 50,
   excessAfterMs: 30_000,
   freezeAfterMs: 1_000,
+  previewKeepAliveMs: 5_000,
+  rollbackGraceMs: 10_000,
   pooledStartMs: 15,
   fullStartMs: 350,
   rebalanceEveryMs: 250,

@@ -298,7 +298,7 @@ describe('the core, over a long and noisy time', () => {
         ),
       3_000,
     );
-    for (const revision of simulation.world.revisions.values()) revision.routed = false;
+    for (const revision of simulation.world.revisions.values()) Object.assign(revision, { routed: false, percent: 0 });
     Object.assign(simulation.settings, { poolSize: 0, excessAfterMs: 100 });
     simulation.stepsUntil(() => simulation.world.instances.size === 0, 3_000);
     expect(simulation.world.leaseIndex.size).toBe(0);

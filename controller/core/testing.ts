@@ -3,13 +3,13 @@ import type { Revision } from '#contract/function.ts';
 import { FunctionSettings } from '#contract/function.ts';
 import { parseRevisionKey } from '#contract/names.ts';
 import { CORE_DEFAULTS, type CoreSettings } from './settings.ts';
-import type { Instance, InstanceState, RevisionState, World } from './world.ts';
+import { newRevisionState, type Instance, type InstanceState, type RevisionState, type World } from './world.ts';
 
 export const testSettings = (overrides: Partial<CoreSettings> = {}): CoreSettings => ({
   ...CORE_DEFAULTS,
   memoryBudgetMib: 4_096,
   cpuBudget: 64,
-  defaultPool: { runtime: 'node', memoryClassMib: 128, network: 'none' },
+  defaultPool: { runtime: 'node', memoryClassMib: 128, network: 'none', image: null },
   ...overrides,
 });
 
@@ -27,11 +27,12 @@ export function testRevision(
     number,
     bundle: `sha256:${'0'.repeat(64)}`,
     entry: 'index.mjs',
+    image: null,
     settings: { ...FunctionSettings.parse({}), egress: 'none', ...settings, concurrency: slots ?? 1 } as Revision['settings'],
     form: 'fetch',
     createdAt: 0,
   };
-  return { key, revision, slots, routed, floor: 0, demand: new Map(), failures: 0, deaths: 0, notBefore: 0, problem: null };
+  return { ...newRevisionState(revision, slots), routed, percent: routed ? 100 : 0 };
 }
 
 let counter = 0;
@@ -43,6 +44,7 @@ export function addInstance(world: World, state: InstanceState, overrides: Parti
     runtime: 'node',
     memoryClassMib: 128,
     network: 'none',
+    image: null,
     memoryMib: 128,
     cpu: state.kind === 'generic' || state.kind === 'creating' ? 0 : 1,
     state,

@@ -39,6 +39,8 @@ export interface Instance {
   runtime: string;
   memoryClassMib: number;
   network: NetworkClass;
+  /** OCI image that it runs; null for all runtimes but `image`. */
+  image: string | null;
   /** What it takes of the budget now. */
   memoryMib: number;
   cpu: number;
@@ -82,7 +84,12 @@ export interface RevisionState {
   revision: Revision;
   /** As deployed, or, where the deployment left it to the handler form, known once the code was loaded for the first time. */
   slots: number | null;
+  /** Gateways know it: by its share, or by its preview URL alone. */
   routed: boolean;
+  /** Its share of the function's requests; 0: none but by its preview URL. */
+  percent: number;
+  /** When it lost its share, monotonic ms; null: it never had one, or has one. */
+  lostShareAt: number | null;
   /** Instances that a deployment in progress asks for. */
   floor: number;
   demand: Map<GatewayKey, Demand>;
@@ -99,9 +106,33 @@ export interface PoolKey {
   runtime: string;
   memoryClassMib: number;
   network: NetworkClass;
+  /** null for all runtimes but `image`, whose instances are made of one. */
+  image: string | null;
 }
 
-export const poolKeyText = (key: PoolKey): string => `${key.runtime}/${key.memoryClassMib}/${key.network}`;
+export const poolKeyText = (key: PoolKey): string =>
+  `${key.runtime}/${key.memoryClassMib}/${key.network}${key.image ? `/${key.image}` : ''}`;
+
+/** State of a revision that nothing is known of but what is stored: no demand, no failures, no share. */
+export function newRevisionState(revision: Revision, slots: number | null): RevisionState {
+  return {
+    key: revision.key,
+    revision,
+    slots,
+    routed: false,
+    percent: 0,
+    lostShareAt: null,
+    floor: 0,
+    demand: new Map(),
+    failures: 0,
+    deaths: 0,
+    notBefore: 0,
+    problem: null,
+  };
+}
+
+/** [16] Instances that are always ready: its share of `min`, rounded up. */
+export const minOf = ({ percent, revision }: RevisionState): number => Math.ceil((revision.settings.min * percent) / 100);
 
 /** Revision that an instance runs or is about to; null for generic ones. */
 export function revisionOf(instance: Instance): string | null {

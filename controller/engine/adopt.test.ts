@@ -207,7 +207,7 @@ describe('gateways while a controller starts [3]', () => {
       term: 2,
       keep: [lease.lease],
       drop: [],
-      routes: [{ name: 'hello', revision: KEY }],
+      routes: [{ name: 'hello', targets: [{ revision: KEY, percent: 100 }] }],
     });
     expect(await states(engine)).toContain('busy');
   });

@@ -3,32 +3,13 @@
  * label (the driver lists no others), our record, and the same start time. A generic one goes back to
  * the pool. Anything else of ours is destroyed.
  */
-import { FnError } from '#contract/errors.ts';
-import type { Revision } from '#contract/function.ts';
-import { parseRevisionKey } from '#contract/names.ts';
-import type { Instance, RevisionState } from '../core/world.ts';
+import type { Instance } from '../core/world.ts';
 import type { DriverInstance } from '../driver/types.ts';
 import { messageOf, type EngineContext, type InstanceEvents } from './context.ts';
 import { GATEWAY_LOST_MS } from './gateways.ts';
 import type { InstanceRecord } from './records.ts';
 import { RuntimeUnreachable } from './runtime-client.ts';
 import { newInstance } from './start.ts';
-
-/** State of a revision as the store knows it. */
-export function storedRevision(revision: Revision, routed: boolean): RevisionState {
-  return {
-    key: revision.key,
-    revision,
-    slots: revision.settings.concurrency,
-    routed,
-    floor: 0,
-    demand: new Map(),
-    failures: 0,
-    deaths: 0,
-    notBefore: 0,
-    problem: null,
-  };
-}
 
 /** Instances that are asked at a time: all at once, on a busy host, none would answer within its second. */
 const JUDGED_AT_A_TIME = 8;
@@ -41,9 +22,9 @@ export interface InventoryEvents {
   verify(instance: Instance): void;
 }
 
+/** The functions are known already: what runs none of their revisions is not believed. */
 export async function takeInventory(context: EngineContext, events: InventoryEvents): Promise<{ adopted: number; destroyed: number }> {
-  const { world, driver, records, store, log } = context;
-  for (const { revision } of await store.listFunctions()) world.revisions.set(revision.key, storedRevision(revision, true));
+  const { world, driver, records, log } = context;
   const known = await records.load();
   const found = await driver.list();
   const left = [...found];
@@ -105,7 +86,7 @@ async function judge(
   if (record.startedAt !== found.startedAt) return not('it was started at another time than recorded');
   if (record.revision !== null && !record.initialised) return not('it was being initialised when the controller ended');
   try {
-    const state = record.revision === null ? null : (world.revisions.get(record.revision) ?? (await oldRevision(context, record.revision)));
+    const state = record.revision === null ? null : (world.revisions.get(record.revision) ?? null);
     if (record.revision !== null && !state) return not(`revision ${record.revision} is not known any more`);
     // Whether it was frozen is not recorded: thawing what is not frozen does nothing.
     if (driver.features.freeze) await driver.thaw(found.id);
@@ -128,20 +109,5 @@ async function judge(
     return { believe: true, busy: health === null };
   } catch (error) {
     return not(`it could not be looked at: ${messageOf(error)}`);
-  }
-}
-
-/** A revision that was replaced while requests were in flight on it: kept until they have ended. */
-async function oldRevision(context: EngineContext, key: string): Promise<RevisionState | null> {
-  const { namespace, name } = parseRevisionKey(key);
-  try {
-    const revision = (await context.store.listRevisions(namespace, name)).find((candidate) => candidate.key === key);
-    if (!revision) return null;
-    const state = storedRevision(revision, false);
-    context.world.revisions.set(key, state);
-    return state;
-  } catch (error) {
-    if (error instanceof FnError && error.code === 'function-not-found') return null;
-    throw error;
   }
 }

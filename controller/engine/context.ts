@@ -1,4 +1,7 @@
 /** What the parts of the engine share. */
+import { FnError } from '#contract/errors.ts';
+import type { InvokeToken, NamespaceLimits } from '#contract/link.ts';
+import type { NamespaceSettings } from '#contract/tenancy.ts';
 import type { CoreSettings } from '../core/settings.ts';
 import type { Instance, World } from '../core/world.ts';
 import type { Driver } from '../driver/types.ts';
@@ -7,6 +10,29 @@ import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import type { Records } from './records.ts';
 import type { RuntimeClient } from './runtime-client.ts';
+
+/** Secrets in clear, at the moment in which an instance is to get them. */
+export interface SecretValues {
+  /** All that are named, with the version that each value is of. Throws FnError secret-not-found, which names the missing one. */
+  reveal(namespace: string, names: readonly string[]): Promise<Map<string, { value: string; version: number }>>;
+}
+
+/** What the engine asks of the part that knows tenants. Answers are at hand: nothing is read for them. */
+export interface Tenancy {
+  /** Namespaces that were set; what another one may is NamespaceSettings' defaults. */
+  namespaces(): readonly { name: string; settings: NamespaceSettings }[];
+  /** What gateways keep for us. */
+  gatewaySettings(): { limits: NamespaceLimits[]; tokens: InvokeToken[] };
+  /** Called after any of this has changed. */
+  onChange(listener: () => void): void;
+}
+
+/** A platform with one tenant and no secrets. */
+export const NO_SECRETS: SecretValues = {
+  reveal: (_namespace, [first]) =>
+    first === undefined ? Promise.resolve(new Map()) : Promise.reject(new FnError('secret-not-found', `There is no secret ${first}.`)),
+};
+export const ONE_TENANT: Tenancy = { namespaces: () => [], gatewaySettings: () => ({ limits: [], tokens: [] }), onChange: () => {} };
 
 export interface EngineContext {
   readonly world: World;
@@ -18,6 +44,8 @@ export interface EngineContext {
   readonly records: Records;
   readonly clock: Clock;
   readonly log: Log;
+  readonly secrets: SecretValues;
+  readonly tenancy: Tenancy;
 }
 
 /** Why an instance is taken away, as gateways are told. */

@@ -14,7 +14,8 @@ beforeEach(async () => {
 afterEach(() => machine.close());
 
 const never = () => new AbortController().signal;
-const logFiles = async () => (existsSync(machine.paths.logs) ? (await readdir(machine.paths.logs, { recursive: true })).sort() : []);
+const logFiles = async () =>
+  existsSync(machine.paths.logs) ? (await readdir(machine.paths.logs, { recursive: true })).filter((file) => file.includes('hello/')) : [];
 const revisions = async (engine: Engine) => (await engine.status()).instances.flatMap((view) => view.revision ?? []).sort();
 
 describe('a deployment [15]', () => {
@@ -28,7 +29,7 @@ describe('a deployment [15]', () => {
     void deploying.then(() => (returned = true));
     const routes = await machine.until('routes', () => gateway.heard.find((message) => message.type === 'routes'));
     expect(routes).toMatchObject({
-      set: [{ namespace: 'default', name: 'hello', revision: 'default/hello@1', maxSlots: 1_000 }],
+      set: [{ namespace: 'default', name: 'hello', targets: [{ revision: 'default/hello@1', number: 1, percent: 100, maxSlots: 1_000 }] }],
       remove: [],
     });
     await machine.quiet();
@@ -133,7 +134,9 @@ describe('a deployment [15]', () => {
     await machine.until(
       'routes',
       async () => {
-        const routed = gateway.heard.some((message) => message.type === 'routes' && message.set[0]?.revision === 'default/hello@2');
+        const routed = gateway.heard.some(
+          (message) => message.type === 'routes' && message.set[0]?.targets[0]?.revision === 'default/hello@2',
+        );
         if (!routed)
           ready = (await engine.status()).instances.filter((view) => view.revision === 'default/hello@2' && view.state === 'idle').length;
         return routed;
@@ -184,7 +187,7 @@ describe('a function that is deleted', () => {
     gateway.want('default/hello@1', 1);
     const { lease } = await machine.until('a grant', () => gateway.heard.find((message) => message.type === 'grant'));
     machine.host.write(lease.instance, 'stdout', 'before\n');
-    await machine.until('the log', async () => (await logFiles()).includes('default/hello.jsonl'));
+    await machine.until('the log', async () => (await logFiles()).length > 0);
     await driven(machine, engine.delete('default', 'hello'));
     expect(gateway.heard.findLast((message) => message.type === 'routes')).toMatchObject({ set: [], remove: [{ name: 'hello' }] });
     await gateway.next('revoke');
@@ -196,11 +199,11 @@ describe('a function that is deleted', () => {
     machine.host.end(lease.instance, 'oom', 'out of memory');
     await machine.until('it is gone', () => machine.host.instances.size === 0);
     await machine.quiet();
-    expect(await logFiles()).toEqual(['default']);
+    expect(await logFiles()).toEqual([]);
     await deploy(machine, engine, 'hello');
     const [id] = [...machine.host.instances.keys()];
     machine.host.write(id!, 'stdout', 'anew\n');
-    await machine.until('the new log', async () => (await logFiles()).includes('default/hello.jsonl'));
+    await machine.until('the new log', async () => (await logFiles()).length > 0);
   });
 
   it('may be deployed at the same moment: one after the other, and nothing is left of the loser', async () => {

@@ -2,29 +2,43 @@
  * The engine: puts the parts together and is the Platform that the API speaks to. Order at start:
  * term, link socket, inventory, then the first answer to a gateway and the first decision [1, 3].
  */
-import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus } from '#contract/api.ts';
-import type { FunctionView, Revision } from '#contract/function.ts';
-import { functionPath, parseRevisionKey } from '#contract/names.ts';
+import { DEFAULT_ACCESS, type FunctionAccess } from '#contract/access.ts';
+import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus, RevisionView } from '#contract/api.ts';
+import type { Why } from '#contract/call.ts';
+import { FnError } from '#contract/errors.ts';
+import type { FunctionView, Traffic } from '#contract/function.ts';
+import type { LogStats } from '#contract/log.ts';
 import { backoffMs } from '#kit/backoff.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
-import type { Platform } from '../api/platform.ts';
+import type { LogSelection, Platform } from '../api/platform.ts';
 import type { CoreSettings } from '../core/settings.ts';
 import { revisionOf, World, type Instance, type RevisionState } from '../core/world.ts';
 import type { Driver } from '../driver/types.ts';
-import type { BundleStore, Store } from '../store/types.ts';
+import type { BundleStore, FunctionRecord, Store } from '../store/types.ts';
 import { takeInventory } from './adopt.ts';
-import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type StartFailure } from './context.ts';
-import { Deployer, deployedLabel, routeOf } from './deploy.ts';
-import { Gateways, notFound } from './gateways.ts';
+import { Changes, type Retention } from './changes.ts';
+import {
+  messageOf,
+  type EngineContext,
+  type GoneCause,
+  type InstanceEvents,
+  type SecretValues,
+  type StartFailure,
+  type Tenancy,
+} from './context.ts';
+import { Deployer, deployedLabel } from './deploy.ts';
+import { Functions, notFound, routeOf } from './functions.ts';
+import { Gateways } from './gateways.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { LinkServer } from './link-server.ts';
 import { FunctionLogs } from './logs.ts';
 import { Planner } from './planner.ts';
 import { Records } from './records.ts';
 import type { RuntimeClient } from './runtime-client.ts';
-import { functionView, platformStatus, type StatusOptions } from './status.ts';
+import { Rollout } from './rollout.ts';
+import { functionView, platformStatus, revisionViews, urlsAt, type StatusOptions } from './status.ts';
 
 /** Starts that fail in a row are tried again after 1, 2, 4 … 60 s: creates per minute stay bounded. */
 const START_BACKOFF = { baseMs: 1_000, maxMs: 60_000, jitter: 0.25 };
@@ -36,7 +50,7 @@ const CREATE_BACKOFF = { baseMs: 100, maxMs: 30_000, jitter: 0.25 };
 const MAX_CREATE_FAILURES = 3;
 /** So many instances in a row may end before they served anything; one may have been somebody's kill. */
 const MAX_EARLY_DEATHS = 2;
-/** How often bundles that no revision refers to are looked for, ms, and how old they must be. */
+/** How often old revisions, and bundles that no revision refers to, are looked for, ms; and how old such bundles must be. */
 const PRUNE_EVERY_MS = 3_600_000;
 /** How long instances may take to go at shutdown, ms, before what is left is left to the driver. */
 const SHUTDOWN_DEADLINE_MS = 20_000;
@@ -53,6 +67,9 @@ export interface EngineOptions {
   version: string;
   /** http://HOST:PORT of the gateways, without a slash at the end. */
   publicUrl: string;
+  secrets: SecretValues;
+  tenancy: Tenancy;
+  retention: Retention;
   /** Group of the gateway's process, where it has a uid of its own. */
   gatewayGid: number | null;
   /** Ends the process after shutdown(). */
@@ -65,7 +82,10 @@ export class Engine implements Platform, InstanceEvents {
   readonly #lifecycle: Lifecycle;
   readonly #gateways: Gateways;
   readonly #planner: Planner;
+  readonly #rollout: Rollout;
+  readonly #changes: Changes;
   readonly #deployer: Deployer;
+  readonly #functions: Functions;
   readonly #logs: FunctionLogs;
   #link: LinkServer | null = null;
   #status: StatusOptions;
@@ -75,7 +95,7 @@ export class Engine implements Platform, InstanceEvents {
   #shutdown: Promise<void> | null = null;
 
   constructor(options: EngineOptions) {
-    const { settings, driver, store, bundles, runtime, clock, log, paths } = options;
+    const { settings, driver, store, bundles, runtime, clock, log, paths, secrets, tenancy } = options;
     this.#options = options;
     const records = new Records(paths.records);
     this.#context = {
@@ -88,25 +108,33 @@ export class Engine implements Platform, InstanceEvents {
       records,
       clock,
       log,
+      secrets,
+      tenancy,
     };
-    this.#logs = new FunctionLogs({ folder: paths.logs, records, clock, log });
+    this.#functions = new Functions(this.#context.world);
+    const retentionOf = (namespace: string, name: string) => (this.#functions.get(namespace, name)?.access ?? DEFAULT_ACCESS).logs;
+    this.#logs = new FunctionLogs({ folder: paths.logs, records, clock, log, retention: retentionOf });
     this.#lifecycle = new Lifecycle(this.#context, this);
     this.#gateways = new Gateways(this.#context, () => this.changed());
     this.#gateways.attach(this.#lifecycle);
     this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways);
-    const functionUrl = (namespace: string, name: string) => `${options.publicUrl}${functionPath(namespace, name)}`;
-    this.#deployer = new Deployer({
+    this.#rollout = new Rollout(this.#context, this.#planner);
+    const parts = {
       context: this.#context,
       lifecycle: this.#lifecycle,
       gateways: this.#gateways,
       planner: this.#planner,
-      publicUrl: functionUrl,
-    });
+      functions: this.#functions,
+      rollout: this.#rollout,
+    };
+    this.#changes = new Changes(parts, options.retention);
+    const urls = urlsAt(options.publicUrl);
+    this.#deployer = new Deployer({ ...parts, changes: this.#changes, urls });
     this.#status = {
       version: options.version,
       home: paths.home,
       publicUrl: options.publicUrl,
-      functionUrl,
+      urls,
       controlUrl: `unix:${paths.controlSocket}`,
       term: 0,
       startedAt: clock.now(),
@@ -120,13 +148,14 @@ export class Engine implements Platform, InstanceEvents {
     this.#status = { ...this.#status, term };
     this.#link = new LinkServer({ path: paths.linkSocket, gid: gatewayGid, term, events: this.#gateways, log });
     await this.#link.start();
+    for (const record of await store.listFunctions()) this.#functions.apply(record, clock.now());
     const { adopted, destroyed } = await takeInventory(this.#context, {
       follow: (instance, revision) => this.follow(instance, revision),
       discard: (instance, why) => this.#lifecycle.discard(instance, why),
       verify: (instance) => this.#lifecycle.verify(instance),
     });
     this.#lifecycle.inventoryDone();
-    const routes = [...this.#context.world.revisions.values()].filter((state) => state.routed).map((state) => routeOf(state.revision));
+    const routes = this.#functions.list().map(routeOf);
     this.#gateways.inventoryDone(routes);
     this.#planner.start();
     this.#prune();
@@ -150,7 +179,7 @@ export class Engine implements Platform, InstanceEvents {
     this.#closed = true;
     this.#cancelPrune();
     this.#planner.stop();
-    this.#deployer.close();
+    this.#rollout.close();
     this.#lifecycle.end();
     await this.#link?.close();
   }
@@ -186,10 +215,11 @@ export class Engine implements Platform, InstanceEvents {
     const { store, bundles, clock, log } = this.#options;
     const run = async () => {
       try {
+        for (const { namespace, name } of this.#functions.list()) await this.#changes.retire(namespace, name);
         const removed = await bundles.prune(await store.bundlesInUse(), PRUNE_EVERY_MS);
         if (removed > 0) log.info({ removed }, 'removed bundles that no revision refers to');
       } catch (error) {
-        log.warn({ error: messageOf(error) }, 'bundles could not be pruned');
+        log.warn({ error: messageOf(error) }, 'old revisions and bundles could not be removed');
       }
       if (!this.#closed) this.#cancelPrune = clock.after(PRUNE_EVERY_MS, () => void run());
     };
@@ -219,7 +249,7 @@ export class Engine implements Platform, InstanceEvents {
   }
 
   ready(instance: Instance): void {
-    this.#deployer.ready(instance);
+    this.#rollout.ready(instance);
     this.#planner.kick();
   }
 
@@ -228,7 +258,7 @@ export class Engine implements Platform, InstanceEvents {
     const { world } = this.#context;
     if (revision === null) {
       this.#createFailures += 1;
-      this.#deployer.lastStartFailure = failure;
+      this.#rollout.lastStartFailure = failure;
       this.#planner.pauseCreates(backoffMs(this.#createFailures, CREATE_BACKOFF));
       if (this.#createFailures < MAX_CREATE_FAILURES) return;
       for (const state of world.revisions.values()) if (state.demand.size > 0 || state.floor > 0) this.#startFailed(state, failure);
@@ -258,7 +288,7 @@ export class Engine implements Platform, InstanceEvents {
       state.notBefore = now + backoffMs(Math.max(state.failures, state.deaths - MAX_EARLY_DEATHS), START_BACKOFF);
     }
     this.#gateways.failWaiters(state, failure);
-    this.#deployer.failed(state.key, failure);
+    this.#rollout.failed(state.key, failure);
   }
 
   #note(revision: string, text: string, instance = 'i-000000000000'): void {
@@ -297,70 +327,66 @@ export class Engine implements Platform, InstanceEvents {
   // Platform
 
   status(): Promise<PlatformStatus> {
-    return platformStatus(this.#context, this.#gateways, this.#status);
+    return platformStatus(this.#context, { functions: this.#functions, gateways: this.#gateways }, this.#status);
   }
 
   async deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse> {
     const response = await this.#deployer.deploy(namespace, name, request, signal);
     this.#options.log.info({ revision: response.revision.key, what: deployedLabel(response.revision), ...response.timing }, 'deployed');
+    this.#retire(namespace, name);
     return response;
   }
 
+  /** Nobody waits for it: what the deployment was asked for is done. */
+  #retire(namespace: string, name: string): void {
+    this.#changes.retire(namespace, name).catch((error: unknown) => {
+      this.#options.log.warn({ function: `${namespace}/${name}`, error: messageOf(error) }, 'old revisions could not be removed');
+    });
+  }
+
+  #view(record: FunctionRecord): FunctionView {
+    return functionView(this.#context, record, this.#status.urls);
+  }
+
   async describe(namespace: string, name: string): Promise<FunctionView> {
-    const state = this.#routed(namespace, name);
-    const revisions = await this.#options.store.listRevisions(namespace, name);
-    return functionView(
-      this.#context,
-      state,
-      revisions.map((revision) => revision.number),
-      this.#status,
-    );
+    return this.#view(this.#functions.require(namespace, name));
   }
 
   async list(namespace?: string): Promise<FunctionView[]> {
-    const routed = [...this.#context.world.revisions.values()]
-      .filter((state) => state.routed && (namespace === undefined || state.revision.namespace === namespace))
-      .sort((a, b) => a.key.localeCompare(b.key));
-    return Promise.all(
-      routed.map(async (state) => {
-        const revisions = await this.#options.store.listRevisions(state.revision.namespace, state.revision.name);
-        return functionView(
-          this.#context,
-          state,
-          revisions.map((revision) => revision.number),
-          this.#status,
-        );
-      }),
-    );
+    return this.#functions.list(namespace).map((record) => this.#view(record));
   }
 
-  async revisions(namespace: string, name: string): Promise<Revision[]> {
-    this.#routed(namespace, name);
-    return this.#options.store.listRevisions(namespace, name);
+  async revisions(namespace: string, name: string): Promise<RevisionView[]> {
+    return revisionViews(this.#context, this.#functions.require(namespace, name), this.#status.urls);
+  }
+
+  async setTraffic(namespace: string, name: string, traffic: Traffic, ifMatch: string | null, signal: AbortSignal): Promise<FunctionView> {
+    const record = await this.#changes.setTraffic(namespace, name, traffic, ifMatch, signal);
+    this.#options.log.info({ function: `${namespace}/${name}`, traffic }, 'traffic shifted');
+    return this.#view(record);
+  }
+
+  async setAccess(namespace: string, name: string, access: FunctionAccess, ifMatch: string | null): Promise<FunctionView> {
+    return this.#view(await this.#changes.setAccess(namespace, name, access, ifMatch));
   }
 
   async delete(namespace: string, name: string): Promise<void> {
-    const through = await this.#deployer.delete(namespace, name);
+    const through = await this.#changes.delete(namespace, name);
     if (through === null) throw notFound(namespace, name);
     await this.#logs.remove(namespace, name, through);
   }
 
-  async *logs(
-    namespace: string,
-    name: string,
-    options: { follow: boolean; since?: number; limit?: number },
-    signal: AbortSignal,
-  ): AsyncGenerator<LogEntry> {
-    this.#routed(namespace, name);
-    yield* this.#logs.read(namespace, name, options, signal);
+  async *logs(namespace: string, name: string, selection: LogSelection, signal: AbortSignal): AsyncGenerator<LogEntry> {
+    this.#functions.require(namespace, name);
+    yield* this.#logs.read(namespace, name, selection, signal);
   }
 
-  #routed(namespace: string, name: string) {
-    for (const state of this.#context.world.revisions.values()) {
-      if (!state.routed) continue;
-      const of = parseRevisionKey(state.key);
-      if (of.namespace === namespace && of.name === name) return state;
-    }
-    throw notFound(namespace, name);
+  async logStats(namespace: string, name: string): Promise<LogStats> {
+    this.#functions.require(namespace, name);
+    return this.#logs.stats(namespace, name);
+  }
+
+  async why(_namespace: string, requestId: string): Promise<Why> {
+    throw new FnError('call-not-found', `There is no record of the request ${requestId}.`);
   }
 }

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Lease } from '#contract/link.ts';
-import { deploy, driven, loaded, Machine } from '../../test/helpers/engine-harness.ts';
+import { deploy, driven, loaded, Machine, request } from '../../test/helpers/engine-harness.ts';
 import type { TestGateway } from '../../test/helpers/test-gateway.ts';
 import type { Engine } from './engine.ts';
 
@@ -370,12 +370,7 @@ describe('shutdown', () => {
     await machine.gateway();
     await deploy(machine, engine, 'hello');
     machine.host.latencyMs.create = 1_000;
-    const late = engine.deploy(
-      'default',
-      'late',
-      { bundle: `sha256:${'1'.repeat(64)}`, entry: 'x.mjs', settings: (await engine.describe('default', 'hello')).revision.settings },
-      new AbortController().signal,
-    );
+    const late = engine.deploy('default', 'late', request(), new AbortController().signal);
     late.catch(() => {});
     await machine.until('a create', () => machine.count('create') > 2);
     await driven(machine, engine.shutdown());

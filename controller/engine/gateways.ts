@@ -2,7 +2,7 @@
  * What gateways and controller say to each other, and what it means: the rules of docs/leases.md.
  * Section numbers in brackets are those of that file.
  */
-import { FnError, problem, type Problem } from '#contract/errors.ts';
+import { problem, type Problem } from '#contract/errors.ts';
 import { revisionLabel } from '#contract/names.ts';
 import type { GatewayMessage, Lease, Route, StartInfo } from '#contract/link.ts';
 import type { Address } from '#contract/runtime.ts';
@@ -370,8 +370,4 @@ function processExists(pid: number): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
-}
-
-export function notFound(namespace: string, name: string): FnError {
-  return new FnError('function-not-found', `There is no function ${name} in namespace ${namespace}.`);
 }

@@ -133,8 +133,8 @@ export class Lifecycle {
       if (start.exit) throw new Error(`it ended before it was ready: ${start.exit.detail}`);
       signal.throwIfAborted();
     };
-    const { id, runtime, memoryClassMib, network, nonce } = instance;
-    const made = await driver.create({ id, runtime, memoryClassMib, network, nonce }, signal);
+    const { id, runtime, memoryClassMib, network, image, nonce } = instance;
+    const made = await driver.create({ id, runtime, memoryClassMib, network, image, nonce }, signal);
     alive();
     instance.address = made.address;
     instance.startedAt = made.startedAt;

@@ -227,6 +227,7 @@ describe('leases', () => {
     await deploy(machine, engine, 'hello', { timeoutSeconds: 5, keepAliveSeconds: 600 });
     gateway.want(KEY, 1);
     const { lease } = await machine.until('a grant', () => gateway.heard.find((message) => message.type === 'grant'));
+    gateway.want(KEY, 0, 1);
     await deploy(machine, engine, 'hello', { timeoutSeconds: 5, keepAliveSeconds: 600 });
     await machine.until('a revoke', () => gateway.heard.find((message) => message.type === 'revoke'));
     await machine.pass(5_000);

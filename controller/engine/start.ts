@@ -3,12 +3,13 @@ import type { Instance, PoolKey } from '../core/world.ts';
 import type { Exit } from '../driver/types.ts';
 
 /** Without code, and not there yet. */
-export function newInstance(id: string, { runtime, memoryClassMib, network }: PoolKey, nonce: string, now: number): Instance {
+export function newInstance(id: string, { runtime, memoryClassMib, network, image }: PoolKey, nonce: string, now: number): Instance {
   return {
     id,
     runtime,
     memoryClassMib,
     network,
+    image,
     memoryMib: memoryClassMib,
     cpu: 0,
     state: { kind: 'creating' },

@@ -1,16 +1,37 @@
 /** The platform as `fn status` shows it. */
-import type { InstanceView, PlatformStatus } from '#contract/api.ts';
+import type { RouteSpec } from '#contract/access.ts';
+import type { InstanceView, PlatformStatus, RevisionView } from '#contract/api.ts';
 import type { FunctionView } from '#contract/function.ts';
-import { parseRevisionKey } from '#contract/names.ts';
-import { isLive, revisionOf, type Instance, type RevisionState } from '../core/world.ts';
+import { functionPath, parseRevisionKey, previewPath } from '#contract/names.ts';
+import { isLive, revisionOf, type Instance } from '../core/world.ts';
+import type { FunctionRecord } from '../store/types.ts';
 import type { EngineContext } from './context.ts';
+import { currentRevision, shareOf, type Functions } from './functions.ts';
 import type { Gateways } from './gateways.ts';
+
+/** URLs as people are shown them. */
+export interface Urls {
+  function: (namespace: string, name: string) => string;
+  preview: (namespace: string, name: string, number: number) => string;
+  /** Of a route; a pattern stays a pattern. */
+  route: (route: RouteSpec) => string;
+}
+
+/** `publicUrl`: http://HOST:PORT without a slash at the end. Hosts of routes are reached at the same port. */
+export function urlsAt(publicUrl: string): Urls {
+  const { protocol, port } = new URL(publicUrl);
+  return {
+    function: (namespace, name) => `${publicUrl}${functionPath(namespace, name)}`,
+    preview: (namespace, name, number) => `${publicUrl}${previewPath(namespace, name, number)}`,
+    route: ({ host, path }) => `${host === undefined ? publicUrl : `${protocol}//${host}${port === '' ? '' : `:${port}`}`}${path}`,
+  };
+}
 
 export interface StatusOptions {
   version: string;
   home: string;
   publicUrl: string;
-  functionUrl: (namespace: string, name: string) => string;
+  urls: Urls;
   controlUrl: string;
   term: number;
   /** Monotonic ms. */
@@ -52,14 +73,19 @@ function viewOf(instance: Instance, now: number): InstanceView {
   };
 }
 
-const liveInstances = (context: EngineContext, revision: RevisionState): number =>
-  [...context.world.instancesOf(revision.key)].filter(isLive).length;
+const liveInstances = (context: EngineContext, key: string): number => [...context.world.instancesOf(key)].filter(isLive).length;
 
-export async function platformStatus(context: EngineContext, gateways: Gateways, options: StatusOptions): Promise<PlatformStatus> {
+const instancesOf = (context: EngineContext, record: FunctionRecord): number =>
+  record.revisions.reduce((sum, revision) => sum + liveInstances(context, revision.key), 0);
+
+export async function platformStatus(
+  context: EngineContext,
+  { functions, gateways }: { functions: Functions; gateways: Gateways },
+  options: StatusOptions,
+): Promise<PlatformStatus> {
   const { world, driver, settings, clock } = context;
   const now = clock.now();
   const { freeze, limits, parentCgroup, egress, notes } = driver.features;
-  const routed = [...world.revisions.values()].filter((state) => state.routed).sort((a, b) => a.key.localeCompare(b.key));
   const connected = gateways.connected;
   return {
     version: options.version,
@@ -80,25 +106,39 @@ export async function platformStatus(context: EngineContext, gateways: Gateways,
       cpuUsed: world.cpuUsed(),
     },
     runtimes: await driver.runtimes(),
-    functions: routed.map((state) => ({
-      namespace: state.revision.namespace,
-      name: state.revision.name,
-      revision: state.key,
-      url: options.functionUrl(state.revision.namespace, state.revision.name),
-      instances: liveInstances(context, state),
+    functions: functions.list().map((record) => ({
+      namespace: record.namespace,
+      name: record.name,
+      revision: currentRevision(record).key,
+      url: options.urls.function(record.namespace, record.name),
+      instances: instancesOf(context, record),
     })),
     instances: [...world.instances.values()].map((instance) => viewOf(instance, now)),
   };
 }
 
-export function functionView(context: EngineContext, state: RevisionState, revisions: number[], options: StatusOptions): FunctionView {
-  const { namespace, name } = state.revision;
+export function functionView(context: EngineContext, record: FunctionRecord, urls: Urls): FunctionView {
+  const { namespace, name, traffic, access, generation, revisions } = record;
   return {
     namespace,
     name,
-    url: options.functionUrl(namespace, name),
-    revision: state.revision,
-    revisions,
-    instances: liveInstances(context, state),
+    url: urls.function(namespace, name),
+    urls: access.routes.map((route) => urls.route(route)),
+    revision: currentRevision(record),
+    traffic,
+    access,
+    etag: String(generation),
+    revisions: revisions.map((revision) => revision.number),
+    instances: instancesOf(context, record),
   };
+}
+
+/** The newest first. */
+export function revisionViews(context: EngineContext, record: FunctionRecord, urls: Urls): RevisionView[] {
+  return record.revisions.map((revision) => ({
+    ...revision,
+    percent: shareOf(record, revision.number),
+    previewUrl: urls.preview(record.namespace, record.name, revision.number),
+    instances: liveInstances(context, revision.key),
+  }));
 }

@@ -17,6 +17,8 @@ import { testSettings } from '../../controller/core/testing.ts';
 import { createFakeDriver } from '../../controller/driver/fake/driver.ts';
 import { FakeHost, type FakeInstance } from '../../controller/driver/fake/host.ts';
 import type { Driver, DriverFeatures } from '../../controller/driver/types.ts';
+import type { Retention } from '../../controller/engine/changes.ts';
+import { NO_SECRETS, ONE_TENANT, type SecretValues, type Tenancy } from '../../controller/engine/context.ts';
 import { Engine } from '../../controller/engine/engine.ts';
 import { RuntimeUnreachable, type InitResult, type RuntimeClient } from '../../controller/engine/runtime-client.ts';
 import { openSqliteStore } from '../../controller/store/sqlite/store.ts';
@@ -99,6 +101,9 @@ export interface EngineOverrides {
   features?: Partial<DriverFeatures>;
   driver?: (driver: Driver) => Driver;
   log?: Log;
+  secrets?: SecretValues;
+  tenancy?: Tenancy;
+  retention?: Retention;
 }
 
 export class Machine {
@@ -130,13 +135,21 @@ export class Machine {
   }
 
   /** A controller starts. Without pools, unless the test says so. */
-  async start({ settings, features, driver: wrap, log = silentLog }: EngineOverrides = {}): Promise<Engine> {
+  async start({
+    settings,
+    features,
+    driver: wrap,
+    log = silentLog,
+    secrets = NO_SECRETS,
+    tenancy = ONE_TENANT,
+    retention = { count: 10, maxAgeMs: Infinity },
+  }: EngineOverrides = {}): Promise<Engine> {
     const fake = createFakeDriver({ host: this.host, ...(features ? { features } : {}) });
     const driver = wrap ? wrap(fake) : fake;
     await driver.start();
     const engine = new Engine({
       paths: this.paths,
-      settings: testSettings({ poolSize: 0, refillDelayMs: 0, ...settings }),
+      settings: testSettings({ poolSize: 0, refillDelayMs: 0, previewKeepAliveMs: 0, rollbackGraceMs: 0, ...settings }),
       driver,
       store: openSqliteStore({ path: this.paths.database, log: silentLog }),
       bundles,
@@ -145,6 +158,9 @@ export class Machine {
       log,
       version: '0',
       publicUrl: 'http://fn.test',
+      secrets,
+      tenancy,
+      retention,
       gatewayGid: null,
       onShutdown: () => (this.#stopped += 1),
     });
@@ -200,6 +216,8 @@ export class Machine {
 export const request = (settings: Partial<FunctionSettings> = {}): DeployRequest => ({
   bundle: `sha256:${'0'.repeat(64)}`,
   entry: 'index.mjs',
+  image: null,
+  traffic: true,
   settings: { ...FunctionSettings.parse({}), egress: 'none', concurrency: 10, ...settings },
 });
 

@@ -1,0 +1,71 @@
+/** What a deployment is checked for before anything is started. */
+import type { DeployRequest } from '#contract/api.ts';
+import { FnError } from '#contract/errors.ts';
+import { memoryClass, type Egress } from '#contract/function.ts';
+import type { DriverFeatures } from '../driver/types.ts';
+import type { EngineContext } from './context.ts';
+
+/** Resolved once, at the deployment, so that a revision means the same for as long as it lives. What the person should know goes to `notes`. */
+export function resolveEgress(features: DriverFeatures, wanted: Egress | null, notes: string[]): Egress {
+  const { egress: can, limits, notes: why } = features;
+  if (wanted === null) {
+    if (can !== 'none') return resolveEgress(features, 'internet', notes);
+    notes.push('Egress is none: this host cannot filter what functions dial (see `fn status`); `sudo fn host-setup` changes that.');
+    return 'none';
+  }
+  if (wanted !== 'none' && can === 'none') {
+    throw new FnError('invalid', `This host cannot give a function egress. ${why.join(' ')}`, {
+      errors: [
+        {
+          pointer: '/settings/egress',
+          detail: 'only none is possible on this host; `sudo fn host-setup`, or `fn up --allow-unfiltered-egress`',
+        },
+      ],
+    });
+  }
+  if (wanted === 'none' && !limits) notes.push('Egress none is not enforced by this driver: the function runs as a plain process.');
+  if (Array.isArray(wanted) && wanted.some((network) => /^(?:127|169\.254)\./.test(network)))
+    notes.push('Loopback and link-local addresses stay out of reach, listed or not.');
+  if (wanted !== 'none' && can === 'unfiltered')
+    notes.push('Egress is not filtered on this host: the function can dial whatever this host can.');
+  return wanted;
+}
+
+/** Throws FnError invalid (no such runtime, bundle or image here), no-capacity (it can never fit). */
+export async function checkRequest(context: EngineContext, request: DeployRequest): Promise<void> {
+  const { settings, bundles } = context;
+  const wanted = request.settings;
+  await checkRuntime(context, request);
+  if (!(await bundles.has(request.bundle))) {
+    throw new FnError('invalid', 'The bundle has not been uploaded.', {
+      errors: [{ pointer: '/bundle', detail: 'PUT /v1/namespaces/NAMESPACE/bundles/DIGEST first' }],
+    });
+  }
+  const count = Math.max(1, wanted.min);
+  if (
+    Math.max(count * wanted.memoryMib, memoryClass(wanted.memoryMib)) > settings.memoryBudgetMib ||
+    count * wanted.cpu > settings.cpuBudget
+  ) {
+    throw new FnError(
+      'no-capacity',
+      `${count} × ${wanted.memoryMib} MiB and ${wanted.cpu} CPU do not fit this host's budget of ${settings.memoryBudgetMib} MiB and ${settings.cpuBudget} CPU.`,
+    );
+  }
+}
+
+async function checkRuntime({ driver }: EngineContext, { settings, image }: DeployRequest): Promise<void> {
+  const refuse = (pointer: string, detail: string, text: string) => new FnError('invalid', text, { errors: [{ pointer, detail }] });
+  if (settings.runtime !== 'image' && image !== null)
+    throw refuse('/image', 'only with the runtime image', `The runtime ${settings.runtime} runs a bundle, not an image.`);
+  const runtimes = await driver.runtimes();
+  if (!runtimes.some((runtime) => runtime.name === settings.runtime)) {
+    const known = runtimes.map((runtime) => runtime.name).join(', ') || 'none';
+    throw refuse('/settings/runtime', `one of: ${known}`, `There is no runtime ${settings.runtime} here; there is: ${known}.`);
+  }
+  if (settings.runtime !== 'image') return;
+  if (image === null) throw refuse('/image', 'the id of an image, sha256:…', 'The runtime image needs an image.');
+  if (driver.images === null)
+    throw refuse('/settings/runtime', 'not with this driver', `The ${driver.name} driver cannot run images; docker can.`);
+  if ((await driver.images.find(image)) === null)
+    throw refuse('/image', 'POST or pull it first', `There is no image ${image} here: it was not uploaded, or has been removed.`);
+}

@@ -1,0 +1,126 @@
+/**
+ * The functions as they are now: which revisions are kept, which share of the traffic each has, and
+ * how the world reaches them. A copy of what the store has, so that nothing is read to serve; changed
+ * only by what the store returned. What it says about revisions is carried over to the world.
+ */
+import type { Revision } from '#contract/function.ts';
+import type { Route } from '#contract/link.ts';
+import { FnError } from '#contract/errors.ts';
+import { newRevisionState, type RevisionState, type World } from '../core/world.ts';
+import type { FunctionRecord } from '../store/types.ts';
+
+const nameOf = (namespace: string, name: string): string => `${namespace}/${name}`;
+
+export class Functions {
+  readonly #world: World;
+  readonly #records = new Map<string, FunctionRecord>();
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  get(namespace: string, name: string): FunctionRecord | null {
+    return this.#records.get(nameOf(namespace, name)) ?? null;
+  }
+
+  /** Throws FnError function-not-found. */
+  require(namespace: string, name: string): FunctionRecord {
+    const record = this.get(namespace, name);
+    if (!record) throw notFound(namespace, name);
+    return record;
+  }
+
+  /** By namespace, then name; of all namespaces without one. */
+  list(namespace?: string): FunctionRecord[] {
+    return [...this.#records.values()]
+      .filter((record) => namespace === undefined || record.namespace === namespace)
+      .sort((a, b) => (nameOf(a.namespace, a.name) < nameOf(b.namespace, b.name) ? -1 : 1));
+  }
+
+  /** Takes over what the store has now. Returns the revisions that lost all of their share, or are kept no more. */
+  apply(record: FunctionRecord, now: number): RevisionState[] {
+    const before = this.get(record.namespace, record.name);
+    this.#records.set(nameOf(record.namespace, record.name), record);
+    const lost: RevisionState[] = [];
+    for (const revision of record.revisions) {
+      const state = this.#state(revision);
+      const percent = shareOf(record, revision.number);
+      if (state.percent > 0 && percent === 0) {
+        state.lostShareAt = now;
+        lost.push(state);
+      } else if (percent > 0) state.lostShareAt = null;
+      state.routed = true;
+      state.percent = percent;
+    }
+    const kept = new Set(record.revisions.map((revision) => revision.key));
+    for (const { key } of before?.revisions ?? []) if (!kept.has(key)) lost.push(...this.#unroute(key));
+    return lost;
+  }
+
+  /** It is no more. Returns its revisions. */
+  remove(namespace: string, name: string): RevisionState[] {
+    const record = this.get(namespace, name);
+    this.#records.delete(nameOf(namespace, name));
+    return record?.revisions.flatMap(({ key }) => this.#unroute(key)) ?? [];
+  }
+
+  #unroute(key: string): RevisionState[] {
+    const state = this.#world.revisions.get(key);
+    if (!state) return [];
+    Object.assign(state, { routed: false, percent: 0, lostShareAt: null, floor: 0 });
+    state.demand.clear();
+    return [state];
+  }
+
+  #state(revision: Revision): RevisionState {
+    let state = this.#world.revisions.get(revision.key);
+    if (!state) this.#world.revisions.set(revision.key, (state = newRevisionState(revision, revision.settings.concurrency)));
+    return state;
+  }
+
+  /** State of a revision that is kept. */
+  stateOf({ key }: Revision): RevisionState {
+    const state = this.#world.revisions.get(key);
+    if (!state) throw new Error(`revision ${key} is kept, but nothing is known of it`);
+    return state;
+  }
+}
+
+/** Percent of the requests that a revision gets. */
+export const shareOf = (record: FunctionRecord, number: number): number =>
+  record.traffic.find((share) => share.revision === number)?.percent ?? 0;
+
+/** The revision that people mean by the function's name: the first of its traffic. */
+export function currentRevision(record: FunctionRecord): Revision {
+  const number = record.traffic[0]?.revision;
+  const revision = record.revisions.find((candidate) => candidate.number === number);
+  if (!revision) throw new Error(`${record.namespace}/${record.name} has traffic for revision ${number}, which is not kept`);
+  return revision;
+}
+
+/** All that a gateway needs to know of a function. The current revision first, the others from the newest. */
+export function routeOf(record: FunctionRecord): Route {
+  const { namespace, name, access } = record;
+  const current = currentRevision(record);
+  return {
+    namespace,
+    name,
+    targets: [current, ...record.revisions.filter((revision) => revision !== current)].map(({ key, number, settings }) => ({
+      revision: key,
+      number,
+      percent: shareOf(record, number),
+      timeoutMs: Math.round(settings.timeoutSeconds * 1_000),
+      maxStreamMs: Math.round(settings.maxStreamSeconds * 1_000),
+      maxSlots: settings.max * settings.concurrency,
+    })),
+    routes: access.routes,
+    cors: access.cors,
+    auth: access.auth,
+    rateLimit: access.rateLimit,
+    sticky: access.sticky,
+  };
+}
+
+export function notFound(namespace: string, name: string): FnError {
+  return new FnError('function-not-found', `There is no function ${name} in namespace ${namespace}.`);
+}
