@@ -28,7 +28,7 @@ describe('RouteTable.match', () => {
     ['/hello/%2e%2e/%00', '/%2e%2e/%00'],
     ['/hello//evil.example/x', '//evil.example/x'],
   ])('%s goes to hello as %s', (url, rest) => {
-    expect(routes.match(url, HEAD)).toMatchObject({
+    expect(routes.match(url, 'GET', HEAD)).toMatchObject({
       entry: { prefix: '/hello', route: { name: 'hello' } },
       target: { revision: 'default/hello@1' },
       rest,
@@ -40,7 +40,7 @@ describe('RouteTable.match', () => {
     ['/@team/hello/x', '/x'],
     ['/@team/hello?y', '/?y'],
   ])('%s goes to the namespace as %s', (url, rest) => {
-    expect(routes.match(url, HEAD)).toMatchObject({
+    expect(routes.match(url, 'GET', HEAD)).toMatchObject({
       entry: { prefix: '/@team/hello', route: { name: 'hello' } },
       target: { revision: 'team/hello@4' },
       rest,
@@ -64,7 +64,7 @@ describe('RouteTable.match', () => {
     '/__proto__',
     '/.fn/hello',
   ])('%s is nobody', (url) => {
-    expect(routes.match(url, HEAD)).toMatchObject({ code: 'function-not-found' });
+    expect(routes.match(url, 'GET', HEAD)).toMatchObject({ code: 'function-not-found' });
   });
 
   it('property: every function is found at its own path with exactly the rest, whatever else there is', () => {
@@ -79,7 +79,7 @@ describe('RouteTable.match', () => {
         (functions, tail) => {
           const all = table(...functions.map(([namespace, name]) => route(namespace, name)));
           for (const [namespace, name] of functions) {
-            const found = all.match(`${functionPath(namespace, name)}/${tail}`, HEAD);
+            const found = all.match(`${functionPath(namespace, name)}/${tail}`, 'GET', HEAD);
             expect(found).toMatchObject({ target: { revision: `${namespace}/${name}@1` }, rest: `/${tail}` });
           }
         },
@@ -108,9 +108,9 @@ describe('RouteTable changes', () => {
         ],
       ),
     ).toEqual(['default/a@1', 'default/b@1']);
-    expect(routes.match('/b', HEAD)).toMatchObject({ code: 'function-not-found' });
+    expect(routes.match('/b', 'GET', HEAD)).toMatchObject({ code: 'function-not-found' });
     expect(routes.change(3, [testRoute('default', 'a', { 2: 100 }, { timeoutMs: 5 })], [])).toEqual([]);
-    expect(routes.match('/a', HEAD)).toMatchObject({ target: { timeoutMs: 5 } });
+    expect(routes.match('/a', 'GET', HEAD)).toMatchObject({ target: { timeoutMs: 5 } });
     expect(routes.replace(9, [route('default', 'a', 3)])).toEqual(['default/a@2', 'default/c@1']);
     expect(routes.version).toBe(9);
   });

@@ -1,9 +1,16 @@
-/** Which function, and which revision of it, a request is for. Paths are compared byte by byte as they came: nothing is decoded. */
+/**
+ * Which function, and which revision of it, a request is for. Paths are compared byte by byte as they
+ * came: nothing is decoded. In this order: routes for its host, `/NAME` and `/@NS/NAME` (with `@7`: that
+ * revision), routes for any host.
+ */
+import { isDeepStrictEqual } from 'node:util';
 import type { ErrorCode } from '#contract/errors.ts';
 import type { Route, RouteTarget } from '#contract/link.ts';
 import { DEFAULT_NAMESPACE, functionPath } from '#contract/names.ts';
 import { RESERVED_PREFIX } from '#contract/runtime.ts';
+import { CorsRules } from './cors.ts';
 import type { RequestHead } from './headers.ts';
+import { type Allowed, type CompiledRoute, Matcher } from './matcher.ts';
 import { bucketOf, bucketOfCookie, randomBucket, sharesOf, targetOf } from './traffic.ts';
 
 export interface RouteEntry {
@@ -14,6 +21,9 @@ export interface RouteEntry {
   readonly sole: RouteTarget | null;
   /** Those with a share, by number. */
   readonly shares: readonly RouteTarget[];
+  readonly cors: CorsRules | null;
+  /** Anybody may call it, as often as they like: nothing is to be checked. */
+  readonly open: boolean;
 }
 
 export interface RouteMatch {
@@ -26,8 +36,10 @@ export interface RouteMatch {
   readonly bucket: number;
   /** The bucket is news to the client, and is to be told as a cookie. */
   readonly freshBucket: boolean;
-  /** What of the URL the function does not see. */
+  /** What of the URL's path the function does not see. */
   readonly prefix: string;
+  /** The route that it came by; null for `/NAME`. */
+  readonly via: CompiledRoute | null;
   /** What the function gets to see: begins with `/`, query included. */
   readonly rest: string;
 }
@@ -36,6 +48,8 @@ export interface RouteMatch {
 export interface RouteMiss {
   readonly code: ErrorCode;
   readonly detail: string;
+  /** The value of Allow, where another method would be served. */
+  readonly allow?: string;
 }
 
 /** What a route looks at beside the URL. */
@@ -69,6 +83,10 @@ export class RouteTable {
   /** `NAME` for the default namespace, `@NS/NAME` for others: what stands between the slashes. */
   #entries = new Map<string, RouteEntry>();
   #version = -1;
+  /** Null where no function has routes. */
+  #matcher: Matcher | null = null;
+  /** Routes have changed since it was compiled: a thousand deployments compile once. */
+  #stale = false;
 
   /** Has the controller told what there is? Before that nothing can be said to be absent. */
   get ready(): boolean {
@@ -87,6 +105,7 @@ export class RouteTable {
   replace(version: number, routes: readonly Route[]): string[] {
     const before = this.#entries;
     this.#entries = new Map();
+    this.#stale = true;
     this.#version = version;
     for (const route of routes) this.#put(route);
     return [...before].flatMap(([key, { route }]) => lostShares(route, this.#entries.get(key)?.route));
@@ -103,6 +122,7 @@ export class RouteTable {
     for (const { namespace, name } of remove) {
       const key = keyOf(namespace, name);
       const before = this.#entries.get(key);
+      if (before && before.route.routes.length > 0) this.#stale = true;
       if (before && this.#entries.delete(key)) lost.push(...lostShares(before.route, undefined));
     }
     return lost;
@@ -113,8 +133,22 @@ export class RouteTable {
     const before = this.#entries.get(key)?.route;
     const shares = sharesOf(route);
     const sole = shares.length > 1 ? null : (shares[0] ?? route.targets[0]!);
-    this.#entries.set(key, { route, prefix: functionPath(route.namespace, route.name), sole, shares });
+    this.#entries.set(key, {
+      route,
+      prefix: functionPath(route.namespace, route.name),
+      sole,
+      shares,
+      cors: route.cors === null ? null : new CorsRules(route.cors),
+      open: route.auth.type === 'public' && route.rateLimit === null,
+    });
+    if (!isDeepStrictEqual(before?.routes ?? [], route.routes)) this.#stale = true;
     return before;
+  }
+
+  #compile(): void {
+    this.#stale = false;
+    const all = [...this.#entries].flatMap(([key, { route }]) => route.routes.map((spec) => ({ key, spec })));
+    this.#matcher = all.length === 0 ? null : new Matcher(all);
   }
 
   find(namespace: string, name: string): RouteEntry | undefined {
@@ -122,16 +156,42 @@ export class RouteTable {
   }
 
   /** Whom a request with this origin-form target (`/hello/a?b`) is for. */
-  match(url: string, head: RoutedHead): RouteMatch | RouteMiss {
+  match(url: string, method: string, head: RoutedHead): RouteMatch | RouteMiss {
+    if (this.#stale) this.#compile();
+    const matcher = this.#matcher;
+    if (matcher === null) return this.#byName(url, head) ?? NO_FUNCTION;
+    const allowed: Allowed = new Set();
+    if (matcher.hasHosts && head.host !== null) {
+      const route = matcher.onHost(head.host, pathOf(url), method, allowed);
+      if (route !== null) return this.#byRoute(route, url, head);
+    }
+    const named = this.#byName(url, head);
+    if (named !== null) return named;
+    const route = matcher.onAnyHost(pathOf(url), method, allowed);
+    if (route !== null) return this.#byRoute(route, url, head);
+    if (allowed.size === 0) return NO_FUNCTION;
+    const allow = [...allowed].join(', ');
+    return { code: 'method-not-allowed', detail: `this path takes ${allow}`, allow };
+  }
+
+  /** `/NAME/…`, `/@NS/NAME/…`, or one of them with `@7`. */
+  #byName(url: string, head: RoutedHead): RouteMatch | RouteMiss | null {
     let end = segmentEnd(url, 1);
     if (url.charCodeAt(1) === AT) {
-      if (url.charCodeAt(end) !== SLASH) return NO_FUNCTION;
+      if (url.charCodeAt(end) !== SLASH) return null;
       end = segmentEnd(url, end + 1);
     }
     const key = url.slice(1, end);
     const entry = this.#entries.get(key);
-    if (entry !== undefined) return chosen(entry, entry.prefix, restOf(url, end), head);
-    return this.#preview(key, restOf(url, end)) ?? NO_FUNCTION;
+    if (entry !== undefined) return chosen(entry, entry.prefix, restOf(url, end), head, null);
+    return this.#preview(key, restOf(url, end));
+  }
+
+  #byRoute(route: CompiledRoute, url: string, head: RoutedHead): RouteMatch {
+    const { stripPrefix } = route.spec;
+    const strip = stripPrefix !== undefined && url.startsWith(stripPrefix) && segmentEnd(url, stripPrefix.length) === stripPrefix.length;
+    const prefix = strip ? stripPrefix : '';
+    return chosen(this.#entries.get(route.key)!, prefix, strip ? restOf(url, prefix.length) : url, head, route);
   }
 
   /** `/NAME@7`, whatever the traffic. */
@@ -142,7 +202,7 @@ export class RouteTable {
     const number = Number(parts[2]);
     const target = entry.route.targets.find((one) => one.number === number);
     if (target === undefined) return noRevision(entry, number);
-    return { entry, target, pinned: true, bucket: -1, freshBucket: false, prefix: `/${key}`, rest };
+    return { entry, target, pinned: true, bucket: -1, freshBucket: false, prefix: `/${key}`, via: null, rest };
   }
 
   /**
@@ -171,15 +231,21 @@ const noRevision = ({ route }: RouteEntry, number: number): RouteMiss => ({
   detail: `${route.name} has no revision ${number} that is kept`,
 });
 
+/** Without the query. */
+function pathOf(url: string): string {
+  const query = url.indexOf('?');
+  return query < 0 ? url : url.slice(0, query);
+}
+
 function restOf(url: string, end: number): string {
   if (end === url.length) return '/';
   return url.charCodeAt(end) === QUERY ? `/${url.slice(end)}` : url.slice(end);
 }
 
 /** With the revision that this client gets. */
-function chosen(entry: RouteEntry, prefix: string, rest: string, head: RoutedHead): RouteMatch {
+function chosen(entry: RouteEntry, prefix: string, rest: string, head: RoutedHead, via: CompiledRoute | null): RouteMatch {
   const { sole } = entry;
-  if (sole !== null) return { entry, target: sole, pinned: false, bucket: -1, freshBucket: false, prefix, rest };
+  if (sole !== null) return { entry, target: sole, pinned: false, bucket: -1, freshBucket: false, prefix, via, rest };
   const { sticky } = entry.route;
   let kept: number | null = null;
   if (sticky !== null) {
@@ -188,7 +254,7 @@ function chosen(entry: RouteEntry, prefix: string, rest: string, head: RoutedHea
   }
   const bucket = kept ?? randomBucket();
   const freshBucket = kept === null && sticky?.by === 'cookie';
-  return { entry, target: targetOf(entry.shares, bucket), pinned: false, bucket, freshBucket, prefix, rest };
+  return { entry, target: targetOf(entry.shares, bucket), pinned: false, bucket, freshBucket, prefix, via, rest };
 }
 
 /** The first header of this (lower-case) name in a flat list. */

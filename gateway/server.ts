@@ -97,7 +97,7 @@ export function createPublicServer(options: ServerOptions): PublicServer {
       return;
     }
     if (!context.routes.ready) return refuse(incoming, outgoing, refusal('not-ready', 'the routes are not known yet'), id);
-    const match = context.routes.match(target, head);
+    const match = context.routes.match(target, incoming.method!, head);
     if ('code' in match) return refuse(incoming, outgoing, refusal(match.code, match.detail), id);
     if (isReserved(match.rest)) return refuse(incoming, outgoing, refusal('not-found', 'paths under /.fn/ belong to the runtime'), id);
     new Exchange(context, connection, incoming, outgoing, match, head, id, expectsContinue).begin();

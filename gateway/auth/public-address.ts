@@ -1,0 +1,47 @@
+/** Which addresses the gateway may dial when somebody else chose the URL: public ones, and what the operator lists. */
+import { BlockList, isIP } from 'node:net';
+
+/** Not on the public internet (IANA's special-purpose registries): private, loopback, link-local, shared, multicast, documentation, reserved. */
+const SPECIAL_IPV4 = [
+  '0.0.0.0/8',
+  '10.0.0.0/8',
+  '100.64.0.0/10',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '172.16.0.0/12',
+  '192.0.0.0/24',
+  '192.0.2.0/24',
+  '192.88.99.0/24',
+  '192.168.0.0/16',
+  '198.18.0.0/15',
+  '198.51.100.0/24',
+  '203.0.113.0/24',
+  '224.0.0.0/4',
+  '240.0.0.0/4',
+];
+/** Within the global unicast range: protocol assignments with Teredo, documentation, and 6to4, which leads to any IPv4 address. */
+const SPECIAL_IPV6 = ['2001::/23', '2001:db8::/32', '2002::/16', '3fff::/20'];
+
+function listOf(networks: readonly string[], type: 'ipv4' | 'ipv6'): BlockList {
+  const list = new BlockList();
+  for (const network of networks) {
+    const [address, bits] = network.split('/');
+    list.addSubnet(address!, Number(bits), type);
+  }
+  return list;
+}
+
+const specialIpv4 = listOf(SPECIAL_IPV4, 'ipv4');
+const specialIpv6 = listOf(SPECIAL_IPV6, 'ipv6');
+/** All that is routed in IPv6. Outside of it: loopback, link-local, unique local, multicast, and IPv4 in disguise. */
+const globalIpv6 = listOf(['2000::/3'], 'ipv6');
+
+/** May this address be dialled? `allowed`: what the operator lists beside the public ones. */
+export function mayDial(address: string, allowed: BlockList): boolean {
+  const version = isIP(address);
+  if (version === 0) return false;
+  const type = version === 6 ? 'ipv6' : 'ipv4';
+  if (allowed.check(address, type)) return true;
+  if (version === 4) return !specialIpv4.check(address, 'ipv4');
+  return globalIpv6.check(address, 'ipv6') && !specialIpv6.check(address, 'ipv6');
+}

@@ -1,0 +1,136 @@
+/**
+ * Routes with hosts and patterns, compiled when they change: a tree of segments for each host. Walking
+ * it literal before `:name` before `*` meets routes in the order of compareRoutes (route-order.ts),
+ * and no node twice. What it costs is paid by functions that have such routes; see docs/decisions/0018.
+ */
+import type { RouteSpec } from '#contract/access.ts';
+import { compareRoutes, methodMatches, pathSegments } from '#contract/route-order.ts';
+
+/** A route of a function, ready to be matched. */
+export interface CompiledRoute {
+  /** The function's key in the route table. */
+  readonly key: string;
+  readonly spec: RouteSpec;
+  /** Path for cookies: what all paths of the route begin with. */
+  readonly cookiePath: string;
+}
+
+interface Node {
+  readonly literals: Map<string, Node>;
+  name: Node | null;
+  /** Routes that end here, by precedence: those with methods first. */
+  readonly ends: CompiledRoute[];
+  /** Routes that end here in `*`. */
+  readonly rests: CompiledRoute[];
+}
+
+const node = (): Node => ({ literals: new Map(), name: null, ends: [], rests: [] });
+
+/** Methods that would have been served, gathered while nothing matches: for Allow. */
+export type Allowed = Set<string>;
+
+/**
+ * The host that a Host header names: lower case, without port and without the dot that ends a full name.
+ * Null for what no host pattern can match (an IPv6 address, nothing).
+ */
+export function hostName(header: string): string | null {
+  if (header.charCodeAt(0) === 91) return null;
+  const colon = header.indexOf(':');
+  const host = (colon < 0 ? header : header.slice(0, colon)).toLowerCase();
+  const name = host.endsWith('.') ? host.slice(0, -1) : host;
+  return name === '' ? null : name;
+}
+
+export class Matcher {
+  readonly #exact = new Map<string, Node>();
+  /** `.example.com` for `*.example.com` */
+  readonly #wildcard = new Map<string, Node>();
+  readonly #anyHost = node();
+
+  constructor(routes: Iterable<{ key: string; spec: RouteSpec }>) {
+    for (const { key, spec } of routes) this.#add(key, spec);
+  }
+
+  /** Is there a route with a host at all? */
+  get hasHosts(): boolean {
+    return this.#exact.size > 0 || this.#wildcard.size > 0;
+  }
+
+  /** Among the routes of this Host header: the exact host's before those of `*.`. */
+  onHost(header: string, path: string, method: string, allowed: Allowed): CompiledRoute | null {
+    const host = hostName(header);
+    if (host === null) return null;
+    const exact = this.#exact.get(host);
+    const dot = host.indexOf('.');
+    const wildcard = dot > 0 ? this.#wildcard.get(host.slice(dot)) : undefined;
+    if (exact === undefined && wildcard === undefined) return null;
+    const segments = path.slice(1).split('/');
+    return (
+      (exact === undefined ? null : find(exact, segments, 0, method, allowed)) ??
+      (wildcard === undefined ? null : find(wildcard, segments, 0, method, allowed))
+    );
+  }
+
+  /** Among the routes without a host. */
+  onAnyHost(path: string, method: string, allowed: Allowed): CompiledRoute | null {
+    return find(this.#anyHost, path.slice(1).split('/'), 0, method, allowed);
+  }
+
+  #add(key: string, spec: RouteSpec): void {
+    let at = this.#root(spec.host);
+    const fixed: string[] = [];
+    let list: CompiledRoute[] | null = null;
+    let literal = true;
+    for (const segment of pathSegments(spec.path)) {
+      if (segment.kind === 'rest') {
+        list = at.rests;
+        break;
+      }
+      if (segment.kind === 'literal') {
+        if (literal && segment.text !== '') fixed.push(segment.text);
+        at = childOf(at.literals, segment.text);
+      } else {
+        literal = false;
+        at = at.name ??= node();
+      }
+    }
+    list ??= at.ends;
+    list.push({ key, spec, cookiePath: `/${fixed.join('/')}` });
+    list.sort((a, b) => compareRoutes(a.spec, b.spec));
+  }
+
+  #root(host: string | undefined): Node {
+    if (host === undefined) return this.#anyHost;
+    return host.startsWith('*.') ? childOf(this.#wildcard, host.slice(1)) : childOf(this.#exact, host);
+  }
+}
+
+function childOf(children: Map<string, Node>, key: string): Node {
+  let child = children.get(key);
+  if (child === undefined) {
+    child = node();
+    children.set(key, child);
+  }
+  return child;
+}
+
+/** Every node stands at one depth, so it is visited once at most, however the path looks. */
+function find(at: Node, path: readonly string[], depth: number, method: string, allowed: Allowed): CompiledRoute | null {
+  const text = path[depth];
+  if (text === undefined) return served(at.ends, method, allowed) ?? served(at.rests, method, allowed);
+  const literal = at.literals.get(text);
+  const byLiteral = literal === undefined ? null : find(literal, path, depth + 1, method, allowed);
+  if (byLiteral !== null) return byLiteral;
+  const byName = at.name === null || text === '' ? null : find(at.name, path, depth + 1, method, allowed);
+  return byName ?? served(at.rests, method, allowed);
+}
+
+function served(routes: readonly CompiledRoute[], method: string, allowed: Allowed): CompiledRoute | null {
+  for (const route of routes) {
+    const { methods } = route.spec;
+    if (methodMatches(methods, method)) return route;
+    for (const one of methods!) allowed.add(one);
+    if (methods!.includes('GET')) allowed.add('HEAD');
+  }
+  return null;
+}
