@@ -53,7 +53,8 @@ export function findTemplate(name: string, all: readonly Template[]): Template |
 
 function languageOf(folder: string): Template['language'] {
   const files = new Set(readdirSync(folder));
-  const runtime = /^\s+runtime: (\S+)$/m.exec(readFileSync(join(folder, 'fn.yaml'), 'utf8'))?.[1] ?? 'node';
+  const manifest = readFileSync(join(folder, 'fn.yaml'), 'utf8');
+  const runtime = /^\s+image: /m.test(manifest) ? 'image' : (/^\s+runtime: (\S+)$/m.exec(manifest)?.[1] ?? 'node');
   if (runtime === 'python') return 'Python';
   if (runtime === 'bun') return 'Bun';
   if (runtime === 'deno') return 'Deno';
