@@ -6,12 +6,13 @@ import { newSecret, requestIds } from '#kit/ids.ts';
 import type { Log } from '#kit/log.ts';
 import type { GatewayConfig } from './config.ts';
 import type { ForwardContext } from './context.ts';
+import { CallJournal, type CallObserver } from './journal.ts';
 import { LeaseTable } from './leases.ts';
 import { LinkClient, type LinkEvents } from './link.ts';
 import { createPlatformApp, platformListener } from './platform.ts';
 import { RouteTable } from './routes.ts';
 import { createPublicServer, type PublicServer } from './server.ts';
-import { createTracer } from './trace.ts';
+import { createTracer, type Sampler } from './trace.ts';
 import { Upstream } from './upstream.ts';
 import { DeadlineWheel } from './wheel.ts';
 
@@ -38,7 +39,20 @@ export interface Gateway {
 /** How often a starting gateway looks whether its routes have come. */
 const ROUTES_POLL_MS = 5;
 
-export function createGateway(config: GatewayConfig, log: Log, clock: Clock = systemClock): Gateway {
+/** What else hears of requests, where it is configured: metrics and traces. */
+export interface GatewayTelemetry {
+  readonly sampler?: Sampler | undefined;
+  readonly observers: readonly CallObserver[];
+}
+
+export function createGateway(
+  config: GatewayConfig,
+  log: Log,
+  clock: Clock = systemClock,
+  telemetry: GatewayTelemetry | null = null,
+): Gateway {
+  const gatewayId = config.gatewayId ?? newSecret().slice(0, 16);
+  const journal = new CallJournal({ gateway: gatewayId, clock, limits: config.calls, send: (message) => link.send(message) });
   const routes = new RouteTable();
   const wheel = new DeadlineWheel(clock, { tickMs: WHEEL_TICK_MS });
   const leases = new LeaseTable<Upstream>({
@@ -49,19 +63,20 @@ export function createGateway(config: GatewayConfig, log: Log, clock: Clock = sy
   });
   const link = new LinkClient({
     socketPath: config.linkSocket,
-    gateway: config.gatewayId ?? newSecret().slice(0, 16),
+    gateway: gatewayId,
     boot: newSecret().slice(0, 16),
     pid: process.pid,
     clock,
     log,
-    events: linkEvents(routes, leases, (version) => link.send({ type: 'routed', version })),
+    events: linkEvents(routes, leases, journal, (version) => link.send({ type: 'routed', version })),
   });
   const context: ForwardContext = {
     clock,
     wheel,
     routes,
     leases,
-    tracer: createTracer(),
+    tracer: createTracer(telemetry?.sampler),
+    calls: observedBy([journal, ...(telemetry?.observers ?? [])]),
     queueTimeoutMs: config.queueTimeoutMs,
     maxBodyBytes: config.maxBodyBytes,
     publicHost: new URL(config.publicUrl).host,
@@ -93,6 +108,7 @@ export function createGateway(config: GatewayConfig, log: Log, clock: Clock = sy
       closing ??= (async () => {
         await drain(server, context, config.drainDeadlineMs);
         leases.releaseAll();
+        journal.flush();
         await link.close();
       })();
       return closing;
@@ -103,6 +119,13 @@ export function createGateway(config: GatewayConfig, log: Log, clock: Clock = sy
   };
 }
 
+/** One observer is called as it is: most gateways have no other. */
+function observedBy(observers: readonly CallObserver[]): CallObserver {
+  const [only] = observers;
+  if (only !== undefined && observers.length === 1) return only;
+  return { ended: (call, now) => observers.forEach((observer) => observer.ended(call, now)) };
+}
+
 /** Resolves when there are routes, or after `waitMs`: then it is better to say that there are none. */
 async function firstRoutes(routes: RouteTable, clock: Clock, waitMs: number): Promise<void> {
   const end = clock.now() + waitMs;
@@ -110,7 +133,7 @@ async function firstRoutes(routes: RouteTable, clock: Clock, waitMs: number): Pr
 }
 
 /** What the controller says, to those whom it concerns. */
-function linkEvents(routes: RouteTable, leases: LeaseTable<Upstream>, routed: (version: number) => void): LinkEvents {
+function linkEvents(routes: RouteTable, leases: LeaseTable<Upstream>, journal: CallJournal, routed: (version: number) => void): LinkEvents {
   const rerouted = (revisions: readonly string[], version: number): void => {
     for (const revision of revisions) leases.reroute(revision);
     routed(version);
@@ -142,6 +165,9 @@ function linkEvents(routes: RouteTable, leases: LeaseTable<Upstream>, routed: (v
           break;
         case 'fail':
           leases.fail(message.revision, message.problem, message.retryAfterSeconds);
+          break;
+        case 'recall':
+          journal.answer(message.id);
           break;
       }
     },

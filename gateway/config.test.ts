@@ -9,6 +9,12 @@ describe('readConfig', () => {
     expect(trustedProxies.rules).toEqual([]);
     expect(config).toMatchInlineSnapshot(`
       {
+        "calls": {
+          "notablePerSecond": 200,
+          "ring": 10000,
+          "sampledPerSecond": 10,
+          "slowMs": 1000,
+        },
         "drainDeadlineMs": 30000,
         "gatewayId": undefined,
         "headersTimeoutMs": 10000,

@@ -1,6 +1,7 @@
 /** Settings of the gateway: one schema with a default, a unit and a reason for each. */
 import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
+import type { JournalLimits } from './journal.ts';
 
 const count = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
 
@@ -70,6 +71,14 @@ export const ConfigSchema = z
     FN_ROUTES_WAIT_MS: count(0, 60_000).default(2_000),
     /** At SIGTERM: how long requests in flight may take to end, ms. */
     FN_DRAIN_DEADLINE_MS: count(0, 3_600_000).default(30_000),
+    /** Requests that are remembered for `fn why`: some 300 bytes each, 2 kB at most. */
+    FN_CALLS_REMEMBERED: count(1, 1_000_000).default(10_000),
+    /** From so long on a request counts as slow, ms: its record goes to the controller. */
+    FN_SLOW_MS: count(1, 3_600_000).default(1_000),
+    /** Records of failed, cold and slow requests per second; of more only the number is told. A flood of errors must not be one of records. */
+    FN_CALLS_NOTABLE_PER_SECOND: count(0, 10_000).default(200),
+    /** Records of other requests per second: a sample. */
+    FN_CALLS_SAMPLED_PER_SECOND: count(0, 10_000).default(10),
   })
   .refine((config) => (config.FN_LISTEN_FD === undefined) !== (config.FN_LISTEN === undefined), {
     message: 'exactly one of FN_LISTEN_FD and FN_LISTEN must be set',
@@ -91,6 +100,7 @@ export interface GatewayConfig {
   headersTimeoutMs: number;
   routesWaitMs: number;
   drainDeadlineMs: number;
+  calls: JournalLimits;
 }
 
 /** Throws an Error whose message names each setting that is wrong, and why. */
@@ -117,5 +127,11 @@ export function readConfig(env: Record<string, string | undefined>): GatewayConf
     headersTimeoutMs: config.FN_HEADERS_TIMEOUT_MS,
     routesWaitMs: config.FN_ROUTES_WAIT_MS,
     drainDeadlineMs: config.FN_DRAIN_DEADLINE_MS,
+    calls: {
+      ring: config.FN_CALLS_REMEMBERED,
+      slowMs: config.FN_SLOW_MS,
+      notablePerSecond: config.FN_CALLS_NOTABLE_PER_SECOND,
+      sampledPerSecond: config.FN_CALLS_SAMPLED_PER_SECOND,
+    },
   };
 }

@@ -2,6 +2,8 @@
 import { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '#kit/clock.ts';
+import type { CallObserver } from './journal.ts';
+import type { Gatekeeper } from './gatekeeper.ts';
 import type { LeaseTable } from './leases.ts';
 import type { RouteTable } from './routes.ts';
 import type { Tracer } from './trace.ts';
@@ -13,7 +15,10 @@ export interface ForwardContext {
   readonly wheel: DeadlineWheel;
   readonly routes: RouteTable;
   readonly leases: LeaseTable<Upstream>;
+  readonly gatekeeper: Gatekeeper;
   readonly tracer: Tracer;
+  /** Hears of every request to a function that is over. */
+  readonly calls: CallObserver;
   /** Longest that a request waits for a slot, ms. */
   readonly queueTimeoutMs: number;
   readonly maxBodyBytes: number;
@@ -43,6 +48,8 @@ export interface ClientConnection {
   readonly remote: string;
   /** Are its X-Forwarded-* headers believed? */
   readonly trusted: boolean;
+  /** TLS? */
+  readonly secure: boolean;
   /** Requests on it that have not been answered. */
   readonly open: Set<OpenRequest>;
   /** Those that are yet to begin: one after the other, as a client that pipelines must be able to expect. */

@@ -14,12 +14,18 @@ import { Attempt, type AttemptOwner } from './attempt.ts';
 import { type BodyOwner, REPLAY_BYTES, RequestBody } from './body.ts';
 import { functionHeaders, readResponseHead, type RequestHead } from './headers.ts';
 import { type ClientConnection, closeRequest, type ForwardContext, type OpenRequest, type Outgoing } from './context.ts';
+import { addHeaders } from './added-headers.ts';
+import { type CorsRules, isPreflight } from './cors.ts';
 import type { Cause, HeldLease, Waiter } from './demand.ts';
+import { valueOf } from './flat-headers.ts';
+import type { Verdict } from './gatekeeper.ts';
+import type { EndedCall } from './journal.ts';
 import { type ProblemAnswer, sendProblem } from './problems.ts';
 import type { Place } from './queue.ts';
 import { ResponseRelay } from './relay.ts';
 import type { RouteMatch } from './routes.ts';
-import { serverTiming, type Timing } from './timing.ts';
+import { serverTiming } from './timing.ts';
+import type { RequestTrace } from './trace.ts';
 import { ConnectError, type Upstream } from './upstream.ts';
 import { lossOf } from './failures.ts';
 import type { WheelEntry, WheelSlot } from './wheel.ts';
@@ -31,9 +37,9 @@ function onOutgoingClose(this: Outgoing): void {
   this.request?.onClose();
 }
 
-type Phase = 'collecting' | 'waiting' | 'sent' | 'answering' | 'asking-why' | 'done';
+type Phase = 'checking' | 'collecting' | 'waiting' | 'sent' | 'answering' | 'asking-why' | 'done';
 
-export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, BodyOwner, Timing, OpenRequest {
+export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, BodyOwner, EndedCall, OpenRequest {
   wheel: WheelSlot | null = null;
   place: Place | null = null;
   readonly id: string;
@@ -42,6 +48,17 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
   sentAt: number | null = null;
   start: StartInfo | null = null;
   giveUpAt = 0;
+  // As it is told at its end.
+  instance: string | null = null;
+  headAt: number | null = null;
+  status = 0;
+  problem: EndedCall['problem'] = null;
+  traceparent: string | null = null;
+  tries: { instance: string; why: string }[] | null = null;
+  aborted = false;
+  stream: EndedCall['stream'] = null;
+  #trace: RequestTrace | null = null;
+  #refusal: Refusal | null = null;
   readonly #context: ForwardContext;
   readonly #connection: ClientConnection;
   readonly #incoming: IncomingMessage;
@@ -55,6 +72,8 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
   #attempt: Attempt | null = null;
   #attempts = 0;
   #continued = false;
+  /** One of the requests at a time that its namespace may have. */
+  #counted = false;
 
   constructor(
     context: ForwardContext,
@@ -84,6 +103,32 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
     return this.#phase === 'answering' || this.#phase === 'done';
   }
 
+  get namespace(): string {
+    return this.#match.entry.route.namespace;
+  }
+
+  get name(): string {
+    return this.#match.entry.route.name;
+  }
+
+  get revision(): string {
+    return this.#match.target.revision;
+  }
+
+  get method(): string {
+    return this.#incoming.method!;
+  }
+
+  get path(): string {
+    return this.#incoming.url!;
+  }
+
+  /** Its trace, which begins when it is asked for first. */
+  get trace(): RequestTrace {
+    this.#trace ??= this.#context.tracer.begin(this.#head.traceparent);
+    return this.#trace;
+  }
+
   get received(): boolean {
     return this.#body === null || this.#incoming.complete;
   }
@@ -103,6 +148,30 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
 
   #begin(): void {
     if (this.#context.draining) this.#outgoing.shouldKeepAlive = false;
+    const { gatekeeper } = this.#context;
+    const { entry } = this.#match;
+    if (entry.cors !== null && isPreflight(this.#incoming.method!, this.#head.forward)) {
+      this.#answerPreflight(entry.cors);
+    } else if (gatekeeper.open(entry)) {
+      this.#admit();
+    } else {
+      this.#phase = 'checking';
+      const verdict = gatekeeper.check(entry, this.#head, this.#connection.remote);
+      if (!(verdict instanceof Promise)) this.#judge(verdict);
+      else verdict.then((late) => this.#judge(late)).catch((error: unknown) => this.fail('internal', `the gateway failed: ${String(error)}`));
+    }
+  }
+
+  #judge(verdict: Verdict): void {
+    this.#counted = verdict === 'counted';
+    // The client went while its token was checked.
+    if (this.#phase !== 'checking') return this.#uncount();
+    if (typeof verdict === 'string') return this.#admit();
+    const { code, detail, authenticate, retryAfterSeconds } = verdict;
+    this.#answer({ problem: problem(code, detail), authenticate, retryAfterSeconds });
+  }
+
+  #admit(): void {
     const declared = this.#head.contentLength;
     if (declared > this.#context.maxBodyBytes) {
       this.onTooLarge();
@@ -117,6 +186,22 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
 
   onCollected(): void {
     if (this.#phase === 'collecting' && this.#resolve()) this.#acquire(false);
+  }
+
+  /** By the gateway: no instance is started, nobody has to say who he is. */
+  #answerPreflight(cors: CorsRules): void {
+    const { forward } = this.#head;
+    const flat = cors.preflight(valueOf(forward, 'origin')!, valueOf(forward, 'access-control-request-headers'));
+    const now = this.#context.clock.now();
+    flat.push(HEADERS.requestId, this.id, 'server-timing', serverTiming(this, now));
+    const unread = this.#body !== null && !this.#body.complete;
+    if (unread || this.#context.draining) flat.push('connection', 'close');
+    this.#phase = 'done';
+    this.status = 204;
+    this.#outgoing.writeHead(204, flat);
+    this.#outgoing.end();
+    this.#body?.abandon();
+    this.#context.calls.ended(this, now);
   }
 
   #acquire(again: boolean): void {
@@ -168,6 +253,8 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
     this.#phase = 'sent';
     this.sentAt = now;
     this.#attempts++;
+    this.instance = lease.instance.id;
+    this.traceparent = tracer.next(this.trace);
     wheel.set(this, now + timeoutMs);
     const body = this.#body === null ? null : this.#body.open(now);
     const headers = functionHeaders(this.#head, {
@@ -175,9 +262,11 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
       instance: lease.instance.id,
       deadline: Math.round(clock.wall() + timeoutMs),
       remote: this.#connection.remote,
+      secure: this.#connection.secure,
       prefix: this.#match.prefix,
       fallbackHost: publicHost,
-      ...tracer.next(this.#head.traceparent),
+      traceparent: this.traceparent,
+      continued: this.trace.parent !== null,
     });
     if (body !== null && !Buffer.isBuffer(body) && this.#head.contentLength >= 0)
       headers.push('content-length', String(this.#head.contentLength));
@@ -200,8 +289,10 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
       this.onBadResponse(`the response has ${head}`);
       return false;
     }
-    const timing = serverTiming(this, this.#context.clock.now());
+    const now = this.#context.clock.now();
+    const timing = serverTiming(this, now);
     head.flat.push(HEADERS.requestId, this.id, 'server-timing', head.serverTiming === null ? timing : `${timing}, ${head.serverTiming}`);
+    addHeaders(head.flat, this.#match, this.#head.forward, this.#connection.secure);
     if (this.#context.draining) this.#outgoing.shouldKeepAlive = false;
     try {
       this.#relay.begin(status, statusText, head);
@@ -212,6 +303,8 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
       return false;
     }
     this.#phase = 'answering';
+    this.headAt = now;
+    this.status = status;
     return true;
   }
 
@@ -224,17 +317,21 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
     this.#phase = 'done';
     this.#context.wheel.cancel(this);
     this.#leaveAttempt(now - this.sentAt!);
+    this.#uncount();
     this.#relay.end();
+    this.#context.calls.ended(this, now);
     if (this.#body !== null && !this.#body.complete) this.#body.discard(now);
   }
 
   /** The head is out: all that is left is to let it look truncated. */
-  onCut(): void {
+  onCut(error: Error): void {
     this.#leave();
     this.#relay.cut(this.#incoming);
+    this.#ended('function-bad-response', `the response broke off: ${error.message}`);
   }
 
   onRefused(why: Refusal): void {
+    this.#refusal = why;
     this.#context.leases.refused(this.#attempt!.lease, why);
   }
 
@@ -245,6 +342,8 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
       this.fail('bad-request', `the request cannot be passed on: ${error.message}`, { close: true });
       return;
     }
+    (this.tries ??= []).push({ instance: this.instance!, why: error === null ? `refused: ${this.#refusal}` : error.message });
+    this.sentAt = null;
     this.#context.wheel.cancel(this);
     this.#leaveAttempt();
     if (this.#attempts >= MAX_ATTEMPTS) {
@@ -318,17 +417,21 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
     if (this.#phase === 'waiting') leases.cancel(this, this.#match.target.revision);
     const begun = this.#outgoing.headersSent;
     this.#leave();
+    if (!begun) this.status = answer.problem.status;
+    this.#ended(answer.problem.code, answer.problem.detail);
     if (begun) {
       this.#relay.cut(this.#incoming);
       return;
     }
     const now = clock.now();
+    const headers: string[] = [];
+    addHeaders(headers, this.#match, this.#head.forward, this.#connection.secure);
     const unread = this.#body !== null && !this.#body.complete;
     const close = answer.close === true || unread || this.#context.draining;
     // A client may look for the answer only when it has sent its body: that is read for a while, but
     // for one that still waits for our 100, and where the bytes make no sense any more.
     const hold = unread && answer.broken !== true && (!this.#expectsContinue || this.#continued);
-    sendProblem(this.#outgoing, { ...answer, close, serverTiming: serverTiming(this, now) }, this.id, hold);
+    sendProblem(this.#outgoing, { ...answer, close, headers, serverTiming: serverTiming(this, now) }, this.id, hold);
     if (hold) {
       this.#incoming.once('end', () => this.#outgoing.end());
       this.#body!.discard(now);
@@ -342,6 +445,8 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
     if (this.#phase !== 'done') {
       if (this.#phase === 'waiting') this.#context.leases.cancel(this, this.#match.target.revision);
       this.#leave();
+      this.aborted = true;
+      this.#context.calls.ended(this, this.#context.clock.now());
     }
     // After a complete answer the rest of the body may still be read: see RequestBody.discard.
     if (!this.#outgoing.writableFinished) this.#body?.abandon();
@@ -353,6 +458,18 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
     this.#phase = 'done';
     this.#context.wheel.cancel(this);
     this.#leaveAttempt();
+    this.#uncount();
+  }
+
+  #uncount(): void {
+    if (!this.#counted) return;
+    this.#counted = false;
+    this.#context.gatekeeper.leave(this.namespace);
+  }
+
+  #ended(code: string, detail: string): void {
+    this.problem = { code, detail };
+    this.#context.calls.ended(this, this.#context.clock.now());
   }
 
   #leaveAttempt(serviceMs?: number): void {

@@ -1,0 +1,156 @@
+import { describe, expect, it } from 'vitest';
+import { CallRecord } from '#contract/call.ts';
+import { GatewayMessage } from '#contract/link.ts';
+import { VirtualClock } from '#kit/clock.ts';
+import { CallJournal, type EndedCall, type JournalLimits, SHIP_EVERY_MS } from './journal.ts';
+
+const LIMITS: JournalLimits = { ring: 100, notablePerSecond: 200, sampledPerSecond: 5, slowMs: 1_000 };
+const TRACE = '0af7651916cd43dd8448eb211c80319c';
+
+function setup(limits: Partial<JournalLimits> = {}) {
+  const clock = new VirtualClock();
+  clock.advance(10_000);
+  const sent: Extract<GatewayMessage, { type: 'calls' }>[] = [];
+  let linked = true;
+  const journal = new CallJournal({
+    gateway: 'g',
+    clock,
+    limits: { ...LIMITS, ...limits },
+    send: (message) => {
+      if (!linked) return false;
+      // What is sent must be what the link allows: the controller cuts off a gateway that says anything else.
+      const checked = GatewayMessage.parse(JSON.parse(JSON.stringify(message)));
+      if (checked.type === 'calls') sent.push(checked);
+      return true;
+    },
+  });
+  const call = (id: string, overrides: Partial<EndedCall> = {}): EndedCall => ({
+    id,
+    namespace: 'default',
+    name: 'hello',
+    revision: 'default/hello@1',
+    instance: 'i-aaaaaaaaaaaa',
+    method: 'GET',
+    path: '/hello?secret=1',
+    arrivedAt: clock.now() - 10,
+    askedAt: clock.now() - 10,
+    sentAt: clock.now() - 9,
+    headAt: clock.now() - 2,
+    start: null,
+    status: 200,
+    problem: null,
+    traceparent: `00-${TRACE}-00f067aa0ba902b7-01`,
+    tries: null,
+    aborted: false,
+    stream: null,
+    ...overrides,
+  });
+  const end = (id: string, overrides: Partial<EndedCall> = {}) => journal.ended(call(id, overrides), clock.now());
+  const records = () => sent.flatMap(({ calls }) => calls);
+  const skipped = () => sent.reduce((sum, message) => sum + message.skipped, 0);
+  return { clock, journal, end, sent, records, skipped, link: (up: boolean) => (linked = up) };
+}
+
+describe('the record of a request', () => {
+  it('has each phase with its time, and no query', () => {
+    const { clock, journal, end } = setup();
+    end('r-1', { askedAt: clock.now() - 9.5 });
+    expect(journal.recall('r-1')).toEqual([
+      {
+        id: 'r-1',
+        t: clock.wall() - 10,
+        gateway: 'g',
+        namespace: 'default',
+        name: 'hello',
+        revision: 'default/hello@1',
+        instance: 'i-aaaaaaaaaaaa',
+        method: 'GET',
+        path: '/hello',
+        status: 200,
+        traceId: TRACE,
+        bodyMs: 0.5,
+        queueMs: 0.5,
+        handlerMs: 7,
+        streamMs: 2,
+        totalMs: 10,
+      },
+    ]);
+  });
+
+  it('leaves out what it did not come to', () => {
+    const { journal, end } = setup();
+    const none = { askedAt: null, sentAt: null, headAt: null, instance: null, traceparent: null, revision: null };
+    end('r-1', { ...none, status: 413, problem: { code: 'body-too-large', detail: 'x'.repeat(5_000) } });
+    const [record] = journal.recall('r-1');
+    expect(CallRecord.parse(record)).toEqual(record);
+    expect(Object.keys(record!).toSorted()).toEqual(
+      ['bodyMs', 'code', 'detail', 'gateway', 'id', 'method', 'name', 'namespace', 'path', 'status', 't', 'totalMs'].toSorted(),
+    );
+    expect(record!.detail).toHaveLength(1_000);
+  });
+
+  it('cuts a long path', () => {
+    const { journal, end } = setup();
+    end('r-1', { path: `/${'p'.repeat(8_000)}?q` });
+    expect(journal.recall('r-1')[0]!.path).toHaveLength(512);
+  });
+
+  it('is found by its id and by its trace, the newest first, as long as the ring holds it', () => {
+    const { journal, end } = setup({ ring: 3 });
+    end('a', { path: '/1' });
+    end('b', { path: '/2', traceparent: null });
+    end('a', { path: '/3' });
+    expect(journal.recall('a').map(({ path }) => path)).toEqual(['/3', '/1']);
+    expect(journal.recall(TRACE).map(({ path }) => path)).toEqual(['/3', '/1']);
+    end('c', { traceparent: null });
+    expect(journal.recall('a').map(({ path }) => path)).toEqual(['/3']);
+    expect(journal.recall('nobody')).toEqual([]);
+  });
+});
+
+describe('the controller hears', () => {
+  it('of all that failed, were cold or slow, and of a sample of the others, in batches', () => {
+    const { clock, end, sent, records, skipped } = setup();
+    for (let n = 0; n < 50; n++) end(`warm-${n}`);
+    end('cold', { start: { kind: 'pooled', startMs: 1, initMs: 2, reason: 'burst' } });
+    end('not-cold', { start: { kind: 'warm', startMs: 0, initMs: 0 } });
+    end('500', { status: 500 });
+    end('429', { status: 429, problem: { code: 'rate-limited', detail: 'x' } });
+    end('gone', { status: 0, aborted: true });
+    end('slow', { arrivedAt: clock.now() - 2_000 });
+    end('long stream', { arrivedAt: clock.now() - 60_000, sentAt: clock.now() - 59_995, headAt: clock.now() - 59_990, stream: 'events' });
+    expect(sent).toEqual([]);
+    clock.advance(SHIP_EVERY_MS);
+    expect(sent).toHaveLength(1);
+    expect(records().map(({ id }) => id)).toEqual([
+      ...Array.from({ length: 5 }, (_, n) => `warm-${n}`),
+      ...['cold', '500', '429', 'gone', 'slow'],
+    ]);
+    expect(skipped()).toBe(47);
+    clock.advance(10_000);
+    expect(sent).toHaveLength(1);
+  });
+
+  it('of no more than the limits say, however much fails', () => {
+    const { clock, end, records, skipped } = setup();
+    for (let second = 0; second < 10; second++) {
+      for (let n = 0; n < 5_000; n++) end('x', { status: 503 });
+      clock.advance(1_000);
+    }
+    expect(records().length).toBeLessThanOrEqual(200 * 11);
+    expect(records().length).toBeGreaterThan(200 * 8);
+    expect(records().length + skipped()).toBe(50_000);
+  });
+
+  it('later, where the link is down; what is too much is counted', () => {
+    const { clock, end, records, skipped, link } = setup({ notablePerSecond: 10_000 });
+    link(false);
+    for (let n = 0; n < 3_000; n++) end('x', { status: 500 });
+    clock.advance(60_000);
+    expect(records()).toEqual([]);
+    link(true);
+    clock.advance(SHIP_EVERY_MS);
+    expect(records()).toHaveLength(1_000);
+    expect(skipped()).toBe(2_000);
+  });
+});

@@ -1,0 +1,251 @@
+/**
+ * What became of each request: a ring of the newest, for `fn why`, and of those that are worth it a record
+ * to the controller, in batches. A warm request that succeeds costs the filling of one slot of the ring.
+ */
+import type { CallRecord, StartInfo } from '#contract/call.ts';
+import type { GatewayMessage } from '#contract/link.ts';
+import type { Clock } from '#kit/clock.ts';
+import type { Timing } from './timing.ts';
+import { traceIdOf } from './trace.ts';
+
+/** How often records are sent, ms. */
+export const SHIP_EVERY_MS = 250;
+/** Records of one message: with the longest texts some 2 MB, half of what the controller accepts. */
+const MAX_PER_MESSAGE = 200;
+/** Records that wait to be sent; of more none is kept. */
+const MAX_PENDING = 1_000;
+/** Longest path that is remembered, characters. */
+const MAX_PATH = 512;
+const MAX_DETAIL = 1_000;
+const MAX_WHY = 100;
+/** Answers to one `recall`. */
+const MAX_RECALLED = 10;
+
+/** A request that is over: the exchange itself, so that nothing is copied of those that are not remembered. */
+export interface EndedCall extends Timing {
+  readonly id: string;
+  readonly namespace: string;
+  readonly name: string;
+  /** That it was routed to; null where it did not come to it. */
+  readonly revision: string | null;
+  /** That it was with last. */
+  readonly instance: string | null;
+  readonly method: string;
+  /** As the client sent it, with its query. */
+  readonly path: string;
+  /** When the head of the response came (monotonic); null where none did. */
+  readonly headAt: number | null;
+  /** 0: the client went away before there was one. */
+  readonly status: number;
+  readonly problem: { code: string; detail: string } | null;
+  /** As the function got it; null where it was not sent to one. */
+  readonly traceparent: string | null;
+  readonly tries: readonly { instance: string; why: string }[] | null;
+  readonly aborted: boolean;
+  readonly stream: 'websocket' | 'events' | null;
+}
+
+/** Hears of every request that is over, in the moment of its end. Must be cheap, and must not throw. */
+export interface CallObserver {
+  ended(call: EndedCall, now: number): void;
+}
+
+export interface JournalLimits {
+  /** Requests that are remembered. One takes some 300 bytes, 2 kB at most. */
+  ring: number;
+  /** Failures, cold starts and slow requests told per second; those beyond are counted only. */
+  notablePerSecond: number;
+  /** Others told per second: a sample. */
+  sampledPerSecond: number;
+  /** From so long on a request is slow, ms. */
+  slowMs: number;
+}
+
+export interface JournalOptions {
+  gateway: string;
+  clock: Clock;
+  limits: JournalLimits;
+  /** False while the link is down. */
+  send: (message: GatewayMessage) => boolean;
+}
+
+/** A place in the ring, filled anew each time: no object is made for a request. */
+class Slot {
+  id = '';
+  t = 0;
+  namespace = '';
+  name = '';
+  revision: string | null = null;
+  instance: string | null = null;
+  method = '';
+  path = '';
+  status = 0;
+  problem: EndedCall['problem'] = null;
+  traceparent: string | null = null;
+  start: StartInfo | null = null;
+  bodyMs = 0;
+  queueMs = -1;
+  handlerMs = -1;
+  streamMs = -1;
+  totalMs = 0;
+  tries: EndedCall['tries'] = null;
+  aborted = false;
+  stream: EndedCall['stream'] = null;
+}
+
+/** So many a second, and so many at once. */
+class Allowance {
+  readonly #perSecond: number;
+  #left: number;
+  #at = 0;
+
+  constructor(perSecond: number) {
+    this.#perSecond = perSecond;
+    this.#left = perSecond;
+  }
+
+  take(now: number): boolean {
+    if (this.#left < 1) {
+      this.#left = Math.min(this.#perSecond, this.#left + ((now - this.#at) * this.#perSecond) / 1_000);
+      this.#at = now;
+      if (this.#left < 1) return false;
+    } else if (this.#left >= this.#perSecond) {
+      this.#at = now;
+    }
+    this.#left--;
+    return true;
+  }
+}
+
+export class CallJournal implements CallObserver {
+  readonly #options: JournalOptions;
+  readonly #ring: Slot[] = [];
+  #next = 0;
+  readonly #notable: Allowance;
+  readonly #sampled: Allowance;
+  #pending: CallRecord[] = [];
+  #skipped = 0;
+  #scheduled = false;
+
+  constructor(options: JournalOptions) {
+    this.#options = options;
+    this.#notable = new Allowance(options.limits.notablePerSecond);
+    this.#sampled = new Allowance(options.limits.sampledPerSecond);
+  }
+
+  ended(call: EndedCall, now: number): void {
+    const slot = this.#fill(call, now);
+    const { slowMs } = this.#options.limits;
+    // Of a stream only how long it took to begin says that it is slow.
+    const slow = (slot.stream === null ? slot.totalMs : slot.totalMs - Math.max(0, slot.streamMs)) >= slowMs;
+    const notable = slow || slot.problem !== null || slot.aborted || slot.status >= 500 || slot.status === 0 || isCold(slot.start);
+    if (this.#pending.length < MAX_PENDING && (notable ? this.#notable : this.#sampled).take(now)) this.#pending.push(this.#record(slot));
+    else this.#skipped++;
+    if (!this.#scheduled) this.#schedule();
+  }
+
+  /** What is remembered of an id, the newest first. It may also be the id of a trace. */
+  recall(id: string): CallRecord[] {
+    const found: CallRecord[] = [];
+    const count = this.#ring.length;
+    for (let back = 1; back <= count && found.length < MAX_RECALLED; back++) {
+      const slot = this.#ring[(this.#next - back + count) % count]!;
+      if (slot.id === id || (slot.traceparent !== null && traceIdOf(slot.traceparent) === id)) found.push(this.#record(slot));
+    }
+    return found;
+  }
+
+  /** Tells the controller what is remembered of an id. */
+  answer(id: string): void {
+    this.#options.send({ type: 'recalled', id, calls: this.recall(id) });
+  }
+
+  /** Sends what there is. What cannot be sent is kept for the next time. */
+  flush(): void {
+    while (this.#pending.length > 0 || this.#skipped > 0) {
+      const calls = this.#pending.slice(0, MAX_PER_MESSAGE);
+      if (!this.#options.send({ type: 'calls', calls, skipped: this.#skipped })) return;
+      this.#pending = this.#pending.slice(calls.length);
+      this.#skipped = 0;
+    }
+  }
+
+  #schedule(): void {
+    this.#scheduled = true;
+    this.#options.clock.after(SHIP_EVERY_MS, () => {
+      this.#scheduled = false;
+      this.flush();
+      if (this.#pending.length > 0) this.#schedule();
+    });
+  }
+
+  #fill(call: EndedCall, now: number): Slot {
+    const { ring } = this.#options.limits;
+    let slot = this.#ring[this.#next];
+    if (slot === undefined) {
+      slot = new Slot();
+      this.#ring.push(slot);
+    }
+    this.#next = this.#next + 1 === ring ? 0 : this.#next + 1;
+    const { arrivedAt, askedAt, sentAt, headAt } = call;
+    slot.id = call.id;
+    slot.t = this.#options.clock.wall() - (now - arrivedAt);
+    slot.namespace = call.namespace;
+    slot.name = call.name;
+    slot.revision = call.revision;
+    slot.instance = call.instance;
+    slot.method = call.method;
+    slot.path = pathOf(call.path);
+    slot.status = call.status;
+    slot.problem = call.problem;
+    slot.traceparent = call.traceparent;
+    slot.start = call.start;
+    slot.bodyMs = (askedAt ?? now) - arrivedAt;
+    slot.queueMs = askedAt === null ? -1 : (sentAt ?? now) - askedAt;
+    slot.handlerMs = sentAt === null ? -1 : (headAt ?? now) - sentAt;
+    slot.streamMs = headAt === null ? -1 : now - headAt;
+    slot.totalMs = now - arrivedAt;
+    slot.tries = call.tries;
+    slot.aborted = call.aborted;
+    slot.stream = call.stream;
+    return slot;
+  }
+
+  #record(slot: Slot): CallRecord {
+    const { problem, start, tries } = slot;
+    return {
+      id: slot.id,
+      t: Math.round(slot.t),
+      gateway: this.#options.gateway,
+      namespace: slot.namespace,
+      name: slot.name,
+      method: slot.method,
+      path: slot.path,
+      status: slot.status,
+      totalMs: tenth(slot.totalMs),
+      ...(slot.revision === null ? {} : { revision: slot.revision }),
+      ...(slot.instance === null ? {} : { instance: slot.instance }),
+      ...(problem === null ? {} : { code: problem.code, detail: problem.detail.slice(0, MAX_DETAIL) }),
+      ...(slot.traceparent === null ? {} : { traceId: traceIdOf(slot.traceparent) }),
+      ...(start === null ? {} : { start }),
+      ...(slot.bodyMs > 0 ? { bodyMs: tenth(slot.bodyMs) } : {}),
+      ...(slot.queueMs < 0 ? {} : { queueMs: tenth(slot.queueMs) }),
+      ...(slot.handlerMs < 0 ? {} : { handlerMs: tenth(slot.handlerMs) }),
+      ...(slot.streamMs < 0 ? {} : { streamMs: tenth(slot.streamMs) }),
+      ...(tries === null ? {} : { tries: tries.slice(-10).map(({ instance, why }) => ({ instance, why: why.slice(0, MAX_WHY) })) }),
+      ...(slot.aborted ? { aborted: true } : {}),
+      ...(slot.stream === null ? {} : { stream: slot.stream }),
+    };
+  }
+}
+
+export const isCold = (start: StartInfo | null): boolean => start !== null && start.kind !== 'warm';
+
+const tenth = (ms: number): number => Math.round(Math.max(0, ms) * 100) / 100;
+
+/** Without the query, and cut. A part of a text keeps the whole of it in memory, so of a long one a copy is made. */
+function pathOf(url: string): string {
+  const query = url.indexOf('?');
+  if (url.length <= MAX_PATH) return query < 0 ? url : url.slice(0, query);
+  return Buffer.from(url.slice(0, query < 0 ? MAX_PATH : Math.min(query, MAX_PATH)), 'latin1').toString('latin1');
+}
