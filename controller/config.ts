@@ -55,6 +55,10 @@ export const ControllerConfig = z.object({
     .string()
     .regex(/^(?:\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/, 'must be HOST:PORT')
     .optional(),
+  /** File of the key that secrets are sealed with; without it HOME/secret.key. On another disk, a copy of the home alone tells no secret. */
+  FN_SECRET_KEY_FILE: z.string().regex(/^\//, 'must be an absolute path').optional(),
+  /** Entries of the audit log that are kept. 100,000 are some 40 MB. */
+  FN_AUDIT_KEEP: number(100_000).pipe(z.number().int().min(100).max(10_000_000)),
   FN_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   /** Memory that all instances may take together, MiB. Three quarters of the host: the rest is for it and for page cache. */
   FN_MEMORY_BUDGET_MIB: number(Math.floor(totalMib * 0.75)).pipe(z.number().int().min(128)),

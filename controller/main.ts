@@ -3,6 +3,7 @@
  * instance of the home, removes what the driver made, and exits.
  */
 import { rm } from 'node:fs/promises';
+import type { InstanceView } from '#contract/api.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { systemClock } from '#kit/clock.ts';
 import { homePaths, type HomePaths } from '#kit/paths.ts';
@@ -10,14 +11,16 @@ import { onShutdown } from '#kit/shutdown.ts';
 import metadata from '../package.json' with { type: 'json' };
 import { createApi } from './api/app.ts';
 import { startApiServer, type ApiServer } from './api/server.ts';
-import { ensureToken, tokenCheck } from './api/token.ts';
 import { coreSettings, readConfig, retention, type ControllerConfig } from './config.ts';
 import type { Driver } from './driver/types.ts';
-import { NO_SECRETS, ONE_TENANT } from './engine/context.ts';
 import { Engine } from './engine/engine.ts';
 import { httpRuntimeClient } from './engine/runtime-client.ts';
+import { SealedSecrets } from './secrets/secrets.ts';
 import { openBundleStore } from './store/bundles.ts';
 import { openSqliteStore } from './store/sqlite/store.ts';
+import { AuditLog } from './tenants/audit.ts';
+import { ensureToken } from './tenants/home-token.ts';
+import { Tenants } from './tenants/tenants.ts';
 
 /** How long SIGTERM may take; instances live on and the next controller adopts them. */
 const CLOSE_DEADLINE_MS = 10_000;
@@ -46,6 +49,14 @@ function hostAndPort(listen: string): { host: string; port: number } {
   return { host: listen.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(listen.slice(colon + 1)) };
 }
 
+/** MiB that the instances of each namespace may take; generic ones are the platform's. */
+function memoryByNamespace(instances: readonly InstanceView[]): Map<string, number> {
+  const sums = new Map<string, number>();
+  for (const { namespace, memoryMib } of instances)
+    if (namespace !== undefined) sums.set(namespace, (sums.get(namespace) ?? 0) + memoryMib);
+  return sums;
+}
+
 async function cleanup(driver: Driver, paths: HomePaths): Promise<void> {
   await driver.start();
   await driver.destroyAll();
@@ -72,6 +83,15 @@ async function main(): Promise<void> {
   const store = openSqliteStore({ path: paths.database, log });
   const bundles = await openBundleStore({ folder: paths.bundles });
   await driver.start();
+  const clock = systemClock;
+  const homeToken = config.FN_API_LISTEN === undefined ? null : await ensureToken(paths.tokenFile);
+  const tenants = await Tenants.open({ store, clock, homeToken });
+  const secrets = new SealedSecrets({
+    store,
+    keyFile: config.FN_SECRET_KEY_FILE ?? paths.secretKey,
+    clock,
+    onChanged: (namespace, name) => engine.secretChanged(namespace, name),
+  });
   const servers: ApiServer[] = [];
   const closeServers = () => Promise.all(servers.map((server) => server.close()));
   const engine = new Engine({
@@ -81,12 +101,12 @@ async function main(): Promise<void> {
     store,
     bundles,
     runtime: httpRuntimeClient,
-    clock: systemClock,
+    clock,
     log,
     version: metadata.version,
     publicUrl: config.FN_PUBLIC_URL,
-    secrets: NO_SECRETS,
-    tenancy: ONE_TENANT,
+    secrets,
+    tenancy: tenants,
     retention: retention(config),
     gatewayGid: config.FN_GATEWAY_GID ?? null,
     onShutdown: () => {
@@ -96,8 +116,10 @@ async function main(): Promise<void> {
     },
   });
   await engine.start();
-  const auth = config.FN_API_LISTEN === undefined ? null : tokenCheck(await ensureToken(paths.tokenFile));
-  const app = createApi({ platform: engine, bundles, log, version: metadata.version, auth });
+  tenants.measureWith(async () => memoryByNamespace((await engine.status()).instances));
+  const audit = new AuditLog({ store, clock, log, keep: config.FN_AUDIT_KEEP });
+  const { images } = driver;
+  const app = createApi({ platform: engine, secrets, tenants, audit, bundles, artifacts: store, images, log, version: metadata.version });
   servers.push(await startApiServer({ app, listen: { path: paths.controlSocket }, log }));
   if (config.FN_API_LISTEN !== undefined) servers.push(await startApiServer({ app, listen: hostAndPort(config.FN_API_LISTEN), log }));
   onShutdown(

@@ -64,6 +64,16 @@ const RULES: Rule[] = [
     says: 'the API knows core and the ports, no adapter and no engine',
   },
   {
+    files: /^controller\/secrets\//,
+    may: [CONTRACT, KIT, /^controller\/store\/types\.ts$/, NODE, /^controller\/secrets\//],
+    says: 'secrets know the store port only',
+  },
+  {
+    files: /^controller\/tenants\//,
+    may: [CONTRACT, KIT, /^controller\/store\/types\.ts$/, NODE, /^controller\/tenants\//],
+    says: 'tenants know the store port only',
+  },
+  {
     files: /^controller\/engine\//,
     may: [CONTRACT, KIT, CORE, PORTS, NODE, NPM, /^controller\/engine\//, /^controller\/api\/platform\.ts$/, /^controller\/config\.ts$/],
     says: 'the engine knows core and the ports, no adapter',

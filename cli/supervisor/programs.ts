@@ -85,6 +85,7 @@ const NOT_FOR_GATEWAY: ReadonlySet<string> = new Set([
   'FN_RUNTIME_IMAGES',
   'FN_RUNTIME_SHIMS',
   'FN_API_LISTEN',
+  'FN_SECRET_KEY_FILE',
 ]);
 const NEUTRAL: ReadonlySet<string> = new Set(['TZ', 'LANG', 'LC_ALL']);
 

@@ -9,6 +9,9 @@ const leaseSuffix = customAlphabet(alphabet, 16);
 export const newInstanceId = (): string => `i-${instanceSuffix()}`;
 export const newLeaseId = (): string => `l-${leaseSuffix()}`;
 
+/** The part of a token's id that names it: `t-` and these 12 characters. */
+export const newTokenSuffix = (): string => instanceSuffix();
+
 /** 256 random bits, for nonces and tokens. */
 export const newSecret = (): string => randomBytes(32).toString('base64url');
 

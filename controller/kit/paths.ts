@@ -22,6 +22,8 @@ export interface HomePaths {
   controlSocket: string;
   /** Token file for the control API over TCP, mode 0600; there only where that is on. */
   tokenFile: string;
+  /** Key that secrets are sealed with, mode 0600: outside the store, so that a copy of the store alone tells nothing. */
+  secretKey: string;
   database: string;
   bundles: string;
   logs: string;
@@ -55,6 +57,7 @@ export function homePaths(home: string, uid = process.getuid?.() ?? 0): HomePath
     homeId,
     controlSocket: join(runDir, 'control', 's'),
     tokenFile: join(real, 'token'),
+    secretKey: join(real, 'secret.key'),
     database: join(real, 'fn.db'),
     bundles: join(real, 'bundles'),
     logs: join(real, 'logs'),

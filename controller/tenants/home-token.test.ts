@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { newSecret } from '#kit/ids.ts';
-import { ensureToken, tokenCheck } from './token.ts';
+import { ensureToken } from './home-token.ts';
 
 let folder: string;
 let path: string;
@@ -59,30 +59,5 @@ describe('ensureToken', () => {
     await prepare();
     await expect(ensureToken(path)).rejects.toMatchObject({ code: 'store-unavailable', message: expect.stringMatching(words) });
     await expect(ensureToken(path)).rejects.toThrow(/delete it/);
-  });
-});
-
-describe('tokenCheck', () => {
-  const token = newSecret();
-  const check = tokenCheck(token);
-
-  it.each([`Bearer ${token}`, `bearer ${token}`, `BEARER   ${token}`])('%s: yes', (header) => expect(check(header)).toBe(true));
-
-  it.each([
-    undefined,
-    '',
-    token,
-    'Bearer',
-    'Bearer ',
-    `Basic ${token}`,
-    `Bearer ${token}.`,
-    `Bearer ${token} x`,
-    ` Bearer ${token}`,
-    `Bearer ${token.toUpperCase()}!`,
-  ])('%s: no', (header) => expect(check(header)).toBe(false));
-
-  it('an empty token is never right, not even for an empty secret', () => {
-    expect(tokenCheck('')('Bearer ')).toBe(false);
-    expect(tokenCheck('')(undefined)).toBe(false);
   });
 });

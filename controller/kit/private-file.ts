@@ -1,0 +1,61 @@
+/** Small files that hold a secret of the home: made once, for their owner only. */
+import { randomBytes } from 'node:crypto';
+import { link, lstat, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { FnError } from '#contract/errors.ts';
+
+export interface PrivateFile {
+  path: string;
+  /** What it is, for messages: `token file`. */
+  what: string;
+  /** What to do where it cannot be used, for messages. */
+  advice: string;
+}
+
+/**
+ * Reads the file. null where it is not there. Throws FnError store-unavailable where it is no regular
+ * file, belongs to another user, or could have been read by others.
+ */
+export async function readPrivateFile({ path, what, advice }: PrivateFile): Promise<Buffer | null> {
+  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw new FnError('store-unavailable', `The ${what} ${path} cannot be read (${error.message}): ${advice}.`, { cause: error });
+  });
+  if (found === null) return null;
+  if (!found.isFile()) throw new FnError('store-unavailable', `The ${what} ${path} is not a regular file: ${advice}.`);
+  if ((found.mode & 0o077) !== 0 || (process.getuid !== undefined && found.uid !== process.getuid()))
+    throw new FnError('store-unavailable', `The ${what} ${path} could be read by others: ${advice}.`);
+  return readFile(path);
+}
+
+/**
+ * Reads the file, made at the first use: mode 0600, and on the disk before anybody sees it. By link,
+ * which never replaces: of two that begin at once, one makes it and both use it.
+ */
+export async function ensurePrivateFile(file: PrivateFile, make: () => string | Uint8Array): Promise<Buffer> {
+  const there = await readPrivateFile(file);
+  if (there !== null) return there;
+  const folder = dirname(file.path);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const temporary = `${file.path}.${process.pid}.${randomBytes(4).toString('hex')}`;
+  try {
+    const handle = await open(temporary, 'wx', 0o600);
+    try {
+      await handle.writeFile(make());
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await link(temporary, file.path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+    // What was sealed with a key whose name did not reach the disk would be lost with the power.
+    const parent = await open(folder, 'r');
+    await parent.sync().finally(() => parent.close());
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  const made = await readPrivateFile(file);
+  if (made === null) throw new FnError('store-unavailable', `The ${file.what} ${file.path} was removed while it was made.`);
+  return made;
+}
