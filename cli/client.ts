@@ -21,7 +21,7 @@ import {
   SecretList,
   SecretView,
   TokenList,
-  TokenView,
+  type TokenView,
   WhoAmI,
 } from '#contract/tenancy.ts';
 import { LineSplitter } from '#kit/ndjson.ts';

@@ -7,6 +7,8 @@ export interface ArgumentSpec {
   name: string;
   description: string;
   optional?: boolean;
+  /** Takes all that follows; the last argument only. */
+  variadic?: boolean;
 }
 
 export interface OptionSpec {
@@ -51,6 +53,11 @@ export class Input {
 
   optionalArg(index: number): string | undefined {
     return this.#args[index];
+  }
+
+  /** Of an argument that takes all that follows. */
+  rest(index: number): readonly string[] {
+    return this.#args.slice(index).filter((value) => value !== undefined);
   }
 
   has(name: string): boolean {
@@ -119,6 +126,5 @@ export const HOME_OPTION: OptionSpec = {
 };
 export const NAMESPACE_OPTION: OptionSpec = {
   flags: '-n, --namespace <name>',
-  description: 'namespace of the function',
-  default: 'default',
+  description: 'namespace (default: FN_NAMESPACE, or default)',
 };

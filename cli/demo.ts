@@ -8,7 +8,7 @@ import { connect } from './client.ts';
 import { DEFAULT_PORT } from './commands/up.ts';
 import type { Context } from './context.ts';
 import { homeFlag, painter, say } from './context.ts';
-import { deploy } from './deploy.ts';
+import { build, release } from './deploy.ts';
 import { CliError } from './errors.ts';
 import { readBody, request } from './http.ts';
 import { formatMs, table } from './output.ts';
@@ -48,15 +48,11 @@ export async function runDemo(ctx: Context, { port, driver }: DemoOptions): Prom
   const client = connect({ ...ctx, env: { ...ctx.env, FN_URL: undefined } });
 
   say(ctx, paint('bold', '\n$ fn deploy examples/hello --keep-alive 2'));
-  const { url } = await deploy({
-    client,
-    path: join(root, 'examples/hello'),
-    cwd: ctx.cwd,
-    namespace: 'default',
-    settings: { keepAliveSeconds: KEEP_ALIVE_SECONDS },
-    say: (line) => say(ctx, line),
-    paint,
-  });
+  const folder = join(root, 'examples/hello');
+  const settings = { keepAliveSeconds: KEEP_ALIVE_SECONDS };
+  const surroundings = { client, cwd: ctx.cwd, signal: ctx.signal, say: (line: string) => say(ctx, line), paint };
+  const built = await build({ namespace: 'default', name: NAME, path: folder, image: null, folder, assets: [], settings }, surroundings);
+  const { url } = await release(built, {}, surroundings);
   // The deployment itself left a warm instance: a cold start is to be seen first.
   await untilZero(ctx, client, 'waiting until its instance is gone');
   const calls = [await call(ctx, 'cold', url), await call(ctx, 'warm', url)];

@@ -1,24 +1,59 @@
 /** Bundle, upload what is new, make a revision of it: the whole of `fn deploy`, told step by step. */
-import type { DeployResponse } from '#contract/api.ts';
+import type { FunctionAccess } from '#contract/access.ts';
+import type { DeployRequestInput, DeployResponse } from '#contract/api.ts';
 import type { FunctionSettingsInput, HandlerForm } from '#contract/function.ts';
-import { bundleFunction } from './bundlers/node.ts';
+import { bundle as bundleSource } from './bundlers/index.ts';
+import type { Bundle } from './bundlers/types.ts';
 import type { ApiClient } from './client.ts';
 import type { Painter } from './context.ts';
 import { usageError } from './errors.ts';
 import { checkedName, checkedNamespace } from './names.ts';
 import { formatBytes, formatMs } from './output.ts';
+import type { Source } from './source.ts';
 import { findSource } from './source.ts';
 
-export interface DeployOptions {
-  client: ApiClient;
-  path: string;
-  cwd: string;
+/** What is deployed, as a manifest or a command line says. */
+export interface DeploySpec {
   namespace: string;
-  /** Instead of the one that the path suggests. */
-  name?: string;
+  /** Null: the one that the path suggests. */
+  name: string | null;
+  /** Source file or folder; null with `image`. */
+  path: string | null;
+  /** With the runtime `image`, as it was written; paths are relative to `folder`. */
+  image: string | null;
+  /** What relative paths are relative to. */
+  folder: string;
+  assets: readonly string[];
   settings: FunctionSettingsInput;
+}
+
+export interface Surroundings {
+  client: ApiClient;
+  cwd: string;
+  signal: AbortSignal;
+  /** A line of talk. */
   say: (line: string) => void;
+  /** What goes on from now on, for who watches. */
+  doing?: (what: string) => void;
   paint: Painter;
+}
+
+/** A function that is bundled and not sent yet. */
+export interface Built {
+  namespace: string;
+  name: string;
+  bundle: Bundle;
+  settings: FunctionSettingsInput;
+  startedAt: number;
+  bundleMs: number;
+}
+
+export interface Release {
+  /** In place of the function's; left out, it stays. */
+  access?: FunctionAccess | undefined;
+  /** `false`: the revision gets no traffic. */
+  traffic?: boolean;
+  message?: string | undefined;
 }
 
 export interface Deployed extends DeployResponse {
@@ -39,32 +74,62 @@ const FORM_WORDS: Record<HandlerForm, string> = {
   port: 'a program that listens on $PORT',
 };
 
-/** Deploys. Throws CliError; the revision before this one keeps serving then. */
-export async function deploy({ client, path, cwd, namespace, name, settings, say, paint }: DeployOptions): Promise<Deployed> {
-  const startedAt = performance.now();
-  const source = findSource(path, cwd);
+/** Where the source of it is and what it is called. Throws usageError where there is none, or no name can be made. */
+export function locate({ path, image, folder, name }: DeploySpec, cwd: string): { source: Source; name: string } {
+  const source: Source = path === null ? { entry: folder, folder, name: null } : findSource(path, cwd);
   const suggested = name ?? source.name;
-  if (suggested === null) throw usageError(`no function name can be made of ${path}`, 'Give one: --name NAME');
-  const label = checkedName(suggested, 'Give another: --name NAME');
-  checkedNamespace(namespace);
-  const bundle = await bundleFunction(source, cwd);
+  if (suggested === null) throw usageError(`no function name can be made of ${path ?? image ?? folder}`, 'Give one: --name NAME');
+  return { source, name: checkedName(suggested, 'Give another: --name NAME') };
+}
+
+/** Bundles. Throws CliError; nothing was sent then. */
+export async function build(spec: DeploySpec, { client, cwd, signal, say, doing, paint }: Surroundings): Promise<Built> {
+  const startedAt = performance.now();
+  const namespace = checkedNamespace(spec.namespace);
+  const { source, name } = locate(spec, cwd);
+  doing?.('bundling');
+  const runtime = spec.settings.runtime ?? (spec.image === null ? 'node' : 'image');
+  const { image, assets } = spec;
+  const bundle = await bundleSource({ runtime, source, image: image ?? undefined, cwd, assets, say, signal, client, namespace });
   const bundleMs = performance.now() - startedAt;
   for (const warning of bundle.warnings) say(`${paint('yellow', 'warning:')} ${warning}`);
-  say(step(paint, 'bundle', `${formatBytes(bundle.codeBytes)} in ${formatMs(bundleMs)}`));
+  return { namespace, name, bundle, settings: { ...spec.settings, runtime }, startedAt, bundleMs };
+}
 
+/** Sends what is new and makes a revision of it. Throws CliError; the revision before this one keeps serving then. */
+export async function release(
+  { namespace, name, bundle, settings, startedAt, bundleMs }: Built,
+  { access, traffic = true, message }: Release,
+  { client, say, doing, paint, signal }: Surroundings,
+): Promise<Deployed> {
+  signal.throwIfAborted();
+  say(step(paint, 'bundle', `${formatBytes(bundle.codeBytes)} in ${formatMs(bundleMs)}`));
   const uploadAt = performance.now();
-  const uploaded = !(await client.hasBundle(bundle.digest));
-  if (uploaded) await client.putBundle(bundle.digest, bundle.bytes);
+  doing?.('uploading');
+  const uploaded = !(await client.hasBundle(namespace, bundle.digest));
+  if (uploaded) await client.putBundle(namespace, bundle.digest, bundle.bytes);
   const uploadMs = performance.now() - uploadAt;
   say(step(paint, 'upload', uploaded ? `${formatBytes(bundle.bytes.length)} in ${formatMs(uploadMs)}` : 'skipped, unchanged'));
 
-  const response = await client.deploy(namespace, label, { bundle: bundle.digest, entry: bundle.entry, settings });
+  doing?.('starting');
+  const request: DeployRequestInput = { bundle: bundle.digest, entry: bundle.entry, settings, image: bundle.image ?? null, traffic };
+  const response = await client.deploy(namespace, name, {
+    ...request,
+    ...(access ? { access } : {}),
+    ...(message === undefined ? {} : { message }),
+  });
   const { timing, revision, start, notes } = response;
   say(step(paint, 'start', `${start} ${formatMs(timing.startMs)}, init ${formatMs(timing.initMs)}, route ${formatMs(timing.routeMs)}`));
   say(step(paint, 'form', `${revision.form} (${FORM_WORDS[revision.form]}), concurrency ${revision.settings.concurrency}`));
   for (const note of notes) say(step(paint, 'note', note));
   const totalMs = performance.now() - startedAt;
-  say(step(paint, 'live', `${revision.name}@${revision.number} in ${formatMs(totalMs)} total`));
+  say(
+    step(
+      paint,
+      traffic ? 'live' : 'ready',
+      `${revision.name}@${revision.number} in ${formatMs(totalMs)} total${traffic ? '' : `, without traffic: ${response.previewUrl}`}`,
+    ),
+  );
   return { ...response, bundleBytes: bundle.bytes.length, uploaded, clientTiming: { bundleMs, uploadMs, totalMs } };
 }
 

@@ -64,12 +64,18 @@ function addCommand(parent: Command, name: string, spec: CommandSpec, ctx: Conte
   const command = parent.command(name).description(spec.summary);
   settle(command, ctx);
   command.showHelpAfterError(`(fn ${spec.name} --help says more)`);
-  for (const arg of spec.args ?? []) command.argument(arg.optional ? `[${arg.name}]` : `<${arg.name}>`, arg.description);
+  for (const { name: arg, description, optional, variadic } of spec.args ?? []) {
+    const text = variadic ? `${arg}...` : arg;
+    command.argument(optional ? `[${text}]` : `<${text}>`, description);
+  }
   for (const option of spec.options ?? []) command.addOption(toOption(option));
   if (spec.examples) command.addHelpText('after', `\nExamples:\n${spec.examples.map((example) => `  ${example}`).join('\n')}`);
   command.action(async (...received: unknown[]) => {
     const options = command.opts();
-    const args = received.slice(0, spec.args?.length ?? 0).map((value) => (value === undefined ? undefined : String(value)));
+    // What a variadic argument takes comes as one list.
+    const args = received
+      .slice(0, spec.args?.length ?? 0)
+      .flatMap((value) => (Array.isArray(value) ? value.map(String) : [value === undefined ? undefined : String(value)]));
     const home = typeof options.home === 'string' ? resolve(ctx.cwd, options.home) : ctx.home;
     const code = await spec.run({ ...ctx, home }, new Input(args, options));
     setExitCode(code ?? EXIT.ok);

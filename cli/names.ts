@@ -1,5 +1,7 @@
 /** Names as they were typed, checked before anything is sent. */
-import { FunctionName, Namespace, SecretName } from '#contract/names.ts';
+import { DEFAULT_NAMESPACE, FunctionName, Namespace, SecretName } from '#contract/names.ts';
+import type { Input } from './command.ts';
+import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
 
 /** Throws usageError where no function can have this name. */
@@ -22,3 +24,12 @@ export function checkedSecretName(name: string): string {
   if (!result.success) throw usageError(`${JSON.stringify(name)} is not a secret's name: ${result.error.issues[0]?.message ?? ''}`);
   return name;
 }
+
+/** The namespace that was said (`-n`, else FN_NAMESPACE); undefined where nobody said any. Throws usageError for what is none. */
+export function saidNamespace({ env }: Pick<Context, 'env'>, input: Input): string | undefined {
+  const said = input.text('namespace') ?? (env.FN_NAMESPACE === '' ? undefined : env.FN_NAMESPACE);
+  return said === undefined ? undefined : checkedNamespace(said);
+}
+
+/** The namespace that a command is about. */
+export const chosenNamespace = (ctx: Pick<Context, 'env'>, input: Input): string => saidNamespace(ctx, input) ?? DEFAULT_NAMESPACE;

@@ -16,7 +16,8 @@ export const deleteCommand: CommandSpec = {
 
 async function run(ctx: Context, input: Input): Promise<ExitCode> {
   const { connect } = await import('../client.ts');
-  const namespace = input.text('namespace') ?? 'default';
+  const { chosenNamespace } = await import('../names.ts');
+  const namespace = chosenNamespace(ctx, input);
   const name = input.arg(0);
   const client = connect(ctx);
   // Only a person at a terminal is asked; a script has said what it wants.

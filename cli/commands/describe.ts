@@ -1,43 +1,82 @@
+import type { FunctionAccess } from '#contract/access.ts';
 import type { FunctionView } from '#contract/function.ts';
 import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import { printJson } from '../context.ts';
-import { fields } from '../output.ts';
+import { fields, formatBytes, printable } from '../output.ts';
+import { renderRevisions } from './revisions.ts';
 
 export const describe: CommandSpec = {
   name: 'describe',
-  summary: 'show a function: its revision, settings and instances',
+  summary: 'show a function: URLs, traffic, settings, routes, who may call it',
   args: [{ name: 'name', description: 'name of the function' }],
   options: [NAMESPACE_OPTION, HOME_OPTION, JSON_OPTION],
   run,
 };
 
 async function run(ctx: Context, input: Input): Promise<void> {
-  const { connect } = await import('../client.ts');
-  const view = await connect(ctx).describe(input.text('namespace') ?? 'default', input.arg(0));
-  if (input.flag('json')) printJson(ctx, view);
-  else ctx.stdout.write(renderFunction(view));
+  const [{ connect }, { chosenNamespace }, { routeText }, { stickyText }] = await Promise.all([
+    import('../client.ts'),
+    import('../names.ts'),
+    import('#contract/access.ts'),
+    import('../traffic.ts'),
+  ]);
+  const client = connect(ctx);
+  const namespace = chosenNamespace(ctx, input);
+  const view = await client.describe(namespace, input.arg(0));
+  if (input.flag('json')) {
+    printJson(ctx, view);
+    return;
+  }
+  const kept = await client.revisions(namespace, input.arg(0));
+  ctx.stdout.write(
+    fields([...functionFields(view), ...accessFields(view.access, routeText, stickyText)]) + `\n${renderRevisions(kept, Date.now())}`,
+  );
 }
 
 /** Names of environment variables are shown, their values are not: --json gives them to who asks. */
-export function renderFunction({ namespace, name, url, revision, revisions, instances }: FunctionView): string {
-  const { settings } = revision;
-  return fields([
+function functionFields({ namespace, name, url, urls, revision, instances }: FunctionView): (readonly [string, string])[] {
+  const { settings, message } = revision;
+  return [
     ['name', `${namespace}/${name}`],
     ['url', url],
+    ...urls.map((one) => ['', one] as const),
     ['revision', `${name}@${revision.number}, deployed ${new Date(revision.createdAt).toISOString()}`],
-    ['revisions', revisions.join(', ')],
+    ...(message === undefined ? [] : [['message', printable(message).replaceAll('\n', ' ')] as const]),
     ['form', revision.form],
     ['runtime', settings.runtime],
-    ['bundle', `${revision.bundle} (${revision.entry})`],
+    revision.image === null ? ['bundle', `${revision.bundle} (${revision.entry})`] : ['image', revision.image],
     ['memory', `${settings.memoryMib} MiB`],
     ['cpu', `${settings.cpu} cores`],
-    ['timeout', `${settings.timeoutSeconds} s`],
+    ['timeout', `${settings.timeoutSeconds} s; streams ${settings.maxStreamSeconds} s`],
     ['concurrency', `${settings.concurrency} per instance`],
     ['instances', `${instances} now; from ${settings.min} to ${settings.max}`],
     ['keep-alive', `${settings.keepAliveSeconds} s`],
     ['egress', Array.isArray(settings.egress) ? settings.egress.join(', ') : settings.egress],
     ['env', Object.keys(settings.env).join(', ') || 'none'],
-  ]);
+    ['secrets', settings.secrets.join(', ') || 'none'],
+  ];
+}
+
+function accessFields(
+  { routes, auth, cors, rateLimit, sticky, logs }: FunctionAccess,
+  routeText: (route: FunctionAccess['routes'][number]) => string,
+  stickyText: (sticky: FunctionAccess['sticky']) => string,
+): (readonly [string, string])[] {
+  return [
+    ...(routes.length === 0
+      ? [['routes', 'none but its own'] as const]
+      : routes.map((route, index) => [index === 0 ? 'routes' : '', routeText(route)] as const)),
+    ['auth', auth.type === 'jwt' ? `jwt by ${auth.issuer} for ${[auth.audience].flat().join(', ')}` : auth.type],
+    ['cors', cors === null ? 'none' : cors.origins.join(', ')],
+    [
+      'rate limit',
+      rateLimit === null
+        ? 'none'
+        : `${rateLimit.requestsPerSecond} a second${rateLimit.burst === undefined ? '' : `, ${rateLimit.burst} at once`}, by ${rateLimit.by}`,
+    ],
+    ['sticky', stickyText(sticky)],
+    ['logs', `${formatBytes(logs.maxBytes)}, ${logs.maxAgeSeconds} s`],
+  ];
 }

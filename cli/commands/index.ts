@@ -5,6 +5,7 @@ import { deleteCommand } from './delete.ts';
 import { demo } from './demo.ts';
 import { deploy } from './deploy.ts';
 import { describe } from './describe.ts';
+import { diff } from './diff.ts';
 import { doctor } from './doctor.ts';
 import { down } from './down.ts';
 import { hostSetup } from './host-setup.ts';
@@ -12,9 +13,13 @@ import { init } from './init.ts';
 import { invoke } from './invoke.ts';
 import { list } from './list.ts';
 import { logs } from './logs.ts';
+import { revisions } from './revisions.ts';
+import { rollback } from './rollback.ts';
 import { runtimesBuild } from './runtimes-build.ts';
 import { runtimesList } from './runtimes-list.ts';
+import { schema } from './schema.ts';
 import { status } from './status.ts';
+import { traffic } from './traffic.ts';
 import { up } from './up.ts';
 import { version } from './version.ts';
 
@@ -25,15 +30,20 @@ export const COMMANDS: readonly CommandSpec[] = [
   down,
   status,
   deploy,
+  diff,
   invoke,
   logs,
   list,
   describe,
+  revisions,
+  rollback,
+  traffic,
   deleteCommand,
   runtimesBuild,
   runtimesList,
   doctor,
   hostSetup,
+  schema,
   completion,
   version,
 ];

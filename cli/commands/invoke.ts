@@ -26,8 +26,9 @@ export const invoke: CommandSpec = {
 
 async function run(ctx: Context, input: Input): Promise<ExitCode> {
   const { invokeFunction } = await import('../invoke.ts');
+  const { chosenNamespace } = await import('../names.ts');
   return invokeFunction(ctx, {
-    namespace: input.text('namespace') ?? 'default',
+    namespace: chosenNamespace(ctx, input),
     name: input.arg(0),
     data: input.text('data'),
     method: input.text('method'),

@@ -1,3 +1,4 @@
+import type { FunctionView } from '#contract/function.ts';
 import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
@@ -7,15 +8,19 @@ import { formatAge, table } from '../output.ts';
 export const list: CommandSpec = {
   name: 'list',
   summary: 'list functions',
-  options: [{ flags: '-n, --namespace <name>', description: 'only of this namespace' }, HOME_OPTION, JSON_OPTION],
+  options: [
+    { flags: '-n, --namespace <name>', description: 'only of this namespace (default: FN_NAMESPACE, or all)' },
+    HOME_OPTION,
+    JSON_OPTION,
+  ],
   run,
 };
 
 async function run(ctx: Context, input: Input): Promise<void> {
   const { connect } = await import('../client.ts');
-  const { checkedNamespace } = await import('../names.ts');
-  const namespace = input.text('namespace');
-  const functions = await connect(ctx).list(namespace === undefined ? undefined : checkedNamespace(namespace));
+  const { saidNamespace } = await import('../names.ts');
+  const namespace = saidNamespace(ctx, input);
+  const functions = await connect(ctx).list(namespace);
   if (input.flag('json')) {
     printJson(ctx, { functions });
     return;
@@ -30,9 +35,11 @@ async function run(ctx: Context, input: Input): Promise<void> {
       [
         { title: 'NAMESPACE', value: (row) => row.namespace },
         { title: 'NAME', value: (row) => row.name },
-        { title: 'REVISION', value: (row) => String(row.revision.number), align: 'right' },
+        { title: 'REVISION', value: (row) => row.traffic.map(trafficWords).join(' '), align: 'right' },
+        { title: 'RUNTIME', value: (row) => row.revision.settings.runtime },
         { title: 'FORM', value: (row) => row.revision.form },
         { title: 'MEMORY', value: (row) => `${row.revision.settings.memoryMib} MiB`, align: 'right' },
+        { title: 'AUTH', value: (row) => row.access.auth.type },
         { title: 'INSTANCES', value: (row) => String(row.instances), align: 'right' },
         { title: 'AGE', value: (row) => formatAge(Math.max(0, now - row.revision.createdAt) / 1_000), align: 'right' },
         { title: 'URL', value: (row) => row.url },
@@ -41,3 +48,7 @@ async function run(ctx: Context, input: Input): Promise<void> {
     ),
   );
 }
+
+/** `7`, or `7:90%` where it is not all of it. */
+const trafficWords = ({ revision, percent }: FunctionView['traffic'][number]): string =>
+  percent === 100 ? `${revision}` : `${revision}:${percent}%`;

@@ -25,6 +25,7 @@ export const logs: CommandSpec = {
 
 async function run(ctx: Context, input: Input): Promise<ExitCode> {
   const { connect } = await import('../client.ts');
+  const { chosenNamespace } = await import('../names.ts');
   const sinceMs = input.number('since');
   const options = {
     follow: input.flag('follow'),
@@ -33,7 +34,7 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
   };
   const paint = painter(ctx.stdout, ctx.env);
   const { readLogs } = await import('../log-reader.ts');
-  for await (const entry of readLogs(connect(ctx), input.text('namespace') ?? 'default', input.arg(0), options, ctx.signal)) {
+  for await (const entry of readLogs(connect(ctx), chosenNamespace(ctx, input), input.arg(0), options, ctx.signal)) {
     ctx.stdout.write(input.flag('json') ? `${JSON.stringify(entry)}\n` : renderEntry(entry, paint));
   }
   return ctx.signal.aborted ? EXIT.interrupted : EXIT.ok;

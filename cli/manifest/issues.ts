@@ -12,6 +12,16 @@ export function faultsOf(issues: readonly Issue[], text: ManifestText): Fault[] 
   return issues.flatMap((issue) => flat(issue, [])).flatMap(({ issue, path }) => faultOf(issue, path, text, schema));
 }
 
+/** The same for what was typed in pieces: where in the value, and what is wrong. */
+export function plainIssues(issues: readonly Issue[]): { path: Path; message: string }[] {
+  return issues
+    .flatMap((issue) => flat(issue, []))
+    .flatMap(({ issue, path }) => {
+      if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => ({ path: [...path, key], message: 'there is no such field' }));
+      return [{ path, message: issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : reason(issue) }];
+    });
+}
+
 interface Located {
   issue: Issue;
   path: Path;

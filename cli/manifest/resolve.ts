@@ -5,7 +5,6 @@ import type { FunctionSettingsInput } from '#contract/function.ts';
 import { CheckedFunctionSettings } from '#contract/function.ts';
 import type { Manifest } from '#contract/manifest.ts';
 import { DEFAULT_NAMESPACE } from '#contract/names.ts';
-import type { CliError } from '../errors.ts';
 import { usageError } from '../errors.ts';
 import type { ManifestFile } from './file.ts';
 import { interpolate } from './interpolate.ts';
@@ -40,8 +39,8 @@ export interface ResolvedFunction {
   assets: readonly string[];
   settings: FunctionSettingsInput;
   access: FunctionAccess;
-  /** An error about its entry or image, with the place where that stands. */
-  entryError(message: string): CliError;
+  /** Something wrong about its entry or image, with the place where that stands. */
+  sourceFault(message: string): Fault;
 }
 
 /** Throws CliError (exit code 2) with all that is wrong, with places. */
@@ -99,7 +98,7 @@ function layersOf(manifest: Manifest, name: string, environment: string | undefi
 }
 
 function resolveFunction(file: ManifestFile, name: string, options: ResolveOptions, faults: Fault[]): ResolvedFunction {
-  const { manifest, folder, text } = file;
+  const { manifest, folder } = file;
   const merged = merge([...layersOf(manifest, name, options.environment), ...(options.overrides ?? [])]);
   const at = (field: string): Fault['range'] => rangeOf(file, name, merged.origins.get(field));
   const env = interpolate(merged, options.variables, (variable, message) => {
@@ -122,7 +121,7 @@ function resolveFunction(file: ManifestFile, name: string, options: ResolveOptio
     assets: values.assets ?? [],
     settings: settingsOf(values),
     access: accessOf(values),
-    entryError: (message) => text.error([{ range: at(entry === null ? 'image' : 'entry'), message: `functions.${name}: ${message}` }]),
+    sourceFault: (message) => ({ range: at(entry === null ? 'image' : 'entry'), message: `functions.${name}: ${message}` }),
   };
 }
 

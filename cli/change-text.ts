@@ -1,0 +1,43 @@
+/** Changes of a function as a person reads them. */
+import { routeText } from '#contract/access.ts';
+import { RouteSpec } from '#contract/access.ts';
+import type { Change } from './compare.ts';
+
+const UNITS: Readonly<Record<string, string>> = { memory: ' MiB', cpu: ' cores', timeout: ' s', keepAlive: ' s', maxStream: ' s' };
+/** Of a digest; the whole is in --json. */
+const DIGEST_CHARACTERS = 12;
+
+/** One line for each, aligned: `memory  128 MiB → 256 MiB`. Values of variables are not shown, as in fn describe. */
+export function changeLines(changes: readonly Change[]): string[] {
+  const lines = changes.flatMap(({ field, from, to }): [string, string][] => {
+    if (field === 'routes') return routeLines(from, to);
+    if (field.startsWith('env.')) return [[field, from === null ? 'added' : to === null ? 'removed' : 'changed']];
+    if (field === 'code') return [[field, `${digest(from)} → ${digest(to)}`]];
+    return [[field, `${text(field, from)} → ${text(field, to)}`]];
+  });
+  const width = Math.max(0, ...lines.map(([field]) => field.length));
+  return lines.map(([field, what]) => `${field.padEnd(width)}  ${what}`);
+}
+
+const digest = (value: unknown): string =>
+  String(value)
+    .replace(/^sha256:/, '')
+    .slice(0, DIGEST_CHARACTERS);
+
+function text(field: string, value: unknown): string {
+  if (value === null || value === undefined) return 'none';
+  if (typeof value === 'object')
+    return Array.isArray(value) && value.every((one) => typeof one === 'string') ? value.join(', ') || 'none' : JSON.stringify(value);
+  return `${String(value)}${UNITS[field] ?? ''}`;
+}
+
+function routeLines(from: unknown, to: unknown): [string, string][] {
+  const [before, after] = [from, to].map((routes) => RouteSpec.array().parse(routes).map(fullRoute));
+  return [
+    ...before!.filter((route) => !after!.includes(route)).map((route): [string, string] => ['routes', `− ${route}`]),
+    ...after!.filter((route) => !before!.includes(route)).map((route): [string, string] => ['routes', `+ ${route}`]),
+  ];
+}
+
+const fullRoute = (route: RouteSpec): string =>
+  `${routeText(route)}${route.stripPrefix === undefined ? '' : ` (without ${route.stripPrefix})`}`;
