@@ -8,9 +8,6 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { Problem } from '#contract/errors.ts';
 import { silentLog } from '#kit/log.ts';
 import { ApiFixture, bundleOf } from '../../test/helpers/api-fixture.ts';
-import { FakePlatform } from '../../test/helpers/fake-platform.ts';
-import type { BundleStore } from '../store/types.ts';
-import { createApi } from './app.ts';
 import { API_LIMITS } from './env.ts';
 import { SERVER_LIMITS, startApiServer } from './server.ts';
 
@@ -25,14 +22,6 @@ function parse(answer: string): { status: number; head: string; problem: Problem
   const [head = '', body = ''] = answer.split('\r\n\r\n', 2);
   return { status: Number(head.split(' ')[1]), head: head.toLowerCase(), problem: Problem.parse(JSON.parse(body)) };
 }
-
-const NO_BUNDLES: BundleStore = {
-  has: async () => false,
-  info: async () => null,
-  put: () => Promise.reject(new Error('no store')),
-  dir: () => Promise.reject(new Error('no store')),
-  prune: async () => 0,
-};
 
 const GET = 'GET /v1/status HTTP/1.1\r\nHost: x\r\n';
 const POST = 'POST /v1/namespaces/default/functions/hello/revisions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
@@ -153,7 +142,7 @@ describe('what dribbles', () => {
     ['a JSON body', `${POST}Content-Length: 5000\r\n\r\n`, ' '],
     [
       'a bundle',
-      `PUT /v1/bundles/sha256:${'0'.repeat(64)} HTTP/1.1\r\nHost: x\r\nContent-Type: application/gzip\r\nContent-Length: 5000\r\n\r\n`,
+      `PUT /v1/namespaces/default/bundles/sha256:${'0'.repeat(64)} HTTP/1.1\r\nHost: x\r\nContent-Type: application/gzip\r\nContent-Length: 5000\r\n\r\n`,
       'x',
     ],
   ])('%s: 408 and close', async (_name, begin, byte) => {
@@ -169,7 +158,7 @@ describe('what dribbles', () => {
     let answer = '';
     socket.on('data', (chunk: Buffer) => (answer += chunk.toString()));
     socket.write(
-      `PUT /v1/bundles/${digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/gzip\r\nContent-Length: ${data.length}\r\n\r\n`,
+      `PUT /v1/namespaces/default/bundles/${digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/gzip\r\nContent-Length: ${data.length}\r\n\r\n`,
     );
     for (let from = 0; from < data.length; from += 500) {
       socket.write(data.subarray(from, from + 500));
@@ -234,8 +223,7 @@ describe('listening', () => {
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
-  const app = createApi({ platform: new FakePlatform(), bundles: NO_BUNDLES, log: silentLog, version: '0', auth: null });
-  const listen = (path: string) => startApiServer({ app, listen: { path }, log: silentLog });
+  const listen = (path: string) => startApiServer({ app: api.app, listen: { path }, log: silentLog });
 
   it('the socket and its folder are for their owner only; the folder above lets others pass', async () => {
     const path = join(folder, 'run', 'control', 's');
@@ -296,10 +284,6 @@ describe('listening', () => {
 
   it('a path that the kernel would cut is refused in words', async () => {
     await expect(listen(join(folder, 'd'.repeat(110), 's'))).rejects.toThrow(/at most 107 bytes/);
-  });
-
-  it('TCP without a token is refused', async () => {
-    await expect(startApiServer({ app, listen: { host: '127.0.0.1', port: 0 }, log: silentLog })).rejects.toThrow(/only with a token/);
   });
 
   it('close() waits for what is in flight, ends those who follow logs, and may be called twice', async () => {

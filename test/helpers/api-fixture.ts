@@ -1,4 +1,7 @@
-/** The control API on real sockets, over a fake Platform and a real bundle store in a temporary folder. */
+/**
+ * The control API on real sockets, over a fake Platform; bundles, secrets, tenants and the audit log
+ * are the real ones, over a store in memory and a temporary folder.
+ */
 import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { type IncomingHttpHeaders, request as httpRequest } from 'node:http';
@@ -8,13 +11,20 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { pack } from 'tar-stream';
 import type { Problem } from '#contract/errors.ts';
+import type { Scope, TokenNamespaces } from '#contract/tenancy.ts';
+import { systemClock } from '#kit/clock.ts';
 import { newSecret } from '#kit/ids.ts';
 import { type Log, silentLog } from '#kit/log.ts';
-import { createApi } from '../../controller/api/app.ts';
+import { type Api, createApi, OWNER } from '../../controller/api/app.ts';
 import { API_LIMITS, type ApiLimits } from '../../controller/api/env.ts';
 import { type ApiServer, SERVER_LIMITS, type ServerLimits, startApiServer } from '../../controller/api/server.ts';
-import { tokenCheck } from '../../controller/api/token.ts';
+import type { ImageStore } from '../../controller/driver/types.ts';
+import { SealedSecrets } from '../../controller/secrets/secrets.ts';
 import { openBundleStore } from '../../controller/store/bundles.ts';
+import { IN_MEMORY, openSqliteStore } from '../../controller/store/sqlite/store.ts';
+import type { Store } from '../../controller/store/types.ts';
+import { AuditLog } from '../../controller/tenants/audit.ts';
+import { Tenants } from '../../controller/tenants/tenants.ts';
 import { FakePlatform } from './fake-platform.ts';
 
 export interface Answer {
@@ -34,6 +44,8 @@ export interface Call {
   body?: string | Buffer;
   /** Over the unix socket unless it says tcp. */
   via?: 'unix' | 'tcp';
+  /** Over TCP, with this token. */
+  token?: string;
 }
 
 /** `npm pack` in small: what a client would upload. */
@@ -47,13 +59,24 @@ export async function bundleOf(files: Record<string, string>): Promise<{ digest:
   return { digest: `sha256:${createHash('sha256').update(data).digest('hex')}`, data };
 }
 
+export interface FixtureOptions {
+  limits?: ApiLimits;
+  serverLimits?: ServerLimits;
+  images?: ImageStore | null;
+}
+
 export class ApiFixture {
   readonly platform = new FakePlatform();
   readonly token = newSecret();
   readonly logged: { level: string; fields: Record<string, unknown>; message: string }[] = [];
   readonly folder: string;
   readonly socketPath: string;
+  /** Names of secrets that were changed, as the engine is told. */
+  readonly changedSecrets: string[] = [];
+  #app: Api | null = null;
   #servers: ApiServer[] = [];
+  #store: Store | null = null;
+  #tenants: Tenants | null = null;
   port = 0;
 
   private constructor(folder: string) {
@@ -61,33 +84,62 @@ export class ApiFixture {
     this.socketPath = join(folder, 'run', 'control', 's');
   }
 
-  static async start({
-    limits = API_LIMITS,
-    serverLimits = SERVER_LIMITS,
-  }: { limits?: ApiLimits; serverLimits?: ServerLimits } = {}): Promise<ApiFixture> {
+  static async start({ limits = API_LIMITS, serverLimits = SERVER_LIMITS, images = null }: FixtureOptions = {}): Promise<ApiFixture> {
     const fixture = new ApiFixture(await mkdtemp(join(tmpdir(), 'fn-api-')));
     const write = (level: string) => (fields: object, message: string) =>
       void fixture.logged.push({ level, fields: { ...fields }, message });
     const log: Log = { ...silentLog, debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') };
     const bundles = await openBundleStore({ folder: join(fixture.folder, 'bundles') });
-    const app = createApi({ platform: fixture.platform, bundles, log, version: '1.2.3', auth: tokenCheck(fixture.token), limits });
+    const store = openSqliteStore({ path: IN_MEMORY, log });
+    const tenants = await Tenants.open({ store, clock: systemClock, homeToken: fixture.token });
+    const secrets = new SealedSecrets({
+      store,
+      keyFile: join(fixture.folder, 'secret.key'),
+      clock: systemClock,
+      onChanged: (namespace, name) => void fixture.changedSecrets.push(`${namespace}/${name}`),
+    });
+    const audit = new AuditLog({ store, clock: systemClock, log, keep: 10_000 });
+    const { platform } = fixture;
+    const app = createApi({ platform, secrets, tenants, audit, bundles, artifacts: store, images, log, version: '1.2.3', limits });
     const unix = await startApiServer({ app, listen: { path: fixture.socketPath }, log, limits: serverLimits });
     const tcp = await startApiServer({ app, listen: { host: '127.0.0.1', port: 0 }, log, limits: serverLimits });
+    fixture.#app = app;
     fixture.#servers = [unix, tcp];
+    fixture.#store = store;
+    fixture.#tenants = tenants;
     fixture.port = Number(new URL(tcp.url).port);
     return fixture;
   }
 
   async close(): Promise<void> {
     await Promise.all(this.#servers.map((server) => server.close()));
+    await this.#store?.close();
     await rm(this.folder, { recursive: true, force: true });
+  }
+
+  get app(): Api {
+    if (this.#app === null) throw new Error('the fixture has not started');
+    return this.#app;
+  }
+
+  get store(): Store {
+    if (this.#store === null) throw new Error('the fixture has not started');
+    return this.#store;
+  }
+
+  /** Makes a token; returns it and its id. */
+  async tokenFor(namespaces: TokenNamespaces, ...scopes: Scope[]): Promise<{ token: string; id: string }> {
+    if (this.#tenants === null) throw new Error('the fixture has not started');
+    const name = `${scopes.join('+')} of ${namespaces === '*' ? '*' : namespaces.join('+')}`;
+    return this.#tenants.createToken(OWNER, { name, scopes, namespaces, expiresAt: null });
   }
 
   target(via: 'unix' | 'tcp' = 'unix'): NetConnectOpts {
     return via === 'unix' ? { path: this.socketPath } : { host: '127.0.0.1', port: this.port };
   }
 
-  call({ method = 'GET', path, headers = {}, body, via = 'unix' }: Call): Promise<Answer> {
+  call({ method = 'GET', path, headers: given = {}, body, token, via = token === undefined ? 'unix' : 'tcp' }: Call): Promise<Answer> {
+    const headers = token === undefined ? given : { authorization: `Bearer ${token}`, ...given };
     const target = via === 'unix' ? { socketPath: this.socketPath } : { host: '127.0.0.1', port: this.port };
     return new Promise((resolve, reject) => {
       const request = httpRequest(
@@ -113,14 +165,16 @@ export class ApiFixture {
     });
   }
 
-  json(method: string, path: string, body: unknown): Promise<Answer> {
-    return this.call({ method, path, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+  json(method: string, path: string, body: unknown, more: Pick<Call, 'token' | 'headers'> = {}): Promise<Answer> {
+    const headers = { 'content-type': 'application/json', ...more.headers };
+    return this.call({ method, path, ...more, headers, body: JSON.stringify(body) });
   }
 
-  /** Uploads a bundle; returns its digest. */
-  async upload(files: Record<string, string> = { 'index.mjs': 'export default () => {}' }): Promise<string> {
+  /** Uploads a bundle for a namespace; returns its digest. */
+  async upload(files: Record<string, string> = { 'index.mjs': 'export default () => {}' }, namespace = 'default'): Promise<string> {
     const { digest, data } = await bundleOf(files);
-    await this.call({ method: 'PUT', path: `/v1/bundles/${digest}`, headers: { 'content-type': 'application/gzip' }, body: data });
+    const path = `/v1/namespaces/${namespace}/bundles/${digest}`;
+    await this.call({ method: 'PUT', path, headers: { 'content-type': 'application/gzip' }, body: data });
     return digest;
   }
 

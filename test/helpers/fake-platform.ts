@@ -1,14 +1,31 @@
 /** A Platform in memory, for tests of what talks to one. It does what the port says, and no more. */
-import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus } from '#contract/api.ts';
+import { DEFAULT_ACCESS, type FunctionAccess } from '#contract/access.ts';
+import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus, RevisionView } from '#contract/api.ts';
+import type { Why } from '#contract/call.ts';
 import { FnError } from '#contract/errors.ts';
-import type { FunctionView, Revision } from '#contract/function.ts';
-import { functionPath, revisionKey } from '#contract/names.ts';
-import type { Platform } from '../../controller/api/platform.ts';
+import type { FunctionView, Revision, Traffic } from '#contract/function.ts';
+import type { LogStats } from '#contract/log.ts';
+import { functionPath, previewPath, revisionKey } from '#contract/names.ts';
+import type { LogSelection, Platform } from '../../controller/api/platform.ts';
+
+const URL = 'http://localhost:8080';
+
+interface FakeFunction {
+  /** The newest first. */
+  revisions: Revision[];
+  traffic: Traffic;
+  access: FunctionAccess;
+  generation: number;
+}
 
 export class FakePlatform implements Platform {
   readonly calls: string[] = [];
-  readonly functions = new Map<string, Revision[]>();
+  readonly functions = new Map<string, FakeFunction>();
   readonly logLines: LogEntry[] = [];
+  /** What logs() was asked for last. */
+  selection: LogSelection | null = null;
+  /** Requests that why() knows, as `NAMESPACE ID`. */
+  readonly explained = new Set<string>();
   /** Thrown by the next call of any method. */
   failure: unknown = null;
   /** deploy() waits for it, or for its signal. */
@@ -24,9 +41,9 @@ export class FakePlatform implements Platform {
     if (failure !== null) throw failure;
   }
 
-  #find(namespace: string, name: string): Revision[] {
+  #find(namespace: string, name: string): FakeFunction {
     const found = this.functions.get(`${namespace}/${name}`);
-    if (found === undefined) throw new FnError('function-not-found', `There is no function ${name}.`);
+    if (found === undefined) throw new FnError('function-not-found', `${name}? Never heard of it.`);
     return found;
   }
 
@@ -35,7 +52,7 @@ export class FakePlatform implements Platform {
     return {
       version: '0.0.0',
       home: '/home/fn',
-      gateway: { pid: 1, url: 'http://localhost:8080', connected: 1 },
+      gateway: { pid: 1, url: URL, connected: 1 },
       controller: { pid: 2, url: 'unix:/run/s', term: 1, uptimeSeconds: 1 },
       driver: 'fake',
       features: { freeze: false, exactLimits: false, parentCgroup: false, egress: 'none', notes: [] },
@@ -57,8 +74,8 @@ export class FakePlatform implements Platform {
         });
       }),
     ]);
-    const revisions = this.functions.get(`${namespace}/${name}`) ?? [];
-    const number = revisions.length + 1;
+    const before = this.functions.get(`${namespace}/${name}`);
+    const number = (before?.revisions.length ?? 0) + 1;
     const revision: Revision = {
       key: revisionKey(namespace, name, number),
       namespace,
@@ -66,13 +83,20 @@ export class FakePlatform implements Platform {
       number,
       bundle: request.bundle,
       entry: request.entry,
+      image: request.image,
       settings: { ...request.settings, concurrency: request.settings.concurrency ?? 50, egress: request.settings.egress ?? 'none' },
       form: 'fetch',
       createdAt: 1,
     };
-    this.functions.set(`${namespace}/${name}`, [revision, ...revisions]);
+    this.functions.set(`${namespace}/${name}`, {
+      revisions: [revision, ...(before?.revisions ?? [])],
+      traffic: request.traffic || before === undefined ? [{ revision: number, percent: 100 }] : before.traffic,
+      access: request.access ?? before?.access ?? DEFAULT_ACCESS,
+      generation: (before?.generation ?? 0) + 1,
+    });
     return {
-      url: `http://localhost:8080${functionPath(namespace, name)}`,
+      url: `${URL}${functionPath(namespace, name)}`,
+      previewUrl: `${URL}${previewPath(namespace, name, number)}`,
       revision,
       timing: { startMs: 1, initMs: 2, routeMs: 3 },
       start: 'pooled',
@@ -82,12 +106,20 @@ export class FakePlatform implements Platform {
 
   async describe(namespace: string, name: string): Promise<FunctionView> {
     this.#call(`describe ${namespace}/${name}`);
-    const revisions = this.#find(namespace, name);
+    return this.#view(namespace, name);
+  }
+
+  #view(namespace: string, name: string): FunctionView {
+    const { revisions, traffic, access, generation } = this.#find(namespace, name);
     return {
       namespace,
       name,
-      url: `http://localhost:8080${functionPath(namespace, name)}`,
-      revision: revisions[0]!,
+      url: `${URL}${functionPath(namespace, name)}`,
+      urls: [],
+      revision: revisions.find(({ number }) => number === traffic[0]!.revision)!,
+      traffic,
+      access,
+      etag: String(generation),
       revisions: revisions.map(({ number }) => number),
       instances: 0,
     };
@@ -95,15 +127,38 @@ export class FakePlatform implements Platform {
 
   async list(namespace?: string): Promise<FunctionView[]> {
     this.#call(`list ${namespace ?? '*'}`);
-    const all = [...this.functions.values()].map(([newest]) => newest!);
-    return Promise.all(
-      all.filter((each) => namespace === undefined || each.namespace === namespace).map((each) => this.describe(each.namespace, each.name)),
-    );
+    const keys = [...this.functions.keys()].map((key) => key.split('/') as [string, string]);
+    return keys.filter(([of]) => namespace === undefined || of === namespace).map(([of, name]) => this.#view(of, name));
   }
 
-  async revisions(namespace: string, name: string): Promise<Revision[]> {
+  async revisions(namespace: string, name: string): Promise<RevisionView[]> {
     this.#call(`revisions ${namespace}/${name}`);
-    return this.#find(namespace, name);
+    const { revisions, traffic } = this.#find(namespace, name);
+    return revisions.map((revision) => ({
+      ...revision,
+      percent: traffic.find((share) => share.revision === revision.number)?.percent ?? 0,
+      previewUrl: `${URL}${previewPath(namespace, name, revision.number)}`,
+      instances: 0,
+    }));
+  }
+
+  #change(namespace: string, name: string, ifMatch: string | null, change: Partial<FakeFunction>): FunctionView {
+    const found = this.#find(namespace, name);
+    if (ifMatch !== null && ifMatch !== String(found.generation)) throw new FnError('precondition-failed', 'It has another ETag.');
+    Object.assign(found, change, { generation: found.generation + 1 });
+    return this.#view(namespace, name);
+  }
+
+  async setTraffic(namespace: string, name: string, traffic: Traffic, ifMatch: string | null, _signal: AbortSignal): Promise<FunctionView> {
+    this.#call(`traffic ${namespace}/${name}`);
+    const known = new Set(this.#find(namespace, name).revisions.map(({ number }) => number));
+    for (const { revision } of traffic) if (!known.has(revision)) throw new FnError('revision-not-found', `No revision ${revision}.`);
+    return this.#change(namespace, name, ifMatch, { traffic });
+  }
+
+  async setAccess(namespace: string, name: string, access: FunctionAccess, ifMatch: string | null): Promise<FunctionView> {
+    this.#call(`access ${namespace}/${name}`);
+    return this.#change(namespace, name, ifMatch, { access });
   }
 
   async delete(namespace: string, name: string): Promise<void> {
@@ -118,12 +173,9 @@ export class FakePlatform implements Platform {
     for (const follower of this.#followers) follower(entry);
   }
 
-  async *logs(
-    namespace: string,
-    name: string,
-    { follow, since = 0, limit = Infinity }: { follow: boolean; since?: number; limit?: number },
-    signal: AbortSignal,
-  ): AsyncGenerator<LogEntry> {
+  async *logs(namespace: string, name: string, selection: LogSelection, signal: AbortSignal): AsyncGenerator<LogEntry> {
+    const { follow, since = 0, limit = Infinity } = selection;
+    this.selection = selection;
     this.#call(`logs ${namespace}/${name} ${follow}`);
     this.#find(namespace, name);
     const queue: LogEntry[] = this.logLines.filter(({ t }) => t >= since).slice(-Math.min(limit, this.logLines.length || 1));
@@ -153,6 +205,29 @@ export class FakePlatform implements Platform {
       this.#followers.delete(follower);
       signal.removeEventListener('abort', onAbort);
     }
+  }
+
+  async logStats(namespace: string, name: string): Promise<LogStats> {
+    this.#call(`stats ${namespace}/${name}`);
+    this.#find(namespace, name);
+    return { bytes: 10, droppedLines: 3, oldest: 1 };
+  }
+
+  async why(namespace: string, requestId: string): Promise<Why> {
+    this.#call(`why ${namespace} ${requestId}`);
+    if (!this.explained.has(`${namespace} ${requestId}`)) throw new FnError('call-not-found', 'Never heard of it.');
+    return {
+      call: { id: requestId, t: 1, gateway: 'g', namespace, name: 'hello', method: 'GET', path: '/', status: 200, totalMs: 1 },
+      phases: [],
+      temperature: 'warm',
+      fault: 'none',
+      summary: 'It was answered.',
+      advice: [],
+      instance: null,
+      logs: [],
+      dropped: 0,
+      others: 0,
+    };
   }
 
   async shutdown(): Promise<void> {

@@ -1,0 +1,64 @@
+/** docs/openapi.json is what clients were promised. `npm run openapi` writes it anew. */
+import { access, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ERRORS } from '#contract/errors.ts';
+
+import { ApiFixture } from '../../test/helpers/api-fixture.ts';
+
+const COMMITTED = join(import.meta.dirname, '../../docs/openapi.json');
+
+interface Operation {
+  operationId: string;
+  summary: string;
+  'x-access': { scope: string | null; namespace: string };
+  responses: Record<string, unknown>;
+}
+
+interface Document {
+  openapi: string;
+  info: { version: string };
+  paths: Record<string, Record<string, Operation>>;
+  components: { schemas: Record<string, unknown> };
+}
+
+let api: ApiFixture;
+let document: Document;
+beforeAll(async () => {
+  api = await ApiFixture.start();
+  const answer = await api.call({ path: '/v1/openapi.json' });
+  expect(answer.status).toBe(200);
+  document = answer.json as Document;
+});
+afterAll(() => api.close());
+
+describe('OpenAPI', () => {
+  it('docs/openapi.json is the document that is served; else: npm run openapi', async () => {
+    // A snapshot that is missing would be written, and pass.
+    await access(COMMITTED);
+    const metadata = JSON.parse(await readFile(join(import.meta.dirname, '../../package.json'), 'utf8')) as { version: string };
+    const text = `${JSON.stringify({ ...document, info: { ...document.info, version: metadata.version } }, null, 2)}\n`;
+    await expect(text).toMatchFileSnapshot(COMMITTED);
+  });
+
+  it('names every operation once, with a summary and a rule of access', () => {
+    const operations = Object.values(document.paths).flatMap((item) => Object.values(item));
+    expect(operations.length).toBeGreaterThan(25);
+    expect(new Set(operations.map(({ operationId }) => operationId)).size).toBe(operations.length);
+    for (const operation of operations) {
+      expect(operation.summary, operation.operationId).not.toBe('');
+      expect(operation['x-access'].namespace, operation.operationId).toMatch(/^(?:path|platform|filtered)$/);
+    }
+  });
+
+  it('every reference leads somewhere', () => {
+    const references = [...JSON.stringify(document).matchAll(/"\$ref":"#\/components\/schemas\/([^"/]+)/g)].map(([, name]) => name!);
+    expect(references.length).toBeGreaterThan(50);
+    for (const name of references) expect(Object.keys(document.components.schemas)).toContain(name);
+  });
+
+  it('a problem says nothing that the registry does not know', async () => {
+    const { problem } = await api.call({ path: '/v1/nothing' });
+    expect(Object.keys(ERRORS)).toContain(problem.code);
+  });
+});
