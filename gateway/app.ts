@@ -4,14 +4,16 @@ import { type AddressInfo, Server as NetServer } from 'node:net';
 import { type Clock, sleep, systemClock } from '#kit/clock.ts';
 import { newSecret, requestIds } from '#kit/ids.ts';
 import type { Log } from '#kit/log.ts';
-import type { GatewayConfig } from './config.ts';
+import type { GatewayConfig, ListenAt } from './config.ts';
 import type { ForwardContext } from './context.ts';
+import { Gatekeeper } from './gatekeeper.ts';
 import { CallJournal, type CallObserver } from './journal.ts';
 import { LeaseTable } from './leases.ts';
 import { LinkClient, type LinkEvents } from './link.ts';
 import { createPlatformApp, platformListener } from './platform.ts';
 import { RouteTable } from './routes.ts';
-import { createPublicServer, type PublicServer } from './server.ts';
+import { createPublicServer, type PublicServer, type ServerOptions } from './server.ts';
+import { Certificates } from './tls.ts';
 import { createTracer, type Sampler } from './trace.ts';
 import { Upstream } from './upstream.ts';
 import { DeadlineWheel } from './wheel.ts';
@@ -31,13 +33,15 @@ const DRAIN_POLL_MS = 25;
 export interface Gateway {
   /** Listens. Resolves with the address. */
   start(): Promise<AddressInfo | string | null>;
+  /** Where TLS is listened for; null where it is not. */
+  readonly tlsAddress: AddressInfo | string | null;
   /** Accepts no more, lets what is in flight end within the deadline, gives the leases back. */
   close(): Promise<void>;
   readonly state: { connected: boolean; ready: boolean; leases: number; waiting: number; deadlines: number };
 }
 
 /** How often a starting gateway looks whether its routes have come. */
-const ROUTES_POLL_MS = 5;
+const READY_POLL_MS = 5;
 
 /** What else hears of requests, where it is configured: metrics and traces. */
 export interface GatewayTelemetry {
@@ -61,6 +65,8 @@ export function createGateway(
     connect: (_instance, address) => new Upstream(address, clock),
     send: (message) => link.send(message),
   });
+  const gatekeeper = new Gatekeeper({ clock, log, trustedProxies: config.trustedProxies, jwksAllow: config.jwksAllow });
+  const certificates = new Certificates(log);
   const link = new LinkClient({
     socketPath: config.linkSocket,
     gateway: gatewayId,
@@ -68,13 +74,14 @@ export function createGateway(
     pid: process.pid,
     clock,
     log,
-    events: linkEvents(routes, leases, journal, (version) => link.send({ type: 'routed', version })),
+    events: linkEvents({ routes, leases, journal, gatekeeper, certificates, routed: (version) => link.send({ type: 'routed', version }) }),
   });
   const context: ForwardContext = {
     clock,
     wheel,
     routes,
     leases,
+    gatekeeper,
     tracer: createTracer(telemetry?.sampler),
     calls: observedBy([journal, ...(telemetry?.observers ?? [])]),
     queueTimeoutMs: config.queueTimeoutMs,
@@ -84,7 +91,7 @@ export function createGateway(
   };
   const newRequestId = requestIds();
   const platform = createPlatformApp({ ready: () => routes.ready, draining: () => context.draining, newRequestId }, log);
-  const server = createPublicServer({
+  const serverOptions: ServerOptions = {
     context,
     platform: platformListener(platform),
     newRequestId,
@@ -93,25 +100,31 @@ export function createGateway(
     keepAliveTimeoutMs: config.keepAliveTimeoutMs,
     headersTimeoutMs: config.headersTimeoutMs,
     log,
-  });
+  };
+  const server = createPublicServer(serverOptions);
+  const tlsServer = config.tlsListen === null ? null : createPublicServer({ ...serverOptions, certificates });
   let closing: Promise<void> | null = null;
   return {
     async start() {
       link.start();
       // What waits in the socket that a predecessor left has an answer to wait for, not a 503 [4].
-      if ('fd' in config.listen) await firstRoutes(routes, clock, config.routesWaitMs);
-      server.listen({ ...config.listen, backlog: LISTEN_BACKLOG });
-      await once(server, 'listening');
-      return server.address();
+      const ready = () => routes.ready && (tlsServer === null || certificates.known);
+      if ('fd' in config.listen) await untilReady(ready, clock, config.routesWaitMs);
+      if (tlsServer !== null) await listen(tlsServer, config.tlsListen!);
+      return listen(server, config.listen);
     },
     close() {
       closing ??= (async () => {
-        await drain(server, context, config.drainDeadlineMs);
+        context.draining = true;
+        await Promise.all([server, ...(tlsServer === null ? [] : [tlsServer])].map((one) => drain(one, clock, config.drainDeadlineMs)));
         leases.releaseAll();
         journal.flush();
         await link.close();
       })();
       return closing;
+    },
+    get tlsAddress() {
+      return tlsServer?.address() ?? null;
     },
     get state() {
       return { connected: link.up, ready: routes.ready, leases: leases.size, waiting: leases.waiting, deadlines: wheel.size };
@@ -126,14 +139,29 @@ function observedBy(observers: readonly CallObserver[]): CallObserver {
   return { ended: (call, now) => observers.forEach((observer) => observer.ended(call, now)) };
 }
 
-/** Resolves when there are routes, or after `waitMs`: then it is better to say that there are none. */
-async function firstRoutes(routes: RouteTable, clock: Clock, waitMs: number): Promise<void> {
+/** Resolves when there are routes and certificates, or after `waitMs`: then it is better to say that there are none. */
+async function untilReady(ready: () => boolean, clock: Clock, waitMs: number): Promise<void> {
   const end = clock.now() + waitMs;
-  while (!routes.ready && clock.now() < end) await sleep(ROUTES_POLL_MS);
+  while (!ready() && clock.now() < end) await sleep(READY_POLL_MS);
+}
+
+async function listen(server: PublicServer, at: ListenAt): Promise<AddressInfo | string | null> {
+  server.listen({ ...at, backlog: LISTEN_BACKLOG });
+  await once(server, 'listening');
+  return server.address();
+}
+
+interface LinkListeners {
+  routes: RouteTable;
+  leases: LeaseTable<Upstream>;
+  journal: CallJournal;
+  gatekeeper: Gatekeeper;
+  certificates: Certificates;
+  routed: (version: number) => void;
 }
 
 /** What the controller says, to those whom it concerns. */
-function linkEvents(routes: RouteTable, leases: LeaseTable<Upstream>, journal: CallJournal, routed: (version: number) => void): LinkEvents {
+function linkEvents({ routes, leases, journal, gatekeeper, certificates, routed }: LinkListeners): LinkEvents {
   const rerouted = (revisions: readonly string[], version: number): void => {
     for (const revision of revisions) leases.reroute(revision);
     routed(version);
@@ -166,6 +194,12 @@ function linkEvents(routes: RouteTable, leases: LeaseTable<Upstream>, journal: C
         case 'fail':
           leases.fail(message.revision, message.problem, message.retryAfterSeconds);
           break;
+        case 'settings':
+          gatekeeper.settings(message);
+          break;
+        case 'certificates':
+          certificates.replace(message.certificates);
+          break;
         case 'recall':
           journal.answer(message.id);
           break;
@@ -175,10 +209,8 @@ function linkEvents(routes: RouteTable, leases: LeaseTable<Upstream>, journal: C
 }
 
 /** Ends the public server: first no new connections, then idle ones, then (at the deadline) all. */
-async function drain(server: PublicServer, context: ForwardContext, deadlineMs: number): Promise<void> {
-  context.draining = true;
+async function drain(server: PublicServer, clock: Clock, deadlineMs: number): Promise<void> {
   if (!server.listening) return;
-  const { clock } = context;
   const begun = clock.now();
   const closed = once(server, 'close').then(() => true);
   // Not http.Server's own close, which resets idle connections at once.

@@ -18,6 +18,7 @@ describe('readConfig', () => {
         "drainDeadlineMs": 30000,
         "gatewayId": undefined,
         "headersTimeoutMs": 10000,
+        "jwksAllow": [],
         "keepAliveTimeoutMs": 65000,
         "linkSocket": "/run/l",
         "listen": {
@@ -32,6 +33,7 @@ describe('readConfig', () => {
         "publicUrl": "http://localhost:8080",
         "queueTimeoutMs": 30000,
         "routesWaitMs": 2000,
+        "tlsListen": null,
       }
     `);
   });

@@ -43,6 +43,11 @@ export const ConfigSchema = z
     FN_LISTEN_FD: count(3, 1_024).optional(),
     /** Or where to listen by itself, HOST:PORT. */
     FN_LISTEN: HostPort.optional(),
+    /** A second listener, for TLS: inherited, or HOST:PORT. The controller sends its certificates. */
+    FN_TLS_LISTEN_FD: count(3, 1_024).optional(),
+    FN_TLS_LISTEN: HostPort.optional(),
+    /** Networks beside the public internet where keys for JWTs may be fetched from: addresses and networks, comma-separated. */
+    FN_JWKS_ALLOW: Networks.default(new BlockList()),
     /** What clients call this gateway: its host stands in for a missing Host header (HTTP/1.0). */
     FN_PUBLIC_URL: z.url().default('http://localhost:8080'),
     /** Tells gateways apart. Stays the same over restarts, so that the controller knows the heir. */
@@ -82,11 +87,20 @@ export const ConfigSchema = z
   })
   .refine((config) => (config.FN_LISTEN_FD === undefined) !== (config.FN_LISTEN === undefined), {
     message: 'exactly one of FN_LISTEN_FD and FN_LISTEN must be set',
+  })
+  .refine((config) => config.FN_TLS_LISTEN_FD === undefined || config.FN_TLS_LISTEN === undefined, {
+    message: 'only one of FN_TLS_LISTEN_FD and FN_TLS_LISTEN may be set',
   });
+
+/** A socket that was inherited, or an address. */
+export type ListenAt = { fd: number } | { host: string; port: number };
 
 export interface GatewayConfig {
   linkSocket: string;
-  listen: { fd: number } | { host: string; port: number };
+  listen: ListenAt;
+  /** Null: no TLS. */
+  tlsListen: ListenAt | null;
+  jwksAllow: BlockList;
   publicUrl: string;
   gatewayId: string | undefined;
   logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
@@ -114,6 +128,8 @@ export function readConfig(env: Record<string, string | undefined>): GatewayConf
   return {
     linkSocket: config.FN_LINK_SOCKET,
     listen: config.FN_LISTEN_FD === undefined ? config.FN_LISTEN! : { fd: config.FN_LISTEN_FD },
+    tlsListen: config.FN_TLS_LISTEN_FD === undefined ? (config.FN_TLS_LISTEN ?? null) : { fd: config.FN_TLS_LISTEN_FD },
+    jwksAllow: config.FN_JWKS_ALLOW,
     publicUrl: config.FN_PUBLIC_URL,
     gatewayId: config.FN_GATEWAY_ID,
     logLevel: config.FN_LOG_LEVEL,

@@ -3,10 +3,15 @@
  * by itself and sets the headers of answers; what a function says about it is replaced.
  */
 import type { Cors } from '#contract/access.ts';
+import { dropHeaders, valueOf } from './flat-headers.ts';
 
 const HEADER_LIST = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*$/;
 /** Longest list of headers that is repeated to who asked for it. */
 const MAX_ASKED_HEADERS = 2_048;
+
+/** A question of a browser's, before it sends what is asked about. */
+export const isPreflight = (method: string, flat: readonly string[]): boolean =>
+  method === 'OPTIONS' && valueOf(flat, 'origin') !== undefined && valueOf(flat, 'access-control-request-method') !== undefined;
 
 export class CorsRules {
   readonly #cors: Cors;
@@ -64,13 +69,7 @@ export class CorsRules {
 
   /** Sets the headers of an actual answer, in place (flat list, lower-case names). */
   apply(flat: string[], origin: string | undefined): void {
-    let kept = 0;
-    for (let i = 0; i < flat.length; i += 2) {
-      if (flat[i]!.startsWith('access-control-')) continue;
-      flat[kept++] = flat[i]!;
-      flat[kept++] = flat[i + 1]!;
-    }
-    flat.length = kept;
+    dropHeaders(flat, (name) => name.startsWith('access-control-'));
     if (!this.#any) flat.push('vary', 'Origin');
     const allowed = this.#allowed(origin);
     // `*` is said to everybody: a cache may keep the answer for another who asks from elsewhere.

@@ -158,7 +158,8 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
       this.#phase = 'checking';
       const verdict = gatekeeper.check(entry, this.#head, this.#connection.remote);
       if (!(verdict instanceof Promise)) this.#judge(verdict);
-      else verdict.then((late) => this.#judge(late)).catch((error: unknown) => this.fail('internal', `the gateway failed: ${String(error)}`));
+      else
+        verdict.then((late) => this.#judge(late)).catch((error: unknown) => this.fail('internal', `the gateway failed: ${String(error)}`));
     }
   }
 

@@ -14,6 +14,7 @@ import { InvalidToken, JwtChecks } from './auth/jwt.ts';
 import { KeyStore, KeysUnavailable } from './auth/keys.ts';
 import { InvokeTokens } from './auth/tokens.ts';
 import { addressKey, clientAddress } from './client-address.ts';
+import { dropHeaders } from './flat-headers.ts';
 import type { RequestHead } from './headers.ts';
 import { shareOf, TokenBuckets } from './rate.ts';
 import type { RouteEntry } from './routes.ts';
@@ -95,7 +96,7 @@ export class Gatekeeper {
       if (!this.#tokens.known) return { code: 'not-ready', detail: 'the tokens are not known yet' };
       const found = token === null ? null : this.#tokens.check(token, route.namespace, this.#clock.wall());
       if (found === null) return UNAUTHORISED;
-      dropHeader(head.forward, 'authorization');
+      dropHeaders(head.forward, (header) => header === 'authorization');
       return this.#limited(entry, head, remote, `token:${found.id}`);
     }
     if (token === null) return { ...UNAUTHORISED, detail: 'this function asks for a JWT: Authorization: Bearer TOKEN' };
@@ -200,8 +201,4 @@ function bearerOf(flat: readonly string[]): string | null {
     value = flat[i + 1]!;
   }
   return value === null ? null : (/^bearer +([A-Za-z0-9._~+/-]+=*)$/i.exec(value)?.[1] ?? null);
-}
-
-function dropHeader(flat: string[], name: string): void {
-  for (let i = flat.length - 2; i >= 0; i -= 2) if (flat[i] === name) flat.splice(i, 2);
 }

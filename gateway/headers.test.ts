@@ -107,6 +107,7 @@ describe('request headers', () => {
       requestId: 'r',
       instance: 'i',
       deadline: 5,
+      secure: false,
       remote: '10.0.0.1',
       prefix: '/f',
       fallbackHost: 'x',

@@ -5,6 +5,7 @@
  */
 import type { ErrorCode } from '#contract/errors.ts';
 import { HEADERS } from '#contract/runtime.ts';
+import { dropHeaders } from './flat-headers.ts';
 
 /** Limits of a request's head. Node's own limit (main.ts) is above both together. */
 export const HEAD_LIMITS = {
@@ -112,13 +113,15 @@ export interface HeadRefusal {
   detail: string;
   /** The connection cannot be used on: where this request ends is not certain. */
   close: boolean;
+  /** `Allow`, for 405. */
+  allow?: string | undefined;
 }
 
 export const refusal = (code: ErrorCode, detail: string, close = false): HeadRefusal => ({ code, detail, close });
 
 const REQUEST_ID_PATTERN = /^[A-Za-z0-9._-]{1,128}$/;
 /** `uri-host [":" port]` of RFC 9112; may be empty. What is none of these, functions and libraries read each in their own way. */
-const HOST_PATTERN = /^(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{0,5})?$/;
+export const HOST_PATTERN = /^(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{0,5})?$/;
 const CONTENT_LENGTH_PATTERN = /^[0-9]{1,15}$/;
 
 /** Reads a request's raw headers (as of Node: name, value, name, value, …). */
@@ -212,13 +215,7 @@ function dropListed(flat: string[], listed: string): void {
   const lower = listed.toLowerCase();
   if (lower === 'keep-alive' || lower === 'close') return;
   const names = new Set(lower.split(',').map((token) => token.trim()));
-  let kept = 0;
-  for (let i = 0; i < flat.length; i += 2) {
-    if (names.has(flat[i]!)) continue;
-    flat[kept++] = flat[i]!;
-    flat[kept++] = flat[i + 1]!;
-  }
-  flat.length = kept;
+  dropHeaders(flat, (name) => names.has(name));
 }
 
 /** What the platform tells the function about a request. */
@@ -228,6 +225,9 @@ export interface FunctionHeaderFacts {
   /** When the gateway gives up, ms since 1970. */
   deadline: number;
   remote: string;
+  /** Did the request come over TLS? */
+  secure: boolean;
+  /** What the function does not see of the path; empty where it sees all. */
   prefix: string;
   fallbackHost: string;
   traceparent: string;
@@ -238,6 +238,7 @@ export interface FunctionHeaderFacts {
 /** The headers that the function gets, as a flat list. */
 export function functionHeaders(head: RequestHead, facts: FunctionHeaderFacts): string[] {
   const host = head.host ?? facts.fallbackHost;
+  const prefix = head.forwardedPrefix === null ? facts.prefix : head.forwardedPrefix + facts.prefix;
   const headers = head.forward.concat(
     'host',
     host,
@@ -252,12 +253,13 @@ export function functionHeaders(head: RequestHead, facts: FunctionHeaderFacts): 
     'x-forwarded-for',
     head.forwardedFor === null ? facts.remote : `${head.forwardedFor}, ${facts.remote}`,
     'x-forwarded-proto',
-    head.forwardedProto ?? 'http',
+    head.forwardedProto ?? (facts.secure ? 'https' : 'http'),
     'x-forwarded-host',
     head.forwardedHost ?? host,
     'x-forwarded-prefix',
-    head.forwardedPrefix === null ? facts.prefix : head.forwardedPrefix + facts.prefix,
+    prefix,
   );
+  if (prefix === '') headers.length -= 2;
   if (facts.continued && head.tracestate !== null) headers.push('tracestate', head.tracestate);
   return headers;
 }

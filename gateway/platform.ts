@@ -15,10 +15,13 @@ export interface PlatformState {
 
 type Listener = (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<void>;
 
-/** Is it for this app and not for a function? */
+/** Is it for this app, whatever routes there are? */
 export function isPlatformPath(url: string): boolean {
-  return url.startsWith('/.fn/') || url === '/' || url.startsWith('/?') || url === '/.fn' || url.startsWith('/.fn?');
+  return url.startsWith('/.fn/') || url === '/.fn' || url.startsWith('/.fn?');
 }
+
+/** Is it for this app where no route claims it? */
+export const isRoot = (url: string): boolean => url === '/' || url.startsWith('/?');
 
 export function createPlatformApp(state: PlatformState, log: Log): Hono {
   const app = new Hono();

@@ -12,7 +12,11 @@ export interface ProblemAnswer {
   retryAfterSeconds?: number | undefined;
   serverTiming?: string;
   /** `Allow`, for 405. */
-  allow?: string;
+  allow?: string | undefined;
+  /** `WWW-Authenticate`, for 401. */
+  authenticate?: string | undefined;
+  /** More headers: lower-case name, value, … */
+  headers?: readonly string[];
 }
 
 /** When to come again, where nobody knows better. */
@@ -40,6 +44,8 @@ function problemHeaders(answer: ProblemAnswer, body: string, requestId: string):
   const seconds = retryAfter(answer);
   if (seconds !== undefined) headers.push('retry-after', String(seconds));
   if (answer.allow !== undefined) headers.push('allow', answer.allow);
+  if (answer.authenticate !== undefined) headers.push('www-authenticate', answer.authenticate);
+  if (answer.headers !== undefined) headers.push(...answer.headers);
   headers.push('server-timing', answer.serverTiming ?? 'fn;dur=0');
   if (answer.close) headers.push('connection', 'close');
   return headers;

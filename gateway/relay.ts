@@ -1,5 +1,6 @@
 /** A function's response on its way to the client: as few writes as it takes, no faster than it is read. */
 import type { IncomingMessage } from 'node:http';
+import { TLSSocket } from 'node:tls';
 import type { Dispatcher } from 'undici';
 import type { Outgoing } from './context.ts';
 import type { ResponseHead } from './headers.ts';
@@ -71,7 +72,9 @@ export class ResponseRelay {
   /** Cuts the connection so that the body looks truncated. */
   cut(incoming: IncomingMessage): void {
     // Without a length or chunks only a reset tells a truncated body from a complete one.
-    if (this.#outgoing.chunkedEncoding || this.#contentLength >= 0) incoming.socket.destroy();
-    else incoming.socket.resetAndDestroy();
+    // Over TLS the missing end of the TLS stream tells it as well, and a reset is not to be had.
+    const { socket } = incoming;
+    if (this.#outgoing.chunkedEncoding || this.#contentLength >= 0 || socket instanceof TLSSocket) socket.destroy();
+    else socket.resetAndDestroy();
   }
 }

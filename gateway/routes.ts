@@ -9,6 +9,7 @@ import type { Route, RouteTarget } from '#contract/link.ts';
 import { DEFAULT_NAMESPACE, functionPath } from '#contract/names.ts';
 import { RESERVED_PREFIX } from '#contract/runtime.ts';
 import { CorsRules } from './cors.ts';
+import { valueOf } from './flat-headers.ts';
 import type { RequestHead } from './headers.ts';
 import { type Allowed, type CompiledRoute, Matcher } from './matcher.ts';
 import { bucketOf, bucketOfCookie, randomBucket, sharesOf, targetOf } from './traffic.ts';
@@ -255,12 +256,6 @@ function chosen(entry: RouteEntry, prefix: string, rest: string, head: RoutedHea
   const bucket = kept ?? randomBucket();
   const freshBucket = kept === null && sticky?.by === 'cookie';
   return { entry, target: targetOf(entry.shares, bucket), pinned: false, bucket, freshBucket, prefix, via, rest };
-}
-
-/** The first header of this (lower-case) name in a flat list. */
-export function valueOf(flat: readonly string[], name: string): string | undefined {
-  for (let i = 0; i < flat.length; i += 2) if (flat[i] === name) return flat[i + 1];
-  return undefined;
 }
 
 /** The revisions whose waiters are to ask again: they had a share and have none, or are not kept any more. */

@@ -2,19 +2,25 @@
  * The public listener: Node's HTTP server, made strict. Whatever two programs could read in two ways
  * is refused here, before anything is routed; the connection is closed where its framing is in doubt.
  */
-import { createServer, IncomingMessage, type Server } from 'node:http';
+import { createServer, IncomingMessage, type Server, type ServerOptions as HttpOptions } from 'node:http';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { BlockList, Socket } from 'node:net';
 import { isIPv6 } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
 import { problem } from '#contract/errors.ts';
 import type { Log } from '#kit/log.ts';
 import { type BodyOwner, RequestBody } from './body.ts';
+import { plainAddress } from './client-address.ts';
 import { type ClientConnection, closeRequest, type ForwardContext, MAX_PIPELINED, type OpenRequest, Outgoing } from './context.ts';
 import { Exchange } from './forward.ts';
-import { HEAD_LIMITS, type HeadRefusal, readRequestHead, refusal } from './headers.ts';
-import { isPlatformPath } from './platform.ts';
+import { valueOf } from './flat-headers.ts';
+import { HEAD_LIMITS, HOST_PATTERN, type HeadRefusal, readRequestHead, refusal, type RequestHead } from './headers.ts';
+import { isPreflight } from './cors.ts';
+import { isPlatformPath, isRoot } from './platform.ts';
 import { sendProblem, sendRawProblem } from './problems.ts';
-import { isReserved } from './routes.ts';
+import { isReserved, type RouteMatch, type RouteMiss, type RouteTable } from './routes.ts';
+import type { Certificates } from './tls.ts';
 
 /**
  * Node's own limit for URL and headers together, bytes: above both of ours, so that 414 and 431 can
@@ -36,10 +42,12 @@ export interface ServerOptions {
   maxConnections: number;
   keepAliveTimeoutMs: number;
   headersTimeoutMs: number;
+  /** TLS with these; without: plain HTTP. */
+  certificates?: Certificates | undefined;
   log: Log;
 }
 
-export type PublicServer = Server<typeof IncomingMessage, typeof Outgoing>;
+export type PublicServer = Server<typeof IncomingMessage, typeof Outgoing> | TlsServer<typeof IncomingMessage, typeof Outgoing>;
 
 const NOBODY: BodyOwner = { answering: true, onCollected: () => {}, onTooLarge: () => {}, onTooSlow: () => {} };
 
@@ -51,7 +59,16 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     if (connection === undefined) {
       const remote = plainAddress(socket.remoteAddress);
       const trusted = remote !== '' && options.trustedProxies.check(remote, isIPv6(remote) ? 'ipv6' : 'ipv4');
-      connection = { socket, remote, trusted, open: new Set(), pipelined: [], last: null, onAnswered: null };
+      connection = {
+        socket,
+        remote,
+        trusted,
+        secure: socket instanceof TLSSocket,
+        open: new Set(),
+        pipelined: [],
+        last: null,
+        onAnswered: null,
+      };
       connections.set(socket, connection);
     }
     return connection;
@@ -63,15 +80,25 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     outgoing.on('close', onPlainClose);
   };
 
-  const refuse = (incoming: IncomingMessage, outgoing: Outgoing, { code, detail, close }: HeadRefusal, id: string): void => {
+  const refuse = (incoming: IncomingMessage, outgoing: Outgoing, { code, detail, close, allow }: HeadRefusal, id: string): void => {
     track(incoming, outgoing);
     const unread = hasBody(incoming);
     // Not for one that waits for our 100, nor where the end of the request is in doubt.
     const hold = unread && !close && incoming.headers.expect === undefined;
-    sendProblem(outgoing, { problem: problem(code, detail), close: close || unread || context.draining }, id, hold);
+    sendProblem(outgoing, { problem: problem(code, detail), close: close || unread || context.draining, allow }, id, hold);
     if (!hold) return;
     incoming.once('end', () => outgoing.end());
     new RequestBody(incoming, NOBODY, context.wheel, 0).discard(context.clock.now());
+  };
+
+  const servePlatform = (incoming: IncomingMessage, outgoing: Outgoing, target: string): void => {
+    if (context.draining) outgoing.shouldKeepAlive = false;
+    track(incoming, outgoing);
+    incoming.url = target;
+    options.platform(incoming, outgoing).catch((error: unknown) => {
+      log.error({ error: String(error) }, 'a platform page failed');
+      incoming.socket.destroy();
+    });
   };
 
   const handle = (incoming: IncomingMessage, outgoing: Outgoing, expectsContinue: boolean): void => {
@@ -84,21 +111,15 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     const head = checkLine(incoming, url) ?? readRequestHead(incoming.rawHeaders, connection.trusted);
     if ('code' in head) return refuse(incoming, outgoing, head, newRequestId());
     const id = head.requestId ?? newRequestId();
-    const target = checkTarget(incoming, url, head.host, head.chunked);
+    const target = checkTarget(incoming, url, head);
     if (typeof target !== 'string') return refuse(incoming, outgoing, target, id);
-    if (isPlatformPath(target)) {
-      if (context.draining) outgoing.shouldKeepAlive = false;
-      track(incoming, outgoing);
-      incoming.url = target;
-      options.platform(incoming, outgoing).catch((error: unknown) => {
-        log.error({ error: String(error) }, 'a platform page failed');
-        incoming.socket.destroy();
-      });
-      return;
-    }
+    if (isPlatformPath(target)) return servePlatform(incoming, outgoing, target);
     if (!context.routes.ready) return refuse(incoming, outgoing, refusal('not-ready', 'the routes are not known yet'), id);
-    const match = context.routes.match(target, incoming.method!, head);
-    if ('code' in match) return refuse(incoming, outgoing, refusal(match.code, match.detail), id);
+    const match = findFunction(context.routes, target, incoming.method!, head);
+    if ('code' in match) {
+      if (isRoot(target) && match.allow === undefined) return servePlatform(incoming, outgoing, target);
+      return refuse(incoming, outgoing, { ...refusal(match.code, match.detail), allow: match.allow }, id);
+    }
     if (isReserved(match.rest)) return refuse(incoming, outgoing, refusal('not-found', 'paths under /.fn/ belong to the runtime'), id);
     new Exchange(context, connection, incoming, outgoing, match, head, id, expectsContinue).begin();
   };
@@ -113,23 +134,24 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     }
   };
 
-  const server = createServer(
-    {
-      IncomingMessage,
-      ServerResponse: Outgoing,
-      maxHeaderSize: PARSER_HEADER_BYTES,
-      headersTimeout: options.headersTimeoutMs,
-      // Bodies have a pace to keep (body.ts), and no time to be over by.
-      requestTimeout: 0,
-      keepAliveTimeout: options.keepAliveTimeoutMs,
-      connectionsCheckingInterval: CONNECTIONS_CHECK_MS,
-      // Checked by hand: Node would answer without a word.
-      requireHostHeader: false,
-      keepAlive: true,
-      keepAliveInitialDelay: 60_000,
-    },
-    (incoming, outgoing) => safely(incoming, outgoing, false),
-  );
+  const httpOptions: HttpOptions<typeof IncomingMessage, typeof Outgoing> = {
+    IncomingMessage,
+    ServerResponse: Outgoing,
+    maxHeaderSize: PARSER_HEADER_BYTES,
+    headersTimeout: options.headersTimeoutMs,
+    // Bodies have a pace to keep (body.ts), and no time to be over by.
+    requestTimeout: 0,
+    keepAliveTimeout: options.keepAliveTimeoutMs,
+    connectionsCheckingInterval: CONNECTIONS_CHECK_MS,
+    // Checked by hand: Node would answer without a word.
+    requireHostHeader: false,
+    keepAlive: true,
+    keepAliveInitialDelay: 60_000,
+  };
+  const { certificates } = options;
+  const server = certificates === undefined ? createServer(httpOptions) : createTlsServer({ ...httpOptions, ...certificates.options });
+  if (certificates !== undefined && 'setSecureContext' in server) certificates.serve(server);
+  server.on('request', (incoming, outgoing) => safely(incoming, outgoing, false));
   // Node would drop headers beyond its limit in silence, and a check would miss what it dropped.
   server.maxHeadersCount = 0;
   server.maxConnections = options.maxConnections;
@@ -181,7 +203,8 @@ function checkLine(incoming: IncomingMessage, url: string): HeadRefusal | null {
 }
 
 /** The origin-form of what is asked for: begins with `/`. */
-function checkTarget(incoming: IncomingMessage, url: string, host: string | null, chunked: boolean): string | HeadRefusal {
+function checkTarget(incoming: IncomingMessage, url: string, head: RequestHead): string | HeadRefusal {
+  const { host, chunked } = head;
   const http10 = incoming.httpVersionMinor === 0;
   if (http10 && chunked) return refusal('bad-request', 'Transfer-Encoding in an HTTP/1.0 request', true);
   if (host === null && !http10) return refusal('bad-request', 'no Host header', true);
@@ -189,21 +212,27 @@ function checkTarget(incoming: IncomingMessage, url: string, host: string | null
   if (url.charCodeAt(0) === 47) return url;
   const absolute = /^https?:\/\/([^/?]+)(.*)$/is.exec(url);
   if (absolute === null) return refusal('bad-request', 'the URL is neither a path nor a URL of http');
+  if (!HOST_PATTERN.test(absolute[1]!)) return refusal('bad-request', 'the authority of the URL is not HOST or HOST:PORT', true);
   if (host !== null && absolute[1]!.toLowerCase() !== host.toLowerCase())
     return refusal('bad-request', 'the authority of the URL is not the one of Host', true);
+  // HTTP/1.0 without Host: the URL names it.
+  head.host ??= absolute[1]!;
   const rest = absolute[2]!;
   return rest.startsWith('/') ? rest : `/${rest}`;
+}
+
+/** Whom a request is for. A preflight is for the function that would get the request that it asks about. */
+function findFunction(routes: RouteTable, target: string, method: string, head: RequestHead): RouteMatch | RouteMiss {
+  if (method === 'OPTIONS' && isPreflight(method, head.forward)) {
+    const asked = routes.match(target, valueOf(head.forward, 'access-control-request-method')!, head);
+    if ('entry' in asked && asked.entry.cors !== null) return asked;
+  }
+  return routes.match(target, method, head);
 }
 
 function hasBody(incoming: IncomingMessage): boolean {
   const { headers } = incoming;
   return !incoming.complete && (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0);
-}
-
-/** `::ffff:10.0.0.1` is 10.0.0.1. Empty for a unix socket. */
-function plainAddress(address: string | undefined): string {
-  if (address === undefined) return '';
-  return address.startsWith('::ffff:') ? address.slice(7) : address;
 }
 
 function cutLater(socket: Socket): void {
