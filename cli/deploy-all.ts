@@ -1,14 +1,18 @@
 /** Deploying the functions of a manifest: beside each other, only what changed, one failure does not stop the rest. */
+import type { FunctionAccess } from '#contract/access.ts';
 import type { RevisionView } from '#contract/api.ts';
 import type { FunctionView } from '#contract/function.ts';
 import type { ApiClient } from './client.ts';
 import type { Change, Comparison, Deployed } from './compare.ts';
 import { compare } from './compare.ts';
-import type { Built, Surroundings } from './deploy.ts';
+import type { Built, DeploySpec, Surroundings } from './deploy.ts';
 import { build, locate, release } from './deploy.ts';
 import { CliError, EXIT, toCliError } from './errors.ts';
 import type { ManifestFile } from './manifest/file.ts';
 import type { ResolvedFunction } from './manifest/resolve.ts';
+
+/** What is needed of a function to deploy it: one of a manifest, or one that is made up. */
+export type Deployable = DeploySpec & { name: string; access: FunctionAccess };
 
 /** Functions that are bundled and deployed at a time: bundling takes a core, loading one the other. */
 export const AT_ONCE = 4;
@@ -65,7 +69,7 @@ export function checkSources(file: ManifestFile, functions: readonly ResolvedFun
 
 /** Bundles one and compares it. */
 export async function examine(
-  spec: ResolvedFunction,
+  spec: Deployable,
   view: FunctionView | undefined,
   surroundings: Surroundings,
   { traffic = true }: { traffic?: boolean } = {},
@@ -85,10 +89,10 @@ const revisionsOf = (view: FunctionView, client: ApiClient): Promise<RevisionVie
 
 /** Deploys all of them; never throws for one of them. `told` hears of each when it is done. */
 export async function deployAll(
-  functions: readonly ResolvedFunction[],
+  functions: readonly Deployable[],
   views: ReadonlyMap<string, FunctionView>,
   options: DeployAllOptions,
-  surroundingsOf: (spec: ResolvedFunction) => Surroundings,
+  surroundingsOf: (spec: Deployable) => Surroundings,
   told: (outcome: Outcome, error: CliError | null) => void,
 ): Promise<Outcome[]> {
   return atOnce(functions, AT_ONCE, async (spec) => {
@@ -125,7 +129,7 @@ export async function deployAll(
 }
 
 async function deployOne(
-  spec: ResolvedFunction,
+  spec: Deployable,
   view: FunctionView | undefined,
   { force, traffic: wantsTraffic, message }: DeployAllOptions,
   surroundings: Surroundings,

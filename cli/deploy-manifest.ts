@@ -47,7 +47,7 @@ export async function deployManifest(ctx: Context, input: Input, target: Manifes
   const progress = new Progress(ctx.stderr, ctx.env);
   const width = Math.max(...functions.map(({ name }) => name.length));
   const busy = new Map<string, string>();
-  const surroundingsOf = ({ name }: ResolvedFunction) => ({
+  const surroundingsOf = ({ name }: { name: string }) => ({
     client,
     cwd: ctx.cwd,
     signal: ctx.signal,

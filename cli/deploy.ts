@@ -36,6 +36,8 @@ export interface Surroundings {
   /** What goes on from now on, for who watches. */
   doing?: (what: string) => void;
   paint: Painter;
+  /** For a debugger: source maps name files by their absolute path. */
+  debug?: boolean;
 }
 
 /** A function that is bundled and not sent yet. */
@@ -83,14 +85,14 @@ export function locate({ path, image, folder, name }: DeploySpec, cwd: string): 
 }
 
 /** Bundles. Throws CliError; nothing was sent then. */
-export async function build(spec: DeploySpec, { client, cwd, signal, say, doing, paint }: Surroundings): Promise<Built> {
+export async function build(spec: DeploySpec, { client, cwd, signal, say, doing, paint, debug = false }: Surroundings): Promise<Built> {
   const startedAt = performance.now();
   const namespace = checkedNamespace(spec.namespace);
   const { source, name } = locate(spec, cwd);
   doing?.('bundling');
   const runtime = spec.settings.runtime ?? (spec.image === null ? 'node' : 'image');
   const { image, assets } = spec;
-  const bundle = await bundleSource({ runtime, source, image: image ?? undefined, cwd, assets, say, signal, client, namespace });
+  const bundle = await bundleSource({ runtime, source, image: image ?? undefined, cwd, assets, say, signal, client, namespace, debug });
   const bundleMs = performance.now() - startedAt;
   for (const warning of bundle.warnings) say(`${paint('yellow', 'warning:')} ${warning}`);
   return { namespace, name, bundle, settings: { ...spec.settings, runtime }, startedAt, bundleMs };

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import type { BuildFailure, BuildOptions, Message, Plugin } from 'esbuild';
 import { BUNDLE_LIMITS } from '#contract/api.ts';
 import { archive } from '../archive.ts';
@@ -58,10 +59,10 @@ const OPTIONS = {
 } satisfies BuildOptions;
 
 /** The bundler of the runtime `node`. */
-export const bundleNode = ({ source, cwd }: BundleRequest): Promise<Bundle> => bundleFunction(source, cwd);
+export const bundleNode = ({ source, cwd, debug = false }: BundleRequest): Promise<Bundle> => bundleFunction(source, cwd, debug);
 
 /** Bundles a function. Throws CliError with esbuild's own messages, place and lines. */
-export async function bundleFunction(source: Source, cwd: string): Promise<Bundle> {
+export async function bundleFunction(source: Source, cwd: string, debug = false): Promise<Bundle> {
   const esbuild = await import('esbuild');
   const outfile = join(source.folder, BUNDLE_ENTRY);
   let result;
@@ -79,7 +80,7 @@ export async function bundleFunction(source: Source, cwd: string): Promise<Bundl
   }
   const text = (suffix: string): string => result.outputFiles.find((file) => file.path === outfile + suffix)?.text ?? '';
   const code = withoutPlaces(text(''));
-  const map = portableMap(text('.map'));
+  const map = debug ? absoluteMap(text('.map'), source.folder) : portableMap(text('.map'));
   const files = [
     { name: BUNDLE_ENTRY, contents: Buffer.from(`${code.trimEnd()}\n//# sourceMappingURL=${BUNDLE_ENTRY}.map\n`) },
     { name: `${BUNDLE_ENTRY}.map`, contents: Buffer.from(map) },
@@ -178,4 +179,10 @@ interface RawSourceMap {
 function portableMap(text: string): string {
   const map = JSON.parse(text) as RawSourceMap;
   return JSON.stringify({ ...map, sources: map.sources.map((path) => path.replace(HOISTED, '')) });
+}
+
+/** Files by URLs: a debugger finds them wherever the bundle lies. */
+function absoluteMap(text: string, folder: string): string {
+  const map = JSON.parse(text) as RawSourceMap;
+  return JSON.stringify({ ...map, sources: map.sources.map((path) => pathToFileURL(join(folder, path)).href) });
 }

@@ -19,6 +19,8 @@ export interface BundleRequest {
   /** For what the platform has to be asked or given while bundling (images). */
   client: ApiClient;
   namespace: string;
+  /** For a debugger: source maps name files by their absolute path, so the bytes depend on where the folder lies. */
+  debug?: boolean;
 }
 
 export interface Bundle extends Archive {

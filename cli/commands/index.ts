@@ -5,6 +5,7 @@ import { deleteCommand } from './delete.ts';
 import { demo } from './demo.ts';
 import { deploy } from './deploy.ts';
 import { describe } from './describe.ts';
+import { dev } from './dev.ts';
 import { diff } from './diff.ts';
 import { doctor } from './doctor.ts';
 import { down } from './down.ts';
@@ -26,6 +27,7 @@ import { version } from './version.ts';
 export const COMMANDS: readonly CommandSpec[] = [
   demo,
   init,
+  dev,
   up,
   down,
   status,

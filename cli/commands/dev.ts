@@ -1,0 +1,117 @@
+import { existsSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { DEFAULT_ACCESS } from '#contract/access.ts';
+import { DEFAULT_NAMESPACE } from '#contract/names.ts';
+import type { CommandSpec } from '../command.ts';
+import { Input, integerBetween } from '../command.ts';
+import type { Context } from '../context.ts';
+import type { Project } from '../dev/session.ts';
+import type { ExitCode } from '../errors.ts';
+import { EXIT } from '../errors.ts';
+import { DEFAULT_PORT } from './up.ts';
+
+/** Where Node's own debuggers look first. */
+const DEFAULT_INSPECT_PORT = 9_229;
+/** Ending the processes of a project takes a moment. */
+const PATIENCE_MS = 30_000;
+
+export const dev: CommandSpec = {
+  name: 'dev',
+  summary: 'serve a project here, and again at each change of its files',
+  args: [{ name: 'path', description: 'source file, or folder with fn.yaml or a source (default: this folder)', optional: true }],
+  options: [
+    { flags: '--env <name>', description: 'environment of fn.yaml' },
+    { flags: '--env-file <file>', description: 'file of NAME=VALUE lines for all functions (default: .env, where there is one)' },
+    { flags: '--secrets-file <file>', description: 'file of NAME=VALUE lines for secrets (default: .secrets, where there is one)' },
+    {
+      flags: '--inspect [port]',
+      description: `let a debugger attach (default: ${DEFAULT_INSPECT_PORT})`,
+      parse: integerBetween(1, 65_535),
+    },
+    { flags: '--port <port>', description: 'port to serve at; 0: any free one', parse: integerBetween(0, 65_535), default: DEFAULT_PORT },
+    { flags: '--host <ip>', description: 'address to listen on', default: '127.0.0.1' },
+    { flags: '--driver <driver>', description: 'what runs instances', choices: ['process', 'docker'], default: 'process' },
+  ],
+  examples: ['fn dev', 'fn dev ./handler.ts', 'fn dev --env staging --inspect'],
+  run,
+};
+
+async function run(ctx: Context, input: Input): Promise<ExitCode> {
+  const { DevSession } = await import('../dev/session.ts');
+  ctx.patience(PATIENCE_MS);
+  const { project, folder } = await findProject(ctx, input);
+  const secretsFile = fileOr(ctx, input, 'secretsFile', join(folder, '.secrets'));
+  const session = new DevSession(ctx, {
+    project,
+    host: input.text('host') ?? '127.0.0.1',
+    port: input.number('port') ?? DEFAULT_PORT,
+    driver: input.text('driver') === 'docker' ? 'docker' : 'process',
+    inspect: input.flag('inspect') ? DEFAULT_INSPECT_PORT : (input.number('inspect') ?? null),
+    secretsFile,
+  });
+  await session.run();
+  return EXIT.ok;
+}
+
+/** What was said, else the usual file where it is there, else null. */
+function fileOr({ cwd }: Context, input: Input, option: string, usual: string): string | null {
+  const said = input.text(option);
+  if (said !== undefined) return resolve(cwd, said);
+  return existsSync(usual) ? usual : null;
+}
+
+/** What is to be served, and its folder. Throws usageError where there is nothing. */
+async function findProject(ctx: Context, input: Input): Promise<{ project: Project; folder: string }> {
+  const { MANIFEST_NAMES, findManifest } = await import('../manifest/file.ts');
+  const path = resolve(ctx.cwd, input.optionalArg(0) ?? '.');
+  const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+  const inFolder = isFolder ? MANIFEST_NAMES.map((name) => join(path, name)).find((file) => existsSync(file)) : undefined;
+  const manifest = inFolder ?? (input.optionalArg(0) === undefined ? findManifest(ctx.cwd) : null);
+  const folder = manifest === null ? (isFolder ? path : dirname(path)) : dirname(manifest);
+  const envFile = fileOr(ctx, input, 'envFile', join(folder, '.env'));
+  return {
+    folder,
+    project:
+      manifest === null ? await sourceProject(ctx, input, path, folder, envFile) : await manifestProject(ctx, input, manifest, envFile),
+  };
+}
+
+async function manifestProject(ctx: Context, input: Input, path: string, envFile: string | null): Promise<Project> {
+  const [{ readManifest }, { resolveManifest }, { overridesFrom }] = await Promise.all([
+    import('../manifest/file.ts'),
+    import('../manifest/resolve.ts'),
+    import('../settings.ts'),
+  ]);
+  return {
+    watched: [dirname(path), ...(envFile === null ? [] : [envFile])],
+    label: path,
+    functions: () =>
+      resolveManifest(readManifest(path, ctx.cwd), {
+        environment: input.text('env') ?? ctx.env.FN_ENVIRONMENT,
+        overrides: overridesFrom(envFileAlone(envFile), ctx.env, ctx.cwd),
+        variables: ctx.env,
+      }),
+  };
+}
+
+async function sourceProject(ctx: Context, input: Input, path: string, folder: string, envFile: string | null): Promise<Project> {
+  const [{ overridesFrom, settingsAlone }, { locate }, { usageError }] = await Promise.all([
+    import('../settings.ts'),
+    import('../deploy.ts'),
+    import('../errors.ts'),
+  ]);
+  if (input.text('env') !== undefined)
+    throw usageError('--env names an environment of fn.yaml, and there is none here', 'Variables come from --env-file.');
+  return {
+    watched: [folder, ...(envFile === null ? [] : [envFile])],
+    label: path,
+    functions: () => {
+      const { settings } = settingsAlone(overridesFrom(envFileAlone(envFile), ctx.env, ctx.cwd));
+      const spec = { namespace: DEFAULT_NAMESPACE, name: null, path, image: null, folder, assets: [], settings };
+      return [{ ...spec, name: locate(spec, ctx.cwd).name, access: DEFAULT_ACCESS }];
+    },
+  };
+}
+
+/** What `fn deploy --env-file FILE` would say. */
+const envFileAlone = (envFile: string | null): Input => new Input([], envFile === null ? {} : { envFile });
