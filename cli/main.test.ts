@@ -54,8 +54,9 @@ describe('a command line', () => {
       "exit 2
       --- stdout
       --- stderr
-      error: option '--memory <mib>' argument '-1' is invalid. "-1" is not a whole number from 64 to 8192 MiB
-      (fn deploy --help says more)
+      error: these settings are not valid
+        --memory "-1": must be whole MiB from 64 to 8192, such as 256, 256Mi or 1Gi
+        → fn deploy --help lists what each option takes.
       "
     `);
   });
@@ -157,7 +158,7 @@ describe('against an API', () => {
   });
 
   it('an unchanged bundle is not sent again; settings go as they were given', async () => {
-    await run(['deploy', 'hello']);
+    await run(['deploy', 'hello', '-n', 'team']);
     api.requests.length = 0;
     const again = await run([
       'deploy',
@@ -176,7 +177,7 @@ describe('against an API', () => {
     ]);
     expect(again.stderr).toContain('upload  skipped, unchanged');
     expect(api.requests.map((line) => line.replace(/[0-9a-f]{64}/, 'DIGEST'))).toEqual([
-      'HEAD /v1/bundles/sha256:DIGEST',
+      'HEAD /v1/namespaces/team/bundles/sha256:DIGEST',
       'POST /v1/namespaces/team/functions/hello/revisions',
     ]);
     expect(JSON.parse(again.stdout)).toMatchObject({
@@ -193,7 +194,7 @@ describe('against an API', () => {
       --- stdout
       --- stderr
       error: these settings are not valid
-        --egress "10.0.0.0/99": must be an IPv4 address or network, such as 10.1.2.0/24
+        --egress "10.0.0.0/99": must be none, internet, or IPv4 networks such as 10.1.2.0/24
         --env FN_X: names that begin with FN_ belong to the platform
         → fn deploy --help lists what each option takes.
       "
@@ -204,7 +205,7 @@ describe('against an API', () => {
   it('what is wrong with a network is told once, by what was typed', async () => {
     expect((await run(['deploy', 'hello', '--egress', '10.0.0.0/8,foo'])).stderr).toBe(
       'error: these settings are not valid\n' +
-        '  --egress "foo": must be an IPv4 address or network, such as 10.1.2.0/24\n' +
+        '  --egress "foo": must be none, internet, or IPv4 networks such as 10.1.2.0/24\n' +
         '  → fn deploy --help lists what each option takes.\n',
     );
   });
@@ -227,7 +228,7 @@ describe('against an API', () => {
   });
 
   it('a function that does not load is shown with its own error and place', async () => {
-    api.refuse = new FnError('deploy-refused', 'TypeError: no url (hello/index.ts:3:7)', {
+    const error = new FnError('deploy-refused', 'TypeError: no url (hello/index.ts:3:7)', {
       functionError: {
         name: 'TypeError',
         message: 'no url',
@@ -235,6 +236,7 @@ describe('against an API', () => {
         stack: 'TypeError: no url\n    at start (index.ts:3:7)\n    at index.ts:9:1',
       },
     });
+    api.functions.refuse = { error };
     expect(stable(await run(['deploy', 'hello']))).toMatchInlineSnapshot(`
       "exit 1
       --- stdout
@@ -251,17 +253,18 @@ describe('against an API', () => {
   });
 
   it('fields that the API refuses are named as they were typed', async () => {
-    api.refuse = new FnError('invalid', 'There is no runtime cobol here.', {
-      errors: [{ pointer: '/settings/runtime', detail: 'one of: node' }],
+    const error = new FnError('invalid', 'There is no room for so much.', {
+      errors: [{ pointer: '/settings/memoryMib', detail: 'at most 512 here' }],
     });
-    expect(stable(await run(['deploy', 'hello', '--runtime', 'cobol']))).toMatchInlineSnapshot(`
+    api.functions.refuse = { error };
+    expect(stable(await run(['deploy', 'hello', '--memory', '1Gi']))).toMatchInlineSnapshot(`
       "exit 2
       --- stdout
       --- stderr
       bundle  SIZE in TIME
       upload  SIZE in TIME
-      error: Invalid input: There is no runtime cobol here. (invalid)
-        --runtime: one of: node
+      error: Invalid input: There is no room for so much. (invalid)
+        --memory: at most 512 here
         → Correct what is named above.
       "
     `);

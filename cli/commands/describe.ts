@@ -4,7 +4,7 @@ import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import { printJson } from '../context.ts';
-import { fields, formatBytes, printable } from '../output.ts';
+import { fields, formatAge, formatBytes, printable } from '../output.ts';
 import { renderRevisions } from './revisions.ts';
 
 export const describe: CommandSpec = {
@@ -77,6 +77,6 @@ function accessFields(
         : `${rateLimit.requestsPerSecond} a second${rateLimit.burst === undefined ? '' : `, ${rateLimit.burst} at once`}, by ${rateLimit.by}`,
     ],
     ['sticky', stickyText(sticky)],
-    ['logs', `${formatBytes(logs.maxBytes)}, ${logs.maxAgeSeconds} s`],
+    ['logs', `${formatBytes(logs.maxBytes)}, ${formatAge(logs.maxAgeSeconds)}`],
   ];
 }

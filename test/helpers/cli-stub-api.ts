@@ -1,22 +1,22 @@
-/** The control API with nothing behind it: enough for the CLI to deploy, list, read logs and shut down. */
+/** The control API with nothing behind it: enough for the CLI to deploy, shift traffic, read logs and shut down. */
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { DeployRequest } from '#contract/api.ts';
-import type { DeployResponse, LogEntry, PlatformStatus } from '#contract/api.ts';
+import type { LogEntry, PlatformStatus } from '#contract/api.ts';
 import { FnError, PROBLEM_TYPE } from '#contract/errors.ts';
-import type { FunctionView, Revision } from '#contract/function.ts';
-import { FunctionSettings } from '#contract/function.ts';
-import { functionPath, revisionKey } from '#contract/names.ts';
+import { StubFunctions } from './cli-stub-functions.ts';
 
 export interface StubApi {
   server: Server;
-  /** `POST /v1/bundles/…`, in their order. */
+  /** `POST /v1/namespaces/…`, in their order. */
   requests: string[];
-  functions: Map<string, FunctionView>;
+  /** JSON that was sent, by `PUT /v1/…`; the last of each. */
+  bodies: Map<string, unknown>;
+  functions: StubFunctions;
+  /** By `namespace/digest`. */
   bundles: Map<string, Buffer>;
   logs: LogEntry[];
-  /** Thrown by the next deployment. */
-  refuse: FnError | null;
+  /** Answers to what the stub does not know by itself, by `GET /v1/whoami`: status and JSON. */
+  canned: Map<string, { status: number; json?: unknown }>;
 }
 
 export interface StubApiOptions {
@@ -28,7 +28,16 @@ export interface StubApiOptions {
 
 /** A server that is not listening yet. */
 export function createStubApi({ publicUrl, token, onShutdown }: StubApiOptions): StubApi {
-  const state: StubApi = { server: createServer(), requests: [], functions: new Map(), bundles: new Map(), logs: [], refuse: null };
+  const functions = new StubFunctions(publicUrl);
+  const state: StubApi = {
+    server: createServer(),
+    requests: [],
+    bodies: new Map(),
+    functions,
+    bundles: new Map(),
+    logs: [],
+    canned: new Map(),
+  };
   state.server.on('request', (incoming: IncomingMessage, outgoing: ServerResponse) => {
     state.requests.push(`${incoming.method} ${incoming.url}`);
     answer(state, { publicUrl, token, onShutdown }, incoming, outgoing).catch((error: unknown) => {
@@ -39,116 +48,103 @@ export function createStubApi({ publicUrl, token, onShutdown }: StubApiOptions):
   return state;
 }
 
+/** Listens on any free port of this machine; returns the URL for FN_URL. */
+export async function listenStubApi(api: StubApi): Promise<string> {
+  await new Promise<void>((resolve) => api.server.listen(0, '127.0.0.1', resolve));
+  const address = api.server.address();
+  return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+}
+
 async function bodyOf(incoming: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of incoming as AsyncIterable<Buffer>) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 
+interface Asked {
+  method: string;
+  pathname: string;
+  query: URLSearchParams;
+  body: Buffer;
+  json: unknown;
+  ifMatch: string | undefined;
+}
+
 async function answer(state: StubApi, options: StubApiOptions, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-  const { pathname } = new URL(incoming.url ?? '/', 'http://stub');
+  const { pathname, searchParams } = new URL(incoming.url ?? '/', 'http://stub');
   const body = await bodyOf(incoming);
-  const json = (status: number, value: unknown) =>
-    void outgoing.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+  const isJson = incoming.headers['content-type'] === 'application/json';
+  const json: unknown = isJson ? JSON.parse(body.toString('utf8')) : undefined;
+  const method = incoming.method ?? '';
+  if (isJson) state.bodies.set(`${method} ${pathname}`, json);
   if (options.token !== undefined && incoming.headers.authorization !== `Bearer ${options.token}`)
     throw new FnError('unauthorized', 'No valid token was sent.');
-  const bundle = /^\/v1\/bundles\/(.+)$/.exec(pathname)?.[1];
-  const name = /^\/v1\/namespaces\/([^/]+)\/functions\/([^/]+)(?:\/(revisions|logs))?$/.exec(pathname);
-  if (pathname === '/v1/status') json(200, statusOf(state, options.publicUrl));
+  const asked: Asked = { method, pathname, query: searchParams, body, json, ifMatch: incoming.headers['if-match'] };
+  const canned = state.canned.get(`${method} ${pathname}`);
+  if (canned) reply(outgoing, canned.status, canned.json);
+  else if (pathname === '/v1/status') reply(outgoing, 200, statusOf(state, options.publicUrl));
+  else if (pathname === '/v1/functions')
+    reply(outgoing, 200, { functions: state.functions.views(searchParams.get('namespace') ?? undefined) });
   else if (pathname === '/v1/shutdown') {
-    json(202, {});
+    reply(outgoing, 202, {});
     options.onShutdown?.();
-  } else if (pathname === '/v1/functions') json(200, { functions: [...state.functions.values()] });
-  else if (bundle !== undefined) answerBundle(state, bundle, incoming.method ?? '', body, outgoing);
-  else if (name)
-    answerFunction(
-      state,
-      options.publicUrl,
-      { method: incoming.method ?? '', namespace: name[1]!, name: name[2]!, part: name[3], body },
-      outgoing,
-      json,
-    );
-  else throw new FnError('not-found', `There is nothing at ${pathname}.`);
+  } else if (!answerBundle(state, asked, outgoing) && !answerFunction(state, asked, outgoing))
+    throw new FnError('not-found', `There is nothing at ${pathname}.`);
 }
 
-function answerBundle(state: StubApi, digest: string, method: string, body: Buffer, outgoing: ServerResponse): void {
-  if (method === 'PUT') state.bundles.set(digest, body);
-  const found = state.bundles.get(digest);
-  outgoing.writeHead(found ? (method === 'PUT' ? 201 : 200) : 404, { 'content-type': 'application/json' });
-  outgoing.end(method === 'HEAD' || !found ? undefined : JSON.stringify({ digest, bytes: found.length, files: 2 }));
+function reply(outgoing: ServerResponse, status: number, value?: unknown): void {
+  outgoing.writeHead(status, { 'content-type': 'application/json' }).end(value === undefined ? undefined : JSON.stringify(value));
 }
 
-interface FunctionCall {
-  method: string;
-  namespace: string;
-  name: string;
-  part: string | undefined;
-  body: Buffer;
+function answerBundle(state: StubApi, { pathname, method, body }: Asked, outgoing: ServerResponse): boolean {
+  const [, namespace, digest] = /^\/v1\/namespaces\/([^/]+)\/bundles\/(.+)$/.exec(pathname) ?? [];
+  if (namespace === undefined || digest === undefined) return false;
+  const key = `${namespace}/${digest}`;
+  if (method === 'PUT') state.bundles.set(key, body);
+  const found = state.bundles.get(key);
+  reply(
+    outgoing,
+    found ? (method === 'PUT' ? 201 : 200) : 404,
+    method === 'HEAD' || !found ? undefined : { digest, bytes: found.length, files: 2 },
+  );
+  return true;
 }
 
-function answerFunction(
-  state: StubApi,
-  publicUrl: string,
-  call: FunctionCall,
-  outgoing: ServerResponse,
-  json: (status: number, value: unknown) => void,
-): void {
-  const { namespace, name, part, method } = call;
-  const key = `${namespace}/${name}`;
-  if (part === 'revisions' && method === 'POST') {
-    json(201, deployed(state, publicUrl, call));
-    return;
+function answerFunction({ functions, logs }: StubApi, { pathname, method, json, ifMatch }: Asked, outgoing: ServerResponse): boolean {
+  const [, namespace, name, part = ''] =
+    /^\/v1\/namespaces\/([^/]+)\/functions\/([^/]+)(?:\/(revisions|logs|traffic|access))?$/.exec(pathname) ?? [];
+  if (namespace === undefined || name === undefined) return false;
+  switch (`${method} ${part}`) {
+    case 'POST revisions':
+      reply(outgoing, 201, functions.deploy(namespace, name, json));
+      return true;
+    case 'GET revisions':
+      reply(outgoing, 200, { revisions: functions.revisions(namespace, name) });
+      return true;
+    case 'PUT traffic':
+      reply(outgoing, 200, functions.setTraffic(namespace, name, json, ifMatch));
+      return true;
+    case 'PUT access':
+      reply(outgoing, 200, functions.setAccess(namespace, name, json, ifMatch));
+      return true;
+    case 'GET logs':
+      functions.view(namespace, name);
+      outgoing.writeHead(200, { 'content-type': 'application/x-ndjson' }).end(logs.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
+      return true;
+    case 'DELETE ':
+      functions.delete(namespace, name);
+      reply(outgoing, 204);
+      return true;
+    case 'GET ':
+      reply(outgoing, 200, functions.view(namespace, name));
+      return true;
+    default:
+      return false;
   }
-  const view = state.functions.get(key);
-  if (!view) throw new FnError('function-not-found', `There is no function ${key}.`);
-  if (part === 'logs')
-    outgoing
-      .writeHead(200, { 'content-type': 'application/x-ndjson' })
-      .end(state.logs.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
-  else if (part === 'revisions') json(200, { revisions: [view.revision] });
-  else if (method === 'DELETE') {
-    state.functions.delete(key);
-    outgoing.writeHead(204).end();
-  } else json(200, view);
-}
-
-function deployed(state: StubApi, publicUrl: string, { namespace, name, body }: FunctionCall): DeployResponse {
-  const parsed = DeployRequest.safeParse(JSON.parse(body.toString()));
-  if (!parsed.success)
-    throw new FnError('invalid', 'The deployment is not valid.', {
-      errors: parsed.error.issues.map((issue) => ({ pointer: `/${issue.path.join('/')}`, detail: issue.message })),
-    });
-  const { refuse } = state;
-  state.refuse = null;
-  if (refuse) throw refuse;
-  const before = state.functions.get(`${namespace}/${name}`);
-  const number = (before?.revision.number ?? 0) + 1;
-  const settings = FunctionSettings.parse(parsed.data.settings);
-  const revision: Revision = {
-    key: revisionKey(namespace, name, number),
-    namespace,
-    name,
-    number,
-    bundle: parsed.data.bundle,
-    entry: parsed.data.entry,
-    settings: { ...settings, concurrency: settings.concurrency ?? 50, egress: settings.egress ?? 'none' },
-    form: 'fetch',
-    createdAt: Date.UTC(2026, 0, 1),
-  };
-  const url = `${publicUrl}${functionPath(namespace, name)}`;
-  state.functions.set(`${namespace}/${name}`, {
-    namespace,
-    name,
-    url,
-    revision,
-    revisions: [...(before?.revisions ?? []), number],
-    instances: 0,
-  });
-  return { url, revision, timing: { startMs: 3, initMs: 4, routeMs: 1 }, start: 'pooled', notes: [] };
 }
 
 function statusOf(state: StubApi, publicUrl: string): PlatformStatus {
-  const functions = [...state.functions.values()].map(({ namespace, name, url, revision, instances }) => ({
+  const functions = state.functions.views().map(({ namespace, name, url, revision, instances }) => ({
     namespace,
     name,
     url,
