@@ -2,6 +2,7 @@
  * What gateways and controller say to each other, and what it means: the rules of docs/leases.md.
  * Section numbers in brackets are those of that file.
  */
+import type { CallRecord } from '#contract/call.ts';
 import { problem, type Problem } from '#contract/errors.ts';
 import { revisionLabel } from '#contract/names.ts';
 import type { GatewayMessage, Lease, Route, StartInfo } from '#contract/link.ts';
@@ -11,6 +12,7 @@ import { leasedSlots, revisionOf, type Instance, type RevisionState } from '../c
 import { messageOf, type EngineContext, type GoneCause, type StartFailure } from './context.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Hello, Link, LinkEvents } from './link-server.ts';
+import { Recalls } from './recall.ts';
 import { HEALTH_TIMEOUT_MS } from './runtime-client.ts';
 
 /** [12] A gateway whose link is down for so long is lost. */
@@ -37,6 +39,7 @@ interface Gateway {
 export class Gateways implements LinkEvents {
   readonly #context: EngineContext;
   readonly #changed: () => void;
+  readonly #recalls: Recalls;
   #lifecycle: Lifecycle | null = null;
   readonly #gateways = new Map<string, Gateway>();
   readonly #routes = new Map<string, Route>();
@@ -51,6 +54,15 @@ export class Gateways implements LinkEvents {
   constructor(context: EngineContext, changed: () => void) {
     this.#context = context;
     this.#changed = changed;
+    this.#recalls = new Recalls(context.clock);
+  }
+
+  /** Hears of requests that are over, as gateways tell of them. */
+  onCalls: (calls: CallRecord[], skipped: number) => void = () => {};
+
+  /** What the gateways remember of a request. */
+  recall(id: string): Promise<CallRecord[]> {
+    return this.#recalls.ask(this.connected, id);
   }
 
   attach(lifecycle: Lifecycle): void {
@@ -158,6 +170,12 @@ export class Gateways implements LinkEvents {
         break;
       case 'timeout':
         void this.#timedOut(message.instance, message.request);
+        break;
+      case 'calls':
+        this.onCalls(message.calls, message.skipped);
+        break;
+      case 'recalled':
+        this.#recalls.answered(link, message.id, message.calls);
         break;
       case 'routed': {
         const gateway = this.#gateways.get(link.key);
