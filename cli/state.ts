@@ -14,6 +14,8 @@ export interface SupervisorState extends ProcessIdentity {
   host: string;
   port: number;
   url: string;
+  /** Where TLS is served; absent without it. */
+  tlsUrl?: string;
   driver: (typeof DRIVERS)[number];
   children: { gateway?: ProcessIdentity; controller?: ProcessIdentity };
 }
@@ -49,7 +51,18 @@ function parseState(value: unknown): SupervisorState | null {
   if (typeof children !== 'object' || children === null) return null;
   const gateway = parseIdentity(Reflect.get(children, 'gateway')) ?? undefined;
   const controller = parseIdentity(Reflect.get(children, 'controller')) ?? undefined;
-  return { ...identity, phase, version, host, port, url, driver, children: { gateway, controller } };
+  const tlsUrl = field('tlsUrl');
+  return {
+    ...identity,
+    phase,
+    version,
+    host,
+    port,
+    url,
+    ...(typeof tlsUrl === 'string' ? { tlsUrl } : {}),
+    driver,
+    children: { gateway, controller },
+  };
 }
 
 /** Whoever reads sees the old or the new one, never half of it. */

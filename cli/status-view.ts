@@ -10,6 +10,7 @@ export function renderStatus(answer: PlatformStatus, paint: Painter): string {
   const parts = [
     fields([
       ['gateway', `${gateway.url}  pid ${gateway.pid ?? '– (not connected)'}`],
+      ...(gateway.tlsUrl === undefined ? [] : ([['https', gateway.tlsUrl]] satisfies [string, string][])),
       ['controller', `${controller.url}  pid ${controller.pid}, term ${controller.term}, up ${formatAge(controller.uptimeSeconds)}`],
       ['driver', `${driver}  ${featureWords(features)}`],
       ['memory', `${Math.round(budget.memoryUsedMib)} of ${Math.round(budget.memoryMib)} MiB`],

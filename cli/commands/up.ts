@@ -1,10 +1,12 @@
+import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
 import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION, integerBetween } from '../command.ts';
 import type { Context } from '../context.ts';
 import { homeFlag, print, printJson, say } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
 import { EXIT, usageError } from '../errors.ts';
-import type { SupervisorOptions } from '../supervisor/options.ts';
+import type { SupervisorOptions, TlsOptions } from '../supervisor/options.ts';
 import { runtimeNames } from './runtimes-build.ts';
 
 export const DEFAULT_PORT = 8_080;
@@ -24,6 +26,8 @@ export const up: CommandSpec = {
       default: DEFAULT_PORT,
     },
     { flags: '--host <ip>', description: 'address to listen on; 0.0.0.0 opens it to the network', default: '127.0.0.1' },
+    { flags: '--tls-listen <host:port>', description: 'serve HTTPS there too, with the certificates of --tls-certs', parse: hostAndPort },
+    { flags: '--tls-certs <dir>', description: 'folder with NAME.crt (or .pem) and NAME.key; read again when it changes' },
     HOME_OPTION,
     {
       flags: '--driver <driver>',
@@ -42,7 +46,12 @@ export const up: CommandSpec = {
     { flags: '--allow-unfiltered-egress', description: 'let functions dial out even where this host cannot filter it' },
     JSON_OPTION,
   ],
-  examples: ['fn up                     # until Ctrl-C', 'fn up --detach', 'fn up --detach --port 9000 --host 0.0.0.0'],
+  examples: [
+    'fn up                     # until Ctrl-C',
+    'fn up --detach',
+    'fn up --detach --port 9000 --host 0.0.0.0',
+    'fn up --tls-listen 0.0.0.0:8443 --tls-certs ./certs',
+  ],
   run,
 };
 
@@ -80,9 +89,20 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
   return interrupted ? EXIT.interrupted : EXIT.ok;
 }
 
-function tellUrl(ctx: Context, input: Input, { url, driver, pid }: { url: string; driver: string; pid: number }): void {
-  if (input.flag('json')) printJson(ctx, { running: true, url, driver, pid });
-  else print(ctx, url);
+interface Told {
+  url: string;
+  tlsUrl?: string;
+  driver: string;
+  pid: number;
+}
+
+function tellUrl(ctx: Context, input: Input, { url, tlsUrl, driver, pid }: Told): void {
+  if (input.flag('json')) {
+    printJson(ctx, { running: true, url, ...(tlsUrl === undefined ? {} : { tlsUrl }), driver, pid });
+    return;
+  }
+  print(ctx, url);
+  if (tlsUrl !== undefined) say(ctx, `HTTPS: ${tlsUrl}`);
 }
 
 function optionsFrom(ctx: Context, input: Input): SupervisorOptions {
@@ -92,12 +112,28 @@ function optionsFrom(ctx: Context, input: Input): SupervisorOptions {
     host: input.text('host') ?? '127.0.0.1',
     port: input.number('port') ?? DEFAULT_PORT,
     driver: driver === 'docker' || driver === 'process' ? driver : 'auto',
+    tls: tlsFrom(ctx, input),
     api: input.text('api'),
     runtimes: ['node', ...input.list('runtimes')],
     pool: input.number('pool'),
     memoryBudgetMib: input.number('memoryBudget'),
     allowUnfilteredEgress: input.flag('allowUnfilteredEgress'),
   };
+}
+
+/** Both or neither, by flag or by environment. */
+function tlsFrom(ctx: Context, input: Input): TlsOptions | undefined {
+  const listen = input.text('tlsListen') ?? (ctx.env.FN_TLS_LISTEN || undefined);
+  const folder = input.text('tlsCerts') ?? (ctx.env.FN_TLS_CERTS || undefined);
+  if (listen === undefined && folder === undefined) return undefined;
+  if (listen === undefined) throw usageError('--tls-certs needs --tls-listen HOST:PORT, such as 127.0.0.1:8443');
+  if (folder === undefined) throw usageError('--tls-listen needs --tls-certs DIR, a folder with NAME.crt and NAME.key');
+  const certificates = resolve(ctx.cwd, folder);
+  if (!statSync(certificates, { throwIfNoEntry: false })?.isDirectory()) throw usageError(`--tls-certs: ${folder} is not a folder`);
+  const colon = hostAndPort(listen).lastIndexOf(':');
+  const port = Number(listen.slice(colon + 1));
+  if (port > 65_535) throw usageError(`--tls-listen: ${port} is not a port`);
+  return { host: listen.slice(0, colon).replace(/^\[|\]$/g, ''), port, certificates };
 }
 
 function hostAndPort(text: string): string {

@@ -6,6 +6,8 @@ export interface SupervisorOptions {
   /** 0: any free one. */
   port: number;
   driver: 'auto' | 'docker' | 'process';
+  /** TLS: where it is listened for, and the folder with NAME.crt and NAME.key. */
+  tls?: TlsOptions;
   /** Whose images are built before it starts, where they are not there. Default: node. */
   runtimes?: string[];
   /** HOST:PORT of the control API over TCP, where that is wanted. */
@@ -16,20 +18,28 @@ export interface SupervisorOptions {
   allowUnfilteredEgress?: boolean;
 }
 
+export interface TlsOptions {
+  host: string;
+  /** 0: any free one. */
+  port: number;
+  certificates: string;
+}
+
 /** What a supervisor tells while it starts; to the terminal, or to the `fn up --detach` that waits for it. */
 export type SupervisorEvent =
   | { type: 'step'; text: string }
-  | { type: 'ready'; url: string; driver: 'docker' | 'process'; pid: number }
+  | { type: 'ready'; url: string; tlsUrl?: string; driver: 'docker' | 'process'; pid: number }
   | { type: 'failed'; message: string; details: string[]; hint?: string; exitCode: number };
 
 export type Report = (event: SupervisorEvent) => void;
 
 /** The options for the platform's processes, as environment. */
-export function settingsEnv({ api, pool, memoryBudgetMib, allowUnfilteredEgress }: SupervisorOptions): Record<string, string> {
+export function settingsEnv({ api, pool, memoryBudgetMib, allowUnfilteredEgress, tls }: SupervisorOptions): Record<string, string> {
   const env: Record<string, string> = {};
   if (api !== undefined) env.FN_API_LISTEN = api;
   if (pool !== undefined) env.FN_POOL = String(pool);
   if (memoryBudgetMib !== undefined) env.FN_MEMORY_BUDGET_MIB = String(memoryBudgetMib);
+  if (tls !== undefined) env.FN_TLS_CERTS = tls.certificates;
   if (allowUnfilteredEgress) env.FN_ALLOW_UNFILTERED_EGRESS = '1';
   return env;
 }

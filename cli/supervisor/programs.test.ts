@@ -21,7 +21,7 @@ describe('the platform’s programs', () => {
     );
     const fd = openSync(log, 'a');
     const programs = { gateway: [program], controller: [program], nodeFd: null };
-    const child = which === 'controller' ? spawnController(programs, {}, fd) : spawnGateway(programs, {}, fd, fd);
+    const child = which === 'controller' ? spawnController(programs, {}, fd) : spawnGateway(programs, {}, fd, { listenFd: fd });
     await once(child, 'exit');
     closeSync(fd);
     expect(readFileSync(log, 'utf8')).toBe('closed\n');

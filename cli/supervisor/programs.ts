@@ -11,6 +11,8 @@ import { GATEWAY_GID, GATEWAY_UID } from './run-dir.ts';
 const LISTEN_FD = 3;
 /** Where the gateway finds the Node that it is: see openNode. */
 const NODE_FD = 4;
+/** Where it finds the socket for TLS, where there is one. */
+const TLS_LISTEN_FD = 5;
 
 /**
  * V8 lets its young generation grow to 3 × 16 MiB under load and keeps it, in pages that nothing else
@@ -61,18 +63,25 @@ export function spawnController(programs: Programs, env: NodeJS.ProcessEnv, logF
  * Starts the gateway, as root under a uid of its own. Its executable is then named by an open file:
  * the path to it (/root/…/node) need not be passable for that uid, the file itself is world-readable.
  */
-export function spawnGateway(programs: Programs, env: NodeJS.ProcessEnv, logFd: number, listenFd: number): ChildProcess {
-  const common = { env: { ...env, FN_LISTEN_FD: String(LISTEN_FD) }, detached: true };
+export function spawnGateway(
+  programs: Programs,
+  env: NodeJS.ProcessEnv,
+  logFd: number,
+  { listenFd, tlsListenFd = null }: { listenFd: number; tlsListenFd?: number | null },
+): ChildProcess {
+  const tlsEnv = tlsListenFd === null ? {} : { FN_TLS_LISTEN_FD: String(TLS_LISTEN_FD) };
+  const common = { env: { ...env, FN_LISTEN_FD: String(LISTEN_FD), ...tlsEnv }, detached: true };
   const { nodeFd } = programs;
   const args = [NO_DEBUGGER, ...programs.gateway];
-  if (nodeFd === null) return spawn(process.execPath, args, { ...common, stdio: ['ignore', logFd, logFd, listenFd] });
+  if (nodeFd === null)
+    return spawn(process.execPath, args, { ...common, stdio: ['ignore', logFd, logFd, listenFd, 'ignore', tlsListenFd ?? 'ignore'] });
   return spawn(`/proc/self/fd/${NODE_FD}`, args, {
     ...common,
     argv0: 'node',
     cwd: '/',
     uid: GATEWAY_UID,
     gid: GATEWAY_GID,
-    stdio: ['ignore', logFd, logFd, listenFd, nodeFd],
+    stdio: ['ignore', logFd, logFd, listenFd, nodeFd, tlsListenFd ?? 'ignore'],
   });
 }
 
@@ -85,6 +94,9 @@ const NOT_FOR_GATEWAY: ReadonlySet<string> = new Set([
   'FN_RUNTIME_IMAGES',
   'FN_RUNTIME_SHIMS',
   'FN_API_LISTEN',
+  'FN_TLS_CERTS',
+  'FN_TLS_LISTEN',
+  'FN_TLS_URL',
   'FN_SECRET_KEY_FILE',
 ]);
 const NEUTRAL: ReadonlySet<string> = new Set(['TZ', 'LANG', 'LC_ALL']);

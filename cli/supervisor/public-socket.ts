@@ -24,22 +24,25 @@ export interface PublicSocket {
   close(): void;
 }
 
+/** Which flags of `fn up` say where a socket is bound. */
+export type SocketFlags = 'port' | 'tls-listen';
+
 /** Binds. Throws CliError that names the port and says how to choose another. */
-export function openPublicSocket(host: string, port: number): PublicSocket {
+export function openPublicSocket(host: string, port: number, flags: SocketFlags = 'port'): PublicSocket {
   const family = net.isIP(host);
   if (family !== 4 && family !== 6)
-    throw new CliError(`--host ${host} is not an IP address`, {
+    throw new CliError(flags === 'port' ? `--host ${host} is not an IP address` : `--tls-listen: ${host} is not an IP address`, {
       exitCode: EXIT.usage,
       hint: 'Such as 127.0.0.1 (this machine only) or 0.0.0.0 (every interface).',
     });
   const handle = net._createServerHandle(host, port, family);
-  if (typeof handle === 'number') throw bindError(handle, host, port);
+  if (typeof handle === 'number') throw bindError(handle, host, port, flags);
   const bound: { port?: number } = {};
   // libuv keeps "address in use" until the socket is used for the first time: this asks for it.
   const failure = handle.getsockname(bound);
   if (failure !== 0 || bound.port === undefined) {
     handle.close();
-    throw bindError(failure, host, port);
+    throw bindError(failure, host, port, flags);
   }
   return { fd: handle.fd, port: bound.port, close: () => handle.close() };
 }
@@ -48,15 +51,16 @@ const ERRNO = { EACCES: -13, EADDRINUSE: -98, EADDRNOTAVAIL: -99 } as const;
 /** macOS numbers them otherwise. */
 const DARWIN_ERRNO = { EADDRINUSE: -48, EADDRNOTAVAIL: -49 } as const;
 
-function bindError(errno: number, host: string, port: number): CliError {
-  const other = port < 1_024 ? 8_080 : port + 1;
+function bindError(errno: number, host: string, port: number, flags: SocketFlags): CliError {
+  const otherPort = port < 1_024 ? (flags === 'port' ? 8_080 : 8_443) : port + 1;
+  const other = flags === 'port' ? `--port ${otherPort}` : `--tls-listen ${host.includes(':') ? `[${host}]` : host}:${otherPort}`;
   if (errno === ERRNO.EADDRINUSE || errno === DARWIN_ERRNO.EADDRINUSE) {
     return new CliError(`port ${port} is taken on ${host}`, {
-      hint: `Choose another: fn up --port ${other}    (who has it: ss -ltnp 'sport = :${port}')`,
+      hint: `Choose another: fn up ${other}    (who has it: ss -ltnp 'sport = :${port}')`,
     });
   }
   if (errno === ERRNO.EACCES)
-    return new CliError(`port ${port} may not be bound by this user`, { hint: `Choose one from 1024 up: fn up --port ${other}` });
+    return new CliError(`port ${port} may not be bound by this user`, { hint: `Choose one from 1024 up: fn up ${other}` });
   if (errno === ERRNO.EADDRNOTAVAIL || errno === DARWIN_ERRNO.EADDRNOTAVAIL)
     return new CliError(`${host} is not an address of this machine`, { exitCode: EXIT.usage, hint: 'Use 127.0.0.1 or 0.0.0.0.' });
   return new CliError(`${host}:${port} cannot be bound (errno ${-errno})`);

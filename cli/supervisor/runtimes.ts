@@ -26,8 +26,27 @@ export function findShims(env: NodeJS.ProcessEnv): Record<string, ShimStart> {
   const python = findProgram(['python3'], env);
   if (python !== null)
     shims.python = { shim: join(root, 'runtime-images/python/shim.py'), command: python, args: ['-I', '-S', '-B', '-X', 'utf8'] };
+  const bun = findProgram(['bun'], env);
+  if (bun !== null) shims.bun = { shim: join(root, 'runtime-images/bun/shim.mjs'), command: bun, args: ['--no-install'] };
+  const deno = findProgram(['deno'], env);
+  if (deno !== null) shims.deno = { shim: join(root, 'runtime-images/deno/shim.mjs'), command: deno, args: [...DENO_ARGS] };
   return shims;
 }
+
+/** Deno holds a function to what it needs: its files, its socket, the network. */
+const DENO_ARGS = [
+  'run',
+  '--no-prompt',
+  '--no-config',
+  '--no-lock',
+  '--cached-only',
+  '--allow-read={readable}',
+  '--allow-write={writable}',
+  '--allow-env',
+  '--allow-net',
+  '--allow-sys',
+  '--v8-flags=--max-old-space-size={heapMib}',
+] as const;
 
 /** The first of these programs: the system's own before what is on PATH, which may be a person's, closed to others. */
 function findProgram(names: readonly string[], env: NodeJS.ProcessEnv): string | null {

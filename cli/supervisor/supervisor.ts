@@ -65,6 +65,7 @@ export class Supervisor {
   readonly #log: Log;
   #release: (() => void) | null = null;
   #socket: PublicSocket | null = null;
+  #tlsSocket: PublicSocket | null = null;
   #programs: Programs | null = null;
   #state: SupervisorState | null = null;
   #gateway: Child | null = null;
@@ -110,11 +111,14 @@ export class Supervisor {
     this.#runDirWasThere = existsSync(this.#paths.runDir);
     makeRunDir(this.#paths, this.#asRoot);
     this.#socket = openPublicSocket(this.#options.host, this.#options.port);
+    const { tls } = this.#options;
+    if (tls !== undefined) this.#tlsSocket = openPublicSocket(tls.host, tls.port, 'tls-listen');
     const runtimes = await prepareRuntimes(this.#options, this.#env, this.#report);
     if (this.#stopping !== null) throw new CliError('stopped while starting', { exitCode: EXIT.interrupted });
     this.#programs = { ...preparePrograms(this.#paths, this.#asRoot), ...this.#substitutes };
     const { port } = this.#socket;
     const url = this.#env.FN_PUBLIC_URL ?? `http://${reachable(this.#options.host)}:${port}`;
+    const tlsUrl = tls === undefined ? undefined : `https://${reachable(tls.host)}:${this.#tlsSocket!.port}`;
     this.#state = {
       ...identify(process.pid)!,
       phase: 'starting',
@@ -122,14 +126,15 @@ export class Supervisor {
       host: this.#options.host,
       port,
       url,
+      ...(tlsUrl === undefined ? {} : { tlsUrl }),
       driver: runtimes.driver,
       children: {},
     };
     writeState(this.#paths, this.#state);
-    this.#spawnAll(url, runtimes.env);
+    this.#spawnAll(url, { ...runtimes.env, ...(tlsUrl === undefined ? {} : { FN_TLS_URL: tlsUrl }) });
     await Promise.race([this.#startFailure.promise, Promise.all([this.#untilControllerAnswers(), this.#untilGatewayAnswers(port)])]);
     this.#update({ phase: 'ready' });
-    this.#report({ type: 'ready', url, driver: runtimes.driver, pid: process.pid });
+    this.#report({ type: 'ready', url, ...(tlsUrl === undefined ? {} : { tlsUrl }), driver: runtimes.driver, pid: process.pid });
     this.#watchLogs();
     return this.#state;
   }
@@ -156,9 +161,9 @@ export class Supervisor {
     const programs = this.#programs!;
     const controllerLog = this.#openLog('controller');
     const gatewayLog = this.#openLog('gateway');
-    const listenFd = this.#socket!.fd;
+    const sockets = { listenFd: this.#socket!.fd, tlsListenFd: this.#tlsSocket?.fd ?? null };
     this.#controller = this.#child('controller', () => spawnController(programs, this.#controllerEnv, controllerLog));
-    this.#gateway = this.#child('gateway', () => spawnGateway(programs, forGateway, gatewayLog, listenFd));
+    this.#gateway = this.#child('gateway', () => spawnGateway(programs, forGateway, gatewayLog, sockets));
     this.#controller.start();
     this.#gateway.start();
   }
@@ -249,6 +254,7 @@ export class Supervisor {
     await this.#gateway?.stop(GATEWAY_GRACE_MS);
     if (this.#controller !== null) await this.#stopController(this.#controller);
     this.#socket?.close();
+    this.#tlsSocket?.close();
     for (const fd of this.#logFds) closeSync(fd);
     if (this.#programs?.nodeFd != null) closeSync(this.#programs.nodeFd);
     if (this.#controller !== null || !this.#runDirWasThere) removeRunDir(this.#paths, this.#asRoot);

@@ -112,7 +112,7 @@ export type InstanceView = z.infer<typeof InstanceView>;
 export const PlatformStatus = z.object({
   version: z.string(),
   home: z.string(),
-  gateway: z.object({ pid: z.number().int().nullable(), url: z.string(), connected: z.number().int() }),
+  gateway: z.object({ pid: z.number().int().nullable(), url: z.string(), tlsUrl: z.string().optional(), connected: z.number().int() }),
   controller: z.object({ pid: z.number().int(), url: z.string(), term: z.number().int(), uptimeSeconds: z.number() }),
   driver: z.string(),
   /** What this host can do, a sentence each where something is missing and what it costs. */

@@ -31,6 +31,7 @@ export interface StatusOptions {
   version: string;
   home: string;
   publicUrl: string;
+  tlsUrl?: string | undefined;
   urls: Urls;
   controlUrl: string;
   term: number;
@@ -90,7 +91,7 @@ export async function platformStatus(
   return {
     version: options.version,
     home: options.home,
-    gateway: { pid: connected.at(-1)?.pid ?? null, url: options.publicUrl, connected: connected.length },
+    gateway: { pid: connected.at(-1)?.pid ?? null, url: options.publicUrl, tlsUrl: options.tlsUrl, connected: connected.length },
     controller: {
       pid: process.pid,
       url: options.controlUrl,
