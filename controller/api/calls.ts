@@ -1,16 +1,17 @@
-/** What became of one request to a function. */
+/** What became of requests to functions. */
 import { z } from 'zod';
+import { CallQuery } from '#contract/call.ts';
 import { Namespace } from '#contract/names.ts';
 import { type ApiDependencies, Router } from './env.ts';
-import { checkedPath } from './input.ts';
-import { response, responses } from './schemas.ts';
+import { checkedPath, checkedQuery } from './input.ts';
+import { FunctionPath, response, responses } from './schemas.ts';
 
 /** As gateways accept an x-request-id: it may be the client's own. */
 const CallPath = z.object({ namespace: Namespace, id: z.string().regex(/^[\u0021-\u007e]{1,200}$/, 'an id is 1–200 visible characters') });
 
 export function callRoutes(dependencies: ApiDependencies): Router {
   const { platform } = dependencies;
-  return new Router(dependencies).add(
+  const router = new Router(dependencies).add(
     {
       method: 'get',
       path: '/v1/namespaces/{namespace}/calls/{id}',
@@ -23,6 +24,21 @@ export function callRoutes(dependencies: ApiDependencies): Router {
     async (c) => {
       const { namespace, id } = checkedPath(c, CallPath);
       return c.json(await platform.why(namespace, id));
+    },
+  );
+  return router.add(
+    {
+      method: 'get',
+      path: '/v1/namespaces/{namespace}/functions/{name}/calls',
+      operationId: 'listCalls',
+      summary: 'Calls of a function, the newest first: all that failed, were slow or waited for a start, and a sample of the others',
+      access: { namespace: 'path', scope: 'read', absent: 'function' },
+      request: { params: FunctionPath, query: CallQuery },
+      responses: responses({ 200: response('Their records.', 'CallList') }),
+    },
+    async (c) => {
+      const { namespace, name } = checkedPath(c, FunctionPath);
+      return c.json(await platform.listCalls(namespace, name, checkedQuery(c, CallQuery)));
     },
   );
 }

@@ -45,10 +45,10 @@ describe('OpenAPI', () => {
     const operations = Object.values(document.paths).flatMap((item) => Object.values(item));
     expect(operations.length).toBeGreaterThan(25);
     expect(new Set(operations.map(({ operationId }) => operationId)).size).toBe(operations.length);
-    for (const operation of operations) {
-      expect(operation.summary, operation.operationId).not.toBe('');
-      expect(operation['x-access'].namespace, operation.operationId).toMatch(/^(?:path|platform|filtered)$/);
-    }
+    const wrong = operations.filter(
+      ({ summary, 'x-access': access }) => summary === '' || !/^(?:path|platform|filtered)$/.test(access.namespace),
+    );
+    expect(wrong).toEqual([]);
   });
 
   it('every reference leads somewhere', () => {

@@ -1,7 +1,7 @@
 /** What the API needs of the engine and of those beside it, by resource; main.ts puts them together. */
 import type { DeployRequest, DeployResponse, PlatformStatus, RevisionView } from '#contract/api.ts';
 import type { FunctionAccess } from '#contract/access.ts';
-import type { Why } from '#contract/call.ts';
+import type { CallList, CallQuery, Why } from '#contract/call.ts';
 import type { FunctionView, Traffic } from '#contract/function.ts';
 import type { LogEntry, LogStats } from '#contract/log.ts';
 import type {
@@ -26,6 +26,9 @@ export interface LogSelection {
   level?: LogEntry['level'];
   revision?: number;
   grep?: string;
+  /** Lines of one instance, and of one of the streams: the engine's own questions. */
+  instance?: string;
+  stream?: LogEntry['stream'];
 }
 
 /** Functions, as the engine runs them. Every method throws FnError function-not-found where there is none. */
@@ -49,7 +52,9 @@ export interface Platform {
   /** Ends when the newest line was given, or with `follow` when aborted. */
   logs(namespace: string, name: string, selection: LogSelection, signal: AbortSignal): AsyncIterable<LogEntry>;
   logStats(namespace: string, name: string): Promise<LogStats>;
-  /** Throws FnError call-not-found. */
+  /** Calls that a record is kept of, the newest first. */
+  listCalls(namespace: string, name: string, query: CallQuery): Promise<CallList>;
+  /** `requestId` may also be the id of a trace. Throws FnError call-not-found. */
   why(namespace: string, requestId: string): Promise<Why>;
   /** Ends every instance and then the controller; resolves when no instance is left. */
   shutdown(): Promise<void>;

@@ -19,7 +19,7 @@ import {
   RevisionView,
   TrafficRequest,
 } from '#contract/api.ts';
-import { CallRecord, Why } from '#contract/call.ts';
+import { CallList, CallRecord, Why } from '#contract/call.ts';
 import { FunctionError, PROBLEM_TYPE, Problem } from '#contract/errors.ts';
 import { FunctionView, Revision } from '#contract/function.ts';
 import { LogStats } from '#contract/log.ts';
@@ -55,6 +55,7 @@ const ANSWERS = {
   AuditEntry,
   AuditList,
   BundleInfo,
+  CallList,
   CallRecord,
   CreateTokenResponse,
   DeployResponse,

@@ -1,0 +1,391 @@
+/**
+ * Two tenants walk every route of the API: each verb, each reference. What is another tenant's is
+ * answered byte by byte as what is not there, and nothing changes. A route of docs/openapi.json without
+ * a case here fails.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { Scope } from '#contract/tenancy.ts';
+import { type Answer, ApiFixture, bundleOf } from '../../test/helpers/api-fixture.ts';
+
+interface Operation {
+  operationId: string;
+  'x-access': { scope: Scope | null; namespace: 'path' | 'platform' | 'filtered' };
+}
+const document = JSON.parse(readFileSync(join(import.meta.dirname, '../../docs/openapi.json'), 'utf8')) as {
+  paths: Record<string, Record<string, Operation>>;
+};
+
+/** Names of one length: then even the lengths of answers must be equal. */
+const MINE = 'myself';
+const THEIRS = 'theirs';
+const NOBODY = 'nobody';
+const IMAGE = `sha256:${'1'.repeat(64)}`;
+const ABSENT_DIGEST = `sha256:${'0'.repeat(64)}`;
+
+/** What is there in both namespaces, filled by seed(). */
+const there = { name: 'hello', digest: '', id: 'call-1', image: IMAGE, secret: 'KEY', token: '' };
+
+interface Case {
+  /** Who may: the least scope, and whether it must be one for all namespaces. Written down here a second time, on purpose. */
+  scope: Scope | null;
+  platform?: boolean;
+  /** Parameters of the path, beside the namespace, of something that is there; and of what is not. */
+  params?: () => Record<string, string>;
+  absentParams?: Record<string, string>;
+  body?: () => { type: string; data: string | Buffer };
+  /** Code that tells that it is not there. */
+  absent?: string;
+  /** It makes what is not there, or lists it: in a namespace of one's own there is no absent answer. */
+  makes?: true;
+  /** Status where it is allowed. */
+  status?: number;
+}
+
+const json = (value: unknown) => () => ({ type: 'application/json', data: JSON.stringify(value) });
+const named = { params: () => ({ name: there.name }), absentParams: { name: 'hullo' }, absent: 'function-not-found' };
+const secret = { params: () => ({ name: there.secret }), absentParams: { name: 'KAY' }, absent: 'secret-not-found' };
+const bundle = { params: () => ({ digest: there.digest }), absentParams: { digest: ABSENT_DIGEST }, absent: 'not-found' };
+const files = { 'index.mjs': 'export default () => {}' };
+let bundleData: Buffer;
+
+const CASES: Record<string, Case> = {
+  getStatus: { scope: 'read', platform: true },
+  shutdown: { scope: 'admin', platform: true, status: 403 },
+  getOpenApi: { scope: null },
+  whoAmI: { scope: null },
+  listFunctions: { scope: 'read' },
+  getFunction: { scope: 'read', ...named },
+  deleteFunction: { scope: 'deploy', ...named, status: 204 },
+  setTraffic: { scope: 'deploy', ...named, body: json({ traffic: [{ revision: 1, percent: 100 }] }) },
+  setAccess: { scope: 'deploy', ...named, body: json({}) },
+  listRevisions: { scope: 'read', ...named },
+  deploy: {
+    scope: 'deploy',
+    ...named,
+    absent: 'namespace-not-found',
+    makes: true,
+    body: () => json({ bundle: there.digest, entry: 'index.mjs', settings: {} })(),
+    status: 201,
+  },
+  getLogs: { scope: 'read', ...named },
+  getLogStats: { scope: 'read', ...named },
+  explainCall: { scope: 'read', params: () => ({ id: there.id }), absentParams: { id: 'call-2' }, absent: 'call-not-found' },
+  getBundle: { scope: 'read', ...bundle },
+  hasBundle: { scope: 'read', ...bundle },
+  putBundle: { scope: 'deploy', ...bundle, makes: true, body: () => ({ type: 'application/gzip', data: bundleData }) },
+  listSecrets: { scope: 'read', absent: 'namespace-not-found', makes: true },
+  getSecret: { scope: 'read', ...secret },
+  putSecret: { scope: 'deploy', ...secret, makes: true, body: json({ value: 'another' }) },
+  deleteSecret: { scope: 'deploy', ...secret, status: 204 },
+  listNamespaces: { scope: 'read' },
+  getNamespace: { scope: 'read', absent: 'namespace-not-found', makes: true },
+  putNamespace: { scope: 'admin', platform: true, absent: 'namespace-not-found', body: json({}) },
+  deleteNamespace: { scope: 'admin', platform: true, absent: 'namespace-not-found', status: 409 },
+  listTokens: { scope: 'admin' },
+  createToken: { scope: 'admin', body: json({ name: 'x', scopes: ['read'], namespaces: [MINE] }), status: 201 },
+  revokeToken: { scope: 'admin', params: () => ({ id: there.token }), absentParams: { id: 't-zzzzzzzzzzzz' }, absent: 'token-not-found' },
+  listAudit: { scope: 'read' },
+};
+
+const OPERATIONS = Object.entries(document.paths).flatMap(([path, item]) =>
+  Object.entries(item).map(([method, operation]) => ({ path, method: method.toUpperCase(), ...operation, id: operation.operationId })),
+);
+const caseOf = (id: string): Case => CASES[id] ?? expect.fail(`${id} has no case: add one`);
+
+let api: ApiFixture;
+/** Admin of MINE: nobody has more rights who has not those of THEIRS. */
+let mine: string;
+let theirTokenId: string;
+
+beforeAll(async () => {
+  api = await ApiFixture.start();
+  ({ token: mine } = await api.tokenFor([MINE], 'admin'));
+  ({ digest: there.digest, data: bundleData } = await bundleOf(files));
+  ({ id: theirTokenId } = await api.tokenFor([THEIRS], 'deploy'));
+  await api.json('PUT', `/v1/namespaces/${THEIRS}`, { quota: { functions: 9 }, hosts: ['theirs.example.com'] });
+});
+afterAll(() => api.close());
+
+beforeEach(async () => {
+  api.platform.functions.clear();
+  for (const namespace of [MINE, THEIRS]) {
+    await api.upload(files, namespace);
+    await api.store.addArtifact(namespace, 'image', IMAGE);
+    await api.json('PUT', `/v1/namespaces/${namespace}/secrets/${there.secret}`, { value: `of ${namespace}` });
+    const deploy = { bundle: there.digest, entry: 'index.mjs', settings: {} };
+    await api.json('POST', `/v1/namespaces/${namespace}/functions/${there.name}/revisions`, deploy);
+    api.platform.explained.add(`${namespace} ${there.id}`);
+  }
+  ({ id: there.token } = await api.tokenFor([MINE], 'read'));
+  api.platform.calls.length = 0;
+  api.changedSecrets.length = 0;
+});
+
+const fill = (path: string, parameters: Record<string, string>): string =>
+  path.replaceAll(/\{(\w+)\}/g, (_, name: string) => parameters[name] ?? expect.fail(`${path}: no value for ${name}`));
+
+interface Ask {
+  method?: string;
+  namespace?: string;
+  params?: Record<string, string>;
+  token?: string;
+}
+
+type Op = (typeof OPERATIONS)[number];
+
+function ask(operation: Op, { method, namespace = MINE, params, token = mine }: Ask = {}): Promise<Answer> {
+  const { body, params: usual } = caseOf(operation.id);
+  const { type, data } = body?.() ?? { type: undefined, data: undefined };
+  return api.call({
+    method: method ?? operation.method,
+    path: fill(operation.path, { namespace, ...(params ?? usual?.()) }),
+    headers: type === undefined ? {} : { 'content-type': type },
+    ...(data === undefined ? {} : { body: data }),
+    token,
+  });
+}
+
+/** All of an answer, with the names and ids that were asked for taken out. */
+function plain({ status, headers, text }: Answer, asked: Ask & { params: Record<string, string> }): unknown {
+  const { date: _date, 'x-request-id': requestId, 'content-length': length, ...rest } = headers;
+  let body = text.replaceAll(String(requestId), 'REQUEST');
+  for (const [index, value] of [asked.namespace ?? MINE, ...Object.values(asked.params)].entries())
+    body = body.replaceAll(value, `<${index}>`);
+  // Ids of requests grow by a digit now and then; all else that an answer is long by counts.
+  return { status, headers: rest, body, length: length === undefined || text === '' ? length : Number(length) - String(requestId).length };
+}
+
+async function answerOf(operation: Op, asked: Ask & { params: Record<string, string> }): Promise<unknown> {
+  return plain(await ask(operation, asked), asked);
+}
+
+/** All that a tenant's own admin, and the store, can see of THEIRS. */
+async function state(): Promise<unknown> {
+  const { functions } = api.platform;
+  const secrets = await api.store.listSecrets(THEIRS);
+  const tokens = (await api.store.listTokens()).filter(({ namespaces }) => namespaces !== '*' && namespaces.includes(THEIRS));
+  return structuredClone({
+    functions: functions.get(`${THEIRS}/${there.name}`),
+    secrets,
+    tokens,
+    namespaces: await api.store.listNamespaces(),
+  });
+}
+
+describe('the walk', () => {
+  it('covers every route of the document, and no other', () => {
+    expect(Object.keys(CASES).toSorted()).toEqual(OPERATIONS.map(({ id }) => id).toSorted());
+  });
+
+  it('the document says who may, as it is written down here', () => {
+    for (const { id, 'x-access': access, path } of OPERATIONS) {
+      const { scope, platform } = caseOf(id);
+      const namespace = platform === true ? 'platform' : path.includes('{namespace}') ? 'path' : 'filtered';
+      expect({ id, ...access }).toEqual({ id, scope, namespace });
+    }
+  });
+});
+
+const withNamespace = OPERATIONS.filter(({ path }) => path.includes('{namespace}'));
+const VERBS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'];
+
+describe("another tenant's object is answered as if it were absent", () => {
+  it.each(withNamespace)('$method $path', async (operation) => {
+    const { params = () => ({}), absentParams = {}, absent, makes, platform } = caseOf(operation.id);
+    const before = await state();
+    const answer = await ask(operation, { namespace: THEIRS });
+    expect(answer.status).toBe(404);
+    // HEAD has no body.
+    if (operation.method !== 'HEAD') expect(answer.problem.code).toBe(absent);
+
+    const theirs = await answerOf(operation, { namespace: THEIRS, params: params() });
+    expect(await answerOf(operation, { namespace: NOBODY, params: params() })).toEqual(theirs);
+    expect(await answerOf(operation, { namespace: THEIRS, params: absentParams })).toEqual(theirs);
+    // What is really absent, where one may look.
+    if (makes !== true && platform !== true) expect(await answerOf(operation, { params: absentParams })).toEqual(theirs);
+
+    expect(await state()).toEqual(before);
+    expect(api.platform.calls.filter((call) => call.includes(THEIRS) || call.includes(NOBODY))).toEqual([]);
+    expect(api.changedSecrets).toEqual([]);
+  });
+
+  it.each(withNamespace.map(({ path }) => path).filter((path, index, all) => all.indexOf(path) === index))(
+    '%s, with any verb',
+    async (path) => {
+      const operation = withNamespace.find((one) => one.path === path)!;
+      const before = await state();
+      for (const method of VERBS) {
+        const { params = () => ({}) } = caseOf(operation.id);
+        const theirs = await answerOf(operation, { method, namespace: THEIRS, params: params() });
+        expect({ method, answer: await answerOf(operation, { method, namespace: NOBODY, params: params() }) }).toEqual({
+          method,
+          answer: theirs,
+        });
+      }
+      expect(await state()).toEqual(before);
+    },
+  );
+
+  it('on the routes of the platform too: status says nothing of others, whoever asks without all namespaces', async () => {
+    const operations = OPERATIONS.filter(({ path, id }) => caseOf(id).platform === true && !path.includes('{namespace}'));
+    const codes = await Promise.all(operations.map(async (operation) => (await ask(operation)).problem.code));
+    expect(codes).toEqual(operations.map(() => 'forbidden'));
+    expect(api.platform.calls).toEqual([]);
+  });
+});
+
+describe('lists have only what is one’s own', () => {
+  const get = (path: string, token = mine) => api.call({ path, token });
+
+  it.each(['/v1/functions', '/v1/namespaces', '/v1/tokens', '/v1/audit?limit=1000', '/v1/whoami'])('%s', async (path) => {
+    const { text, status } = await get(path);
+    expect(status).toBe(200);
+    expect(text).toContain(MINE);
+    expect(text).not.toContain(THEIRS);
+    expect((await api.call({ path })).text.includes(THEIRS)).toBe(path !== '/v1/whoami');
+  });
+
+  it.each(['/v1/functions?namespace=', '/v1/audit?namespace='])('%s: of another namespace as of none', async (path) => {
+    const [theirs, nobodys] = await Promise.all([get(`${path}${THEIRS}`), get(`${path}${NOBODY}`)]);
+    expect([theirs.status, theirs.text]).toEqual([nobodys.status, nobodys.text]);
+    expect(Object.values(theirs.json as object)).toEqual([[]]);
+    expect((await get(`${path}${MINE}`)).text).toContain(MINE);
+  });
+
+  it('attempts at another namespace are in the log of the platform, not in that of either tenant', async () => {
+    await api.json('PUT', `/v1/namespaces/${THEIRS}/secrets/KEY`, { value: 'stolen' }, { token: mine });
+    const { token: theirReader } = await api.tokenFor([THEIRS], 'read');
+    const attempts = async (token?: string) => {
+      const { json: found } = await api.call({ path: '/v1/audit?limit=1000', ...(token === undefined ? {} : { token }) });
+      return (found as { entries: { outcome: string; detail: object; namespace: string | null }[] }).entries.filter(
+        ({ outcome, detail }) => outcome === 'secret-not-found' && Object.values(detail).includes(THEIRS),
+      );
+    };
+    expect((await attempts()).length).toBeGreaterThan(0);
+    expect(await attempts(mine)).toEqual([]);
+    expect(await attempts(theirReader)).toEqual([]);
+  });
+});
+
+describe("references to another tenant's objects", () => {
+  const revisions = `/v1/namespaces/${MINE}/functions/hello/revisions`;
+  const strip = ({ status, problem: { instance: _instance, ...problem } }: Answer) => ({ status, problem });
+
+  /** The same with what is theirs and with what is nowhere: equal answers, nothing asked of the platform. */
+  async function equal(method: string, path: string, body: (reference: string) => unknown, pair: [string, string]): Promise<Answer> {
+    const [first, second] = await Promise.all(pair.map((reference) => api.json(method, path, body(reference), { token: mine })));
+    const plainText = (answer: Answer, reference: string) => JSON.stringify(strip(answer)).replaceAll(reference, 'REFERENCE');
+    expect(plainText(first!, pair[0])).toBe(plainText(second!, pair[1]));
+    return first!;
+  }
+
+  it('a bundle in a deployment, until one has sent it oneself', async () => {
+    const { digest, data } = await bundleOf({ 'index.mjs': `export default () => ${Math.random()}` });
+    await api.call({
+      method: 'PUT',
+      path: `/v1/namespaces/${THEIRS}/bundles/${digest}`,
+      headers: { 'content-type': 'application/gzip' },
+      body: data,
+    });
+    const body = (reference: string) => ({ bundle: reference, entry: 'index.mjs', settings: {} });
+    expect((await equal('POST', revisions, body, [digest, ABSENT_DIGEST])).problem.code).toBe('invalid');
+    expect(api.platform.calls).toEqual([]);
+
+    // Naming it is not having it: the bytes must come, and the answer does not tell that they were here.
+    const put = (payload: Buffer) =>
+      api.call({
+        method: 'PUT',
+        path: `/v1/namespaces/${MINE}/bundles/${digest}`,
+        headers: { 'content-type': 'application/gzip' },
+        body: payload,
+        token: mine,
+      });
+    expect((await put(Buffer.alloc(0))).problem.code).toBe('invalid');
+    expect((await api.json('POST', revisions, body(digest), { token: mine })).problem.code).toBe('invalid');
+    expect((await put(data)).status).toBe(201);
+    expect((await put(data)).status).toBe(200);
+    expect((await api.json('POST', revisions, body(digest), { token: mine })).status).toBe(201);
+  });
+
+  it('an image in a deployment', async () => {
+    const image = `sha256:${'2'.repeat(64)}`;
+    await api.store.addArtifact(THEIRS, 'image', image);
+    const body = (reference: string) => ({ bundle: there.digest, entry: 'index.mjs', image: reference, settings: { runtime: 'image' } });
+    expect((await equal('POST', revisions, body, [image, ABSENT_DIGEST])).problem.errors).toMatchObject([{ pointer: '/image' }]);
+    expect(api.platform.calls).toEqual([]);
+  });
+
+  it("a revision's number in traffic", async () => {
+    const deploy = { bundle: there.digest, entry: 'index.mjs', settings: {} };
+    await api.json('POST', `/v1/namespaces/${THEIRS}/functions/hello/revisions`, deploy);
+    const body = (number: string) => ({ traffic: [{ revision: Number(number), percent: 100 }] });
+    const answer = await equal('PUT', `/v1/namespaces/${MINE}/functions/hello/traffic`, body, ['2', '9']);
+    expect(answer.problem.code).toBe('revision-not-found');
+  });
+
+  it('a namespace in a token', async () => {
+    for (const list of [(one: string) => [one], (one: string) => [MINE, one]]) {
+      const body = (reference: string) => ({ name: 'x', scopes: ['read'], namespaces: list(reference) });
+      expect((await equal('POST', '/v1/tokens', body, [THEIRS, NOBODY])).problem.code).toBe('forbidden');
+    }
+    const all = await api.json('POST', '/v1/tokens', { name: 'x', scopes: ['read'], namespaces: '*' }, { token: mine });
+    expect(all.problem.code).toBe('forbidden');
+  });
+
+  it('a token', async () => {
+    const revoke = (id: string) => api.call({ method: 'DELETE', path: `/v1/tokens/${id}`, token: mine });
+    const { id: all } = await api.tokenFor('*', 'read');
+    const { id: both } = await api.tokenFor([MINE, THEIRS], 'read');
+    const absent = JSON.stringify(strip(await revoke('t-zzzzzzzzzzzz'))).replaceAll('t-zzzzzzzzzzzz', 'ID');
+    for (const id of [theirTokenId, all, both]) expect(JSON.stringify(strip(await revoke(id))).replaceAll(id, 'ID')).toBe(absent);
+    expect((await api.store.listTokens()).filter(({ revokedAt }) => revokedAt !== null)).toEqual([]);
+    expect((await revoke(there.token)).status).toBe(200);
+  });
+});
+
+describe('scopes', () => {
+  const SCOPES: Scope[] = ['read', 'invoke', 'deploy', 'admin'];
+  const MAY: Record<Scope, Scope[]> = {
+    read: ['read', 'deploy', 'admin'],
+    invoke: ['invoke', 'admin'],
+    deploy: ['deploy', 'admin'],
+    admin: ['admin'],
+  };
+  const tokens = new Map<string, string>();
+  beforeAll(async () => {
+    for (const scope of SCOPES) {
+      tokens.set(scope, (await api.tokenFor([MINE], scope)).token);
+      tokens.set(`*${scope}`, (await api.tokenFor('*', scope)).token);
+    }
+  });
+
+  it.each(OPERATIONS.flatMap((operation) => SCOPES.map((scope) => ({ ...operation, scope }))))('$id with $scope', async (operation) => {
+    const { scope, ...asked } = operation;
+    const { scope: needed, platform, status = 200 } = caseOf(asked.id);
+    const may = needed === null || MAY[needed].includes(scope);
+    const answer = await ask(asked, { token: tokens.get(platform === true ? `*${scope}` : scope)! });
+    if (may) {
+      expect(answer).toMatchObject({ status });
+    } else {
+      expect(answer.status).toBe(403);
+      if (asked.method !== 'HEAD') expect(answer.problem.code).toBe('forbidden');
+      expect(api.platform.calls).toEqual([]);
+    }
+  });
+
+  it('a body is looked at last: who may not is told so, whatever it holds', async () => {
+    const path = `/v1/namespaces/${MINE}/functions/hello/revisions`;
+    const send = (token: string) => api.call({ method: 'POST', path, headers: { 'content-type': 'text/nonsense' }, body: '{', token });
+    expect((await send(tokens.get('read')!)).problem.code).toBe('forbidden');
+    expect((await send(tokens.get('deploy')!)).problem.code).toBe('unsupported-media-type');
+    const theirs = await api.call({ method: 'POST', path: path.replace(MINE, THEIRS), body: '{', token: tokens.get('read')! });
+    expect(theirs.problem.code).toBe('namespace-not-found');
+  });
+
+  it('a name that none can have is told first: that is no secret', async () => {
+    const answer = await api.call({ path: `/v1/namespaces/${THEIRS}/functions/UPPER`, token: mine });
+    expect(answer.problem).toMatchObject({ status: 422, errors: [{ pointer: 'path/name' }] });
+  });
+});
