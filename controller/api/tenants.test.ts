@@ -154,7 +154,7 @@ function plain({ status, headers, text }: Answer, asked: Ask & { params: Record<
   for (const [index, value] of [asked.namespace ?? MINE, ...Object.values(asked.params)].entries())
     body = body.replaceAll(value, `<${index}>`);
   // Ids of requests grow by a digit now and then; all else that an answer is long by counts.
-  return { status, headers: rest, body, length: length === undefined || text === '' ? length : Number(length) - String(requestId).length };
+  return { status, headers: rest, body, length: length === undefined ? length : Number(length) - String(requestId).length };
 }
 
 async function answerOf(operation: Op, asked: Ask & { params: Record<string, string> }): Promise<unknown> {
