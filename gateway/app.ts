@@ -27,6 +27,8 @@ const LISTEN_BACKLOG = 4_096;
  * better answered, with Connection: close, than reset.
  */
 const IDLE_GRACE_MS = 1_000;
+/** Before the end of the drain, WebSockets and streams of events are told to end: both sides need a moment for it. */
+const STREAMS_END_MS = 2_500;
 /** How often the end of the last request is looked for. */
 const DRAIN_POLL_MS = 25;
 
@@ -116,7 +118,9 @@ export function createGateway(
     close() {
       closing ??= (async () => {
         context.draining = true;
+        const cancel = clock.after(Math.max(0, config.drainDeadlineMs - STREAMS_END_MS), () => leases.streams.endAll());
         await Promise.all([server, ...(tlsServer === null ? [] : [tlsServer])].map((one) => drain(one, clock, config.drainDeadlineMs)));
+        cancel();
         leases.releaseAll();
         journal.flush();
         await link.close();
@@ -183,7 +187,7 @@ function linkEvents({ routes, leases, journal, gatekeeper, certificates, routed 
           leases.grant(message.lease, message.start);
           break;
         case 'revoke':
-          leases.revoke(message.lease, message.slots);
+          leases.revoke(message.lease, message.slots, message.deadlineMs);
           break;
         case 'gone':
           leases.gone(message.instance, { cause: message.cause, detail: message.detail });

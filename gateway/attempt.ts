@@ -2,6 +2,7 @@
  * One try of a request on one instance: the undici handler. It holds the slot and the connection, and
  * tells its owner what came of it. What undici still says after `leave` is not listened to.
  */
+import type { Duplex } from 'node:stream';
 import type { Client, Dispatcher } from 'undici';
 import { HEADERS, Refusal } from '#contract/runtime.ts';
 import type { HeldLease } from './demand.ts';
@@ -20,6 +21,8 @@ export interface AttemptOwner {
   /** The final head. False where it cannot be passed on: then the owner has left the attempt. */
   onHead(status: number, statusText: string | undefined, headers: Record<string, string | string[] | undefined>): boolean;
   onData(controller: Dispatcher.DispatchController, chunk: Buffer): void;
+  /** It answered 101: the connection is the owner's. The slot stays taken until `leave`. */
+  onUpgrade(headers: Record<string, string | string[] | undefined>, socket: Duplex): void;
   /** The response is complete. */
   onEnd(): void;
   /** It broke after its head. */
@@ -35,7 +38,7 @@ export interface AttemptOwner {
 }
 
 /** What is sent. */
-export type AttemptRequest = Pick<Dispatcher.DispatchOptions, 'method' | 'path' | 'headers' | 'body'>;
+export type AttemptRequest = Pick<Dispatcher.DispatchOptions, 'method' | 'path' | 'headers' | 'body' | 'upgrade'>;
 
 export class Attempt implements Dispatcher.DispatchHandler {
   readonly lease: HeldLease<Upstream>;
@@ -103,6 +106,16 @@ export class Attempt implements Dispatcher.DispatchHandler {
       return;
     }
     if (this.#owner.onHead(status, statusText, headers)) this.#state = 'answering';
+  }
+
+  onRequestUpgrade(
+    _controller: Dispatcher.DispatchController,
+    _status: number,
+    headers: Record<string, string | string[] | undefined>,
+    socket: Duplex,
+  ): void {
+    if (this.#over() === 'sent') this.#owner.onUpgrade(headers, socket);
+    else socket.destroy();
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {

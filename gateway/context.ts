@@ -7,6 +7,7 @@ import type { Gatekeeper } from './gatekeeper.ts';
 import type { LeaseTable } from './leases.ts';
 import type { RouteTable } from './routes.ts';
 import type { Tracer } from './trace.ts';
+import type { Upgrade } from './upgrade.ts';
 import type { Upstream } from './upstream.ts';
 import type { DeadlineWheel } from './wheel.ts';
 
@@ -77,4 +78,6 @@ export function closeRequest(connection: ClientConnection, request: OpenRequest)
 /** The response object of the public server: it leads back to its request. */
 export class Outgoing extends ServerResponse {
   request: OpenRequest | null = null;
+  /** Where the request asks for a WebSocket. */
+  upgrade: Upgrade | null = null;
 }

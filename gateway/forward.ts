@@ -6,13 +6,14 @@
  * instance refused before user code ran, as far as its body is still held. Nothing else ever.
  */
 import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { type ErrorCode, type Problem, problem } from '#contract/errors.ts';
 import type { StartInfo } from '#contract/link.ts';
 import { HEADERS, type Refusal } from '#contract/runtime.ts';
 import { Attempt, type AttemptOwner } from './attempt.ts';
 import { type BodyOwner, REPLAY_BYTES, RequestBody } from './body.ts';
-import { functionHeaders, readResponseHead, type RequestHead } from './headers.ts';
+import { functionHeaders, readResponseHead, type RequestHead, type ResponseHead } from './headers.ts';
 import { type ClientConnection, closeRequest, type ForwardContext, type OpenRequest, type Outgoing } from './context.ts';
 import { addHeaders } from './added-headers.ts';
 import { type CorsRules, isPreflight } from './cors.ts';
@@ -28,6 +29,8 @@ import { serverTiming } from './timing.ts';
 import type { RequestTrace } from './trace.ts';
 import { ConnectError, type Upstream } from './upstream.ts';
 import { lossOf } from './failures.ts';
+import { EventStream, type EventStreamOwner, isEventStream } from './events.ts';
+import { WebSocketTunnel } from './websocket.ts';
 import type { WheelEntry, WheelSlot } from './wheel.ts';
 
 /** Instances that one request is tried on, before 503. */
@@ -39,7 +42,7 @@ function onOutgoingClose(this: Outgoing): void {
 
 type Phase = 'checking' | 'collecting' | 'waiting' | 'sent' | 'answering' | 'asking-why' | 'done';
 
-export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, BodyOwner, EndedCall, OpenRequest {
+export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwner, WheelEntry, BodyOwner, EndedCall, OpenRequest {
   wheel: WheelSlot | null = null;
   place: Place | null = null;
   readonly id: string;
@@ -57,6 +60,7 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
   tries: { instance: string; why: string }[] | null = null;
   aborted = false;
   stream: EndedCall['stream'] = null;
+  #events: EventStream | null = null;
   #trace: RequestTrace | null = null;
   #refusal: Refusal | null = null;
   readonly #context: ForwardContext;
@@ -273,7 +277,8 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
       headers.push('content-length', String(this.#head.contentLength));
     const attempt = new Attempt(this, lease, leases);
     this.#attempt = attempt;
-    attempt.send({ method: this.#incoming.method!, path: this.#match.rest, headers, body });
+    const upgrade = this.#outgoing.upgrade === null ? null : 'websocket';
+    attempt.send({ method: this.#incoming.method!, path: this.#match.rest, headers, body, upgrade });
   }
 
   // As the owner of an attempt.
@@ -291,9 +296,7 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
       return false;
     }
     const now = this.#context.clock.now();
-    const timing = serverTiming(this, now);
-    head.flat.push(HEADERS.requestId, this.id, 'server-timing', head.serverTiming === null ? timing : `${timing}, ${head.serverTiming}`);
-    addHeaders(head.flat, this.#match, this.#head.forward, this.#connection.secure);
+    this.#addOwn(head, now);
     if (this.#context.draining) this.#outgoing.shouldKeepAlive = false;
     try {
       this.#relay.begin(status, statusText, head);
@@ -306,18 +309,82 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
     this.#phase = 'answering';
     this.headAt = now;
     this.status = status;
+    if (isEventStream(head)) this.#becomeEvents(now);
     return true;
+  }
+
+  /** What the platform says beside the function. */
+  #addOwn(head: ResponseHead, now: number): void {
+    const timing = serverTiming(this, now);
+    head.flat.push(HEADERS.requestId, this.id, 'server-timing', head.serverTiming === null ? timing : `${timing}, ${head.serverTiming}`);
+    addHeaders(head.flat, this.#match, this.#head.forward, this.#connection.secure);
   }
 
   onData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     this.#relay.data(controller, chunk);
+    this.#events?.follow(chunk);
+  }
+
+  onUpgrade(headers: Record<string, string | string[] | undefined>, upstream: Duplex): void {
+    const { clock, wheel, leases } = this.#context;
+    const upgrade = this.#outgoing.upgrade!;
+    const head = upgrade.readAnswer(headers);
+    if (typeof head === 'string') {
+      upstream.destroy();
+      this.onBadResponse(`the response has ${head}`);
+      return;
+    }
+    const now = clock.now();
+    this.#addOwn(head, now);
+    wheel.cancel(this);
+    this.#phase = 'answering';
+    this.headAt = now;
+    this.status = 101;
+    this.stream = 'websocket';
+    const { lease } = this.#attempt!;
+    lease.instance.connection.keep(upstream);
+    const tunnel = new WebSocketTunnel({
+      ...upgrade.accept(head),
+      upstream,
+      clock,
+      wheel,
+      maxAgeMs: this.#match.target.maxStreamMs,
+      onEnd: () => this.#onWebSocketEnd(lease, tunnel),
+    });
+    leases.streams.add(lease, tunnel);
+    tunnel.begin();
+  }
+
+  #onWebSocketEnd(lease: HeldLease<Upstream>, tunnel: WebSocketTunnel): void {
+    this.#context.leases.streams.remove(lease, tunnel);
+    this.#leave();
+    this.#context.calls.ended(this, this.#context.clock.now());
+    closeRequest(this.#connection, this);
+  }
+
+  /** The timeout has been kept: from now on it may be as old as a stream may get. */
+  #becomeEvents(now: number): void {
+    const { wheel, leases } = this.#context;
+    this.stream = 'events';
+    this.#events = new EventStream(this);
+    wheel.set(this, now + this.#match.target.maxStreamMs);
+    leases.streams.add(this.#attempt!.lease, this.#events);
+  }
+
+  onEventsEnd(): void {
+    if (this.#phase === 'answering') this.onEnd();
+  }
+
+  onEventsEnding(withinMs: number): void {
+    this.#context.wheel.set(this, this.#context.clock.now() + withinMs);
   }
 
   onEnd(): void {
     const now = this.#context.clock.now();
     this.#phase = 'done';
     this.#context.wheel.cancel(this);
-    this.#leaveAttempt(now - this.sentAt!);
+    // How long a stream lives says nothing of how soon a slot will be free.
+    this.#leaveAttempt(this.stream === null ? now - this.sentAt! : undefined);
     this.#uncount();
     this.#relay.end();
     this.#context.calls.ended(this, now);
@@ -380,6 +447,8 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
     if (this.#phase === 'waiting') {
       leases.cancel(this, target.revision);
       this.fail('queue-timeout', `no instance became free within ${this.#context.queueTimeoutMs} ms`);
+    } else if (this.#events !== null && this.#phase === 'answering') {
+      this.#events.overdue();
     } else if (this.#phase === 'sent' || this.#phase === 'answering') {
       if (this.#body?.starving === true && this.#phase !== 'answering') {
         this.fail('request-timeout', `the body had not arrived after the ${target.timeoutMs} ms that the function has`, { close: true });
@@ -476,6 +545,8 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, WheelEntry, Bod
   #leaveAttempt(serviceMs?: number): void {
     const attempt = this.#attempt;
     this.#attempt = null;
-    attempt?.leave(serviceMs);
+    if (attempt === null) return;
+    if (this.#events !== null) this.#context.leases.streams.remove(attempt.lease, this.#events);
+    attempt.leave(serviceMs);
   }
 }

@@ -155,12 +155,12 @@ describe('giving back', () => {
     const { ask, connections, grant, of, table } = setUp();
     grant('l1', 'i1', 2);
     const a = ask();
-    table.revoke('l1', 0);
-    table.revoke('nobody', 0);
+    table.revoke('l1', 0, 30_000);
+    table.revoke('nobody', 0, 30_000);
     expect(ask().got).toBe('waiting');
     expect(of('release')).toEqual([]);
     table.free(a.lease!);
-    table.revoke('l1', 0);
+    table.revoke('l1', 0, 30_000);
     expect(of('release')).toHaveLength(1);
     expect(connections.get('i1')![0]!.closed).toBe(1);
   });
@@ -169,7 +169,7 @@ describe('giving back', () => {
     const { ask, grant, of, table } = setUp();
     grant('l1', 'i1', 3);
     const [a, b] = [ask(), ask()];
-    table.revoke('l1', 1);
+    table.revoke('l1', 1, 30_000);
     expect(of('release')).toEqual([]);
     table.free(a.lease!);
     expect(of('release')).toEqual([{ type: 'release', lease: 'l1', slots: 1 }]);
@@ -282,7 +282,7 @@ describe('the link', () => {
     const { ask, grant, of, state, table } = setUp();
     grant('l1', 'i1');
     const a = ask();
-    table.revoke('l1', 0);
+    table.revoke('l1', 0, 30_000);
     state.up = false;
     table.linkDown();
     table.free(a.lease!);
@@ -407,7 +407,7 @@ function apply(kind: string, pick: number, { table, clock, running, askers, gran
       if (askers.length > 0) table.cancel(askers[pick % askers.length]!, REVISION);
       break;
     case 'revoke':
-      table.revoke(`l${pick % Math.max(1, grants)}`, pick % 3);
+      table.revoke(`l${pick % Math.max(1, grants)}`, pick % 3, 30_000);
       break;
     case 'gone':
       table.gone(`i${pick % 5}`, { cause: 'exit', detail: '' });

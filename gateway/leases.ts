@@ -14,6 +14,7 @@ import type { GatewayMessage, Lease, StartInfo } from '#contract/link.ts';
 import type { Address } from '#contract/runtime.ts';
 import type { Clock } from '#kit/clock.ts';
 import { type Cause, type Connection, Demand, type HeldLease, type Instance, type Waiter, WantReporter } from './demand.ts';
+import { Streams } from './streams.ts';
 
 /** [6] An unused lease without waiters is given back after this. */
 export const UNUSED_RELEASE_MS = 1_000;
@@ -27,6 +28,8 @@ export const FULL_PAUSE_MS = 5;
  * cause is known, so a long limit costs only those whose cause nobody knows.
  */
 export const CAUSE_WAIT_MS = 1_000;
+/** [3] How long the streams of a lease go on that a welcome dropped: nobody says until when. */
+export const DROPPED_STREAMS_MS = 10_000;
 /** [9] How long the connections of a dead instance may still be read. */
 export const LAST_WORDS_MS = 100;
 
@@ -56,12 +59,15 @@ export class LeaseTable<C extends Connection> {
   readonly #leases = new Map<string, HeldLease<C>>();
   readonly #instances = new Map<string, Instance<C>>();
   readonly #reporter: WantReporter<C>;
+  /** What holds slots beyond its request. */
+  readonly streams: Streams;
   #sweeping = false;
   #waiting = 0;
   #linked = false;
 
   constructor({ clock, limits, connect, send }: LeaseTableOptions<C>) {
     this.#clock = clock;
+    this.streams = new Streams(clock);
     this.#limits = limits;
     this.#connect = connect;
     this.#send = send;
@@ -210,16 +216,18 @@ export class LeaseTable<C extends Connection> {
   }
 
   /** [8] */
-  revoke(id: string, slots: number): void {
+  revoke(id: string, slots: number, deadlineMs: number): void {
     const lease = this.#leases.get(id);
     if (lease === undefined) return;
     if (slots > 0) {
       lease.slots = Math.min(lease.slots, slots);
       lease.shrinking = true;
       this.#shrunk(lease);
+      this.streams.revoked(lease, deadlineMs);
       return;
     }
     lease.state = 'revoking';
+    this.streams.revoked(lease, deadlineMs);
     if (lease.inFlight === 0) this.#drained(lease);
   }
 
@@ -373,6 +381,7 @@ export class LeaseTable<C extends Connection> {
   /** [3] No new use, no release. */
   #drop(lease: HeldLease<C>): void {
     this.#forget(lease);
+    this.streams.revoked(lease, DROPPED_STREAMS_MS);
     this.#closeIfDone(lease.instance);
   }
 

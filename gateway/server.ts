@@ -21,6 +21,7 @@ import { isPlatformPath, isRoot } from './platform.ts';
 import { sendProblem, sendRawProblem } from './problems.ts';
 import { isReserved, type RouteMatch, type RouteMiss, type RouteTable } from './routes.ts';
 import type { Certificates } from './tls.ts';
+import { asksForWebSocket, Upgrade } from './upgrade.ts';
 
 /**
  * Node's own limit for URL and headers together, bytes: above both of ours, so that 414 and 431 can
@@ -111,6 +112,8 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     const head = checkLine(incoming, url) ?? readRequestHead(incoming.rawHeaders, connection.trusted);
     if ('code' in head) return refuse(incoming, outgoing, head, newRequestId());
     const id = head.requestId ?? newRequestId();
+    const fault = outgoing.upgrade === null ? null : outgoing.upgrade.fault();
+    if (fault !== null) return refuse(incoming, outgoing, fault, id);
     const target = checkTarget(incoming, url, head);
     if (typeof target !== 'string') return refuse(incoming, outgoing, target, id);
     if (isPlatformPath(target)) return servePlatform(incoming, outgoing, target);
@@ -147,11 +150,13 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     requireHostHeader: false,
     keepAlive: true,
     keepAliveInitialDelay: 60_000,
+    shouldUpgradeCallback: (incoming) => asksForWebSocket(incoming) && connectionOf(incoming.socket).open.size === 0,
   };
   const { certificates } = options;
   const server = certificates === undefined ? createServer(httpOptions) : createTlsServer({ ...httpOptions, ...certificates.options });
   if (certificates !== undefined && 'setSecureContext' in server) certificates.serve(server);
   server.on('request', (incoming, outgoing) => safely(incoming, outgoing, false));
+  server.on('upgrade', (incoming, socket, head) => safely(incoming, new Upgrade(incoming, socket, head).outgoing, false));
   // Node would drop headers beyond its limit in silence, and a check would miss what it dropped.
   server.maxHeadersCount = 0;
   server.maxConnections = options.maxConnections;

@@ -8,6 +8,7 @@
  */
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { connect as netConnect, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { Client, type buildConnector } from 'undici';
 import type { Address } from '#contract/runtime.ts';
 import type { Clock } from '#kit/clock.ts';
@@ -46,6 +47,8 @@ export class Upstream implements Connection {
   readonly #clock: Clock;
   readonly #clients = new Set<Client>();
   readonly #idle: Client[] = [];
+  /** Connections that have become WebSockets: no client knows of them any more. */
+  readonly #upgraded = new Set<Duplex>();
   /** O_PATH handle of a unix socket, once it was dialled. */
   #handle: number | null = null;
   #closed = false;
@@ -78,6 +81,12 @@ export class Upstream implements Connection {
     if (!this.#closed && !client.destroyed) this.#idle.push(client);
   }
 
+  /** The connection has left its client, and ends with the instance all the same. */
+  keep(socket: Duplex): void {
+    this.#upgraded.add(socket);
+    socket.once('close', () => this.#upgraded.delete(socket));
+  }
+
   /** Ends every connection, whatever is on it. */
   close(): void {
     if (this.#closed) return;
@@ -86,6 +95,7 @@ export class Upstream implements Connection {
     // Its promise has no news: requests on it are told by their handlers.
     for (const client of this.#clients) void client.destroy(reason);
     this.#clients.clear();
+    for (const socket of this.#upgraded) socket.destroy();
     this.#idle.length = 0;
     if (this.#handle !== null) closeSync(this.#handle);
     this.#handle = null;

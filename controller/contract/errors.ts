@@ -115,6 +115,12 @@ export const ERRORS = {
     title: 'Too many requests',
     remedy: 'Wait for Retry-After seconds, or raise max or concurrency.',
   },
+  'upgrade-required': {
+    status: 426,
+    fault: 'caller',
+    title: 'Another version of WebSocket',
+    remedy: 'Ask for version 13 of WebSocket (RFC 6455).',
+  },
   'headers-too-large': { status: 431, fault: 'caller', title: 'Headers too large', remedy: 'Send fewer or smaller headers.' },
   'not-implemented': {
     status: 501,
