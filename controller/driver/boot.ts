@@ -1,9 +1,15 @@
 /** Flags that a runtime is booted with for a memory class, in whatever it runs. */
 import { heapLimitMib } from '#contract/function.ts';
 
+/** Up to this class Bun is told to be sparing, MiB. */
+const SMALL_CLASS_MIB = 512;
+
 /** V8's heap limit is fixed when the process boots, so it goes by the class. */
 const FLAGS: Readonly<Record<string, (memoryClassMib: number) => string[]>> = {
   node: (memoryClassMib) => [`--max-old-space-size=${heapLimitMib(memoryClassMib)}`],
+  deno: (memoryClassMib) => [`--v8-flags=--max-old-space-size=${heapLimitMib(memoryClassMib)}`],
+  // JavaScriptCore goes by the memory of the machine: in a small instance it is to collect garbage sooner.
+  bun: (memoryClassMib) => (memoryClassMib <= SMALL_CLASS_MIB ? ['--smol'] : []),
 };
 
 /** None for a runtime that needs none: the kernel's limit holds it. */

@@ -58,14 +58,18 @@ function selectionText({ packages, kept, dropped, links, complete }: RuntimeDefi
   return JSON.stringify({ packages, kept: kept.map(String), dropped: dropped.map(String), links, completed: complete !== undefined });
 }
 
-/** A file, or the files of a folder that have one of the extensions, at the same places below /fn. */
+/**
+ * A file, or the files of a folder that have one of the extensions, at the same places below /fn. What
+ * begins with `../` is beside the runtime's folder, and beside it below /fn too: `../node/shim` → fn/node/shim.
+ */
 function shimFiles(folder: string, path: string, extensions: readonly string[]): ShimFile[] {
   const place = join(folder, path);
-  if (!statSync(place).isDirectory()) return [{ target: `fn/${path}`, content: readFileSync(place) }];
+  const target = `fn/${path.replace(/^\.\.\//, '')}`;
+  if (!statSync(place).isDirectory()) return [{ target, content: readFileSync(place) }];
   return readdirSync(place)
     .filter((name) => extensions.some((extension) => name.endsWith(extension)))
     .sort()
-    .map((name) => ({ target: `fn/${path}/${name}`, content: readFileSync(join(place, name)) }));
+    .map((name) => ({ target: `${target}/${name}`, content: readFileSync(join(place, name)) }));
 }
 
 /** Lengths go in too, so that no two lists of parts give the same text. */

@@ -45,7 +45,7 @@ export interface RuntimeDefinition {
   /** Of the names that no image may hold, the one that is this runtime's purpose. */
   readonly allowed: RegExp | null;
   readonly links: Readonly<Record<string, string>>;
-  /** Files and folders of the runtime's folder that go below /fn, by the same path. In folders: files with these extensions. */
+  /** Files and folders of the runtime's folder, or beside it (`../node/shim`), that go below /fn. In folders: files with these extensions. */
   readonly shim: readonly string[];
   readonly shimExtensions: readonly string[];
   readonly config: ImageConfig;

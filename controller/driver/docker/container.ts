@@ -56,13 +56,17 @@ export interface ContainerPlan {
 
 export const containerName = (homeId: string, id: string): string => `fn-${homeId}-${id}`;
 
-/** Where the shim is in the images whose arguments go by the class. */
-const SHIM_PATHS: Readonly<Record<string, string>> = { node: '/fn/shim.mjs' };
+/** Of images whose arguments go by the class: what comes before the flags of the class, and after them. */
+const BOOT: Readonly<Record<string, readonly [before: readonly string[], after: readonly string[]]>> = {
+  node: [[], ['/fn/shim.mjs']],
+  bun: [['--no-install'], ['/fn/bun/shim.mjs']],
+  deno: [['run', '--allow-all', '--deny-import', '--no-prompt', '--no-config', '--no-lock', '--cached-only'], ['/fn/deno/shim.mjs']],
+};
 
 /** What the image's entry point is given in the place of the image's own arguments; nothing where those do for every class. */
 export function bootArguments(runtime: string, memoryClassMib: number): { Cmd?: string[] } {
-  const shim = Object.hasOwn(SHIM_PATHS, runtime) ? SHIM_PATHS[runtime] : undefined;
-  return shim === undefined ? {} : { Cmd: [...bootFlags(runtime, memoryClassMib), shim] };
+  const boot = Object.hasOwn(BOOT, runtime) ? BOOT[runtime] : undefined;
+  return boot === undefined ? {} : { Cmd: [...boot[0], ...bootFlags(runtime, memoryClassMib), ...boot[1]] };
 }
 
 /** Everything that `docker create` is told about an instance. */

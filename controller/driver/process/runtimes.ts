@@ -20,7 +20,10 @@ export interface ProcessRuntime {
   shim: string;
   /** Program, an absolute path, or `{shim}` where the shim is a program itself. Without: this Node, held by --permission. */
   command?: string;
-  /** Its arguments; `{heapMib}` becomes the heap limit of the class, `{shim}` the shim's path, which else comes last. */
+  /**
+   * Its arguments; `{heapMib}` becomes the heap limit of the class, `{shim}` the shim's path, which else comes last;
+   * `{readable}` and `{writable}` the folders that the instance needs, joined by commas.
+   */
   args?: string[];
   /** Without: what `command --version` says. */
   version?: string;
@@ -87,9 +90,10 @@ export class ProcessRuntimes {
     return found.filter((runtime) => runtime !== null);
   }
 
-  /** Names of those that nothing holds, not even --permission. */
+  /** Names of those that nothing holds, not even --permission or what another runtime has like it. */
   get unheld(): string[] {
-    return [...this.#prepared.values()].filter((runtime) => runtime.command !== null).map((runtime) => runtime.name);
+    const held = ({ command, args }: Prepared) => command === null || args.some((arg) => arg.includes('{readable}'));
+    return [...this.#prepared.values()].filter((runtime) => !held(runtime)).map((runtime) => runtime.name);
   }
 
   /**
@@ -151,7 +155,12 @@ export class ProcessRuntimes {
     const heapMib = String(heapLimitMib(memoryClassMib));
     const named = command === '{shim}' || runtime.args.some((arg) => arg.includes('{shim}'));
     const args = [...runtime.args, ...(named ? [] : ['{shim}'])].map((arg) =>
-      arg.replaceAll('{heapMib}', heapMib).replaceAll('{shim}', shim),
+      arg
+        .replaceAll('{heapMib}', heapMib)
+        .replaceAll('{shim}', shim)
+        // A shim may have parts of another's beside it.
+        .replaceAll('{readable}', [dirname(dirname(shim)), ...readable].join(','))
+        .replaceAll('{writable}', writable.join(',')),
     );
     return { ...program(command === '{shim}' ? shim : command, fd, command === '{shim}' ? name : basename(command)), args };
   }

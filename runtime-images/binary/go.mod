@@ -1,0 +1,3 @@
+module fn/shim
+
+go 1.19

@@ -1,0 +1,263 @@
+// The shim of the runtimes `binary` and `image`: a generic instance that becomes one program, once and
+// for ever. It speaks the runtime protocol (runtime-images/PROTOCOL.md), starts the program at init,
+// and passes it its requests on $PORT.
+//
+//	shim                            the program is in the bundle, its environment is a clean one
+//	shim [-port N] -- PROGRAM ARG…  the program is that of an image, whose environment and folder are ours
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const version = "1.0.0"
+
+type state string
+
+const (
+	generic  state = "generic"
+	loading  state = "loading"
+	failed   state = "failed"
+	ready    state = "ready"
+	draining state = "draining"
+)
+
+// Shim is all that this process knows. The fields below mu are guarded by it.
+type Shim struct {
+	instance string
+	nonce    string
+	image    *imageProgram
+	logs     *Logger
+
+	mu       sync.Mutex
+	state    state
+	info     *initRequest
+	slots    int
+	inFlight map[int64]string
+	taken    int64
+	child    *Child
+	proxy    http.Handler
+	ending   bool
+}
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == "--version" {
+		fmt.Println(version)
+		return
+	}
+	image, err := parseImageProgram(os.Args[1:])
+	if err != nil {
+		die("fn shim: %v", err)
+	}
+	socket, port := os.Getenv("FN_SOCKET"), os.Getenv("FN_PORT")
+	shim := &Shim{
+		instance: os.Getenv("FN_INSTANCE"),
+		nonce:    os.Getenv("FN_NONCE"),
+		image:    image,
+		state:    generic,
+		inFlight: map[int64]string{},
+	}
+	shim.logs = newLogger(os.Stdout, shim.onlyRequest)
+	for _, name := range []string{"FN_INSTANCE", "FN_NONCE", "FN_SOCKET", "FN_PORT"} {
+		os.Unsetenv(name)
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGCHLD)
+	go shim.onSignals(signals)
+	listener, err := listen(socket, port)
+	if err != nil {
+		die("fn shim: cannot listen: %v", err)
+	}
+	// The other end is the gateway, which has limits on time of its own.
+	server := &http.Server{Handler: shim, MaxHeaderBytes: maxHeaderBytes, ErrorLog: quiet()}
+	go func() { die("fn shim: %v", server.Serve(listener)) }()
+	for start := range onMain {
+		start()
+	}
+}
+
+// The kernel kills the program when the thread that started it ends, lest it outlive its shim: so it
+// is started by the first thread, which lives as long as the process does.
+var onMain = make(chan func())
+
+func init() {
+	runtime.LockOSThread()
+}
+
+func listen(socket, port string) (net.Listener, error) {
+	if socket == "" {
+		number, err := strconv.Atoi(port)
+		if err != nil {
+			return nil, fmt.Errorf("neither FN_SOCKET nor FN_PORT is set")
+		}
+		return net.Listen("tcp", fmt.Sprintf(":%d", number))
+	}
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	// Whoever connects to it is told apart by the folder it is in.
+	return listener, os.Chmod(socket, 0o666)
+}
+
+func die(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+	os.Exit(2)
+}
+
+// ServeHTTP tells the shim's own paths from the function's. They are compared as they came.
+func (s *Shim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if len(r.RequestURI) >= 5 && r.RequestURI[:5] == "/.fn/" {
+		s.control(w, r)
+		return
+	}
+	id := r.Header.Get("X-Request-Id")
+	number, refusal := s.take(r.Header.Values("Fn-Instance"), &id)
+	if refusal != "" {
+		w.Header().Set("Fn-Refused", refusal)
+		w.Header().Set("Content-Length", "0")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	defer s.release(number)
+	s.forward(w, r, id)
+}
+
+// Takes a slot; or says why not, before the program sees anything.
+func (s *Shim) take(meant []string, id *string) (int64, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (len(meant) > 0 && meant[0] != s.instance) || s.state == generic {
+		return 0, "not-me"
+	}
+	if s.state != ready {
+		return 0, "draining"
+	}
+	if len(s.inFlight) >= s.slots {
+		return 0, "full"
+	}
+	s.taken++
+	if *id == "" {
+		*id = fmt.Sprintf("%s-%d", s.instance, s.taken)
+	}
+	s.inFlight[s.taken] = *id
+	return s.taken, ""
+}
+
+func (s *Shim) release(number int64) {
+	s.mu.Lock()
+	delete(s.inFlight, number)
+	end := s.ending && len(s.inFlight) == 0
+	s.mu.Unlock()
+	if end {
+		s.end()
+	}
+}
+
+// The request that a line of the program belongs to: known only where there is but one.
+func (s *Shim) onlyRequest() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.inFlight) != 1 {
+		return ""
+	}
+	for _, id := range s.inFlight {
+		return id
+	}
+	return ""
+}
+
+func (s *Shim) onSignals(signals <-chan os.Signal) {
+	for received := range signals {
+		if received == syscall.SIGCHLD {
+			s.reap()
+			continue
+		}
+		s.mu.Lock()
+		s.state = draining
+		s.ending = true
+		idle := len(s.inFlight) == 0
+		s.mu.Unlock()
+		if idle {
+			go s.end()
+		}
+	}
+}
+
+// Nothing is in flight any more: the program is asked to end, and we end with it. The platform's
+// deadline is its own: it kills.
+func (s *Shim) end() {
+	s.mu.Lock()
+	child := s.child
+	s.mu.Unlock()
+	if child != nil {
+		child.terminate()
+		<-child.done
+		child.drainOutput()
+	}
+	s.logs.close()
+	os.Exit(0)
+}
+
+// As pid 1 of a container we inherit every orphan; only the program's own end means anything.
+func (s *Shim) reap() {
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		s.mu.Lock()
+		child := s.child
+		s.mu.Unlock()
+		if child != nil && child.pid == pid {
+			child.ended(status)
+			go s.onChildEnd(child, status)
+		}
+	}
+}
+
+// The program's end is the instance's, with its code, so that the platform can tell why. While it
+// loads, init tells of it; while the instance ends, it was asked to.
+func (s *Shim) onChildEnd(child *Child, status syscall.WaitStatus) {
+	s.mu.Lock()
+	expected := s.state == loading || s.state == failed || s.ending
+	s.mu.Unlock()
+	if expected {
+		return
+	}
+	child.drainOutput()
+	s.logs.system("warn", "the program ended: "+describe(status))
+	s.logs.close()
+	os.Exit(exitCode(status))
+}
+
+func exitCode(status syscall.WaitStatus) int {
+	if status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return status.ExitStatus()
+}
+
+func describe(status syscall.WaitStatus) string {
+	if status.Signaled() {
+		return fmt.Sprintf("signal %d (%s)", int(status.Signal()), status.Signal())
+	}
+	return fmt.Sprintf("exit code %d", status.ExitStatus())
+}
+
+func milliseconds(d time.Duration) float64 {
+	return float64(d.Microseconds()) / 1_000
+}
