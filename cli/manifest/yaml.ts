@@ -14,17 +14,19 @@ const LIMITS = {
   depth: 20,
 } as const;
 
+const TOO_DEEP = 'this is nested too deeply';
+/** Where the parser's own words are no help. */
+const WORDS: Readonly<Record<string, string>> = {
+  DUPLICATE_KEY: 'this key is here a second time',
+  MULTIPLE_DOCS: 'only one document (---) may be in this file',
+};
+
 /** Fills `text` with the places. Throws CliError with all that is wrong. */
 export function parseYaml(text: ManifestText): unknown {
   const document = parsed(text);
   const faults: Fault[] = [...document.errors, ...document.warnings].map(({ code, message, pos }) => ({
     range: [pos[0], Math.max(pos[1], pos[0] + 1)],
-    message:
-      code === 'DUPLICATE_KEY'
-        ? 'this key is here a second time'
-        : code === 'MULTIPLE_DOCS'
-          ? 'only one document (---) may be in this file'
-          : message,
+    message: WORDS[code] ?? (message.startsWith('Maximum call stack') ? TOO_DEEP : message),
   }));
   if (faults.length > 0) throw text.error(faults);
   if (document.contents === null || (isScalar(document.contents) && document.contents.value === null))
@@ -42,11 +44,11 @@ function parsed(text: ManifestText): Document.Parsed {
       lineCounter: new LineCounter(),
       version: '1.2',
       merge: false,
-      logLevel: 'silent',
+      logLevel: 'error',
     });
   } catch (error) {
     // The parser calls itself for each level.
-    if (error instanceof RangeError) throw text.error([{ range: [0, 1], message: 'this is nested too deeply' }]);
+    if (error instanceof RangeError) throw text.error([{ range: [0, 1], message: TOO_DEEP }]);
     throw error;
   }
 }
