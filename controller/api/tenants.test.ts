@@ -71,6 +71,7 @@ const CASES: Record<string, Case> = {
   },
   getLogs: { scope: 'read', ...named },
   getLogStats: { scope: 'read', ...named },
+  listCalls: { scope: 'read', ...named },
   explainCall: { scope: 'read', params: () => ({ id: there.id }), absentParams: { id: 'call-2' }, absent: 'call-not-found' },
   getBundle: { scope: 'read', ...bundle },
   hasBundle: { scope: 'read', ...bundle },

@@ -1,7 +1,7 @@
 /** A Platform in memory, for tests of what talks to one. It does what the port says, and no more. */
 import { DEFAULT_ACCESS, type FunctionAccess } from '#contract/access.ts';
 import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus, RevisionView } from '#contract/api.ts';
-import type { Why } from '#contract/call.ts';
+import type { CallList, CallQuery, Why } from '#contract/call.ts';
 import { FnError } from '#contract/errors.ts';
 import type { FunctionView, Revision, Traffic } from '#contract/function.ts';
 import type { LogStats } from '#contract/log.ts';
@@ -211,6 +211,12 @@ export class FakePlatform implements Platform {
     this.#call(`stats ${namespace}/${name}`);
     this.#find(namespace, name);
     return { bytes: 10, droppedLines: 3, oldest: 1 };
+  }
+
+  async listCalls(namespace: string, name: string, query: CallQuery): Promise<CallList> {
+    this.#call(`calls ${namespace}/${name} ${JSON.stringify(query)}`);
+    this.#find(namespace, name);
+    return { calls: [] };
   }
 
   async why(namespace: string, requestId: string): Promise<Why> {
