@@ -23,6 +23,8 @@ export const ControllerConfig = z.object({
   FN_DRIVER: z.enum(['docker', 'process']),
   /** http://HOST:PORT under which functions are served, for the URLs that are shown. */
   FN_PUBLIC_URL: z.url().transform((url) => url.replace(/\/+$/, '')),
+  /** Where the gateways serve TLS, for people to read; the supervisor's. */
+  FN_TLS_URL: z.url().optional(),
   /** Group of the gateway's process, where it has a uid of its own: it may connect to the link. */
   FN_GATEWAY_GID: z.coerce.number().int().positive().optional(),
   /** JSON: runtime → image. What `fn runtimes build` printed. */
@@ -59,6 +61,12 @@ export const ControllerConfig = z.object({
   FN_SECRET_KEY_FILE: z.string().regex(/^\//, 'must be an absolute path').optional(),
   /** Entries of the audit log that are kept. 100,000 are some 40 MB. */
   FN_AUDIT_KEEP: number(100_000).pipe(z.number().int().min(100).max(10_000_000)),
+  /** Records of calls that are kept for fn why and fn calls: some 600 bytes each. */
+  FN_CALLS_KEPT: number(100_000).pipe(z.number().int().min(100).max(10_000_000)),
+  /** How long, seconds. A week: who asks why usually asks today. */
+  FN_CALLS_MAX_AGE_SECONDS: number(604_800).pipe(z.number().min(60)),
+  /** From so long on a call is listed as slow, ms; the gateways' setting of this name. */
+  FN_SLOW_MS: number(1_000).pipe(z.number().int().min(1)),
   FN_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   /** Memory that all instances may take together, MiB. Three quarters of the host: the rest is for it and for page cache. */
   FN_MEMORY_BUDGET_MIB: number(Math.floor(totalMib * 0.75)).pipe(z.number().int().min(128)),
@@ -74,6 +82,8 @@ export const ControllerConfig = z.object({
   FN_KEEP_REVISIONS: number(10).pipe(z.number().int().min(1).max(1_000)),
   /** Days after which a revision without traffic goes. */
   FN_KEEP_REVISIONS_DAYS: number(30).pipe(z.number().min(0.01).max(36_500)),
+  /** Folder with certificates for custom domains, see docs/operations.md. Without it there are none. */
+  FN_TLS_CERTS: z.string().min(1).optional(),
   /** 1: functions may have egress although this host cannot filter it. */
   FN_ALLOW_UNFILTERED_EGRESS: z.enum(['0', '1']).default('0'),
 });

@@ -11,6 +11,7 @@ import { onShutdown } from '#kit/shutdown.ts';
 import metadata from '../package.json' with { type: 'json' };
 import { createApi } from './api/app.ts';
 import { startApiServer, type ApiServer } from './api/server.ts';
+import { Calls } from './calls/calls.ts';
 import { coreSettings, readConfig, retention, type ControllerConfig } from './config.ts';
 import type { Driver } from './driver/types.ts';
 import { Engine } from './engine/engine.ts';
@@ -92,6 +93,14 @@ async function main(): Promise<void> {
     clock,
     onChanged: (namespace, name) => engine.secretChanged(namespace, name),
   });
+  const calls = new Calls({
+    path: paths.callsDatabase,
+    clock,
+    log,
+    maxRecords: config.FN_CALLS_KEPT,
+    maxAgeMs: config.FN_CALLS_MAX_AGE_SECONDS * 1_000,
+    slowMs: config.FN_SLOW_MS,
+  });
   const servers: ApiServer[] = [];
   const closeServers = () => Promise.all(servers.map((server) => server.close()));
   const engine = new Engine({
@@ -105,9 +114,12 @@ async function main(): Promise<void> {
     log,
     version: metadata.version,
     publicUrl: config.FN_PUBLIC_URL,
+    tlsUrl: config.FN_TLS_URL,
     secrets,
     tenancy: tenants,
     retention: retention(config),
+    certificates: config.FN_TLS_CERTS ?? null,
+    calls,
     gatewayGid: config.FN_GATEWAY_GID ?? null,
     onShutdown: () => {
       void closeServers()

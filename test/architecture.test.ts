@@ -30,7 +30,7 @@ interface Rule {
 const CONTRACT = /^controller\/contract\//;
 const KIT = /^controller\/kit\//;
 const CORE = /^controller\/core\//;
-const PORTS = /^controller\/(?:driver|store|triggers)\/types\.ts$/;
+const PORTS = /^controller\/(?:driver|store|triggers|calls)\/types\.ts$/;
 const NODE = /^node:/;
 const NPM = /^npm:/;
 /** For its version. */
@@ -72,6 +72,11 @@ const RULES: Rule[] = [
     files: /^controller\/tenants\//,
     may: [CONTRACT, KIT, /^controller\/store\/types\.ts$/, NODE, /^controller\/tenants\//],
     says: 'tenants know the store port only',
+  },
+  {
+    files: /^controller\/calls\//,
+    may: [CONTRACT, KIT, NODE, NPM, /^controller\/calls\//],
+    says: 'the journal of calls knows contract and kit only: what it needs of the engine it is given',
   },
   {
     files: /^controller\/engine\//,

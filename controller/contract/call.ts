@@ -89,3 +89,26 @@ export const Why = z.object({
   others: z.number().int(),
 });
 export type Why = z.infer<typeof Why>;
+
+/** Query of GET …/functions/:name/calls: the newest first. */
+export const CallQuery = z.strictObject({
+  /** Those that failed: answered by the platform with a problem, or by the function with 500 or above, or left by the client. */
+  failed: z.stringbool().optional(),
+  slow: z.stringbool().optional(),
+  cold: z.stringbool().optional(),
+  /** Milliseconds since 1970, inclusive. */
+  since: z.coerce.number().int().min(0).optional(),
+  limit: z.coerce.number().int().min(1).max(1_000).optional(),
+});
+export type CallQuery = z.infer<typeof CallQuery>;
+
+/** Those that a record is kept of: all that failed, were slow or waited for a start, and a sample of the others. */
+export const CallList = z.object({ calls: z.array(CallRecord) });
+export type CallList = z.infer<typeof CallList>;
+
+/** Did it fail, whoever was at fault? */
+export const hasFailed = (call: CallRecord): boolean => call.code !== undefined || call.status >= 500 || call.aborted === true;
+/** Did it wait for a start? */
+export const wasCold = (call: CallRecord): boolean => call.start !== undefined && call.start.kind !== 'warm';
+/** How long until the answer began, for a stream; until its end for any other. */
+export const answerMs = (call: CallRecord): number => call.totalMs - (call.stream === undefined ? 0 : (call.streamMs ?? 0));

@@ -4,8 +4,7 @@
  */
 import { DEFAULT_ACCESS, type FunctionAccess } from '#contract/access.ts';
 import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus, RevisionView } from '#contract/api.ts';
-import type { Why } from '#contract/call.ts';
-import { FnError } from '#contract/errors.ts';
+import type { CallList, CallQuery, Why } from '#contract/call.ts';
 import type { FunctionView, Traffic } from '#contract/function.ts';
 import type { LogStats } from '#contract/log.ts';
 import { backoffMs } from '#kit/backoff.ts';
@@ -13,17 +12,21 @@ import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import type { LogSelection, Platform } from '../api/platform.ts';
+import type { CallsPort } from '../calls/types.ts';
 import type { CoreSettings } from '../core/settings.ts';
 import { revisionOf, World, type Instance, type RevisionState } from '../core/world.ts';
 import type { Driver } from '../driver/types.ts';
 import type { BundleStore, FunctionRecord, Store } from '../store/types.ts';
 import { takeInventory } from './adopt.ts';
+import { Certificates } from './certificates.ts';
 import { Changes, type Retention } from './changes.ts';
 import {
   messageOf,
+  quotaOf,
   type EngineContext,
   type GoneCause,
   type InstanceEvents,
+  type InstanceStart,
   type SecretValues,
   type StartFailure,
   type Tenancy,
@@ -33,11 +36,14 @@ import { Functions, notFound, routeOf } from './functions.ts';
 import { Gateways } from './gateways.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { LinkServer } from './link-server.ts';
+import { droppedLines } from './log-lines.ts';
 import { FunctionLogs } from './logs.ts';
 import { Planner } from './planner.ts';
 import { Records } from './records.ts';
 import type { RuntimeClient } from './runtime-client.ts';
 import { Rollout } from './rollout.ts';
+import { Rotation } from './rotation.ts';
+import { SecretDelivery } from './secrets.ts';
 import { functionView, platformStatus, revisionViews, urlsAt, type StatusOptions } from './status.ts';
 
 /** Starts that fail in a row are tried again after 1, 2, 4 … 60 s: creates per minute stay bounded. */
@@ -52,6 +58,8 @@ const MAX_CREATE_FAILURES = 3;
 const MAX_EARLY_DEATHS = 2;
 /** How often old revisions, and bundles that no revision refers to, are looked for, ms; and how old such bundles must be. */
 const PRUNE_EVERY_MS = 3_600_000;
+/** Whoever waits for memory of a namespace that has used its quota may try again after this, ms. */
+const QUOTA_PAUSE_MS = 1_000;
 /** How long instances may take to go at shutdown, ms, before what is left is left to the driver. */
 const SHUTDOWN_DEADLINE_MS = 20_000;
 
@@ -67,9 +75,18 @@ export interface EngineOptions {
   version: string;
   /** http://HOST:PORT of the gateways, without a slash at the end. */
   publicUrl: string;
+  /** https://HOST:PORT of the gateways, where they serve TLS. */
+  tlsUrl?: string | undefined;
   secrets: SecretValues;
   tenancy: Tenancy;
   retention: Retention;
+  /** Folder with certificates of custom domains; null: none. */
+  certificates: string | null;
+  /** Hears of every start that has ended well. Must not throw. */
+  onStart?: (start: InstanceStart) => void;
+  calls: CallsPort;
+  /** Hears every line of every function once it is kept. Must not throw, and must not wait. */
+  onLogEntries?: (entries: readonly LogEntry[]) => void;
   /** Group of the gateway's process, where it has a uid of its own. */
   gatewayGid: number | null;
   /** Ends the process after shutdown(). */
@@ -84,7 +101,9 @@ export class Engine implements Platform, InstanceEvents {
   readonly #planner: Planner;
   readonly #rollout: Rollout;
   readonly #changes: Changes;
+  readonly #rotation: Rotation;
   readonly #deployer: Deployer;
+  readonly #certificates: Certificates;
   readonly #functions: Functions;
   readonly #logs: FunctionLogs;
   #link: LinkServer | null = null;
@@ -108,16 +127,24 @@ export class Engine implements Platform, InstanceEvents {
       records,
       clock,
       log,
-      secrets,
+      secrets: new SecretDelivery(secrets),
       tenancy,
     };
     this.#functions = new Functions(this.#context.world);
     const retentionOf = (namespace: string, name: string) => (this.#functions.get(namespace, name)?.access ?? DEFAULT_ACCESS).logs;
-    this.#logs = new FunctionLogs({ folder: paths.logs, records, clock, log, retention: retentionOf });
+    this.#logs = new FunctionLogs({ folder: paths.logs, records, clock, log, retention: retentionOf, onEntries: options.onLogEntries });
     this.#lifecycle = new Lifecycle(this.#context, this);
     this.#gateways = new Gateways(this.#context, () => this.changed());
+    this.#certificates = new Certificates({
+      folder: options.certificates,
+      clock,
+      log,
+      onChange: () => this.#gateways.certificatesChanged(),
+    });
+    this.#gateways.certificates = () => this.#certificates.current;
     this.#gateways.attach(this.#lifecycle);
-    this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways);
+    this.#gateways.onCalls = (calls, skipped) => options.calls.add(calls, skipped);
+    this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways, (revision) => this.#overQuota(revision));
     this.#rollout = new Rollout(this.#context, this.#planner);
     const parts = {
       context: this.#context,
@@ -128,12 +155,14 @@ export class Engine implements Platform, InstanceEvents {
       rollout: this.#rollout,
     };
     this.#changes = new Changes(parts, options.retention);
+    this.#rotation = new Rotation({ ...parts, changes: this.#changes });
     const urls = urlsAt(options.publicUrl);
     this.#deployer = new Deployer({ ...parts, changes: this.#changes, urls });
     this.#status = {
       version: options.version,
       home: paths.home,
       publicUrl: options.publicUrl,
+      tlsUrl: options.tlsUrl,
       urls,
       controlUrl: `unix:${paths.controlSocket}`,
       term: 0,
@@ -146,6 +175,7 @@ export class Engine implements Platform, InstanceEvents {
     const { driver, store, log, clock, paths, gatewayGid } = this.#options;
     const term = await store.raiseTerm();
     this.#status = { ...this.#status, term };
+    await this.#certificates.start();
     this.#link = new LinkServer({ path: paths.linkSocket, gid: gatewayGid, term, events: this.#gateways, log });
     await this.#link.start();
     for (const record of await store.listFunctions()) this.#functions.apply(record, clock.now());
@@ -157,7 +187,10 @@ export class Engine implements Platform, InstanceEvents {
     this.#lifecycle.inventoryDone();
     const routes = this.#functions.list().map(routeOf);
     this.#gateways.inventoryDone(routes);
+    this.#options.tenancy.onChange(() => this.#tenancyChanged());
+    await this.#tenancyChanged();
     this.#planner.start();
+    this.#rotation.replaceStale();
     this.#prune();
     log.info(
       { term, driver: driver.name, functions: routes.length, adopted, destroyed, ms: Math.round(clock.now() - this.#status.startedAt) },
@@ -168,8 +201,10 @@ export class Engine implements Platform, InstanceEvents {
   /** Ends the controller and leaves the instances running, to be adopted by the next one. */
   async close(): Promise<void> {
     await this.#stop();
+    await this.#rotation.settled();
     await this.#lifecycle.settled();
     await this.#logs.close();
+    this.#options.calls.close();
     await this.#options.driver.close();
     await this.#options.store.close();
   }
@@ -180,6 +215,8 @@ export class Engine implements Platform, InstanceEvents {
     this.#cancelPrune();
     this.#planner.stop();
     this.#rollout.close();
+    this.#rotation.close();
+    await this.#certificates.close();
     this.#lifecycle.end();
     await this.#link?.close();
   }
@@ -226,6 +263,35 @@ export class Engine implements Platform, InstanceEvents {
     void run();
   }
 
+  /** Quotas, hosts or tokens. Resolves when the gateways have heard. */
+  async #tenancyChanged(): Promise<void> {
+    const quotas = new Map<string, number>();
+    for (const { name, settings } of this.#options.tenancy.namespaces())
+      if (settings.quota.memoryMib !== null) quotas.set(name, settings.quota.memoryMib);
+    this.#planner.setQuotas(quotas);
+    await this.#gateways.settingsChanged();
+  }
+
+  /** A namespace uses the memory that it may use, and nothing of it can be stopped. */
+  #overQuota(state: RevisionState): void {
+    const { namespace } = state.revision;
+    const { memoryMib } = quotaOf(this.#options.tenancy, namespace);
+    const detail = `The namespace ${namespace} uses its quota of ${memoryMib} MiB of memory.`;
+    state.notBefore = this.#context.clock.now() + QUOTA_PAUSE_MS;
+    this.#gateways.failWaiters(state, { code: 'no-capacity', detail });
+    this.#rollout.failed(state.key, { code: 'quota-exceeded', detail });
+  }
+
+  /** Memory that instances of each namespace may take now, MiB. */
+  async memoryUsage(): Promise<ReadonlyMap<string, number>> {
+    return this.#context.world.memoryByNamespace();
+  }
+
+  /** A secret has a new value, durably. Instances with the old one are replaced, without losing a request. */
+  secretChanged(namespace: string, name: string): void {
+    this.#rotation.changed(namespace, name);
+  }
+
   // InstanceEvents
 
   changed(): void {
@@ -246,6 +312,10 @@ export class Engine implements Platform, InstanceEvents {
 
   claimed(): void {
     this.#planner.claimed();
+  }
+
+  started(start: InstanceStart): void {
+    this.#options.onStart?.(start);
   }
 
   ready(instance: Instance): void {
@@ -301,6 +371,7 @@ export class Engine implements Platform, InstanceEvents {
     this.#gateways.gone(instance, holders, cause, detail);
     const key = revisionOf(instance);
     const state = key === null ? undefined : this.#context.world.revisions.get(key);
+    if (state) state.lastDied = cause !== 'stopped';
     // One that was adopted has served; when it was specialised is not known any more.
     const loaded = instance.specialisedAt !== null || instance.served;
     if (!state || key === null || cause === 'stopped' || !loaded) return;
@@ -326,8 +397,11 @@ export class Engine implements Platform, InstanceEvents {
 
   // Platform
 
-  status(): Promise<PlatformStatus> {
-    return platformStatus(this.#context, { functions: this.#functions, gateways: this.#gateways }, this.#status);
+  async status(): Promise<PlatformStatus> {
+    const parts = { functions: this.#functions, gateways: this.#gateways };
+    const status = await platformStatus(this.#context, parts, this.#status);
+    status.features.notes.push(...this.#certificates.notes());
+    return status;
   }
 
   async deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse> {
@@ -386,7 +460,17 @@ export class Engine implements Platform, InstanceEvents {
     return this.#logs.stats(namespace, name);
   }
 
-  async why(_namespace: string, requestId: string): Promise<Why> {
-    throw new FnError('call-not-found', `There is no record of the request ${requestId}.`);
+  async listCalls(namespace: string, name: string, query: CallQuery): Promise<CallList> {
+    this.#functions.require(namespace, name);
+    return this.#options.calls.list(namespace, name, query);
+  }
+
+  why(namespace: string, requestId: string): Promise<Why> {
+    return this.#options.calls.why(namespace, requestId, {
+      logs: (of, name, query) => this.#logs.read(of, name, { follow: false, ...query }, new AbortController().signal),
+      recall: (id) => this.#gateways.recall(id),
+      revision: (key) => this.#context.world.revisions.get(key)?.revision ?? null,
+      dropped: droppedLines,
+    });
   }
 }

@@ -12,12 +12,14 @@ import type { Segment } from './log-segments.ts';
  */
 export const MAX_HELD_ENTRIES = 50_000;
 
-export type LineFilter = Pick<LogSelection, 'since' | 'until' | 'request' | 'level' | 'grep' | 'revision'>;
+export type LineFilter = Pick<LogSelection, 'since' | 'until' | 'request' | 'level' | 'grep' | 'revision' | 'instance' | 'stream'>;
 
 /** Whether an entry is one of those that are asked for. */
-export function matches(entry: LogEntry, { since, until, request, level, grep, revision }: LineFilter): boolean {
+export function matches(entry: LogEntry, { since, until, request, level, grep, revision, instance, stream }: LineFilter): boolean {
   if (entry.t < (since ?? -Infinity) || entry.t >= (until ?? Infinity)) return false;
   if (request !== undefined && entry.req !== request) return false;
+  if (instance !== undefined && entry.instance !== instance) return false;
+  if (stream !== undefined && entry.stream !== stream) return false;
   if (level !== undefined && severity(entry.level) < severity(level)) return false;
   if (revision !== undefined && parseRevisionKey(entry.revision).number !== revision) return false;
   return grep === undefined || entry.msg.includes(grep);
@@ -48,11 +50,13 @@ const byPlace = (a: Placed, b: Placed): number => a.at - b.at;
 export const byTime = (entries: readonly LogEntry[]): LogEntry[] => placed(entries).map(({ entry }) => entry);
 
 /** Text that a line must hold if it is to match: spares parsing those that cannot. */
-function needles({ request, grep, revision }: LineFilter): string[] {
+function needles({ request, grep, revision, instance, stream }: LineFilter): string[] {
   const found: string[] = [];
   if (request !== undefined) found.push(`"req":${JSON.stringify(request)}`);
   if (grep !== undefined) found.push(JSON.stringify(grep).slice(1, -1));
   if (revision !== undefined) found.push(`@${revision}"`);
+  if (instance !== undefined) found.push(`"instance":"${instance}"`);
+  if (stream !== undefined) found.push(`"stream":"${stream}"`);
   return found;
 }
 

@@ -75,7 +75,7 @@ export interface FunctionLogsOptions {
   /** What is kept of a function's log. */
   retention: (namespace: string, name: string) => LogRetention;
   /** Hears every line once it was kept: for the export. Must not throw, and must not wait. */
-  onEntries?: (entries: readonly LogEntry[]) => void;
+  onEntries?: ((entries: readonly LogEntry[]) => void) | undefined;
 }
 
 export class FunctionLogs {

@@ -25,6 +25,8 @@ export interface HomePaths {
   /** Key that secrets are sealed with, mode 0600: outside the store, so that a copy of the store alone tells nothing. */
   secretKey: string;
   database: string;
+  /** Journal of calls: may be lost. */
+  callsDatabase: string;
   bundles: string;
   logs: string;
   /** JSON with the pids and URLs of what runs; written by the supervisor. */
@@ -59,6 +61,7 @@ export function homePaths(home: string, uid = process.getuid?.() ?? 0): HomePath
     tokenFile: join(real, 'token'),
     secretKey: join(real, 'secret.key'),
     database: join(real, 'fn.db'),
+    callsDatabase: join(real, 'calls.db'),
     bundles: join(real, 'bundles'),
     logs: join(real, 'logs'),
     supervisorFile: join(real, 'supervisor.json'),

@@ -12,13 +12,14 @@ import type { Health, InitRequest } from '#contract/runtime.ts';
 import { VirtualClock } from '#kit/clock.ts';
 import { silentLog, type Log } from '#kit/log.ts';
 import { homePaths, type HomePaths } from '#kit/paths.ts';
+import { Calls } from '../../controller/calls/calls.ts';
 import type { CoreSettings } from '../../controller/core/settings.ts';
 import { testSettings } from '../../controller/core/testing.ts';
 import { createFakeDriver } from '../../controller/driver/fake/driver.ts';
 import { FakeHost, type FakeInstance } from '../../controller/driver/fake/host.ts';
 import type { Driver, DriverFeatures } from '../../controller/driver/types.ts';
 import type { Retention } from '../../controller/engine/changes.ts';
-import { NO_SECRETS, ONE_TENANT, type SecretValues, type Tenancy } from '../../controller/engine/context.ts';
+import { NO_SECRETS, ONE_TENANT, type InstanceStart, type SecretValues, type Tenancy } from '../../controller/engine/context.ts';
 import { Engine } from '../../controller/engine/engine.ts';
 import { RuntimeUnreachable, type InitResult, type RuntimeClient } from '../../controller/engine/runtime-client.ts';
 import { openSqliteStore } from '../../controller/store/sqlite/store.ts';
@@ -104,6 +105,7 @@ export interface EngineOverrides {
   secrets?: SecretValues;
   tenancy?: Tenancy;
   retention?: Retention;
+  certificates?: string | null;
 }
 
 export class Machine {
@@ -111,6 +113,7 @@ export class Machine {
   readonly host = new FakeHost({ clock: this.clock });
   readonly shims = new FakeShims(this.host);
   readonly paths: HomePaths;
+  readonly starts: InstanceStart[] = [];
   readonly #closers: (() => Promise<void> | void)[] = [];
   #stopped = 0;
 
@@ -143,6 +146,7 @@ export class Machine {
     secrets = NO_SECRETS,
     tenancy = ONE_TENANT,
     retention = { count: 10, maxAgeMs: Infinity },
+    certificates = null,
   }: EngineOverrides = {}): Promise<Engine> {
     const fake = createFakeDriver({ host: this.host, ...(features ? { features } : {}) });
     const driver = wrap ? wrap(fake) : fake;
@@ -161,6 +165,9 @@ export class Machine {
       secrets,
       tenancy,
       retention,
+      certificates,
+      onStart: (start) => this.starts.push(start),
+      calls: new Calls({ path: this.paths.callsDatabase, clock: this.clock, log, maxRecords: 1_000, maxAgeMs: 3_600_000, slowMs: 1_000 }),
       gatewayGid: null,
       onShutdown: () => (this.#stopped += 1),
     });
