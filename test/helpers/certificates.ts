@@ -60,7 +60,7 @@ const utcTime = (at: number): Buffer => der(UTC_TIME, Buffer.from(`${new Date(at
 const extension = (id: string, critical: boolean, value: Buffer): Buffer =>
   der(SEQUENCE, objectId(id), ...(critical ? [TRUE] : []), der(OCTET_STRING, value));
 const pem = (what: string, bytes: Buffer): string =>
-  `-----BEGIN ${what}-----\n${bytes.toString('base64').replaceAll(/.{64}/g, '$&\n')}\n-----END ${what}-----\n`;
+  `-----BEGIN ${what}-----\n${bytes.toString('base64').replaceAll(/.{64}(?=.)/g, '$&\n')}\n-----END ${what}-----\n`;
 
 interface Unsigned {
   subject: string;
