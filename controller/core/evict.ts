@@ -1,4 +1,4 @@
-import { isLive, minOf, type Instance, type World } from './world.ts';
+import { isFresh, minOf, type Instance, type World } from './world.ts';
 
 /** What is to be freed. An instance that would free nothing of it is not worth losing. */
 export interface Shortage {
@@ -9,13 +9,19 @@ export interface Shortage {
 /**
  * The instance that is cheapest to lose: without a lease, with nothing known in flight, nobody
  * waiting for it, not counted by `min` or a deployment. A generic one first (a refill replaces it),
- * then the one idle longest. null: none may go.
+ * then the one idle longest; of those that `among` lets pass. null: none may go.
  */
-export function cheapestToLose(world: World, except: ReadonlySet<string>, shortage: Shortage, now: number): Instance | null {
+export function cheapestToLose(
+  world: World,
+  except: ReadonlySet<string>,
+  shortage: Shortage,
+  now: number,
+  among: (instance: Instance) => boolean = () => true,
+): Instance | null {
   let best: Instance | null = null;
   let bestRank = Infinity;
   for (const instance of world.instances.values()) {
-    if (except.has(instance.id)) continue;
+    if (except.has(instance.id) || !among(instance)) continue;
     const helps = (shortage.memoryMib > 0 && instance.memoryMib > 0) || (shortage.cpu > 0 && instance.cpu > 0);
     if (!helps) continue;
     const rank = rankOf(world, instance, except, now);
@@ -39,9 +45,9 @@ function rankOf(world: World, instance: Instance, except: ReadonlySet<string>, n
       if (!revision) return 0;
       for (const demand of revision.demand.values()) if (demand.waiting > 0) return Infinity;
       const kept = Math.max(minOf(revision), revision.floor);
-      if (kept === 0) return instance.state.idleSince;
+      if (kept === 0 || instance.stale) return instance.state.idleSince;
       let live = 0;
-      for (const other of world.instancesOf(revision.key)) if (isLive(other) && !except.has(other.id)) live += 1;
+      for (const other of world.instancesOf(revision.key)) if (isFresh(other) && !except.has(other.id)) live += 1;
       return live <= kept ? Infinity : instance.state.idleSince;
     }
     case 'creating':

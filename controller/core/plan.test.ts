@@ -240,7 +240,7 @@ describe('planHost', () => {
   it('refills when no claim was made for a while', () => {
     const { world } = setup();
     const settings = testSettings({ poolSize: 1 });
-    expect(planHost(world, [], settings, 10, 0)).toEqual({ actions: [], askAgainAt: 50 });
+    expect(planHost(world, [], settings, 10, 0)).toEqual({ actions: [], askAgainAt: 50, overQuota: [] });
     expect(count(planHost(world, [], settings, 50, 0).actions, 'create')).toBe(1);
   });
 
@@ -315,7 +315,7 @@ describe('planHost', () => {
     const { world } = setup();
     const odd = addInstance(world, { kind: 'generic', since: 0 }, { memoryClassMib: 512, memoryMib: 512 });
     const settings = testSettings({ poolSize: 0 });
-    expect(planHost(world, [], settings, 10, 0)).toEqual({ actions: [], askAgainAt: 30_000 });
+    expect(planHost(world, [], settings, 10, 0)).toEqual({ actions: [], askAgainAt: 30_000, overQuota: [] });
     expect(planHost(world, [], settings, 30_000, 0).actions).toEqual([{ do: 'stop', instance: odd.id, reason: 'excess' }]);
   });
 

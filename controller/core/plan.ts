@@ -2,12 +2,12 @@
  * The decisions: pure functions of (world, settings, now) that return actions. They change nothing;
  * whoever carries an action out changes the world first and asks again.
  */
-import { cheapestToLose } from './evict.ts';
 import { poolOf, poolTargets } from './pool.ts';
+import { Quotas, Room } from './room.ts';
 import type { CoreSettings } from './settings.ts';
-import { isLive, minOf, poolKeyText, type Instance, type PoolKey, type RevisionState, type World } from './world.ts';
+import { isFresh, isLive, minOf, poolKeyText, type Instance, type PoolKey, type RevisionState, type World } from './world.ts';
 
-export type StopReason = 'keep-alive' | 'unrouted' | 'evicted' | 'excess';
+export type StopReason = 'keep-alive' | 'unrouted' | 'evicted' | 'excess' | 'stale';
 
 export type Action =
   | { do: 'grant'; instance: string; gateway: string; slots: number }
@@ -38,7 +38,7 @@ export function planGrants(world: World, revision: RevisionState): Action[] {
   if (waiting.length === 0) return [];
   const actions: Action[] = [];
   const open = [...world.instancesOf(revision.key)]
-    .filter((instance) => instance.state.kind === 'ready' && !instance.suspect && world.freeSlots(instance) > 0)
+    .filter((instance) => instance.state.kind === 'ready' && !instance.suspect && !instance.stale && world.freeSlots(instance) > 0)
     .sort((a, b) => b.leases.size - a.leases.size || idleSince(b) - idleSince(a));
   for (const instance of open) {
     let free = world.freeSlots(instance);
@@ -85,6 +85,11 @@ export function planStarts(world: World, revision: RevisionState, settings: Core
   const frozen: Instance[] = [];
   for (const instance of world.instancesOf(revision.key)) {
     if (!isLive(instance)) continue;
+    // What is stale serves what it has; it neither counts against `max` nor as one that is to come.
+    if (instance.stale) {
+      if (instance.leases.size > 0) inUse += slots;
+      continue;
+    }
     live += 1;
     if (instance.state.kind === 'specialising') specialising += 1;
     if (instance.state.kind !== 'ready' && instance.state.kind !== 'frozen') booting += 1;
@@ -95,7 +100,7 @@ export function planStarts(world: World, revision: RevisionState, settings: Core
   let unmet = waiting.reduce((sum, gateway) => sum + gateway.unmet, 0);
   // What free slots will serve is granted before it comes to starts.
   for (const instance of world.instancesOf(revision.key)) {
-    if (instance.state.kind === 'ready' && !instance.suspect) unmet -= world.freeSlots(instance);
+    if (instance.state.kind === 'ready' && !instance.suspect && !instance.stale) unmet -= world.freeSlots(instance);
   }
   let wanted = Math.max(0, Math.ceil(Math.max(0, unmet) / slots) - booting);
   if (wanted > 0 && inUse > 0) {
@@ -136,12 +141,17 @@ export function planIdle(
   const at = (time: number) => (askAgainAt = Math.min(askAgainAt ?? Infinity, time));
   const instances = [...world.instancesOf(revision.key)].filter(isLive);
   const exempt = minOf(revision);
-  let spare = instances.length - Math.max(exempt, revision.floor);
+  let spare = instances.filter(isFresh).length - Math.max(exempt, revision.floor);
   const idle = instances
     .filter((instance) => (instance.state.kind === 'ready' && instance.state.idleSince !== null) || instance.state.kind === 'frozen')
     .sort((a, b) => idleSince(a) - idleSince(b));
   for (const instance of idle) {
     const since = idleSince(instance);
+    if (instance.stale) {
+      if (instance.notBefore <= now) actions.push({ do: 'stop', instance: instance.id, reason: 'stale' });
+      else at(instance.notBefore);
+      continue;
+    }
     const stopAt = Math.max(keptUntil(revision, since, settings), instance.notBefore);
     if (spare > 0) {
       if (stopAt <= now) {
@@ -185,7 +195,7 @@ export function planHost(
   settings: CoreSettings,
   now: number,
   lastClaimAt: number,
-): { actions: Action[]; askAgainAt: number | null } {
+): { actions: Action[]; askAgainAt: number | null; overQuota: RevisionState[] } {
   const actions: Action[] = [];
   const generic = new Map<string, Instance[]>();
   const creating = new Map<string, number>();
@@ -200,11 +210,16 @@ export function planHost(
   }
   const taken = new Set<string>();
   const room = new Room(world, settings, taken, now);
+  const quotas = new Quotas(world, settings.quotas, taken, now);
+  const overQuota: RevisionState[] = [];
   const missing = new Map<string, { pool: PoolKey; count: number }>();
   for (const { revision, claims } of [...needs].sort((a, b) => a.deadline - b.deadline)) {
     const pool = poolOf(revision);
     const free = generic.get(poolKeyText(pool)) ?? [];
     for (let n = 0; n < claims; n += 1) {
+      const verdict = quotas.take(revision, actions);
+      if (verdict === 'over') overQuota.push(revision);
+      if (verdict !== 'fits') break;
       const instance = free[0];
       if (instance && room.take(0, revision.revision.settings.cpu, actions)) {
         free.shift();
@@ -226,7 +241,7 @@ export function planHost(
     }
   }
   const refill = planPools(world, settings, now, { generic, creating, taken, missing, creates, room, lastClaimAt });
-  return { actions: [...actions, ...refill.actions], askAgainAt: refill.askAgainAt };
+  return { actions: [...actions, ...refill.actions], askAgainAt: refill.askAgainAt, overQuota };
 }
 
 interface PoolView {
@@ -273,68 +288,4 @@ function planPools(world: World, settings: CoreSettings, now: number, view: Pool
     }
   }
   return { actions, askAgainAt };
-}
-
-/** What is left of the budget while a plan is made. */
-class Room {
-  #memoryMib: number;
-  #cpu: number;
-  readonly #world: World;
-  readonly #taken: Set<string>;
-  readonly #now: number;
-
-  constructor(world: World, settings: CoreSettings, taken: Set<string>, now: number) {
-    this.#world = world;
-    this.#now = now;
-    this.#taken = taken;
-    this.#memoryMib = settings.memoryBudgetMib - world.memoryUsedMib();
-    this.#cpu = settings.cpuBudget - world.cpuUsed();
-  }
-
-  fits(memoryMib: number, cpu: number): boolean {
-    // Comparing without zero lets a claim that adds nothing go through on a full host.
-    return (memoryMib === 0 || memoryMib <= this.#memoryMib) && (cpu === 0 || cpu <= this.#cpu);
-  }
-
-  count(memoryMib: number, cpu: number): void {
-    this.#memoryMib -= memoryMib;
-    this.#cpu -= cpu;
-  }
-
-  /** Takes so much, or asks for the evictions that will make room for it; for none where they would not. Dying instances count until they are gone. */
-  take(memoryMib: number, cpu: number, actions: Action[]): boolean {
-    if (this.fits(memoryMib, cpu)) {
-      this.count(memoryMib, cpu);
-      return true;
-    }
-    let comingMib = 0;
-    let comingCpu = 0;
-    for (const instance of this.#world.instances.values()) {
-      const going =
-        (instance.state.kind === 'draining' && instance.leases.size === 0) ||
-        (instance.state.kind === 'settling' && instance.state.goal === 'stop');
-      if (!going) continue;
-      comingMib += instance.memoryMib;
-      comingCpu += instance.cpu;
-    }
-    const victims: Instance[] = [];
-    const chosen = new Set(this.#taken);
-    for (;;) {
-      const shortage = { memoryMib: memoryMib - this.#memoryMib - comingMib, cpu: cpu - this.#cpu - comingCpu };
-      if (memoryMib === 0) shortage.memoryMib = 0;
-      if (cpu === 0) shortage.cpu = 0;
-      if (shortage.memoryMib <= 0 && shortage.cpu <= 0) break;
-      const victim = cheapestToLose(this.#world, chosen, shortage, this.#now);
-      if (!victim) return false;
-      chosen.add(victim.id);
-      victims.push(victim);
-      comingMib += victim.memoryMib;
-      comingCpu += victim.cpu;
-    }
-    for (const victim of victims) {
-      this.#taken.add(victim.id);
-      actions.push({ do: 'stop', instance: victim.id, reason: 'evicted' });
-    }
-    return false;
-  }
 }

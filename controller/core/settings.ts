@@ -4,6 +4,8 @@ import type { PoolKey } from './world.ts';
 export interface CoreSettings {
   /** Sum of the memory limits of all instances, MiB. */
   memoryBudgetMib: number;
+  /** Of that, most for the instances of one namespace, MiB; absent: no limit of its own. */
+  quotas: ReadonlyMap<string, number>;
   /** Sum of the CPU limits of all specialised instances, cores (over-committed: most are idle). */
   cpuBudget: number;
   /** Instances being created at a time. A start costs some 0.28 s of CPU, so about one per core. */
@@ -43,4 +45,5 @@ export const CORE_DEFAULTS = {
   pooledStartMs: 15,
   fullStartMs: 350,
   rebalanceEveryMs: 250,
+  quotas: new Map<string, number>(),
 } as const satisfies Partial<CoreSettings>;

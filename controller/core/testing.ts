@@ -57,6 +57,8 @@ export function addInstance(world: World, state: InstanceState, overrides: Parti
     notBefore: 0,
     busySince: null,
     leases: new Map(),
+    secrets: null,
+    stale: false,
     served: false,
     suspicions: 0,
     suspect: false,

@@ -5,76 +5,26 @@
  */
 import type { NetworkClass, Revision } from '#contract/function.ts';
 import type { Problem } from '#contract/errors.ts';
-import type { Address } from '#contract/runtime.ts';
+import {
+  isFresh,
+  leasedSlots,
+  revisionOf,
+  TRANSITIONS,
+  type GatewayKey,
+  type Instance,
+  type InstanceState,
+  type LeaseState,
+} from './instance.ts';
 
-/** One gateway process: `ID/BOOT`. Two boots of one gateway hold leases of their own. */
-export type GatewayKey = string;
-
-export interface LeaseState {
-  id: string;
-  gateway: GatewayKey;
-  slots: number;
-  /** `revoking`: no new use; the share counts until it is released or the deadline passed. */
-  state: 'granted' | 'revoking';
-  /** Monotonic ms; when a revoking lease's share is freed whatever the gateway says. */
-  freeAt: number | null;
-  /** Slots that stay when a partial revoke is done. */
-  keeps: number;
-}
-
-export type InstanceState =
-  | { kind: 'creating' }
-  | { kind: 'generic'; since: number }
-  | { kind: 'specialising'; revision: string; since: number }
-  /** `idleSince` is null while a gateway has a lease. */
-  | { kind: 'ready'; revision: string; idleSince: number | null }
-  /** On its way to be frozen or stopped: it is asked whether anything is in flight, and goes back to ready if so. */
-  | { kind: 'settling'; revision: string; idleSince: number; goal: 'freeze' | 'stop' }
-  | { kind: 'frozen'; revision: string; idleSince: number }
-  | { kind: 'thawing'; revision: string; idleSince: number }
-  | { kind: 'draining'; revision: string | null; since: number };
-
-export interface Instance {
-  id: string;
-  runtime: string;
-  memoryClassMib: number;
-  network: NetworkClass;
-  /** OCI image that it runs; null for all runtimes but `image`. */
-  image: string | null;
-  /** What it takes of the budget now. */
-  memoryMib: number;
-  cpu: number;
-  state: InstanceState;
-  address: Address | null;
-  nonce: string;
-  /** Monotonic ms. */
-  createdAt: number;
-  /** When it answered health for the first time. */
-  genericAt: number | null;
-  /** When its code was loaded; null before, and for one that was adopted. */
-  specialisedAt: number | null;
-  /** How long it took to be specialised, ms. */
-  initMs: number;
-  /** Neither frozen nor stopped before this: something is still in flight in it. */
-  notBefore: number;
-  /** When it was first found busy without a lease; bounds the postponing by the function's timeout. */
-  busySince: number | null;
-  leases: Map<string, LeaseState>;
-  /** A gateway has had a lease of it: it worked, at least for a while. */
-  served: boolean;
-  suspicions: number;
-  /** No grants while it is under suspicion. */
-  suspect: boolean;
-  handle: string;
-  pid: number | null;
-  startedAt: string;
-}
+export { isFresh, isLive, leasedSlots, revisionOf, type Instance, type InstanceState, type LeaseState } from './instance.ts';
 
 export interface Demand {
   waiting: number;
   inFlight: number;
   oldestDeadline: number | null;
   serviceMs: number;
+  /** W3C context of the oldest waiter. */
+  traceparent?: string | undefined;
   /** Monotonic ms since when somebody waits; null while nobody does. */
   since: number | null;
 }
@@ -99,6 +49,10 @@ export interface RevisionState {
   deaths: number;
   notBefore: number;
   problem: Problem | null;
+  /** Whether a gateway ever had a lease of it. A revision from the store counts as granted: who knows. */
+  granted: boolean;
+  /** The instance that went last died rather than was stopped. */
+  lastDied: boolean;
 }
 
 /** Instances of one pool can be exchanged for each other until they are specialised. */
@@ -128,39 +82,13 @@ export function newRevisionState(revision: Revision, slots: number | null): Revi
     deaths: 0,
     notBefore: 0,
     problem: null,
+    granted: false,
+    lastDied: false,
   };
 }
 
 /** [16] Instances that are always ready: its share of `min`, rounded up. */
 export const minOf = ({ percent, revision }: RevisionState): number => Math.ceil((revision.settings.min * percent) / 100);
-
-/** Revision that an instance runs or is about to; null for generic ones. */
-export function revisionOf(instance: Instance): string | null {
-  return 'revision' in instance.state ? instance.state.revision : null;
-}
-
-/** States in which an instance serves, or soon will. */
-export function isLive(instance: Instance): boolean {
-  switch (instance.state.kind) {
-    case 'specialising':
-    case 'ready':
-    case 'settling':
-    case 'frozen':
-    case 'thawing':
-      return true;
-    case 'creating':
-    case 'generic':
-    case 'draining':
-      return false;
-  }
-}
-
-/** Slots that leases take, revoking ones too: Σ(granted + revoking) ≤ capacity. */
-export function leasedSlots(instance: Instance): number {
-  let total = 0;
-  for (const lease of instance.leases.values()) total += lease.slots;
-  return total;
-}
 
 export class World {
   readonly instances = new Map<string, Instance>();
@@ -242,7 +170,7 @@ export class World {
     instance.served = true;
     instance.busySince = null;
     const revision = this.revisions.get(instance.state.revision);
-    if (revision) revision.deaths = 0;
+    if (revision) Object.assign(revision, { deaths: 0, granted: true, lastDied: false });
     return lease;
   }
 
@@ -322,7 +250,10 @@ export class World {
 
   /** Whether instances that loaded this revision's code are there: then whoever waits may be served without another start. */
   canServe(revision: string): boolean {
-    for (const instance of this.instancesOf(revision)) if (isLive(instance) && instance.state.kind !== 'specialising') return true;
+    for (const instance of this.instancesOf(revision)) {
+      const serves = isFresh(instance) || (instance.stale && instance.leases.size > 0);
+      if (serves && instance.state.kind !== 'specialising') return true;
+    }
     return false;
   }
 
@@ -355,6 +286,18 @@ export class World {
     revision.demand.set(gateway, { ...want, since: want.waiting > 0 ? (before?.since ?? now) : null });
   }
 
+  /** What the instances of each namespace may take by their limits, those that are dying too, MiB. */
+  memoryByNamespace(): Map<string, number> {
+    const total = new Map<string, number>();
+    for (const instance of this.instances.values()) {
+      const revision = this.revisions.get(revisionOf(instance) ?? '');
+      if (!revision) continue;
+      const { namespace, settings } = revision.revision;
+      total.set(namespace, (total.get(namespace) ?? 0) + settings.memoryMib);
+    }
+    return total;
+  }
+
   memoryUsedMib(): number {
     let total = 0;
     for (const instance of this.instances.values()) total += instance.memoryMib;
@@ -367,15 +310,3 @@ export class World {
     return total;
   }
 }
-
-/** creating → generic → specialising → ready ⇄ frozen; any → draining. Settling and thawing take time, so they are states. */
-const TRANSITIONS: Record<InstanceState['kind'], readonly InstanceState['kind'][]> = {
-  creating: ['generic', 'draining'],
-  generic: ['specialising', 'draining'],
-  specialising: ['ready', 'draining'],
-  ready: ['settling', 'draining'],
-  settling: ['frozen', 'ready', 'draining'],
-  frozen: ['thawing', 'draining'],
-  thawing: ['ready', 'draining'],
-  draining: [],
-};

@@ -3,12 +3,13 @@
  * label (the driver lists no others), our record, and the same start time. A generic one goes back to
  * the pool. Anything else of ours is destroyed.
  */
-import type { Instance } from '../core/world.ts';
+import { revisionOf, type Instance } from '../core/world.ts';
 import type { DriverInstance } from '../driver/types.ts';
 import { messageOf, type EngineContext, type InstanceEvents } from './context.ts';
 import { GATEWAY_LOST_MS } from './gateways.ts';
 import type { InstanceRecord } from './records.ts';
 import { RuntimeUnreachable } from './runtime-client.ts';
+import { currentVersions } from './secrets.ts';
 import { newInstance } from './start.ts';
 
 /** Instances that are asked at a time: all at once, on a busy host, none would answer within its second. */
@@ -26,6 +27,7 @@ export interface InventoryEvents {
 export async function takeInventory(context: EngineContext, events: InventoryEvents): Promise<{ adopted: number; destroyed: number }> {
   const { world, driver, records, log } = context;
   const known = await records.load();
+  const versions = await currentVersions(context.store);
   const found = await driver.list();
   const left = [...found];
   let adopted = 0;
@@ -35,6 +37,7 @@ export async function takeInventory(context: EngineContext, events: InventoryEve
       const verdict = await judge(context, instance, next, known.get(next.id));
       if (verdict.believe) {
         adopted += 1;
+        instance.stale = isOutdated(context, instance, versions);
         world.addInstance(instance);
         if (instance.state.kind === 'ready') events.follow(instance, instance.state.revision);
         if (verdict.busy) events.verify(instance);
@@ -58,6 +61,7 @@ function fromRecord({ clock }: EngineContext, found: DriverInstance, record: Ins
     ...newInstance(found.id, found, record?.nonce ?? '', now),
     memoryMib: record?.memoryMib ?? found.memoryClassMib,
     cpu: record?.cpu ?? 0,
+    secrets: record?.initialised ? record.secrets : null,
     state: { kind: 'generic', since: now },
     address: found.address,
     // The wall clock may have jumped; this is for people only.
@@ -67,6 +71,16 @@ function fromRecord({ clock }: EngineContext, found: DriverInstance, record: Ins
     pid: found.pid ?? null,
     startedAt: found.startedAt,
   };
+}
+
+/** A secret was changed, and the controller ended before all instances were replaced. */
+function isOutdated({ world }: EngineContext, instance: Instance, versions: ReadonlyMap<string, number>): boolean {
+  const revision = world.revisions.get(revisionOf(instance) ?? '')?.revision;
+  if (!revision) return false;
+  return revision.settings.secrets.some((name) => {
+    const current = versions.get(`${revision.namespace}/${name}`);
+    return current !== undefined && instance.secrets?.[name] !== current;
+  });
 }
 
 type Verdict = { believe: true; busy: boolean } | { believe: false; why: string };

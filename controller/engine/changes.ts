@@ -8,11 +8,11 @@ import { previewPath } from '#contract/names.ts';
 import type { Traffic } from '#contract/function.ts';
 import type { RevisionState } from '../core/world.ts';
 import type { FunctionRecord } from '../store/types.ts';
-import type { EngineContext } from './context.ts';
+import { quotaOf, type EngineContext } from './context.ts';
 import { routeOf, shareOf, type Functions } from './functions.ts';
 import type { Gateways } from './gateways.ts';
 import type { Planner } from './planner.ts';
-import type { Rollout } from './rollout.ts';
+import type { Load, Rollout } from './rollout.ts';
 import { checkRoutes } from './routes.ts';
 
 export interface ChangeParts {
@@ -61,6 +61,14 @@ export class Changes {
     checkRoutes({ namespace, name, access }, this.#parts.functions.list(), this.#parts.context.tenancy.namespaces());
   }
 
+  /** Throws FnError quota-exceeded where the function would be one too many of its namespace. */
+  checkCount(namespace: string, name: string): void {
+    const { functions, context } = this.#parts;
+    const most = quotaOf(context.tenancy, namespace).functions;
+    if (most === null || functions.get(namespace, name) || functions.list(namespace).length < most) return;
+    throw new FnError('quota-exceeded', `The namespace ${namespace} may have ${most} functions, and has them.`);
+  }
+
   /**
    * Checks the routes and writes, with no other commit between the two; then the gateways are told,
    * and what lost its traffic is let go when they have acknowledged.
@@ -69,6 +77,7 @@ export class Changes {
     const { functions, context } = this.#parts;
     const attempt = async () => {
       this.checkAccess(namespace, name, access);
+      this.checkCount(namespace, name);
       const record = await write();
       return { record, lost: functions.apply(record, context.clock.now()) };
     };
@@ -97,9 +106,9 @@ export class Changes {
         .map(({ revision, percent }) => ({ state: this.#keptState(before, revision), percent }));
       for (const { revision } of traffic) this.#keptState(before, revision);
       try {
-        const load = this.load(before);
+        const requests = this.load(before);
         // All at once: what it takes is what the slowest takes. None may go on bringing instances up when another has failed.
-        const attempts = await Promise.allSettled(more.map(({ state, percent }) => this.#bringUp(state, load, percent, signal)));
+        const attempts = await Promise.allSettled(more.map(({ state, percent }) => this.#bringUp(state, { requests, percent }, signal)));
         const failed = attempts.find((attempt) => attempt.status === 'rejected');
         if (failed) throw failed.reason;
         rollout.goOn(signal);
@@ -111,11 +120,11 @@ export class Changes {
     });
   }
 
-  async #bringUp(state: RevisionState, load: number, percent: number, signal: AbortSignal): Promise<void> {
+  async #bringUp(state: RevisionState, load: Load, signal: AbortSignal): Promise<void> {
     // Somebody asks for it now: that it failed a while ago is no reason to wait.
     Object.assign(state, { failures: 0, notBefore: 0, problem: null });
     await this.#parts.rollout.firstInstance(state, signal);
-    await this.#parts.rollout.readyForLoad(state, load, percent, signal);
+    await this.#parts.rollout.readyForLoad(state, load, signal);
   }
 
   /** Throws FnError revision-not-found. */
@@ -131,10 +140,14 @@ export class Changes {
     let load = 0;
     for (const revision of record?.revisions ?? []) {
       const state = this.#parts.functions.stateOf(revision);
-      if (state.percent === 0) continue;
-      for (const demand of state.demand.values()) load += demand.inFlight + demand.waiting;
+      if (state.percent > 0) load += requestsOf(state);
     }
     return load;
+  }
+
+  /** What one revision has to do now; its share of that is all of it. */
+  loadOf(state: RevisionState): Load {
+    return { requests: requestsOf(state), percent: 100 };
   }
 
   /** Throws FnError function-not-found, invalid, forbidden, route-conflict, precondition-failed. */
@@ -180,6 +193,12 @@ export class Changes {
       return removed.length;
     });
   }
+}
+
+function requestsOf(state: RevisionState): number {
+  let requests = 0;
+  for (const demand of state.demand.values()) requests += demand.inFlight + demand.waiting;
+  return requests;
 }
 
 /** The generation that the store must find; null where the caller does not mind. Throws FnError precondition-failed. */

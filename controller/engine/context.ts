@@ -1,7 +1,7 @@
 /** What the parts of the engine share. */
 import { FnError } from '#contract/errors.ts';
 import type { InvokeToken, NamespaceLimits } from '#contract/link.ts';
-import type { NamespaceSettings } from '#contract/tenancy.ts';
+import { NO_QUOTA, type NamespaceSettings, type Quota } from '#contract/tenancy.ts';
 import type { CoreSettings } from '../core/settings.ts';
 import type { Instance, World } from '../core/world.ts';
 import type { Driver } from '../driver/types.ts';
@@ -9,6 +9,7 @@ import type { BundleStore, Store } from '../store/types.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import type { Records } from './records.ts';
+import type { SecretDelivery } from './secrets.ts';
 import type { RuntimeClient } from './runtime-client.ts';
 
 /** Secrets in clear, at the moment in which an instance is to get them. */
@@ -23,9 +24,12 @@ export interface Tenancy {
   namespaces(): readonly { name: string; settings: NamespaceSettings }[];
   /** What gateways keep for us. */
   gatewaySettings(): { limits: NamespaceLimits[]; tokens: InvokeToken[] };
-  /** Called after any of this has changed. */
-  onChange(listener: () => void): void;
+  /** The listener is called after any of this has changed; its promise resolves when the gateways have heard. */
+  onChange(listener: () => void | Promise<void>): void;
 }
+
+export const quotaOf = (tenancy: Tenancy, namespace: string): Quota =>
+  tenancy.namespaces().find((one) => one.name === namespace)?.settings.quota ?? NO_QUOTA;
 
 /** A platform with one tenant and no secrets. */
 export const NO_SECRETS: SecretValues = {
@@ -33,6 +37,17 @@ export const NO_SECRETS: SecretValues = {
     first === undefined ? Promise.resolve(new Map()) : Promise.reject(new FnError('secret-not-found', `There is no secret ${first}.`)),
 };
 export const ONE_TENANT: Tenancy = { namespaces: () => [], gatewaySettings: () => ({ limits: [], tokens: [] }), onChange: () => {} };
+
+/** A start that has ended well, for whoever makes spans of it. Times in ms. */
+export interface InstanceStart {
+  instance: Instance;
+  revision: string;
+  /** Since 1970, when the claim was made. */
+  claimedAt: number;
+  initMs: number;
+  /** W3C context of whoever waited longest for it; null where nobody did. */
+  traceparent: string | null;
+}
 
 export interface EngineContext {
   readonly world: World;
@@ -44,7 +59,7 @@ export interface EngineContext {
   readonly records: Records;
   readonly clock: Clock;
   readonly log: Log;
-  readonly secrets: SecretValues;
+  readonly secrets: SecretDelivery;
   readonly tenancy: Tenancy;
 }
 
@@ -65,6 +80,8 @@ export interface InstanceEvents {
   gone(instance: Instance, holders: Set<string>, cause: GoneCause, detail: string): void;
   /** A claim was made: refills wait. */
   claimed(): void;
+  /** An instance has loaded its code. */
+  started(start: InstanceStart): void;
   /** A specialised instance writes logs from now on. */
   follow(instance: Instance, revision: string): void;
   /** It is about to be killed; resolves when what it wrote has been read. */
@@ -73,7 +90,7 @@ export interface InstanceEvents {
 
 /** Why a start failed: the function's own doing, or the platform's. */
 export interface StartFailure {
-  code: 'function-init-failed' | 'function-oom' | 'function-crashed' | 'start-failed';
+  code: 'function-init-failed' | 'function-oom' | 'function-crashed' | 'start-failed' | 'no-capacity' | 'quota-exceeded';
   detail: string;
   functionError?: { name: string; message: string; at?: string | undefined; stack?: string | undefined };
 }

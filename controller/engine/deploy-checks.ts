@@ -3,7 +3,8 @@ import type { DeployRequest } from '#contract/api.ts';
 import { FnError } from '#contract/errors.ts';
 import { memoryClass, type Egress } from '#contract/function.ts';
 import type { DriverFeatures } from '../driver/types.ts';
-import type { EngineContext } from './context.ts';
+import { quotaOf, type EngineContext } from './context.ts';
+import { checkSecrets } from './secrets.ts';
 
 /** Resolved once, at the deployment, so that a revision means the same for as long as it lives. What the person should know goes to `notes`. */
 export function resolveEgress(features: DriverFeatures, wanted: Egress | null, notes: string[]): Egress {
@@ -31,17 +32,24 @@ export function resolveEgress(features: DriverFeatures, wanted: Egress | null, n
   return wanted;
 }
 
-/** Throws FnError invalid (no such runtime, bundle or image here), no-capacity (it can never fit). */
-export async function checkRequest(context: EngineContext, request: DeployRequest): Promise<void> {
-  const { settings, bundles } = context;
+/** Throws FnError invalid (no such runtime, bundle, image or secret here), no-capacity or quota-exceeded (it can never fit). */
+export async function checkRequest(context: EngineContext, namespace: string, request: DeployRequest): Promise<void> {
+  const { settings, bundles, store, tenancy } = context;
   const wanted = request.settings;
   await checkRuntime(context, request);
+  await checkSecrets(store, namespace, wanted.secrets);
   if (!(await bundles.has(request.bundle))) {
     throw new FnError('invalid', 'The bundle has not been uploaded.', {
       errors: [{ pointer: '/bundle', detail: 'PUT /v1/namespaces/NAMESPACE/bundles/DIGEST first' }],
     });
   }
   const count = Math.max(1, wanted.min);
+  const quota = quotaOf(tenancy, namespace).memoryMib;
+  if (quota !== null && count * wanted.memoryMib > quota)
+    throw new FnError(
+      'quota-exceeded',
+      `${count} × ${wanted.memoryMib} MiB do not fit the quota of namespace ${namespace}: ${quota} MiB of memory.`,
+    );
   if (
     Math.max(count * wanted.memoryMib, memoryClass(wanted.memoryMib)) > settings.memoryBudgetMib ||
     count * wanted.cpu > settings.cpuBudget

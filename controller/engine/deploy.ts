@@ -49,7 +49,8 @@ export class Deployer {
     const { store, world, clock, driver } = this.#context;
     const notes: string[] = [];
     const egress = resolveEgress(driver.features, request.settings.egress, notes);
-    await checkRequest(this.#context, request);
+    await checkRequest(this.#context, namespace, request);
+    this.#changes.checkCount(namespace, name);
     const before = this.#functions.get(namespace, name);
     const change = changeOf(request, before, notes);
     this.#changes.checkAccess(namespace, name, change.access);
@@ -66,6 +67,7 @@ export class Deployer {
       settings: { ...request.settings, egress, concurrency: request.settings.concurrency ?? 1 },
       form: 'function',
       createdAt: clock.wall(),
+      ...(request.message === undefined ? {} : { message: request.message }),
     };
     const state = newRevisionState(draft, request.settings.concurrency);
     state.floor = 1;
@@ -76,7 +78,7 @@ export class Deployer {
       const readyAt = clock.now();
       const revision = this.#loaded(draft, state);
       state.revision = revision;
-      if (change.takesTraffic) await this.#rollout.readyForLoad(state, this.#changes.load(before), 100, signal);
+      if (change.takesTraffic) await this.#rollout.readyForLoad(state, { requests: this.#changes.load(before), percent: 100 }, signal);
       this.#rollout.goOn(signal);
       const written: FunctionChange = change.takesTraffic ? { traffic: [{ revision: number, percent: 100 }], access: change.access } : {};
       await this.#changes.commit(namespace, name, change.access, () => store.commitRevision(revision, written));

@@ -187,8 +187,11 @@ export class Engine implements Platform, InstanceEvents {
     this.#lifecycle.inventoryDone();
     const routes = this.#functions.list().map(routeOf);
     this.#gateways.inventoryDone(routes);
-    this.#options.tenancy.onChange(() => this.#tenancyChanged());
-    await this.#tenancyChanged();
+    this.#setQuotas();
+    this.#options.tenancy.onChange(() => {
+      this.#setQuotas();
+      return this.#gateways.settingsChanged();
+    });
     this.#planner.start();
     this.#rotation.replaceStale();
     this.#prune();
@@ -263,13 +266,11 @@ export class Engine implements Platform, InstanceEvents {
     void run();
   }
 
-  /** Quotas, hosts or tokens. Resolves when the gateways have heard. */
-  async #tenancyChanged(): Promise<void> {
+  #setQuotas(): void {
     const quotas = new Map<string, number>();
     for (const { name, settings } of this.#options.tenancy.namespaces())
       if (settings.quota.memoryMib !== null) quotas.set(name, settings.quota.memoryMib);
     this.#planner.setQuotas(quotas);
-    await this.#gateways.settingsChanged();
   }
 
   /** A namespace uses the memory that it may use, and nothing of it can be stopped. */

@@ -74,7 +74,11 @@ export class Functions {
 
   #state(revision: Revision): RevisionState {
     let state = this.#world.revisions.get(revision.key);
-    if (!state) this.#world.revisions.set(revision.key, (state = newRevisionState(revision, revision.settings.concurrency)));
+    if (!state) {
+      state = newRevisionState(revision, revision.settings.concurrency);
+      state.granted = true;
+      this.#world.revisions.set(revision.key, state);
+    }
     return state;
   }
 

@@ -3,9 +3,7 @@
  * Section numbers in brackets are those of that file.
  */
 import type { CallRecord } from '#contract/call.ts';
-import { problem, type Problem } from '#contract/errors.ts';
-import { revisionLabel } from '#contract/names.ts';
-import type { GatewayMessage, Lease, Route, StartInfo } from '#contract/link.ts';
+import type { Certificate, GatewayMessage, Lease, Route } from '#contract/link.ts';
 import type { Address } from '#contract/runtime.ts';
 import { newLeaseId } from '#kit/ids.ts';
 import { leasedSlots, revisionOf, type Instance, type RevisionState } from '../core/world.ts';
@@ -14,6 +12,7 @@ import type { Lifecycle } from './lifecycle.ts';
 import type { Hello, Link, LinkEvents } from './link-server.ts';
 import { Recalls } from './recall.ts';
 import { HEALTH_TIMEOUT_MS } from './runtime-client.ts';
+import { startInfo, startProblem } from './start-info.ts';
 
 /** [12] A gateway whose link is down for so long is lost. */
 export const GATEWAY_LOST_MS = 5_000;
@@ -23,7 +22,7 @@ const PID_CHECK_MS = 100;
 const REVOKE_GRACE_MS = 2_000;
 /** [15] How long the gateways may take to acknowledge routes. */
 const ROUTED_TIMEOUT_MS = 2_000;
-/** [8] Where shares are only moved from one gateway to another, the one that gives has this long. */
+/** [8] Where shares are only moved from one gateway to another, the one that gives has this long, or as long as a stream may last. */
 const REBALANCE_DEADLINE_MS = 30_000;
 /** [10] The third suspicion kills. */
 const MAX_SUSPICIONS = 3;
@@ -56,6 +55,9 @@ export class Gateways implements LinkEvents {
     this.#changed = changed;
     this.#recalls = new Recalls(context.clock);
   }
+
+  /** Certificates that gateways get. */
+  certificates: () => Certificate[] = () => [];
 
   /** Hears of requests that are over, as gateways tell of them. */
   onCalls: (calls: CallRecord[], skipped: number) => void = () => {};
@@ -108,8 +110,31 @@ export class Gateways implements LinkEvents {
       const kept = world.findLease(id);
       if (kept && kept.slots < (held.get(id)?.slots ?? 0)) link.send({ type: 'revoke', lease: id, slots: kept.slots, deadlineMs: 0 });
     }
+    link.send({ type: 'certificates', certificates: this.certificates() });
+    this.#sendSettings();
     log.info({ gateway: link.key, pid: link.pid, kept: keep.length, dropped: drop.length }, 'a gateway is here');
     this.#changed();
+  }
+
+  /** Each keeps its share of a limit, so all must know how many there are. One that is being replaced and its successor count once. */
+  #sendSettings(): void {
+    const links = this.connected;
+    const gateways = Math.max(1, new Set(links.map((link) => link.key.slice(0, link.key.lastIndexOf('/')))).size);
+    const { limits, tokens } = this.#context.tenancy.gatewaySettings();
+    for (const link of links) link.send({ type: 'settings', gateways, limits, tokens });
+  }
+
+  /** Limits or tokens have changed. Resolves when the connected gateways have heard, or after 2 s. */
+  async settingsChanged(): Promise<void> {
+    if (!this.#inventoryDone) return;
+    this.#sendSettings();
+    // What is acknowledged comes after what was sent before it.
+    await this.route([], []);
+  }
+
+  certificatesChanged(): void {
+    const certificates = this.certificates();
+    for (const link of this.connected) link.send({ type: 'certificates', certificates });
   }
 
   /** [3] Kept is what is alive, recorded, routed and fits. */
@@ -130,6 +155,7 @@ export class Gateways implements LinkEvents {
     const gateway = this.#gateways.get(link.key);
     if (gateway?.link !== link) return;
     gateway.link = null;
+    this.#sendSettings();
     const { world, clock } = this.#context;
     // Nothing can be granted to it now; it asks again when it is back [5].
     world.forgetDemand(link.key);
@@ -224,7 +250,7 @@ export class Gateways implements LinkEvents {
     const link = this.#gateways.get(gateway)?.link;
     const revision = world.revisions.get(revisionOf(instance) ?? '');
     if (!link || !revision || !instance.address) return;
-    const start = startInfo(instance, revision, gateway);
+    const start = startInfo(world, instance, revision, gateway);
     const lease = world.grant(instance, newLeaseId(), gateway, slots);
     link.send({
       type: 'grant',
@@ -234,18 +260,28 @@ export class Gateways implements LinkEvents {
   }
 
   /** [8] */
-  revoke(leaseId: string, keeps: number, deadlineMs = REBALANCE_DEADLINE_MS): void {
+  revoke(leaseId: string, keeps: number, deadlineMs = this.#longest(leaseId)): void {
     const { world, clock } = this.#context;
     const lease = world.revoke(leaseId, keeps, clock.now() + deadlineMs + REVOKE_GRACE_MS);
     if (!lease) return;
     this.#gateways.get(lease.gateway)?.link?.send({ type: 'revoke', lease: leaseId, slots: keeps, deadlineMs });
   }
 
+  #longest(leaseId: string): number {
+    const { world } = this.#context;
+    const instance = world.instances.get(world.leaseIndex.get(leaseId) ?? '');
+    const settings = world.revisions.get((instance && revisionOf(instance)) ?? '')?.revision.settings;
+    return Math.max(REBALANCE_DEADLINE_MS, (settings?.maxStreamSeconds ?? 0) * 1_000);
+  }
+
   /** Takes back every lease of a revision; what is in flight may end on it. */
   revokeRevision(revision: string, deadlineMs: number): void {
-    for (const instance of this.#context.world.instancesOf(revision)) {
-      for (const lease of instance.leases.values()) this.revoke(lease.id, 0, deadlineMs);
-    }
+    for (const instance of this.#context.world.instancesOf(revision)) this.revokeInstance(instance, deadlineMs);
+  }
+
+  /** Takes back every lease of an instance; what is in flight may end on it. */
+  revokeInstance(instance: Instance, deadlineMs: number): void {
+    for (const lease of instance.leases.values()) this.revoke(lease.id, 0, deadlineMs);
   }
 
   /** [9] */
@@ -359,25 +395,6 @@ export class Gateways implements LinkEvents {
   #notifyRouted(): void {
     for (const check of [...this.#onRouted]) check();
   }
-}
-
-/** How this grant came about, from the view of whoever waited longest. */
-function startInfo(instance: Instance, revision: RevisionState, gateway: string): StartInfo {
-  const since = revision.demand.get(gateway)?.since ?? null;
-  const readyAt = instance.specialisedAt;
-  if (since === null || readyAt === null || instance.genericAt === null || readyAt <= since) return { kind: 'warm', startMs: 0, initMs: 0 };
-  const initMs = Math.min(instance.initMs, readyAt - since);
-  const startMs = Math.max(0, instance.genericAt - since);
-  return { kind: startMs > 0 ? 'full' : 'pooled', startMs, initMs };
-}
-
-function startProblem(revision: RevisionState, failure: StartFailure): Problem {
-  const detail = `${revisionLabel(revision.key)}: ${failure.detail}`;
-  // The stack is for the owner, who sees it on deploy and in the logs; callers get the message.
-  const error = failure.functionError
-    ? { name: failure.functionError.name, message: failure.functionError.message, at: failure.functionError.at }
-    : undefined;
-  return problem(failure.code, detail, { functionError: error });
 }
 
 /** Whether a process is there. A gateway runs under a uid of its own, so EPERM says yes. */

@@ -3,6 +3,7 @@
  * the world first and acts then; whatever comes back (or does not) ends in a state from which the
  * plan can go on. An instance about which there is any doubt is destroyed.
  */
+import { FnError } from '#contract/errors.ts';
 import type { HandlerForm } from '#contract/function.ts';
 import { sleep } from '#kit/clock.ts';
 import { newInstanceId, newSecret } from '#kit/ids.ts';
@@ -10,8 +11,8 @@ import { revisionOf, type Instance, type PoolKey, type RevisionState } from '../
 import type { Exit } from '../driver/types.ts';
 import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type StartFailure } from './context.ts';
 import { killForGood } from './kill.ts';
-import { newInstance, newStart, type Start } from './start.ts';
-import { brokenStart, earlyExitFailure, initRequest, loadFailure } from './start-failure.ts';
+import { newInstance, newStart, oldestTrace, type Start } from './start.ts';
+import { brokenStart, earlyExitFailure, initRequest, loadFailure, missingSecret } from './start-failure.ts';
 
 /** How long an instance may take from its creation to its first health answer. */
 const START_TIMEOUT_MS = 60_000;
@@ -140,7 +141,7 @@ export class Lifecycle {
     instance.startedAt = made.startedAt;
     instance.handle = made.handle;
     instance.pid = made.pid ?? null;
-    await records.write({ ...this.#record(instance), revision: null, memoryMib: memoryClassMib, cpu: 0, initialised: false });
+    await records.write({ ...this.#record(instance), revision: null, memoryMib: memoryClassMib, cpu: 0, secrets: {}, initialised: false });
     for (;;) {
       alive();
       const health = await this.#context.runtime.health(made.address).catch(() => null);
@@ -163,12 +164,14 @@ export class Lifecycle {
     world.transition(instance, { kind: 'specialising', revision: revision.key, since: clock.now() });
     instance.cpu = revision.revision.settings.cpu;
     this.#events.claimed();
-    this.#start('specialising an instance', instance, (start) => this.#specialise(instance, revision, start));
+    const traceparent = oldestTrace(revision);
+    this.#start('specialising an instance', instance, (start) => this.#specialise(instance, revision, start, traceparent));
   }
 
-  async #specialise(instance: Instance, state: RevisionState, start: Start): Promise<void> {
+  async #specialise(instance: Instance, state: RevisionState, start: Start, traceparent: string | null): Promise<void> {
     const { world, clock, log } = this.#context;
     const begun = clock.now();
+    const claimedAt = clock.wall();
     const failure = await this.#load(instance, state, start);
     // Destroyed meanwhile: whoever does that has waited for this and goes on.
     if (instance.state.kind !== 'specialising') return;
@@ -189,15 +192,17 @@ export class Lifecycle {
     state.problem = null;
     world.transition(instance, { kind: 'ready', revision: state.key, idleSince: clock.now() });
     this.#events.ready(instance);
+    this.#events.started({ instance, revision: state.key, claimedAt, initMs: instance.initMs, traceparent });
   }
 
   /** Limits, code, record, init. Returns why it failed, or null. */
   async #load(instance: Instance, state: RevisionState, start: Start): Promise<StartFailure | null> {
-    const { driver, records, bundles, runtime } = this.#context;
+    const { driver, records, bundles, runtime, secrets } = this.#context;
     const { bundle, settings } = state.revision;
     const { memoryMib, cpu, egress } = settings;
-    const record = { ...this.#record(instance), revision: state.key, memoryMib, cpu };
     try {
+      const values = await secrets.deliver(instance, state.revision);
+      const record = { ...this.#record(instance), revision: state.key, memoryMib, cpu, secrets: { ...instance.secrets } };
       // Both are waited for, also where one fails: nothing may be written when the instance is gone.
       const [placed, recorded] = await Promise.allSettled([
         bundles.dir(bundle).then((bundleDir) => driver.specialise(instance.id, { bundleDir, memoryMib, cpu, egress })),
@@ -208,7 +213,7 @@ export class Lifecycle {
       if (instance.state.kind !== 'specialising' || !instance.address) return null;
       instance.memoryMib = memoryMib;
       const outcome = await Promise.race([
-        runtime.init(instance.address, initRequest(instance, state, placed.value.code), start.abort.signal),
+        runtime.init(instance.address, initRequest(instance, state, placed.value.code, values), start.abort.signal),
         start.exited,
       ]);
       if ('cause' in outcome) return earlyExitFailure(outcome);
@@ -219,6 +224,7 @@ export class Lifecycle {
       this.forms.set(state.key, outcome.response.form);
       return null;
     } catch (error) {
+      if (error instanceof FnError && error.code === 'secret-not-found') return missingSecret(error);
       // A connection that broke usually means that the process ended; its word says more than ours.
       const grace = start.abort.signal.aborted ? 0 : EXIT_GRACE_MS;
       const ended = start.exit ?? (await Promise.race([start.exited, sleep(grace).then(() => null)]));
@@ -264,7 +270,7 @@ export class Lifecycle {
     instance.busySince = null;
     if (goal === 'freeze') await this.#freeze(instance, revision, idleSince, backToReady);
     // Somebody began to wait for it meanwhile: it is as good as new.
-    else if (state?.routed && hasDemand(state)) backToReady(now + BUSY_RECHECK_MS);
+    else if (state?.routed && !instance.stale && hasDemand(state)) backToReady(now + BUSY_RECHECK_MS);
     else await this.#destroy(instance, 'stopped', 'idle');
   }
 

@@ -12,6 +12,8 @@ import type { Lifecycle } from './lifecycle.ts';
 
 /** A pass is made at least this often, for what no event tells of. */
 const LONGEST_PAUSE_MS = 5_000;
+/** Whoever waits for memory of its namespace is told after this, ms: one of its instances may become idle until then. */
+const QUOTA_WAIT_MS = 5_000;
 
 export class Planner {
   readonly #context: EngineContext;
@@ -24,9 +26,14 @@ export class Planner {
   #createsFrom = -Infinity;
   #cancelTimer: () => void = () => {};
   readonly #rebalancedAt = new Map<string, number>();
+  /** Since when a revision has got no instance for its namespace's quota. */
+  readonly #overQuotaSince = new Map<string, number>();
+  readonly #onOverQuota: (revision: RevisionState) => void;
+  #quotas: ReadonlyMap<string, number> = new Map();
 
-  constructor(context: EngineContext, lifecycle: Lifecycle, gateways: Gateways) {
+  constructor(context: EngineContext, lifecycle: Lifecycle, gateways: Gateways, onOverQuota: (revision: RevisionState) => void) {
     this.#context = context;
+    this.#onOverQuota = onOverQuota;
     this.#lifecycle = lifecycle;
     this.#gateways = gateways;
   }
@@ -40,6 +47,12 @@ export class Planner {
   stop(): void {
     this.#stopped = true;
     this.#cancelTimer();
+  }
+
+  /** Memory that namespaces may take, MiB; those that are not named, any. */
+  setQuotas(quotas: ReadonlyMap<string, number>): void {
+    this.#quotas = quotas;
+    this.kick();
   }
 
   claimed(): void {
@@ -94,8 +107,10 @@ export class Planner {
       }
       const paused = now < this.#createsFrom;
       if (paused) wake(this.#createsFrom);
-      const host = planHost(world, needs, paused ? { ...settings, maxCreates: 0 } : settings, now, this.#lastClaimAt);
+      const limits = { ...settings, quotas: this.#quotas, ...(paused ? { maxCreates: 0 } : {}) };
+      const host = planHost(world, needs, limits, now, this.#lastClaimAt);
       wake(host.askAgainAt);
+      wake(this.#checkQuotas(host.overQuota, now));
       this.#apply(host.actions);
       wake(this.#rebalance(needs, host.actions, now));
       this.#forget();
@@ -115,6 +130,18 @@ export class Planner {
       (revision.routed && revision.revision.settings.min > 0) ||
       this.#context.world.instancesOf(revision.key).size > 0
     );
+  }
+
+  #checkQuotas(over: readonly RevisionState[], now: number): number | null {
+    let next: number | null = null;
+    for (const key of this.#overQuotaSince.keys()) if (!over.some((revision) => revision.key === key)) this.#overQuotaSince.delete(key);
+    for (const revision of over) {
+      const since = this.#overQuotaSince.get(revision.key) ?? now;
+      this.#overQuotaSince.set(revision.key, since);
+      if (now - since < QUOTA_WAIT_MS) next = Math.min(next ?? Infinity, since + QUOTA_WAIT_MS);
+      else this.#onOverQuota(revision);
+    }
+    return next;
   }
 
   /** For every revision with demand, whether or not it may start more: a share may be all that can be had. */

@@ -19,6 +19,8 @@ export const InstanceRecord = z.object({
   revision: RevisionKey.nullable(),
   memoryMib: z.number(),
   cpu: z.number(),
+  /** Versions of the secrets that init gave it; never a value. */
+  secrets: z.record(z.string(), z.number()).default({}),
   /** False from before init until its answer: such an instance is destroyed [14]. */
   initialised: z.boolean(),
 });

@@ -14,6 +14,12 @@ const LOAD_TIMEOUT_MS = 10_000;
 /** How often it is looked whether they are there. */
 const LOOK_EVERY_MS = 20;
 
+/** What a revision is to be ready for. */
+export interface Load {
+  requests: number;
+  percent: number;
+}
+
 interface Waiting {
   resolve: (instance: Instance) => void;
   reject: (error: FnError) => void;
@@ -50,16 +56,14 @@ export class Rollout {
   }
 
   failed(revision: string, failure: StartFailure): void {
-    const error =
-      failure.code === 'start-failed'
-        ? new FnError('start-failed', failure.detail)
-        : new FnError('deploy-refused', failure.detail, { functionError: failure.functionError });
-    this.#waiting.get(revision)?.reject(error);
+    this.#waiting.get(revision)?.reject(changeError(failure));
   }
 
   /** Instances that serve as soon as they are asked to; a frozen one thaws in less than a millisecond. */
   #ready(state: RevisionState): Instance[] {
-    return [...this.#context.world.instancesOf(state.key)].filter(({ state: { kind } }) => kind === 'ready' || kind === 'frozen');
+    return [...this.#context.world.instancesOf(state.key)].filter(
+      ({ state: { kind }, stale }) => !stale && (kind === 'ready' || kind === 'frozen'),
+    );
   }
 
   /**
@@ -94,14 +98,14 @@ export class Rollout {
   }
 
   /**
-   * At least `percent` of ceil(`load` ÷ slots) ready, and of `min`; as far as budget and time allow.
-   * `load`: requests of the whole function that are in flight or wait.
+   * At least ceil(load ÷ slots) ready, and its share of `min`; as far as budget and time allow.
+   * `requests`: those in flight and waiting of which it is to get `percent`.
    */
-  async readyForLoad(state: RevisionState, load: number, percent: number, signal: AbortSignal): Promise<void> {
+  async readyForLoad(state: RevisionState, { requests, percent }: Load, signal: AbortSignal): Promise<void> {
     const { clock } = this.#context;
     const { min, max } = state.revision.settings;
     const share = percent / 100;
-    const wanted = Math.min(max, Math.max(1, Math.ceil(min * share), Math.ceil((load * share) / (state.slots ?? 1))));
+    const wanted = Math.min(max, Math.max(1, Math.ceil(min * share), Math.ceil((requests * share) / (state.slots ?? 1))));
     if (wanted <= 1) return;
     state.floor = wanted;
     this.#planner.kick();
@@ -119,6 +123,13 @@ export class Rollout {
     state.floor = 0;
     this.#planner.kick();
   }
+}
+
+/** A start that failed, as whoever changes the function is told. */
+function changeError({ code, detail, functionError }: StartFailure): FnError {
+  if (code === 'start-failed' || code === 'quota-exceeded' || code === 'no-capacity')
+    return new FnError(code, detail, { retryAfterSeconds: 5 });
+  return new FnError('deploy-refused', detail, { functionError });
 }
 
 const ending = () => new FnError('shutting-down', 'The platform is shutting down.', { retryAfterSeconds: 5 });

@@ -1,11 +1,12 @@
 /** What goes into init, and what can come of it, in the words that people read. */
+import type { FnError } from '#contract/errors.ts';
 import { memoryClass } from '#contract/function.ts';
 import type { InitRequest } from '#contract/runtime.ts';
 import type { Instance, RevisionState } from '../core/world.ts';
 import { LimitBusy, type Exit } from '../driver/types.ts';
 import { messageOf, type StartFailure } from './context.ts';
 
-export function initRequest(instance: Instance, state: RevisionState, code: string): InitRequest {
+export function initRequest(instance: Instance, state: RevisionState, code: string, secrets: Record<string, string>): InitRequest {
   const { revision } = state;
   const { settings } = revision;
   return {
@@ -16,7 +17,7 @@ export function initRequest(instance: Instance, state: RevisionState, code: stri
     number: revision.number,
     code,
     entry: revision.entry,
-    env: settings.env,
+    env: { ...settings.env, ...secrets },
     slots: state.slots,
     timeoutMs: settings.timeoutSeconds * 1_000,
     memoryMib: settings.memoryMib,
@@ -31,6 +32,9 @@ export function loadFailure(error: NonNullable<StartFailure['functionError']>): 
     functionError: error,
   };
 }
+
+/** A secret that was there when the revision was deployed. */
+export const missingSecret = (error: FnError): StartFailure => ({ code: 'function-init-failed', detail: error.message });
 
 export function earlyExitFailure(exit: Exit): StartFailure {
   if (exit.cause === 'oom')

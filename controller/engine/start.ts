@@ -1,5 +1,5 @@
 /** An instance as it begins, and the state of its start. */
-import type { Instance, PoolKey } from '../core/world.ts';
+import type { Instance, PoolKey, RevisionState } from '../core/world.ts';
 import type { Exit } from '../driver/types.ts';
 
 /** Without code, and not there yet. */
@@ -22,6 +22,8 @@ export function newInstance(id: string, { runtime, memoryClassMib, network, imag
     notBefore: 0,
     busySince: null,
     leases: new Map(),
+    secrets: null,
+    stale: false,
     served: false,
     suspicions: 0,
     suspect: false,
@@ -29,6 +31,12 @@ export function newInstance(id: string, { runtime, memoryClassMib, network, imag
     pid: null,
     startedAt: '',
   };
+}
+
+/** W3C context of whoever has waited longest for an instance of the revision. */
+export function oldestTrace(revision: RevisionState): string | null {
+  const waiting = [...revision.demand.values()].filter((demand) => demand.waiting > 0);
+  return waiting.sort((a, b) => (a.since ?? 0) - (b.since ?? 0))[0]?.traceparent ?? null;
 }
 
 /** A start under way. */

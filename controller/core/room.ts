@@ -1,0 +1,120 @@
+/** What a plan may still take while it is made: of the host's budget, and of the quotas of namespaces. */
+import { cheapestToLose } from './evict.ts';
+import type { Action } from './plan.ts';
+import type { CoreSettings } from './settings.ts';
+import { revisionOf, type Instance, type RevisionState, type World } from './world.ts';
+
+/** On its way out, with nobody who may still use it. */
+const isGoing = ({ state, leases }: Instance): boolean =>
+  (state.kind === 'draining' && leases.size === 0) || (state.kind === 'settling' && state.goal === 'stop');
+
+/** What is left of the budget while a plan is made. */
+export class Room {
+  #memoryMib: number;
+  #cpu: number;
+  readonly #world: World;
+  readonly #taken: Set<string>;
+  readonly #now: number;
+
+  constructor(world: World, settings: CoreSettings, taken: Set<string>, now: number) {
+    this.#world = world;
+    this.#now = now;
+    this.#taken = taken;
+    this.#memoryMib = settings.memoryBudgetMib - world.memoryUsedMib();
+    this.#cpu = settings.cpuBudget - world.cpuUsed();
+  }
+
+  fits(memoryMib: number, cpu: number): boolean {
+    // Comparing without zero lets a claim that adds nothing go through on a full host.
+    return (memoryMib === 0 || memoryMib <= this.#memoryMib) && (cpu === 0 || cpu <= this.#cpu);
+  }
+
+  count(memoryMib: number, cpu: number): void {
+    this.#memoryMib -= memoryMib;
+    this.#cpu -= cpu;
+  }
+
+  /** Takes so much, or asks for the evictions that will make room for it; for none where they would not. Dying instances count until they are gone. */
+  take(memoryMib: number, cpu: number, actions: Action[]): boolean {
+    if (this.fits(memoryMib, cpu)) {
+      this.count(memoryMib, cpu);
+      return true;
+    }
+    let comingMib = 0;
+    let comingCpu = 0;
+    for (const instance of this.#world.instances.values()) {
+      if (!isGoing(instance)) continue;
+      comingMib += instance.memoryMib;
+      comingCpu += instance.cpu;
+    }
+    const victims: Instance[] = [];
+    const chosen = new Set(this.#taken);
+    for (;;) {
+      const shortage = { memoryMib: memoryMib - this.#memoryMib - comingMib, cpu: cpu - this.#cpu - comingCpu };
+      if (memoryMib === 0) shortage.memoryMib = 0;
+      if (cpu === 0) shortage.cpu = 0;
+      if (shortage.memoryMib <= 0 && shortage.cpu <= 0) break;
+      const victim = cheapestToLose(this.#world, chosen, shortage, this.#now);
+      if (!victim) return false;
+      chosen.add(victim.id);
+      victims.push(victim);
+      comingMib += victim.memoryMib;
+      comingCpu += victim.cpu;
+    }
+    for (const victim of victims) {
+      this.#taken.add(victim.id);
+      actions.push({ do: 'stop', instance: victim.id, reason: 'evicted' });
+    }
+    return false;
+  }
+}
+
+/** What is left of the namespaces' memory while a plan is made. */
+export class Quotas {
+  readonly #world: World;
+  readonly #quotas: ReadonlyMap<string, number>;
+  readonly #taken: Set<string>;
+  readonly #now: number;
+  #used: Map<string, number> | null = null;
+
+  constructor(world: World, quotas: ReadonlyMap<string, number>, taken: Set<string>, now: number) {
+    this.#world = world;
+    this.#quotas = quotas;
+    this.#taken = taken;
+    this.#now = now;
+  }
+
+  /**
+   * Whether one more instance of the revision is within the quota of its namespace; then it is counted.
+   * `later`: it will be, when something that is on its way out, or is stopped for it now, has gone.
+   */
+  take({ revision }: RevisionState, actions: Action[]): 'fits' | 'later' | 'over' {
+    const { namespace } = revision;
+    const quota = this.#quotas.get(namespace);
+    if (quota === undefined) return 'fits';
+    this.#used ??= this.#world.memoryByNamespace();
+    const used = this.#used.get(namespace) ?? 0;
+    const need = revision.settings.memoryMib;
+    if (used + need <= quota) {
+      this.#used.set(namespace, used + need);
+      return 'fits';
+    }
+    const own = (instance: Instance): boolean => this.#world.revisions.get(revisionOf(instance) ?? '')?.revision.namespace === namespace;
+    let shortage = used + need - quota;
+    for (const instance of this.#world.instances.values()) if (own(instance) && isGoing(instance)) shortage -= instance.memoryMib;
+    const victims: Instance[] = [];
+    const chosen = new Set(this.#taken);
+    while (shortage > 0) {
+      const victim = cheapestToLose(this.#world, chosen, { memoryMib: shortage, cpu: 0 }, this.#now, own);
+      if (!victim) return 'over';
+      chosen.add(victim.id);
+      victims.push(victim);
+      shortage -= victim.memoryMib;
+    }
+    for (const victim of victims) {
+      this.#taken.add(victim.id);
+      actions.push({ do: 'stop', instance: victim.id, reason: 'evicted' });
+    }
+    return 'later';
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * Rotation: instances that have the old value of a secret are replaced. Those in use serve on until as
+ * many fresh ones are ready, as in a deployment; then their leases are taken back, what is in flight
+ * ends, and they are stopped. Where no fresh one can be had, they serve what they hold.
+ */
+import type { Revision } from '#contract/function.ts';
+import { isLive, type Instance, type RevisionState } from '../core/world.ts';
+import type { Changes } from './changes.ts';
+import { messageOf, type EngineContext } from './context.ts';
+import type { Functions } from './functions.ts';
+import type { Gateways } from './gateways.ts';
+import type { Planner } from './planner.ts';
+import type { Rollout } from './rollout.ts';
+
+export interface RotationParts {
+  context: EngineContext;
+  functions: Functions;
+  changes: Changes;
+  gateways: Gateways;
+  planner: Planner;
+  rollout: Rollout;
+}
+
+export class Rotation {
+  readonly #parts: RotationParts;
+  readonly #abort = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+
+  constructor(parts: RotationParts) {
+    this.#parts = parts;
+  }
+
+  close(): void {
+    this.#abort.abort();
+  }
+
+  /** Resolves when no rotation is under way. */
+  async settled(): Promise<void> {
+    while (this.#running.size > 0) await Promise.all(this.#running);
+  }
+
+  /** A value has changed, durably: every instance that was given one before is stale. */
+  changed(namespace: string, name: string): void {
+    const { context, functions } = this.#parts;
+    context.secrets.changed();
+    for (const record of functions.list(namespace)) {
+      const users = record.revisions.filter((revision) => revision.settings.secrets.includes(name));
+      for (const revision of users) this.#outdate(revision);
+    }
+    this.replaceStale(namespace);
+  }
+
+  #outdate(revision: Revision): void {
+    const state = this.#parts.functions.stateOf(revision);
+    // It may have failed for want of this secret.
+    Object.assign(state, { failures: 0, notBefore: 0, problem: null });
+    for (const instance of this.#parts.context.world.instancesOf(revision.key)) if (instance.secrets !== null) instance.stale = true;
+  }
+
+  /** Replaces what is stale, also where a controller before this one could not finish it. */
+  replaceStale(namespace?: string): void {
+    const { functions, changes, context, planner } = this.#parts;
+    for (const { namespace: of, name, revisions } of functions.list(namespace)) {
+      if (!revisions.some((revision) => this.#stale(revision.key).length > 0)) continue;
+      const running: Promise<void> = changes
+        .serialise(of, name, () => this.#replace(of, name))
+        .catch((error: unknown) =>
+          context.log.error(
+            { function: `${of}/${name}`, error: messageOf(error) },
+            'instances with the old value of a secret could not be replaced; they serve on',
+          ),
+        )
+        .finally(() => this.#running.delete(running));
+      this.#running.add(running);
+    }
+    planner.kick();
+  }
+
+  #stale(key: string): Instance[] {
+    return [...this.#parts.context.world.instancesOf(key)].filter((instance) => instance.stale && isLive(instance));
+  }
+
+  async #replace(namespace: string, name: string): Promise<void> {
+    const { functions, context } = this.#parts;
+    for (const revision of functions.get(namespace, name)?.revisions ?? []) {
+      const state = functions.stateOf(revision);
+      const inUse = this.#stale(revision.key).filter((instance) => instance.leases.size > 0);
+      if (inUse.length === 0) continue;
+      await this.#bringUp(state);
+      for (const instance of this.#stale(revision.key))
+        this.#parts.gateways.revokeInstance(instance, revision.settings.timeoutSeconds * 1_000);
+      context.log.info({ revision: revision.key, instances: inUse.length }, 'instances with the old value of a secret were replaced');
+    }
+  }
+
+  async #bringUp(state: RevisionState): Promise<void> {
+    const { rollout, changes } = this.#parts;
+    const { signal } = this.#abort;
+    try {
+      await rollout.firstInstance(state, signal);
+      await rollout.readyForLoad(state, changes.loadOf(state), signal);
+    } finally {
+      rollout.done(state);
+    }
+  }
+}
