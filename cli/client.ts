@@ -7,7 +7,8 @@ import type { Readable } from 'node:stream';
 import type { FunctionAccess } from '#contract/access.ts';
 import { BundleInfo, DeployResponse, FunctionList, ImageInfo, LogEntry, PlatformStatus, RevisionList } from '#contract/api.ts';
 import type { DeployRequestInput, RevisionView } from '#contract/api.ts';
-import { Why } from '#contract/call.ts';
+import { CallList, Why } from '#contract/call.ts';
+import type { CallRecord } from '#contract/call.ts';
 import type { Traffic } from '#contract/function.ts';
 import { FunctionView } from '#contract/function.ts';
 import type { LogLevel } from '#contract/log.ts';
@@ -46,7 +47,17 @@ export interface LogOptions {
   limit?: number;
   request?: string;
   level?: LogLevel;
+  revision?: number;
   grep?: string;
+}
+
+/** Which calls; see CallQuery of the contract. */
+export interface CallOptions {
+  failed?: boolean;
+  slow?: boolean;
+  cold?: boolean;
+  since?: number;
+  limit?: number;
 }
 
 export class ApiClient {
@@ -126,9 +137,9 @@ export class ApiClient {
   }
 
   /** Lines as they come; with `follow` until the signal is aborted. */
-  async *logs(namespace: string, name: string, { follow, since, until, limit, request, level, grep }: LogOptions): AsyncIterable<LogEntry> {
+  async *logs(namespace: string, name: string, { follow, since, until, ...selection }: LogOptions): AsyncIterable<LogEntry> {
     const whole = (ms: number | undefined) => (ms === undefined ? undefined : Math.floor(ms));
-    const query = queryText({ follow: follow ? 'true' : undefined, since: whole(since), until: whole(until), limit, request, level, grep });
+    const query = queryText({ follow: follow ? 'true' : undefined, since: whole(since), until: whole(until), ...selection });
     const reply = await this.#api.call({ method: 'GET', path: `${functionRoute(namespace, name)}/logs${query}` });
     const lines = new LineSplitter(MAX_LOG_LINE_BYTES);
     for await (const chunk of reply.body) for (const line of lines.push(chunk)) yield this.#api.parse(LogEntry, line, 'a log line');
@@ -136,6 +147,13 @@ export class ApiClient {
 
   async logStats(namespace: string, name: string): Promise<LogStats> {
     return this.#api.json({ method: 'GET', path: `${functionRoute(namespace, name)}/logs/stats` }, LogStats);
+  }
+
+  /** Calls that a record is kept of, the newest first. */
+  async listCalls(namespace: string, name: string, options: CallOptions): Promise<CallRecord[]> {
+    const flags = (['failed', 'slow', 'cold'] as const).filter((flag) => options[flag] === true).map((flag) => [flag, 'true']);
+    const query = queryText({ ...Object.fromEntries(flags), since: options.since, limit: options.limit });
+    return (await this.#api.json({ method: 'GET', path: `${functionRoute(namespace, name)}/calls${query}` }, CallList)).calls;
   }
 
   /** Explains one call, by its x-request-id. */

@@ -119,6 +119,14 @@ export function parseDuration(text: string): number {
   return Number(match[1]) * DURATION_UNITS_MS[match[2]!]!;
 }
 
+/** `5m`: so long ago; or a time as ISO 8601 has it, `2026-11-21` or `2026-11-21T08:30Z`. → milliseconds since 1970. */
+export function parseMoment(text: string): number {
+  if (/^\d+(?:\.\d+)?(?:ms|s|m|h|d)$/.test(text)) return Math.max(0, Date.now() - parseDuration(text));
+  const at = /^\d{4}-\d\d-\d\d(?:[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?$/.test(text) ? Date.parse(text) : Number.NaN;
+  if (Number.isNaN(at)) throw usageError(`${JSON.stringify(text)} is neither a duration such as 5m nor a time such as 2026-11-21T08:30Z`);
+  return at;
+}
+
 export const JSON_OPTION: OptionSpec = { flags: '--json', description: 'print JSON on stdout' };
 export const HOME_OPTION: OptionSpec = {
   flags: '--home <dir>',

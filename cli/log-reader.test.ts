@@ -38,14 +38,14 @@ it('following goes on where the connection broke, and no line comes twice', asyn
     ],
     asked,
   );
-  for await (const { msg } of readLogs(source, 'default', 'x', { follow: true, limit: 10 }, stop.signal)) {
+  for await (const { msg } of readLogs(source, 'default', 'x', { follow: true, limit: 10, grep: 'g' }, stop.signal)) {
     lines.push(msg);
     if (msg === 'd') stop.abort();
   }
   expect(lines).toEqual(['a', 'b', 'c', 'd']);
   expect(asked).toEqual([
-    { follow: true, limit: 10 },
-    { follow: true, since: 2 },
+    { follow: true, limit: 10, grep: 'g' },
+    { follow: true, grep: 'g', since: 2 },
   ]);
 });
 

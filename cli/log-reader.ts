@@ -24,7 +24,8 @@ export async function* readLogs(
   const seen = new Seen();
   let lostAt: number | null = null;
   for (let attempt = 1; !signal.aborted; attempt += 1) {
-    const resumed = seen.since === null ? options : { follow: true, since: seen.since };
+    const { limit: _limit, ...asked } = options;
+    const resumed = seen.since === null ? options : { ...asked, since: seen.since };
     try {
       for await (const entry of client.logs(namespace, name, resumed)) {
         lostAt = null;

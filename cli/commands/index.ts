@@ -1,5 +1,6 @@
 /** All commands, in the order that the help lists them. */
 import type { CommandSpec } from '../command.ts';
+import { calls } from './calls.ts';
 import { completion } from './completion.ts';
 import { deleteCommand } from './delete.ts';
 import { demo } from './demo.ts';
@@ -23,6 +24,7 @@ import { status } from './status.ts';
 import { traffic } from './traffic.ts';
 import { up } from './up.ts';
 import { version } from './version.ts';
+import { why } from './why.ts';
 
 export const COMMANDS: readonly CommandSpec[] = [
   demo,
@@ -35,6 +37,8 @@ export const COMMANDS: readonly CommandSpec[] = [
   diff,
   invoke,
   logs,
+  why,
+  calls,
   list,
   describe,
   revisions,

@@ -1,10 +1,13 @@
-import type { LogEntry } from '#contract/api.ts';
+import type { LogEntry } from '#contract/log.ts';
+import { LogLevel } from '#contract/log.ts';
+import type { ApiClient } from '../client.ts';
 import type { CommandSpec, Input } from '../command.ts';
-import { HOME_OPTION, NAMESPACE_OPTION, integerBetween, parseDuration } from '../command.ts';
+import { HOME_OPTION, NAMESPACE_OPTION, integerBetween, parseMoment } from '../command.ts';
 import type { Context, Painter } from '../context.ts';
-import { painter } from '../context.ts';
+import { painter, say } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
 import { EXIT } from '../errors.ts';
+import { chosenNamespace } from '../names.ts';
 import { printable } from '../output.ts';
 
 export const logs: CommandSpec = {
@@ -14,39 +17,78 @@ export const logs: CommandSpec = {
   options: [
     NAMESPACE_OPTION,
     { flags: '-f, --follow', description: 'go on with new lines, until Ctrl-C' },
-    { flags: '--since <duration>', description: 'only lines of the last 30s, 5m, 2h, …', parse: parseDuration },
+    {
+      flags: '--since <moment>',
+      description: 'from so long ago (30s, 5m, 2h, 1d), or from a time (2026-11-21T08:30Z)',
+      parse: parseMoment,
+    },
+    { flags: '--until <moment>', description: 'up to then', parse: parseMoment },
+    { flags: '--request <id>', description: 'only lines of one request: its x-request-id' },
+    { flags: '--level <level>', description: 'only lines of this level and above it', choices: LogLevel.options },
+    { flags: '--grep <text>', description: 'only lines that contain this text' },
+    { flags: '--revision <n>', description: 'only lines of this revision', parse: integerBetween(1, 2 ** 31) },
     { flags: '--limit <n>', description: 'only the newest lines', parse: integerBetween(1, 10_000) },
     HOME_OPTION,
     { flags: '--json', description: 'print one JSON object a line' },
   ],
-  examples: ['fn logs hello -f', 'fn logs hello --since 5m --json'],
+  examples: [
+    'fn logs hello -f',
+    'fn logs hello --since 5m --level warn',
+    'fn logs hello --request k3v9x0q2ab-1f',
+    'fn logs hello --since 2026-11-21 --grep timeout --json',
+  ],
   run,
 };
 
 async function run(ctx: Context, input: Input): Promise<ExitCode> {
   const { connect } = await import('../client.ts');
-  const { chosenNamespace } = await import('../names.ts');
-  const sinceMs = input.number('since');
-  const options = {
-    follow: input.flag('follow'),
-    since: sinceMs === undefined ? undefined : Math.max(0, Date.now() - sinceMs),
-    limit: input.number('limit'),
-  };
-  const paint = painter(ctx.stdout, ctx.env);
   const { readLogs } = await import('../log-reader.ts');
-  for await (const entry of readLogs(connect(ctx), chosenNamespace(ctx, input), input.arg(0), options, ctx.signal)) {
+  const namespace = chosenNamespace(ctx, input);
+  const name = input.arg(0);
+  const client = connect(ctx);
+  const paint = painter(ctx.stdout, ctx.env);
+  for await (const entry of readLogs(client, namespace, name, selectionFrom(input), ctx.signal)) {
     ctx.stdout.write(input.flag('json') ? `${JSON.stringify(entry)}\n` : renderEntry(entry, paint));
   }
-  return ctx.signal.aborted ? EXIT.interrupted : EXIT.ok;
+  if (ctx.signal.aborted) return EXIT.interrupted;
+  await tellDropped(ctx, client, namespace, name);
+  return EXIT.ok;
 }
 
-/** `12:03:04.567 i-xxxx hello text`, further lines of a message indented. */
+function selectionFrom(input: Input) {
+  const level = LogLevel.safeParse(input.text('level'));
+  const given = {
+    since: input.number('since'),
+    until: input.number('until'),
+    limit: input.number('limit'),
+    request: input.text('request'),
+    level: level.success ? level.data : undefined,
+    grep: input.text('grep'),
+    revision: input.number('revision'),
+  };
+  return { follow: input.flag('follow'), ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
+}
+
+/** Whoever reads a log should know that it is not all of it. */
+async function tellDropped(ctx: Context, client: ApiClient, namespace: string, name: string): Promise<void> {
+  const { droppedLines } = await client.logStats(namespace, name);
+  if (droppedLines === 0) return;
+  const lines = droppedLines === 1 ? '1 line was' : `${droppedLines} lines were`;
+  say(ctx, `note: ${lines} dropped since ${name} was first deployed: over the rate, over the driver's limit, or the disk was full`);
+}
+
+/** `2026-11-21 12:03:04.567 @7 i-xxxxxx REQUEST text`, further lines of a message indented. */
 export function renderEntry({ t, level, stream, msg, instance, req, revision }: LogEntry, paint: Painter): string {
   const time = paint('dim', new Date(t).toISOString().slice(0, 23).replace('T', ' '));
   const number = revision.slice(revision.lastIndexOf('@'));
   const who = paint('dim', `${number} ${instance.slice(0, 8)}${req === undefined ? '' : ` ${printable(req)}`}`);
   const text = printable(msg).trimEnd().replaceAll('\n', '\n    ');
   const mark = stream === 'sys' ? paint('cyan', 'sys ') : '';
-  const body = level === 'error' ? paint('red', text) : level === 'warn' ? paint('yellow', text) : text;
-  return `${time} ${who} ${mark}${body}\n`;
+  return `${time} ${who} ${mark}${paintLevel(level, text, paint)}\n`;
+}
+
+function paintLevel(level: LogLevel, text: string, paint: Painter): string {
+  if (level === 'error') return paint('red', text);
+  if (level === 'warn') return paint('yellow', text);
+  return level === 'debug' ? paint('dim', text) : text;
 }

@@ -112,7 +112,7 @@ function answerBundle(state: StubApi, { pathname, method, body }: Asked, outgoin
 
 function answerFunction({ functions, logs }: StubApi, { pathname, method, json, ifMatch }: Asked, outgoing: ServerResponse): boolean {
   const [, namespace, name, part = ''] =
-    /^\/v1\/namespaces\/([^/]+)\/functions\/([^/]+)(?:\/(revisions|logs|traffic|access))?$/.exec(pathname) ?? [];
+    /^\/v1\/namespaces\/([^/]+)\/functions\/([^/]+)(?:\/(revisions|logs|logs\/stats|traffic|access))?$/.exec(pathname) ?? [];
   if (namespace === undefined || name === undefined) return false;
   switch (`${method} ${part}`) {
     case 'POST revisions':
@@ -126,6 +126,10 @@ function answerFunction({ functions, logs }: StubApi, { pathname, method, json, 
       return true;
     case 'PUT access':
       reply(outgoing, 200, functions.setAccess(namespace, name, json, ifMatch));
+      return true;
+    case 'GET logs/stats':
+      functions.view(namespace, name);
+      reply(outgoing, 200, { bytes: 0, droppedLines: 0, oldest: null });
       return true;
     case 'GET logs':
       functions.view(namespace, name);
