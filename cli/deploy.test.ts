@@ -327,15 +327,25 @@ describe('revisions and traffic', () => {
     api.requests.length = 0;
     const back = await run(['rollback', 'api']);
     expect([back.code, back.stdout]).toEqual([0, 'http://127.0.0.1:9/api\n']);
-    expect(back.stderr).toMatch(/^api@3 → api@2 in /);
+    expect(back.stderr).toMatch(/^api: 3 → 2 in /);
     expect(changes()).toEqual(['PUT /v1/namespaces/default/functions/api/traffic']);
     expect(traffic()).toEqual([{ revision: 2, percent: 100 }]);
-    expect(await json(['rollback', 'api', '3'])).toMatchObject({ from: 2, to: 3, function: { traffic: [{ revision: 3, percent: 100 }] } });
+    expect(await json(['rollback', 'api', '3'])).toMatchObject({
+      from: [{ revision: 2 }],
+      to: [{ revision: 3 }],
+      function: { traffic: [{ revision: 3, percent: 100 }] },
+    });
     await run(['rollback', 'api', '1']);
     expect((await run(['rollback', 'api'])).stderr).toBe('error: no revision before 1 is kept\n  → Kept are: 3, 2, 1. See fn revisions.\n');
     const stranger = await run(['rollback', 'api', '9']);
     expect([stranger.code, stranger.stderr]).toEqual([2, 'error: revision 9 is not kept\n  → Kept are: 3, 2, 1. See fn revisions.\n']);
     expect((await run(['rollback', 'api', 'x'])).code).toBe(2);
+  });
+
+  it('rollback of a split takes back its newest part', async () => {
+    await run(['traffic', 'api', '2=90', '3=10']);
+    expect((await run(['rollback', 'api'])).stderr).toMatch(/^api: 2=90 3=10 → 2 in /);
+    expect(traffic()).toEqual([{ revision: 2, percent: 100 }]);
   });
 
   it('shares are shown and set; who is sticky stays', async () => {

@@ -34,13 +34,20 @@ export function parseSticky(text: string): Sticky | null {
   return sticky.data;
 }
 
-/** The revision to go back to: the newest one before the current one. Throws usageError where there is none. */
-export function revisionBefore({ revision, revisions }: FunctionView): number {
-  const before = revisions.filter((number) => number < revision.number);
-  if (before.length === 0)
-    throw usageError(`no revision before ${revision.number} is kept`, `Kept are: ${revisions.join(', ')}. See fn revisions.`);
+/**
+ * The revision to go back to: the newest that is kept before the newest that gets traffic. So 8 alone
+ * goes back to 7, and so does 7=90 8=10. Throws usageError where there is none.
+ */
+export function revisionBefore({ traffic, revisions }: Pick<FunctionView, 'traffic' | 'revisions'>): number {
+  const newest = Math.max(...traffic.map(({ revision }) => revision));
+  const before = revisions.filter((number) => number < newest);
+  if (before.length === 0) throw usageError(`no revision before ${newest} is kept`, `Kept are: ${revisions.join(', ')}. See fn revisions.`);
   return Math.max(...before);
 }
+
+/** `7`, or `7=90 8=10`. */
+export const trafficText = (traffic: Traffic): string =>
+  traffic.length === 1 ? `${traffic[0]!.revision}` : traffic.map(({ revision, percent }) => `${revision}=${percent}`).join(' ');
 
 /** In words, for people. */
 export function stickyText(sticky: Sticky | null): string {

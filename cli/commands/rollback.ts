@@ -8,7 +8,7 @@ export const rollback: CommandSpec = {
   summary: 'give all requests to the revision before, or to the one that is named; builds nothing',
   args: [
     { name: 'name', description: 'name of the function' },
-    { name: 'revision', description: 'its number (default: the newest before the current one)', optional: true },
+    { name: 'revision', description: 'its number (default: the one before the newest that gets any)', optional: true },
   ],
   options: [NAMESPACE_OPTION, HOME_OPTION, JSON_OPTION],
   examples: ['fn rollback api', 'fn rollback api 7'],
@@ -18,7 +18,7 @@ export const rollback: CommandSpec = {
 const MAX_REVISION = 9_999_999_999;
 
 async function run(ctx: Context, input: Input): Promise<void> {
-  const [{ connect }, { chosenNamespace }, { noSuchRevision, revisionBefore }, { formatMs }] = await Promise.all([
+  const [{ connect }, { chosenNamespace }, { noSuchRevision, revisionBefore, trafficText }, { formatMs }] = await Promise.all([
     import('../client.ts'),
     import('../names.ts'),
     import('../traffic.ts'),
@@ -34,8 +34,7 @@ async function run(ctx: Context, input: Input): Promise<void> {
   const to = wanted ?? revisionBefore(before);
   if (!before.revisions.includes(to)) throw noSuchRevision(to, before.revisions);
   const view = await client.setTraffic(namespace, name, [{ revision: to, percent: 100 }], before.etag);
-  const from = before.revision.number;
-  say(ctx, `${name}@${from} → ${name}@${to} in ${formatMs(performance.now() - startedAt)}`);
-  if (input.flag('json')) printJson(ctx, { namespace, name, from, to, function: view });
+  say(ctx, `${name}: ${trafficText(before.traffic)} → ${to} in ${formatMs(performance.now() - startedAt)}`);
+  if (input.flag('json')) printJson(ctx, { namespace, name, from: before.traffic, to: view.traffic, function: view });
   else print(ctx, view.url);
 }
