@@ -97,6 +97,8 @@ for (const driver of drivers('docker', 'process')) {
         keepAliveSeconds: 11,
         egress: 'none',
         env: { A: '1', B: 'x=y' },
+        secrets: [],
+        maxStreamSeconds: 3_600,
       });
       await platform().fnOk(['delete', 'settings']);
     });
