@@ -39,6 +39,8 @@ export class FakeController {
   routes: Route[] = [];
   version = 1;
   readonly heard: GatewayMessage[] = [];
+  /** What was granted, in its order. */
+  readonly granted: { lease: string; instance: string }[] = [];
   /** What to do with a message, beside recording it. */
   onMessage: (message: GatewayMessage) => void = () => {};
   /** Which held leases a hello keeps. */
@@ -127,6 +129,7 @@ export class FakeController {
   ): { lease: string; instance: string } {
     const lease = newLeaseId();
     this.send({ type: 'grant', lease: { lease, instance, revision, address, slots }, start });
+    this.granted.push({ lease, instance });
     return { lease, instance };
   }
 

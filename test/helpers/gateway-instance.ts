@@ -1,7 +1,7 @@
 /** Instances for tests of the gateway: one that speaks HTTP, and one that writes whatever a test wants. */
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
-import { createServer as createHttpServer, type RequestListener } from 'node:http';
+import { createServer as createHttpServer, type RequestListener, type Server as HttpServer } from 'node:http';
 import { createServer as createRawServer, type Socket } from 'node:net';
 import type { Address } from '#contract/runtime.ts';
 
@@ -36,9 +36,14 @@ async function listen(server: ReturnType<typeof createRawServer>, path: string):
   };
 }
 
-/** An instance whose function is a Node request listener. */
-export function startInstance(path: string, listener: RequestListener): Promise<FakeInstance> {
+/** An instance whose function is a Node request listener; `prepare` may add what takes upgrades. */
+export function startInstance(
+  path: string,
+  listener: RequestListener,
+  prepare: (server: HttpServer) => unknown = () => {},
+): Promise<FakeInstance> {
   const server = createHttpServer({ keepAliveTimeout: 0, requestTimeout: 0, maxHeaderSize: 65_536 }, listener);
+  prepare(server);
   return listen(server, path);
 }
 

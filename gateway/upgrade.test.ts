@@ -1,0 +1,514 @@
+/** WebSockets through a whole gateway: with `ws` at both ends, and with bytes that no library would send. */
+import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
+import { connect as connectSocket, type Socket } from 'node:net';
+import { describe, expect, it } from 'vitest';
+import { WebSocket, WebSocketServer } from 'ws';
+import { Problem } from '#contract/errors.ts';
+import { type FakeInstance, startInstance, startRawInstance } from '../test/helpers/gateway-instance.ts';
+import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
+import { call } from '../test/helpers/http.ts';
+import { acceptOf, closing, frame, handshake, newKey, OPCODE, openWebSocket, RawConnection } from '../test/helpers/websocket.ts';
+import { sleep, waitFor } from '../test/helpers/wait.ts';
+
+const { text, binary, close, ping, pong } = OPCODE;
+
+interface Routed {
+  /** The function's ends of what is open. */
+  sockets: WebSocket[];
+  /** Requests that asked. */
+  requests: IncomingMessage[];
+  instance: FakeInstance;
+}
+
+interface ServeOptions {
+  slots?: number;
+  maxStreamMs?: number;
+  timeoutMs?: number;
+  /** What is done with a socket; echo without. */
+  onSocket?: (socket: WebSocket, request: IncomingMessage) => void;
+}
+
+const echo = (socket: WebSocket) => void socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }));
+
+async function route(harness: Harness, instance: FakeInstance, options: Omit<ServeOptions, 'onSocket'> = {}): Promise<void> {
+  const { slots = 50, ...rest } = options;
+  harness.defer(() => instance.stop());
+  harness.controller.grantOnDemand(() => instance.address, slots);
+  harness.controller.route('hello', rest);
+  await harness.controller.hear('routed', (message) => message.version === harness.controller.version);
+}
+
+/** An instance with `ws`, routed as `hello`. */
+async function serve(harness: Harness, { onSocket = echo, ...options }: ServeOptions = {}): Promise<Routed> {
+  const sockets: WebSocket[] = [];
+  const requests: IncomingMessage[] = [];
+  const instance = await startInstance(
+    harness.socket('hello'),
+    (_incoming, outgoing) => outgoing.end('plain'),
+    (server) => {
+      const accepting = new WebSocketServer({ server, handleProtocols: () => 'chat' });
+      accepting.on('connection', (socket, request) => {
+        sockets.push(socket);
+        requests.push(request);
+        socket.on('error', () => {});
+        onSocket(socket, request);
+      });
+    },
+  );
+  await route(harness, instance, options);
+  return { sockets, requests, instance };
+}
+
+async function connect(harness: Harness, path = '/hello', protocols: string[] = []): Promise<WebSocket> {
+  const socket = new WebSocket(`${harness.url.replace('http', 'ws')}${path}`, protocols);
+  harness.defer(() => socket.terminate());
+  await once(socket, 'open');
+  return socket;
+}
+
+const said = async (socket: WebSocket): Promise<string> => String(((await once(socket, 'message')) as [Buffer])[0]);
+const ended = async (socket: WebSocket): Promise<{ code: number; reason: string }> => {
+  const [code, reason] = (await once(socket, 'close')) as [number, Buffer];
+  return { code, reason: String(reason) };
+};
+const raw = async (harness: Harness, headers: Record<string, string | null> = {}): Promise<RawConnection> => {
+  const connection = await openWebSocket({ port: harness.port, host: '127.0.0.1' }, '/hello/x', headers);
+  harness.defer(() => connection.destroy());
+  return connection;
+};
+/** Leases go back a second after nothing is in flight on them any more. */
+const allReleased = (harness: Harness) => waitFor('every lease back', () => harness.gateway.state.leases === 0);
+
+describe('a WebSocket', () => {
+  it('is open from end to end, with what the platform says to both', async () => {
+    await withGateway(async (harness) => {
+      const { requests } = await serve(harness);
+      const socket = new WebSocket(`${harness.url.replace('http', 'ws')}/hello/room?x=1`, ['chat'], {
+        headers: { 'x-mine': 'yes', 'x-request-id': 'ws-1' },
+      });
+      harness.defer(() => socket.terminate());
+      const opened = once(socket, 'open');
+      const [answer] = (await once(socket, 'upgrade')) as [IncomingMessage];
+      await opened;
+      expect(socket.protocol).toBe('chat');
+      expect(answer.headers).toMatchObject({ 'x-request-id': 'ws-1', 'server-timing': expect.stringMatching(/^fn;desc=/) as string });
+      expect(requests[0]!.url).toBe('/room?x=1');
+      expect(requests[0]!.headers).toMatchObject({
+        'x-mine': 'yes',
+        'x-request-id': 'ws-1',
+        'x-forwarded-prefix': '/hello',
+        'fn-instance': expect.stringMatching(/^i-/) as string,
+        'fn-deadline': expect.stringMatching(/^\d+$/) as string,
+        traceparent: expect.stringMatching(/^00-/) as string,
+      });
+      socket.send('one');
+      expect(await said(socket)).toBe('one');
+      socket.send(Buffer.alloc(300_000, 7));
+      expect(((await once(socket, 'message')) as [Buffer])[0]).toHaveLength(300_000);
+      socket.close(4002, 'done');
+      expect(await ended(socket)).toEqual({ code: 4002, reason: 'done' });
+    });
+  });
+
+  it('may compress: what the ends agree on is not looked at', async () => {
+    await withGateway(async (harness) => {
+      const instance = await startInstance(
+        harness.socket('hello'),
+        () => {},
+        (server) => void new WebSocketServer({ server, perMessageDeflate: { threshold: 0 } }).on('connection', echo),
+      );
+      await route(harness, instance);
+      const socket = await connect(harness);
+      expect(socket.extensions).toContain('permessage-deflate');
+      socket.send('x'.repeat(100_000));
+      expect(await said(socket)).toBe('x'.repeat(100_000));
+    });
+  });
+
+  it('holds one slot until it is over, and waits for one like a request', async () => {
+    await withGateway(
+      async (harness) => {
+        const { sockets } = await serve(harness, { slots: 1 });
+        const first = await connect(harness);
+        const second = new RawConnection({ port: harness.port, host: '127.0.0.1' });
+        harness.defer(() => second.destroy());
+        second.send(handshake('/hello'));
+        await waitFor('a waiter', () => harness.gateway.state.waiting === 1);
+        first.close(1000);
+        expect(await second.status()).toBe(101);
+        const third = new RawConnection({ port: harness.port, host: '127.0.0.1' });
+        harness.defer(() => third.destroy());
+        third.send(handshake('/hello'));
+        expect(await third.status()).toBe(503);
+        expect(Problem.parse(JSON.parse(String(await third.end()))).code).toBe('queue-timeout');
+        expect(sockets).toHaveLength(2);
+      },
+      { config: { queueTimeoutMs: 400 } },
+    );
+  });
+
+  it('a client that goes while it waits leaves no trace', async () => {
+    await withGateway(async (harness) => {
+      const { sockets } = await serve(harness, { slots: 1 });
+      const first = await connect(harness);
+      const gone = [0, 1].map(() => new RawConnection({ port: harness.port, host: '127.0.0.1' }));
+      for (const connection of gone) connection.send(handshake('/hello'));
+      await waitFor('two waiters', () => harness.gateway.state.waiting === 2);
+      gone[0]!.destroy();
+      gone[1]!.socket.end();
+      await waitFor('nobody waits', () => harness.gateway.state.waiting === 0);
+      first.close();
+      await ended(first);
+      expect((await call(`${harness.url}/hello`)).text).toBe('plain');
+      expect(sockets).toHaveLength(1);
+    });
+  });
+
+  it('what a client sends ahead of the answer reaches the function', async () => {
+    await withGateway(async (harness) => {
+      await serve(harness);
+      const connection = new RawConnection({ port: harness.port, host: '127.0.0.1' });
+      harness.defer(() => connection.destroy());
+      connection.send(Buffer.concat([Buffer.from(handshake('/hello')), frame(text, 'early')]), frame(text, 'later'));
+      expect(await connection.status()).toBe(101);
+      expect((await connection.frame()).payload.toString()).toBe('early');
+      expect((await connection.frame()).payload.toString()).toBe('later');
+    });
+  });
+
+  it('another instance is tried when one refuses', async () => {
+    await withGateway(async (harness) => {
+      const full = await startRawInstance(harness.socket('full'), (socket) =>
+        socket.write('HTTP/1.1 503 Service Unavailable\r\nfn-refused: draining\r\ncontent-length: 0\r\n\r\n'),
+      );
+      harness.defer(() => full.stop());
+      await serve(harness, { slots: 1 });
+      harness.controller.onMessage = () => {};
+      const revision = harness.controller.routes[0]!.targets[0]!.revision;
+      const waiting = connect(harness);
+      await harness.controller.hear('want', ({ waiting: count }) => count === 1);
+      harness.controller.grant(revision, full.address);
+      await harness.controller.hear('release');
+      harness.controller.grant(revision, { kind: 'unix', path: harness.socket('hello') });
+      const socket = await waiting;
+      socket.send('here');
+      expect(await said(socket)).toBe('here');
+    });
+  });
+});
+
+describe('handshakes', () => {
+  const bad: [string, string, number, string | null][] = [
+    ['no key', handshake('/hello', { 'sec-websocket-key': null }), 400, 'bad-request'],
+    ['a key of 15 bytes', handshake('/hello', { 'sec-websocket-key': Buffer.alloc(15).toString('base64') }), 400, 'bad-request'],
+    ['a key that is no base64', handshake('/hello', { 'sec-websocket-key': '!'.repeat(24) }), 400, 'bad-request'],
+    ['two keys', handshake('/hello', { 'Sec-WebSocket-Key': newKey() }), 400, 'bad-request'],
+    ['no version', handshake('/hello', { 'sec-websocket-version': null }), 426, 'upgrade-required'],
+    ['version 8', handshake('/hello', { 'sec-websocket-version': '8' }), 426, 'upgrade-required'],
+    ['two versions', handshake('/hello', { 'sec-websocket-version': '13, 8' }), 426, 'upgrade-required'],
+    ['two protocols', handshake('/hello', { upgrade: 'websocket, h2c' }), 400, 'bad-request'],
+    ['two Upgrade headers', handshake('/hello', { Upgrade: 'websocket' }), 400, 'bad-request'],
+    ['a body', handshake('/hello', { 'content-length': '5' }), 400, 'bad-request'],
+    ['a chunked body', handshake('/hello', { 'transfer-encoding': 'chunked' }), 400, 'bad-request'],
+    ['two Host headers', handshake('/hello', { Host: 'other.example' }), 400, 'bad-request'],
+    ['no such function', handshake('/nobody'), 404, 'function-not-found'],
+    ['a page of the platform', handshake('/.fn/health'), 200, null],
+    ['the runtime’s own path', handshake('/hello/.fn/health'), 404, 'not-found'],
+    // Without an upgrade: what was asked for is ignored.
+    ['POST', handshake('/hello', { 'content-length': '0' }, 'POST /hello HTTP/1.1'), 200, null],
+    ['HTTP/1.0', handshake('/hello', {}, 'GET /hello HTTP/1.0'), 200, null],
+    [
+      'h2c, as curl --http2 asks',
+      handshake('/hello', { upgrade: 'h2c', connection: 'Upgrade, HTTP2-Settings', 'http2-settings': 'AAM' }),
+      200,
+      null,
+    ],
+    ['an Upgrade that Connection does not name', handshake('/hello', { connection: 'keep-alive' }), 200, null],
+  ];
+
+  it('that are none are told so, or served without an upgrade', async () => {
+    await withGateway(async (harness) => {
+      const { sockets } = await serve(harness);
+      for (const [what, request, status, code] of bad) {
+        const connection = new RawConnection({ port: harness.port, host: '127.0.0.1' });
+        connection.send(request);
+        const head = await connection.head();
+        expect([what, Number(head.slice(9, 12))]).toEqual([what, status]);
+        if (status === 426) expect(head).toMatch(/\r\nsec-websocket-version: 13\r\n/i);
+        if (code !== null) expect([what, Problem.parse(JSON.parse(String(await connection.end()))).code]).toEqual([what, code]);
+        connection.destroy();
+      }
+      expect(sockets).toEqual([]);
+      await allReleased(harness);
+    });
+  });
+
+  it('behind a request that is not answered yet it is a request like any other', async () => {
+    await withGateway(async (harness) => {
+      await serve(harness);
+      const client = new RawClient(harness.port).write(`GET /hello HTTP/1.1\r\nhost: x\r\n\r\n${handshake('/hello')}`);
+      await client.until(/plain[^]*plain/);
+      expect(client.text).not.toContain(' 101 ');
+      client.close();
+    });
+  });
+
+  it('a function’s own answer is passed on, whatever its length, and the connection closed', async () => {
+    await withGateway(async (harness) => {
+      const long = Buffer.alloc(3_000_000, 'z');
+      const instance = await startInstance(
+        harness.socket('hello'),
+        () => {},
+        (server) =>
+          server.on('upgrade', (_request, socket: Socket) => {
+            socket.on('error', () => {});
+            socket.write(`HTTP/1.1 403 Forbidden\r\nx-why: because\r\ncontent-length: ${long.length}\r\nconnection: close\r\n\r\n`);
+            socket.end(long);
+          }),
+      );
+      await route(harness, instance);
+      const connection = new RawConnection({ port: harness.port, host: '127.0.0.1' });
+      connection.send(handshake('/hello'));
+      expect(await connection.head()).toMatch(/^HTTP\/1\.1 403 [^]*\r\nx-why: because\r\n[^]*connection: close/i);
+      expect((await connection.end()).equals(long)).toBe(true);
+    });
+  });
+
+  const wrong: [string, string | ((key: string) => string)][] = [
+    [
+      'the wrong key',
+      `HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: ${acceptOf('x')}\r\n\r\n`,
+    ],
+    ['no key', 'HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n'],
+    [
+      'another protocol',
+      (key) => `HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: echo\r\nsec-websocket-accept: ${acceptOf(key)}\r\n\r\n`,
+    ],
+    ['no upgrade', (key) => `HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: ${acceptOf(key)}\r\n\r\n`],
+    ['what is not HTTP', 'yes please\r\n\r\n'],
+  ];
+  it.each(wrong)('a function that answers 101 with %s gets nothing of the client’s', async (_what, answer) => {
+    await withGateway(async (harness) => {
+      const heard: string[] = [];
+      const instance = await startRawInstance(harness.socket('hello'), (socket, data, chunk) => {
+        heard.push(data);
+        if (chunk === 0) socket.write(typeof answer === 'string' ? answer : answer(/sec-websocket-key: (\S+)/i.exec(data)![1]!));
+      });
+      await route(harness, instance);
+      const connection = new RawConnection({ port: harness.port, host: '127.0.0.1' });
+      connection.send(handshake('/hello'), frame(text, 'secret'));
+      expect(await connection.status()).toBe(502);
+      expect(Problem.parse(JSON.parse(String(await connection.end()))).code).toBe('function-bad-response');
+      expect(heard).toHaveLength(1);
+      await allReleased(harness);
+    });
+  });
+
+  it('a function that never answers is over at its timeout', async () => {
+    await withGateway(async (harness) => {
+      const instance = await startRawInstance(harness.socket('hello'), () => {});
+      await route(harness, instance, { timeoutMs: 200 });
+      const connection = new RawConnection({ port: harness.port, host: '127.0.0.1' });
+      connection.send(handshake('/hello'));
+      expect(await connection.status()).toBe(504);
+      await harness.controller.hear('timeout');
+    });
+  });
+});
+
+describe('the ends', () => {
+  it('a client that breaks off is seen by the function at once, and its slot is free', async () => {
+    await withGateway(async (harness) => {
+      const { sockets } = await serve(harness, { slots: 1 });
+      const connection = await raw(harness);
+      const seen = once(sockets[0]!, 'close');
+      connection.socket.resetAndDestroy();
+      expect(((await seen) as [number])[0]).toBe(1006);
+      const next = await raw(harness);
+      next.send(frame(text, 'again'));
+      expect((await next.frame()).payload.toString()).toBe('again');
+    });
+  });
+
+  it('a client that closes its half hears what the function still has to say', async () => {
+    await withGateway(async (harness) => {
+      const instance = await startInstance(
+        harness.socket('hello'),
+        () => {},
+        (server) =>
+          server.on('upgrade', (request, socket: Socket) => {
+            socket.write(
+              `HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: ${acceptOf(request.headers['sec-websocket-key']!)}\r\n\r\n`,
+            );
+            socket.on('end', () => socket.end(Buffer.from([0x81, 3, ...Buffer.from('bye')])));
+            socket.resume();
+          }),
+      );
+      await route(harness, instance);
+      const connection = await raw(harness);
+      connection.socket.end();
+      expect((await connection.frame()).payload.toString()).toBe('bye');
+      await connection.end();
+    });
+  });
+
+  it('a function that goes away in silence leaves 1011, or, within a frame, a connection that is cut', async () => {
+    await withGateway(async (harness) => {
+      const { sockets, instance } = await serve(harness);
+      const whole = await raw(harness);
+      sockets[0]!.terminate();
+      expect(await whole.closeFrame()).toMatchObject({ code: 1011, reason: 'the function went away' });
+      const half = await raw(harness);
+      [...instance.connections].at(-1)!.write(Buffer.concat([Buffer.from([0x82, 126, 0x10, 0]), Buffer.alloc(100)]));
+      await waitFor('half a frame', () => half.socket.bytesRead > 300 || undefined);
+      sockets[1]!.terminate();
+      expect(await half.closeFrame()).toMatchObject({ code: 1006 });
+    });
+  });
+
+  it('one that the controller says is gone ends, and its slots are void', async () => {
+    await withGateway(async (harness) => {
+      const { instance } = await serve(harness);
+      const connection = await raw(harness);
+      // The connection itself stays open, as it does when a machine is lost.
+      for (const socket of instance.connections) socket.removeAllListeners('end');
+      harness.controller.send({ type: 'gone', instance: harness.controller.granted.at(-1)!.instance, cause: 'lost', detail: 'lost' });
+      expect((await connection.closeFrame()).code).toBe(1011);
+    });
+  });
+
+  it('garbage after 101 hurts nobody else', async () => {
+    await withGateway(async (harness) => {
+      const { sockets } = await serve(harness);
+      const good = await raw(harness);
+      const hostile = await raw(harness);
+      hostile.send(Buffer.alloc(100_000, 0xff));
+      expect((await hostile.closeFrame()).code).toBe(1002);
+      good.send(frame(ping, 'p'));
+      expect(await good.frame()).toMatchObject({ opcode: pong });
+      expect(sockets).toHaveLength(2);
+    });
+  });
+
+  it('a client that does not read holds no more than the buffers of two sockets', async () => {
+    await withGateway(async (harness) => {
+      const message = Buffer.alloc(1_024 * 1_024, 1);
+      const count = 64;
+      let written = 0;
+      await serve(harness, {
+        onSocket(socket) {
+          const more = () =>
+            socket.send(message, () => {
+              if (++written < count && socket.readyState === WebSocket.OPEN) more();
+            });
+          more();
+        },
+      });
+      const socket = connectSocket(harness.port, '127.0.0.1');
+      harness.defer(() => socket.destroy());
+      socket.write(handshake('/hello'));
+      await once(socket, 'connect');
+      let before = -1;
+      await waitFor('the function to be held back', async () => {
+        const still = written === before && written > 0;
+        before = written;
+        await sleep(200);
+        return still;
+      });
+      // Kernel buffers of two connections, some MiB on this path; without back-pressure it would be all 64.
+      expect(written).toBeLessThan(32);
+      socket.resume();
+      await waitFor('the rest', () => written === count);
+    });
+  });
+});
+
+describe('an orderly end', () => {
+  it('at its greatest age: 1001 to both, between two frames', async () => {
+    await withGateway(async (harness) => {
+      const { sockets } = await serve(harness, { maxStreamMs: 300 });
+      const socket = await connect(harness);
+      const seen = ended(sockets[0]!);
+      socket.send('alive');
+      expect(await said(socket)).toBe('alive');
+      expect(await ended(socket)).toEqual({ code: 1001, reason: 'maximum age' });
+      expect(await seen).toEqual({ code: 1001, reason: 'maximum age' });
+      await allReleased(harness);
+      await waitFor('no deadline is left', () => harness.gateway.state.deadlines === 0);
+    });
+  });
+
+  it('at the deadline of a revoke, and not before; the frame that is under way comes whole', async () => {
+    await withGateway(async (harness) => {
+      const { sockets, instance } = await serve(harness);
+      const connection = await raw(harness);
+      const second = await connect(harness);
+      connection.send(frame(text, 'x'));
+      await connection.frame();
+      const function_ = [...instance.connections][0]!;
+      const { lease } = harness.controller.granted.at(-1)!;
+      harness.controller.send({ type: 'revoke', lease, slots: 0, deadlineMs: 400 });
+      const revokedAt = performance.now();
+      const seen = ended(sockets[0]!);
+      // Half a frame now, and the other half when the deadline has passed.
+      function_.write(Buffer.concat([Buffer.from([0x82, 126, 0x00, 0xc8]), Buffer.alloc(100, 1)]));
+      expect((await ended(second)).code).toBe(1001);
+      // A timer may be early by the fraction of a millisecond that clocks are rounded to.
+      expect(performance.now() - revokedAt).toBeGreaterThan(395);
+      function_.write(Buffer.concat([Buffer.alloc(100, 2), Buffer.from([0x81, 4, ...Buffer.from('late')])]));
+      const last = await connection.frame();
+      expect([last.opcode, last.payload.length]).toEqual([binary, 200]);
+      expect(await connection.closeFrame()).toEqual({ code: 1001, reason: 'going away', before: [] });
+      // What the client says until it answers still reaches the function.
+      const heard = once(sockets[0]!, 'message');
+      connection.send(frame(text, 'last words'), frame(close, closing(1001)));
+      expect(String(((await heard) as [Buffer])[0])).toBe('last words');
+      expect((await seen).code).toBe(1001);
+      await connection.end();
+      await harness.controller.hear('release', (message) => message.lease === lease);
+    });
+  });
+
+  it('a partial revoke ends as many as are too many, those that came first', async () => {
+    await withGateway(async (harness) => {
+      await serve(harness, { slots: 3 });
+      const sockets = [await connect(harness), await connect(harness), await connect(harness)];
+      const { lease } = harness.controller.granted.at(-1)!;
+      harness.controller.send({ type: 'revoke', lease, slots: 1, deadlineMs: 50 });
+      await Promise.all([ended(sockets[0]!), ended(sockets[1]!)]);
+      await harness.controller.hear('release', (message) => message.lease === lease && message.slots === 1);
+      sockets[2]!.send('still');
+      expect(await said(sockets[2]!)).toBe('still');
+    });
+  });
+
+  it('a client that does not answer is spoken for, and cut', async () => {
+    await withGateway(async (harness) => {
+      const { sockets } = await serve(harness, { maxStreamMs: 100 });
+      const connection = await raw(harness);
+      const seen = ended(sockets[0]!);
+      expect((await connection.closeFrame()).code).toBe(1001);
+      expect(await seen).toEqual({ code: 1001, reason: 'maximum age' });
+      await connection.end();
+      await waitFor('the connection to be cut', () => harness.gateway.state.deadlines === 0);
+    });
+  });
+
+  it('at the end of the gateway, within its deadline', async () => {
+    await withGateway(
+      async (harness) => {
+        const { sockets } = await serve(harness);
+        const socket = await connect(harness);
+        const silent = await raw(harness);
+        const seen = sockets.map(ended);
+        const closed = harness.gateway.close();
+        expect(await ended(socket)).toEqual({ code: 1001, reason: 'going away' });
+        expect((await silent.closeFrame()).code).toBe(1001);
+        await closed;
+        expect((await Promise.all(seen)).map(({ code }) => code)).toEqual([1001, 1001]);
+      },
+      { config: { drainDeadlineMs: 3_000 } },
+    );
+  });
+});
