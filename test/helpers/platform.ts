@@ -30,6 +30,14 @@ export interface StartOptions {
   root?: string;
 }
 
+export interface CommandOptions {
+  input?: string;
+  timeoutMs?: number;
+  cwd?: string;
+  /** More variables. */
+  env?: Record<string, string>;
+}
+
 export interface CommandResult {
   code: number;
   stdout: string;
@@ -83,11 +91,14 @@ export class TestPlatform {
     this.#root = options.root ?? ROOT;
   }
 
-  /** Runs ./fn with this home. */
-  async fn(args: string[], { input, timeoutMs = COMMAND_TIMEOUT_MS }: { input?: string; timeoutMs?: number } = {}): Promise<CommandResult> {
+  /** Runs ./fn with this home; in the project's folder, unless another is named. */
+  async fn(
+    args: string[],
+    { input, timeoutMs = COMMAND_TIMEOUT_MS, cwd = this.#root, env = {} }: CommandOptions = {},
+  ): Promise<CommandResult> {
     const run = await execa(join(this.#root, 'fn'), args, {
-      cwd: this.#root,
-      env: this.#env,
+      cwd,
+      env: { ...this.#env, ...env },
       reject: false,
       timeout: timeoutMs,
       ...(input === undefined ? { stdin: 'ignore' as const } : { input }),
@@ -98,7 +109,7 @@ export class TestPlatform {
   }
 
   /** Runs ./fn and throws when it fails. */
-  async fnOk(args: string[], options: { input?: string; timeoutMs?: number } = {}): Promise<CommandResult> {
+  async fnOk(args: string[], options: CommandOptions = {}): Promise<CommandResult> {
     const result = await this.fn(args, options);
     if (result.code !== 0) throw new Error(`fn ${args.join(' ')} ended with ${result.code}\n${result.stderr}${result.stdout}`);
     return result;
