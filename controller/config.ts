@@ -78,6 +78,8 @@ export const ControllerConfig = z.object({
   FN_POOL: number(CORE_DEFAULTS.poolSize).pipe(z.number().int().min(0).max(1_000)),
   /** Idle time after which an instance is frozen, ms. */
   FN_FREEZE_AFTER_MS: number(CORE_DEFAULTS.freezeAfterMs).pipe(z.number().min(0)),
+  /** How long WebSockets and event streams go on when their revision has lost its traffic, ms; then they are ended, and clients connect again. */
+  FN_STREAM_DRAIN_MS: number(CORE_DEFAULTS.streamDrainMs).pipe(z.number().int().min(0).max(86_400_000)),
   /** Revisions kept of a function, beside those that traffic needs: enough for a rollback or two, and each is a bundle on disk. */
   FN_KEEP_REVISIONS: number(10).pipe(z.number().int().min(1).max(1_000)),
   /** Days after which a revision without traffic goes. */
@@ -104,6 +106,7 @@ export function coreSettings(config: ControllerConfig, features: Pick<DriverFeat
     cpuBudget: config.FN_CPU_BUDGET,
     maxCreates: config.FN_MAX_CREATES,
     poolSize: config.FN_POOL,
+    streamDrainMs: config.FN_STREAM_DRAIN_MS,
     freezeAfterMs: features.freeze ? config.FN_FREEZE_AFTER_MS : null,
     defaultPool: { runtime: 'node', memoryClassMib: 128, network: features.egress === 'none' ? 'none' : 'egress', image: null },
   };

@@ -26,6 +26,8 @@ export interface CoreSettings {
   previewKeepAliveMs: number;
   /** Nor are those of a revision that has just lost its traffic, for so long: going back to it at once costs no start. */
   rollbackGraceMs: number;
+  /** How long WebSockets and event streams of a revision that lost its traffic go on, before they are ended in order. */
+  streamDrainMs: number;
   /** What a start takes, for the question whether to wait for a slot instead. */
   pooledStartMs: number;
   fullStartMs: number;
@@ -42,6 +44,7 @@ export const CORE_DEFAULTS = {
   freezeAfterMs: 1_000,
   previewKeepAliveMs: 5_000,
   rollbackGraceMs: 10_000,
+  streamDrainMs: 30_000,
   pooledStartMs: 15,
   fullStartMs: 350,
   rebalanceEveryMs: 250,

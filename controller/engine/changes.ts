@@ -91,7 +91,7 @@ export class Changes {
 
   /** Its leases go back; what is in flight ends on it. */
   #release(lost: readonly RevisionState[]): void {
-    for (const { key, revision } of lost) this.#parts.gateways.revokeRevision(key, revision.settings.timeoutSeconds * 1_000);
+    for (const { key } of lost) this.#parts.gateways.revokeRevision(key);
     this.#parts.planner.kick();
   }
 

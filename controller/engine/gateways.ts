@@ -275,13 +275,21 @@ export class Gateways implements LinkEvents {
   }
 
   /** Takes back every lease of a revision; what is in flight may end on it. */
-  revokeRevision(revision: string, deadlineMs: number): void {
-    for (const instance of this.#context.world.instancesOf(revision)) this.revokeInstance(instance, deadlineMs);
+  revokeRevision(revision: string): void {
+    for (const instance of this.#context.world.instancesOf(revision)) this.revokeInstance(instance);
   }
 
   /** Takes back every lease of an instance; what is in flight may end on it. */
-  revokeInstance(instance: Instance, deadlineMs: number): void {
+  revokeInstance(instance: Instance): void {
+    const deadlineMs = this.#drainMs(instance);
     for (const lease of instance.leases.values()) this.revoke(lease.id, 0, deadlineMs);
+  }
+
+  /** What is in flight has so long: requests the timeout of their function, WebSockets and event streams what this host gives them. */
+  #drainMs(instance: Instance): number {
+    const { world, settings } = this.#context;
+    const revision = world.revisions.get(revisionOf(instance) ?? '');
+    return Math.max((revision?.revision.settings.timeoutSeconds ?? 0) * 1_000, settings.streamDrainMs);
   }
 
   /** [9] */
@@ -343,12 +351,12 @@ export class Gateways implements LinkEvents {
     else this.#lifecycle!.kill(instance, 'timeout', 'a request overran its timeout');
   }
 
-  /** No new requests; killed when the gateways gave its leases back, or after the function's timeout. */
+  /** No new requests; killed when the gateways gave its leases back, or when their time for that is over. */
   drainThenKill(instance: Instance, cause: GoneCause, detail: string): void {
     const { world, clock, log } = this.#context;
     if (instance.state.kind === 'draining') return;
     const revision = world.revisions.get(revisionOf(instance) ?? '');
-    const deadlineMs = (revision?.revision.settings.timeoutSeconds ?? 0) * 1_000;
+    const deadlineMs = this.#drainMs(instance);
     world.transition(instance, { kind: 'draining', revision: revision?.key ?? null, since: clock.now() });
     for (const lease of instance.leases.values()) this.revoke(lease.id, 0, deadlineMs);
     if (instance.address) {
@@ -356,7 +364,8 @@ export class Gateways implements LinkEvents {
         log.warn({ instance: instance.id, error: messageOf(error) }, 'an instance does not hear that it should drain');
       });
     }
-    const end = clock.now() + deadlineMs;
+    // At the deadline the gateways begin to end streams, which takes the two sides a moment.
+    const end = clock.now() + deadlineMs + REVOKE_GRACE_MS;
     const check = () => {
       if (instance.leases.size === 0 || clock.now() >= end) this.#lifecycle!.kill(instance, cause, detail);
       else clock.after(50, check);

@@ -87,8 +87,7 @@ export class Rotation {
       const inUse = this.#stale(revision.key).filter((instance) => instance.leases.size > 0);
       if (inUse.length === 0) continue;
       await this.#bringUp(state);
-      for (const instance of this.#stale(revision.key))
-        this.#parts.gateways.revokeInstance(instance, revision.settings.timeoutSeconds * 1_000);
+      for (const instance of this.#stale(revision.key)) this.#parts.gateways.revokeInstance(instance);
       context.log.info({ revision: revision.key, instances: inUse.length }, 'instances with the old value of a secret were replaced');
     }
   }
