@@ -89,7 +89,7 @@ export class ApiConnection {
     const notAuthorised = status === 401 || status === 403;
     return new CliError(`the control API answered ${status}`, {
       exitCode: notAuthorised ? EXIT.notAuthorised : EXIT.failed,
-      hint: notAuthorised ? 'Check FN_TOKEN.' : 'See `fn status` and the logs in the home folder.',
+      hint: notAuthorised ? 'Check FN_TOKEN, or log in again: fn login.' : 'See `fn status` and the logs in the home folder.',
     });
   }
 

@@ -1,6 +1,5 @@
 /**
- * A typed client of the control API: over the unix socket in the home, or over TCP with a token
- * (FN_URL and FN_TOKEN). Every answer is checked against the contract before it is believed. Names are
+ * A typed client of the control API: over the unix socket in the home, or over TCP with a token. Every answer is checked against the contract before it is believed. Names are
  * checked before anything is sent.
  */
 import type { Readable } from 'node:stream';
@@ -30,7 +29,8 @@ import { homePaths } from '#kit/paths.ts';
 import { ApiConnection } from './api-connection.ts';
 import type { Context } from './context.ts';
 import { homeFlag } from './context.ts';
-import { usageError } from './errors.ts';
+import type { Remote } from './contexts.ts';
+import { checkedUrl, remoteOf } from './contexts.ts';
 import { checkedName, checkedNamespace, checkedSecretName } from './names.ts';
 
 /** Longest line of a log. */
@@ -221,18 +221,20 @@ const functionRoute = (namespace: string, name: string): string =>
   `${namespaceRoute(namespace)}/functions/${checkedName(name, 'fn list shows the names.')}`;
 const secretRoute = (namespace: string, name: string): string => `${namespaceRoute(namespace)}/secrets/${checkedSecretName(name)}`;
 
-/** The client that the surroundings ask for: FN_URL with FN_TOKEN, or the socket of the home. */
+/** The client that the surroundings ask for: see contexts.ts. */
 export function connect(ctx: Context): ApiClient {
-  const { FN_URL: url, FN_TOKEN: token } = ctx.env;
-  if (url !== undefined && url !== '') {
-    if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) throw usageError(`FN_URL is not an http(s) URL: ${url}`);
-    const unreachable = {
-      message: `no control API answers at ${url} (FN_URL)`,
-      hint: 'Check the address, and that the platform was started with --api.',
-    };
-    return new ApiClient(new ApiConnection({ url: new URL(url) }, { token, signal: ctx.signal, unreachable }));
-  }
+  const remote = remoteOf(ctx);
+  if (remote !== null) return clientOf(remote, ctx.signal);
   const paths = homePaths(ctx.home);
   const unreachable = { message: `fn is not running in ${paths.home}`, hint: `Start it: fn up --detach${homeFlag(ctx)}` };
   return new ApiClient(new ApiConnection({ socketPath: paths.controlSocket }, { signal: ctx.signal, unreachable }));
+}
+
+/** The client of a control API over TCP. */
+export function clientOf({ url, token, from }: Remote, signal: AbortSignal): ApiClient {
+  const unreachable = {
+    message: `no control API answers at ${url} (${from})`,
+    hint: 'Check the address, and that the platform was started with --api.',
+  };
+  return new ApiClient(new ApiConnection({ url: checkedUrl(url, from) }, { token, signal, unreachable }));
 }

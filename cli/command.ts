@@ -68,6 +68,11 @@ export class Input {
     return this.#options[name] === true;
   }
 
+  /** Of an option that says no, such as --no-hosts. */
+  isOff(name: string): boolean {
+    return this.#options[name] === false;
+  }
+
   text(name: string): string | undefined {
     const value = this.#options[name];
     if (value === undefined || typeof value === 'string') return value;
@@ -136,3 +141,9 @@ export const NAMESPACE_OPTION: OptionSpec = {
   flags: '-n, --namespace <name>',
   description: 'namespace (default: FN_NAMESPACE, or default)',
 };
+/** Of commands that speak to the control API. */
+export const CONTEXT_OPTION: OptionSpec = {
+  flags: '--context <name>',
+  description: 'platform that you have logged in to (default: FN_URL, or the current one)',
+};
+export const YES_OPTION: OptionSpec = { flags: '-y, --yes', description: 'do not ask' };

@@ -21,6 +21,8 @@ export interface Context {
   patience(ms: number): void;
   /** Folder with the state of the platform, absolute. */
   home: string;
+  /** Which platform the command line names: by --context, or by --home. */
+  said?: { context?: string | undefined; home?: boolean };
 }
 
 type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan' | 'underline';

@@ -45,7 +45,7 @@ export async function runDemo(ctx: Context, { port, driver }: DemoOptions): Prom
   const { state, started } = await ensureUp(ctx, { home: ctx.home, host: '127.0.0.1', port: chosen, driver });
   if (!started && port !== state.port && port !== DEFAULT_PORT) say(ctx, `it runs already, on port ${state.port} and not ${port}`);
   say(ctx, paint('bold', started ? `fn is up at ${state.url}` : `fn is running at ${state.url}`));
-  const client = connect({ ...ctx, env: { ...ctx.env, FN_URL: undefined } });
+  const client = connect({ ...ctx, env: { ...ctx.env, FN_URL: undefined, FN_HOME: ctx.home } });
 
   say(ctx, paint('bold', '\n$ fn deploy examples/hello --keep-alive 2'));
   const folder = join(root, 'examples/hello');

@@ -296,7 +296,7 @@ describe('against an API', () => {
       --- stdout
       --- stderr
       error: Not authorised: No valid token was sent. (unauthorized)
-        → Set FN_TOKEN to the token in HOME/token of that platform.
+        → Log in: fn login URL; or set FN_TOKEN to a token that is good (HOME/token of that platform is one).
       "
     `);
   });

@@ -77,7 +77,9 @@ function addCommand(parent: Command, name: string, spec: CommandSpec, ctx: Conte
       .slice(0, spec.args?.length ?? 0)
       .flatMap((value) => (Array.isArray(value) ? value.map(String) : [value === undefined ? undefined : String(value)]));
     const home = typeof options.home === 'string' ? resolve(ctx.cwd, options.home) : ctx.home;
-    const code = await spec.run({ ...ctx, home }, new Input(args, options));
+    const context = typeof options.context === 'string' ? options.context : undefined;
+    const said = { context, home: typeof options.home === 'string' };
+    const code = await spec.run({ ...ctx, home, said }, new Input(args, options));
     setExitCode(code ?? EXIT.ok);
   });
 }

@@ -2,6 +2,7 @@
 import { DEFAULT_NAMESPACE, FunctionName, Namespace, SecretName } from '#contract/names.ts';
 import type { Input } from './command.ts';
 import type { Context } from './context.ts';
+import { remoteOf } from './contexts.ts';
 import { usageError } from './errors.ts';
 
 /** Throws usageError where no function can have this name. */
@@ -31,5 +32,13 @@ export function saidNamespace({ env }: Pick<Context, 'env'>, input: Input): stri
   return said === undefined ? undefined : checkedNamespace(said);
 }
 
+/** What a command is about that names no namespace: FN_NAMESPACE, that of the context, or the default one. */
+export function defaultNamespace(ctx: Pick<Context, 'env' | 'said'>): string {
+  const { FN_NAMESPACE } = ctx.env;
+  if (FN_NAMESPACE !== undefined && FN_NAMESPACE !== '') return checkedNamespace(FN_NAMESPACE);
+  return remoteOf(ctx)?.namespace ?? DEFAULT_NAMESPACE;
+}
+
 /** The namespace that a command is about. */
-export const chosenNamespace = (ctx: Pick<Context, 'env'>, input: Input): string => saidNamespace(ctx, input) ?? DEFAULT_NAMESPACE;
+export const chosenNamespace = (ctx: Pick<Context, 'env' | 'said'>, input: Input): string =>
+  saidNamespace(ctx, input) ?? defaultNamespace(ctx);

@@ -41,7 +41,7 @@ export function fieldLabel(pointer: string): string {
 
 /** What to do about it with this CLI, where the registry speaks to who makes requests by hand. */
 const REMEDIES_HERE: Readonly<Record<string, string>> = {
-  unauthorized: 'Set FN_TOKEN to the token in HOME/token of that platform.',
+  unauthorized: 'Log in: fn login URL; or set FN_TOKEN to a token that is good (HOME/token of that platform is one).',
   invalid: 'Correct what is named above.',
   'deploy-refused': 'Correct the function. If there is a revision before this one, it keeps serving.',
 };
