@@ -22,6 +22,8 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const open = (log: Log = silentLog) => openSqliteStore({ path, log });
 
+const ALL = { traffic: [{ revision: 1, percent: 100 }] };
+
 function revision(name: string): Revision {
   return Revision.parse({
     key: `default/${name}@1`,
@@ -83,7 +85,7 @@ describe('the file', () => {
 
   it('damaged in the middle: refused when it is opened', async () => {
     const store = open();
-    for (let index = 0; index < 200; index++) await store.commitRevision(revision(`f-${index}`));
+    for (let index = 0; index < 200; index++) await store.commitRevision(revision(`f-${index}`), ALL);
     await store.close();
     const { size } = await stat(path);
     const file = await openFile(path, 'r+');
@@ -94,7 +96,7 @@ describe('the file', () => {
 
   it('cut short: refused when it is opened', async () => {
     const store = open();
-    for (let index = 0; index < 200; index++) await store.commitRevision(revision(`f-${index}`));
+    for (let index = 0; index < 200; index++) await store.commitRevision(revision(`f-${index}`), ALL);
     await store.close();
     await truncate(path, 10_000);
     expect(refusal(open).code).toBe('store-unavailable');
@@ -128,6 +130,22 @@ describe('the schema', () => {
     expect(refusal(open).message).toContain('another program');
   });
 
+  it('makes of a function that was routed to one revision one with all of its traffic for that', async () => {
+    const db = new DatabaseSync(path);
+    migrate(db, path, MIGRATIONS.slice(0, 1));
+    for (const number of [1, 2]) {
+      const body = JSON.stringify({ ...revision('old'), number, key: `default/old@${number}` });
+      db.prepare('INSERT INTO revisions VALUES (?, ?, ?, ?, ?)').run('default', 'old', number, `sha256:${'a'.repeat(64)}`, body);
+    }
+    db.prepare('INSERT INTO functions VALUES (?, ?, ?)').run('default', 'old', 2);
+    db.close();
+    const store = open();
+    const record = await store.getFunction('default', 'old');
+    expect(record).toMatchObject({ traffic: [{ revision: 2, percent: 100 }], generation: 1, access: { auth: { type: 'public' } } });
+    expect(record?.revisions.map(({ number }) => number)).toEqual([2, 1]);
+    await store.close();
+  });
+
   it('is brought forward step by step, and a step that fails leaves the one before it', () => {
     const db = new DatabaseSync(':memory:');
     const steps = ['CREATE TABLE one (a)', 'ALTER TABLE one ADD COLUMN b'];
@@ -149,16 +167,15 @@ describe('a row that cannot be read', () => {
   ])('%s: is named, logged, and hides no other', async (_name, body) => {
     const lines: object[] = [];
     const store = open({ ...silentLog, error: (fields) => lines.push(fields) });
-    await store.commitRevision(revision('good'));
-    await store.commitRevision(revision('bad'));
+    await store.commitRevision(revision('good'), ALL);
+    await store.commitRevision(revision('bad'), ALL);
     const db = new DatabaseSync(path);
     db.prepare(`UPDATE revisions SET body = ? WHERE name = 'bad'`).run(body);
     db.close();
 
     expect((await store.listFunctions()).map(({ name }) => name)).toEqual(['good']);
-    expect(lines).toEqual([expect.objectContaining({ revision: 'default/bad@1' })]);
+    expect(lines).toEqual([expect.objectContaining({ function: 'default/bad', err: expect.stringContaining('default/bad@1') })]);
     await expect(store.getFunction('default', 'bad')).rejects.toThrow(/default\/bad@1 cannot be read/);
-    await expect(store.listRevisions('default', 'bad')).rejects.toThrow(/default\/bad@1 cannot be read/);
     // Its bundle is still protected, and it can still be removed.
     expect((await store.bundlesInUse()).size).toBe(1);
     expect(await store.deleteFunction('default', 'bad')).toBe(true);
