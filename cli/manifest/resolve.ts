@@ -134,7 +134,8 @@ function sourceFaults({ entry, image, runtime }: Merged['values'], name: string,
   const fault = (field: string, message: string): Fault[] => [{ range: at(field), message: `functions.${name}: ${message}` }];
   if (image !== undefined && runtime !== 'image') return fault('image', `image goes with runtime: image, not with ${runtime}`);
   if (image !== undefined && entry !== undefined) return fault('entry', 'it has both entry and image; one of them says what it is');
-  if (image === undefined && runtime === 'image') return fault('runtime', 'runtime: image needs image: which one');
+  if (image === undefined && entry === undefined && runtime === 'image')
+    return fault('runtime', 'runtime: image needs image: which one; or entry: ./Dockerfile');
   if (image === undefined && entry === undefined) return fault('', 'entry is missing: its source file or folder');
   return [];
 }

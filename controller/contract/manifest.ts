@@ -321,7 +321,8 @@ export const ManifestFunction = z
       .max(1_024)
       .optional()
       .meta({
-        description: 'With runtime: image. A reference (ghcr.io/me/app:1), a tar of docker save, or a folder with a Dockerfile.',
+        description:
+          'With runtime: image. A reference (ghcr.io/me/app:1), a tar of docker save, or a folder with a Dockerfile. In place of entry.',
         examples: ['./Dockerfile', 'nginx:1.29'],
       }),
     routes: z
