@@ -19,7 +19,7 @@ import { type Api, createApi, OWNER } from '../../controller/api/app.ts';
 import { API_LIMITS, type ApiLimits } from '../../controller/api/env.ts';
 import { type ApiServer, SERVER_LIMITS, type ServerLimits, startApiServer } from '../../controller/api/server.ts';
 import type { ImageStore } from '../../controller/driver/types.ts';
-import { SealedSecrets } from '../../controller/secrets/secrets.ts';
+import { type Revealed, SealedSecrets } from '../../controller/secrets/secrets.ts';
 import { openBundleStore } from '../../controller/store/bundles.ts';
 import { IN_MEMORY, openSqliteStore } from '../../controller/store/sqlite/store.ts';
 import type { Store } from '../../controller/store/types.ts';
@@ -77,6 +77,7 @@ export class ApiFixture {
   #servers: ApiServer[] = [];
   #store: Store | null = null;
   #tenants: Tenants | null = null;
+  #secrets: SealedSecrets | null = null;
   port = 0;
 
   private constructor(folder: string) {
@@ -107,6 +108,7 @@ export class ApiFixture {
     fixture.#servers = [unix, tcp];
     fixture.#store = store;
     fixture.#tenants = tenants;
+    fixture.#secrets = secrets;
     fixture.port = Number(new URL(tcp.url).port);
     return fixture;
   }
@@ -125,6 +127,12 @@ export class ApiFixture {
   get store(): Store {
     if (this.#store === null) throw new Error('the fixture has not started');
     return this.#store;
+  }
+
+  /** Values in clear, as an instance gets them. */
+  async reveal(namespace: string, names: string[]): Promise<Map<string, Revealed>> {
+    if (this.#secrets === null) throw new Error('the fixture has not started');
+    return this.#secrets.reveal(namespace, names);
   }
 
   /** Makes a token; returns it and its id. */
