@@ -108,7 +108,7 @@ describe.each(drivers('docker'))('a project with fn.yaml (%s)', (driver) => {
     const { code, stdout, stderr } = await fn(['deploy']);
     expect([code, stdout]).toEqual([2, '']);
     expect(stderr).toContain('fn.yaml:2:21: defaults.memory: must be whole MiB from 64 to 8192');
-    expect(stderr).toContain('fn.yaml:4:59: functions.m-api.keepalive: there is no such field (did you mean keepAlive?)');
+    expect(stderr).toContain('fn.yaml:4:57: functions.m-api.keepalive: there is no such field (did you mean keepAlive?)');
     write('fn.yaml', 'functions:\n  m-api: { entry: ./api.ts\n');
     expect((await fn(['deploy'])).stderr).toMatch(/fn\.yaml:\d+:\d+: /);
     expect(await ok(['list', '--json'])).toBe(before);
