@@ -1,7 +1,7 @@
 /** Changes of a function as a person reads them. */
-import { routeText } from '#contract/access.ts';
-import { RouteSpec } from '#contract/access.ts';
+import { RouteSpec, routeText } from '#contract/access.ts';
 import type { Change } from './compare.ts';
+import { printable } from './output.ts';
 
 const UNITS: Readonly<Record<string, string>> = { memory: ' MiB', cpu: ' cores', timeout: ' s', keepAlive: ' s', maxStream: ' s' };
 /** Of a digest; the whole is in --json. */
@@ -16,7 +16,7 @@ export function changeLines(changes: readonly Change[]): string[] {
     return [[field, `${text(field, from)} → ${text(field, to)}`]];
   });
   const width = Math.max(0, ...lines.map(([field]) => field.length));
-  return lines.map(([field, what]) => `${field.padEnd(width)}  ${what}`);
+  return lines.map(([field, what]) => printable(`${field.padEnd(width)}  ${what}`));
 }
 
 const digest = (value: unknown): string =>

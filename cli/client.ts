@@ -21,7 +21,7 @@ import {
   SecretList,
   SecretView,
   TokenList,
-  type TokenView,
+  TokenView,
   WhoAmI,
 } from '#contract/tenancy.ts';
 import { LineSplitter } from '#kit/ndjson.ts';
@@ -182,8 +182,9 @@ export class ApiClient {
     return this.#api.json({ method: 'POST', path: '/v1/tokens', json: body }, CreateTokenResponse);
   }
 
-  async revokeToken(id: string): Promise<void> {
-    await this.#api.done({ method: 'DELETE', path: `/v1/tokens/${encodeURIComponent(id)}` });
+  /** A token that was revoked before stays as it was then. */
+  async revokeToken(id: string): Promise<TokenView> {
+    return this.#api.json({ method: 'DELETE', path: `/v1/tokens/${encodeURIComponent(id)}` }, TokenView);
   }
 
   async namespaces(): Promise<NamespaceView[]> {

@@ -68,7 +68,7 @@ function accessFields(
     ...(routes.length === 0
       ? [['routes', 'none but its own'] as const]
       : routes.map((route, index) => [index === 0 ? 'routes' : '', routeText(route)] as const)),
-    ['auth', auth.type === 'jwt' ? `jwt by ${auth.issuer} for ${[auth.audience].flat().join(', ')}` : auth.type],
+    ['auth', auth.type === 'jwt' ? printable(`jwt by ${auth.issuer} for ${[auth.audience].flat().join(', ')}`) : auth.type],
     ['cors', cors === null ? 'none' : cors.origins.join(', ')],
     [
       'rate limit',
