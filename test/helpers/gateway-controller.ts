@@ -8,6 +8,7 @@ import { newInstanceId, newLeaseId } from '#kit/ids.ts';
 import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
 
 type Heard<T extends GatewayMessage['type']> = Extract<GatewayMessage, { type: T }>;
+type Sent<T extends ControllerMessage['type']> = Extract<ControllerMessage, { type: T }>;
 /** A message of the controller without its term, which the fake adds. */
 type Unfenced<M> = M extends unknown ? Omit<M, 'term'> : never;
 
@@ -149,6 +150,18 @@ export class FakeController {
     const route = testRoute(namespace, name, { [number]: 100 }, { timeoutMs, maxSlots, ...more });
     this.put(route);
     return route.targets[0]!.revision;
+  }
+
+  /** Settings of all gateways: without limits and tokens but for those given. */
+  settings({ gateways = 1, limits = [], tokens = [] }: Partial<Omit<Sent<'settings'>, 'type' | 'term'>> = {}): void {
+    this.send({ type: 'settings', gateways, limits, tokens });
+  }
+
+  /** Tells a change of nothing, and waits until the gateways have it: then they have all that was said before, too. */
+  async settled(): Promise<void> {
+    this.version++;
+    this.send({ type: 'routes', version: this.version, set: [], remove: [] });
+    await this.hear('routed', (message) => message.version === this.version);
   }
 
   /** Sets a route as it is, and tells it. */
