@@ -14,7 +14,7 @@ import { createPlatformApp, platformListener } from './platform.ts';
 import { RouteTable } from './routes.ts';
 import { createPublicServer, type PublicServer, type ServerOptions } from './server.ts';
 import { Certificates } from './tls.ts';
-import { createTracer, type Sampler } from './trace.ts';
+import { createTracer, type Sampler, type Tracer } from './trace.ts';
 import { Upstream } from './upstream.ts';
 import { DeadlineWheel } from './wheel.ts';
 
@@ -39,7 +39,7 @@ export interface Gateway {
   readonly tlsAddress: AddressInfo | string | null;
   /** Accepts no more, lets what is in flight end within the deadline, gives the leases back. */
   close(): Promise<void>;
-  readonly state: { connected: boolean; ready: boolean; leases: number; waiting: number; deadlines: number };
+  readonly state: { connected: boolean; ready: boolean; leases: number; waiting: number; inFlight: number; deadlines: number };
 }
 
 /** How often a starting gateway looks whether its routes have come. */
@@ -47,8 +47,10 @@ const READY_POLL_MS = 5;
 
 /** What else hears of requests, where it is configured: metrics and traces. */
 export interface GatewayTelemetry {
-  readonly sampler?: Sampler | undefined;
-  readonly observers: readonly CallObserver[];
+  readonly sampler: Sampler;
+  /** Whether starts that a request causes belong to its trace. */
+  readonly traced: boolean;
+  observers(tracer: Tracer): readonly CallObserver[];
 }
 
 export function createGateway(
@@ -59,6 +61,7 @@ export function createGateway(
 ): Gateway {
   const gatewayId = config.gatewayId ?? newSecret().slice(0, 16);
   const journal = new CallJournal({ gateway: gatewayId, clock, limits: config.calls, send: (message) => link.send(message) });
+  const tracer = createTracer(telemetry?.sampler);
   const routes = new RouteTable();
   const wheel = new DeadlineWheel(clock, { tickMs: WHEEL_TICK_MS });
   const leases = new LeaseTable<Upstream>({
@@ -84,8 +87,9 @@ export function createGateway(
     routes,
     leases,
     gatekeeper,
-    tracer: createTracer(telemetry?.sampler),
-    calls: observedBy([journal, ...(telemetry?.observers ?? [])]),
+    tracer,
+    traced: telemetry?.traced ?? false,
+    calls: observedBy([journal, ...(telemetry?.observers(tracer) ?? [])]),
     queueTimeoutMs: config.queueTimeoutMs,
     maxBodyBytes: config.maxBodyBytes,
     publicHost: new URL(config.publicUrl).host,
@@ -131,7 +135,8 @@ export function createGateway(
       return tlsServer?.address() ?? null;
     },
     get state() {
-      return { connected: link.up, ready: routes.ready, leases: leases.size, waiting: leases.waiting, deadlines: wheel.size };
+      const { size, waiting, inFlight } = leases;
+      return { connected: link.up, ready: routes.ready, leases: size, waiting, inFlight, deadlines: wheel.size };
     },
   };
 }

@@ -30,6 +30,7 @@ describe('readConfig', () => {
         "maxConnections": 25000,
         "maxWaiting": 20000,
         "maxWaitingPerFunction": 5000,
+        "metricsListen": null,
         "publicUrl": "http://localhost:8080",
         "queueTimeoutMs": 30000,
         "routesWaitMs": 2000,

@@ -78,6 +78,8 @@ export const ConfigSchema = z
     FN_DRAIN_DEADLINE_MS: count(0, 3_600_000).default(30_000),
     /** Requests that are remembered for `fn why`: some 300 bytes each, 2 kB at most. */
     FN_CALLS_REMEMBERED: count(1, 1_000_000).default(10_000),
+    /** Where /metrics is served, HOST:PORT: never on the public port. Nowhere, unless said. */
+    FN_METRICS_LISTEN: HostPort.optional(),
     /** From so long on a request counts as slow, ms: its record goes to the controller. */
     FN_SLOW_MS: count(1, 3_600_000).default(1_000),
     /** Records of failed, cold and slow requests per second; of more only the number is told. A flood of errors must not be one of records. */
@@ -115,6 +117,7 @@ export interface GatewayConfig {
   routesWaitMs: number;
   drainDeadlineMs: number;
   calls: JournalLimits;
+  metricsListen: { host: string; port: number } | null;
 }
 
 /** Throws an Error whose message names each setting that is wrong, and why. */
@@ -143,6 +146,7 @@ export function readConfig(env: Record<string, string | undefined>): GatewayConf
     headersTimeoutMs: config.FN_HEADERS_TIMEOUT_MS,
     routesWaitMs: config.FN_ROUTES_WAIT_MS,
     drainDeadlineMs: config.FN_DRAIN_DEADLINE_MS,
+    metricsListen: config.FN_METRICS_LISTEN ?? null,
     calls: {
       ring: config.FN_CALLS_REMEMBERED,
       slowMs: config.FN_SLOW_MS,

@@ -18,6 +18,8 @@ export interface ForwardContext {
   readonly leases: LeaseTable<Upstream>;
   readonly gatekeeper: Gatekeeper;
   readonly tracer: Tracer;
+  /** Whether the controller is told the trace of who waits for a start. */
+  readonly traced: boolean;
   /** Hears of every request to a function that is over. */
   readonly calls: CallObserver;
   /** Longest that a request waits for a slot, ms. */

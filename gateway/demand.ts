@@ -50,6 +50,8 @@ export interface HeldLease<C extends Connection> {
 export interface Waiter<C extends Connection> extends Queued {
   /** Monotonic ms at which it stops waiting; the waiter itself sees to that. */
   readonly giveUpAt: number;
+  /** W3C context of the request, where the start that it may bring about is to be traced. */
+  readonly cause?: string | undefined;
   /** A slot is taken for it. `start` says how the instance came to be, where the waiter waited for that. */
   onLease(lease: HeldLease<C>, start: StartInfo | null): void;
   /** No instance can be had. */
@@ -122,8 +124,10 @@ export class WantReporter<C extends Connection> {
     const waiting = demand.waiters.size;
     const oldest = demand.waiters.first;
     const inFlight = Math.max(demand.peak, demand.inFlight);
+    const traceparent = oldest?.cause;
     const sent = this.#send({
       type: 'want',
+      ...(traceparent === undefined ? {} : { traceparent }),
       revision: demand.revision,
       waiting,
       inFlight,

@@ -26,7 +26,7 @@ import type { Place } from './queue.ts';
 import { ResponseRelay } from './relay.ts';
 import type { RouteMatch } from './routes.ts';
 import { serverTiming } from './timing.ts';
-import type { RequestTrace } from './trace.ts';
+import { isSampled, type RequestTrace } from './trace.ts';
 import { ConnectError, type Upstream } from './upstream.ts';
 import { lossOf } from './failures.ts';
 import { EventStream, type EventStreamOwner, isEventStream } from './events.ts';
@@ -131,6 +131,12 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
   get trace(): RequestTrace {
     this.#trace ??= this.#context.tracer.begin(this.#head.traceparent);
     return this.#trace;
+  }
+
+  /** As a waiter: where the start belongs that it causes. */
+  get cause(): string | undefined {
+    const { tracer, traced } = this.#context;
+    return traced && isSampled(this.trace.flags) ? tracer.own(this.trace) : undefined;
   }
 
   get received(): boolean {

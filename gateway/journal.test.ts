@@ -40,6 +40,7 @@ function setup(limits: Partial<JournalLimits> = {}) {
     status: 200,
     problem: null,
     traceparent: `00-${TRACE}-00f067aa0ba902b7-01`,
+    trace: { traceId: TRACE, parent: null, flags: '01', span: null },
     tries: null,
     aborted: false,
     stream: null,

@@ -6,7 +6,7 @@ import type { CallRecord, StartInfo } from '#contract/call.ts';
 import type { GatewayMessage } from '#contract/link.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Timing } from './timing.ts';
-import { traceIdOf } from './trace.ts';
+import { type RequestTrace, traceIdOf } from './trace.ts';
 
 /** How often records are sent, ms. */
 export const SHIP_EVERY_MS = 250;
@@ -40,6 +40,8 @@ export interface EndedCall extends Timing {
   readonly problem: { code: string; detail: string } | null;
   /** As the function got it; null where it was not sent to one. */
   readonly traceparent: string | null;
+  /** Its trace: asking for it begins one where there was none. */
+  readonly trace: RequestTrace;
   readonly tries: readonly { instance: string; why: string }[] | null;
   readonly aborted: boolean;
   readonly stream: 'websocket' | 'events' | null;

@@ -78,6 +78,13 @@ export class LeaseTable<C extends Connection> {
     return this.#waiting;
   }
 
+  /** Requests that hold a slot. */
+  get inFlight(): number {
+    let sum = 0;
+    for (const demand of this.#demands.values()) sum += demand.inFlight;
+    return sum;
+  }
+
   get size(): number {
     return this.#leases.size;
   }

@@ -1,8 +1,12 @@
 /** The gateway's process: reads the environment, listens, and ends at SIGTERM without failing a request. */
 import { onShutdown } from '#kit/shutdown.ts';
 import { createLog } from '#kit/log.ts';
-import { createGateway } from './app.ts';
+import { systemClock } from '#kit/clock.ts';
+import { planTelemetry } from '#kit/telemetry.ts';
+import metadata from '../package.json' with { type: 'json' };
+import { createGateway, type Gateway } from './app.ts';
 import { type GatewayConfig, readConfig } from './config.ts';
+import { startGatewayTelemetry } from './telemetry.ts';
 
 /** For the end of the link, after the drain deadline. */
 const EXIT_GRACE_MS = 2_000;
@@ -25,11 +29,17 @@ process.on('uncaughtException', (error) => {
   process.exit(1);
 });
 
-const gateway = createGateway(config, log);
+const plan = planTelemetry(process.env, config.metricsListen);
+const telemetry =
+  plan === null
+    ? null
+    : await startGatewayTelemetry({ plan, version: metadata.version, state: () => gateway.state, clock: systemClock, log });
+const gateway: Gateway = createGateway(config, log, systemClock, telemetry);
 onShutdown(
   async () => {
     log.info({}, 'draining');
     await gateway.close();
+    await telemetry?.close();
     log.info({}, 'drained');
   },
   { deadlineMs: config.drainDeadlineMs + EXIT_GRACE_MS },
