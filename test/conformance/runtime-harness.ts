@@ -7,19 +7,9 @@ import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { HEADERS, Health, InitFailure, type InitRequest, InitResponse, RUNTIME_PATHS, RuntimeLogLine } from '#contract/runtime.ts';
 import { waitFor } from '../helpers/wait.ts';
+import { NODE, type RuntimeUnderTest } from './runtime-table.ts';
 
-/** How a shim is started: the program and its arguments; the environment of BootEnv is added. */
-export interface ShimCommand {
-  file: string;
-  args: string[];
-}
-
-export const NODE_SHIM: ShimCommand = {
-  file: process.execPath,
-  args: [join(import.meta.dirname, '../../runtime-images/node/shim.mjs')],
-};
-
-export const FIXTURES = join(import.meta.dirname, 'fixtures', 'runtime');
+export const FIXTURES = NODE.fixtures;
 export const INSTANCE = 'i-abcdefghijkl';
 export const NONCE = 'the-nonce-of-this-instance';
 
@@ -78,7 +68,10 @@ export function initRequest(change: Partial<InitRequest> = {}): InitRequest {
 }
 
 /** Starts a shim and waits until it answers; it is killed when the test is over. */
-export async function startShim({ file, args }: ShimCommand = NODE_SHIM, env: Record<string, string> = {}): Promise<Shim> {
+export async function startShim(runtime: RuntimeUnderTest = NODE, env: Record<string, string> = {}): Promise<Shim> {
+  const { file, args } = runtime.command;
+  // A fixture by its name alone, or a file of a folder that the test names.
+  const entryOf = (entry: string) => (entry.includes('.') ? entry : `${entry}${runtime.extension}`);
   const folder = mkdtempSync(join(tmpdir(), 'fn-shim-'));
   const socketPath = join(folder, 's');
   const agent = new Agent({ keepAlive: true });
@@ -110,7 +103,10 @@ export async function startShim({ file, args }: ShimCommand = NODE_SHIM, env: Re
     return await readAnswer(await response);
   };
   const init: Shim['init'] = (change) =>
-    call('POST', RUNTIME_PATHS.init, { body: JSON.stringify(initRequest(change)), headers: { 'content-type': 'application/json' } });
+    call('POST', RUNTIME_PATHS.init, {
+      body: JSON.stringify(initRequest({ code: runtime.fixtures, ...change, entry: entryOf(change?.entry ?? 'hello') })),
+      headers: { 'content-type': 'application/json' },
+    });
   const shim: Shim = {
     pid: child.pid ?? 0,
     socketPath,

@@ -7,11 +7,12 @@ import { describe, expect, it } from 'vitest';
 import { HEADERS } from '#contract/runtime.ts';
 import { acceptOf, closing, frame, handshake, newKey, OPCODE, openWebSocket, RawConnection } from '../helpers/websocket.ts';
 import { waitFor } from '../helpers/wait.ts';
-import { gatewayHeaders, INSTANCE, lineWith, NODE_SHIM, type Shim, type ShimCommand, startShim } from './runtime-harness.ts';
+import { gatewayHeaders, INSTANCE, lineWith, type Shim, startShim } from './runtime-harness.ts';
+import { NODE, PYTHON, type RuntimeUnderTest } from './runtime-table.ts';
 
 interface Target {
   name: string;
-  shim: ShimCommand;
+  shim: RuntimeUnderTest;
   entry: string;
   form: string;
   /** Is the framing ours? Then it is held to every rule; else to what its library does. */
@@ -19,8 +20,9 @@ interface Target {
 }
 
 const TARGETS: Target[] = [
-  { name: 'node, ctx.upgradeWebSocket', shim: NODE_SHIM, entry: 'websocket.mjs', form: 'fetch', strict: true },
-  { name: 'node, server with ws', shim: NODE_SHIM, entry: 'websocket-server.mjs', form: 'server', strict: false },
+  { name: 'node, ctx.upgradeWebSocket', shim: NODE, entry: 'websocket.mjs', form: 'fetch', strict: true },
+  { name: 'node, server with ws', shim: NODE, entry: 'websocket-server.mjs', form: 'server', strict: false },
+  { name: 'python, ASGI', shim: PYTHON, entry: 'websocket.py', form: 'asgi', strict: true },
 ];
 
 const { text, binary, continuation, close, ping, pong } = OPCODE;

@@ -168,7 +168,12 @@ def asgi_handler(app, lifespan):
 def asgi_websocket(app, lifespan):
     async def handle(request, invocation):
         socket = WebSocket(request, invocation.loop)
-        scope = {"type": "websocket", "scheme": "wss" if request.scheme == "https" else "ws", "subprotocols": socket.offered}
+        scope = {
+            "type": "websocket",
+            "scheme": "wss" if request.scheme == "https" else "ws",
+            "subprotocols": socket.offered,
+            "extensions": {"websocket.http.response": {}},
+        }
         try:
             await app({**scope, **_scope(request, invocation, lifespan.state)}, socket.receive, socket.send)
         except Exception:

@@ -94,6 +94,10 @@ class Response:
                 pairs.append((name, value))
         return pairs
 
+    def close_after(self):
+        """The connection is not used again."""
+        self._keep_alive = False
+
     def upgraded(self):
         """A head of another kind was sent; the response is over when the connection is."""
         self.started = True

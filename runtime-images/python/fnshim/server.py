@@ -4,12 +4,16 @@ The other end is the gateway, which has limits of its own in time; here are thos
 """
 
 import asyncio
+import re
 import threading
 
 from .body import Body, ClientGone
 from .head import BadRequest, ChunkedReader, parse_head
 from .limits import MAX_CHUNK_LINE_BYTES, MAX_HEADER_BYTES, MAX_TRAILER_BYTES
 from .response import Response, problem
+
+
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
 class Connection(asyncio.Protocol):
@@ -214,7 +218,8 @@ class Request:
 
     @property
     def host(self):
-        return self.head.get(b"host") or "localhost"
+        host = self.head.get(b"host") or ""
+        return host if _HOST.fullmatch(host) else "localhost"
 
     @property
     def scheme(self):

@@ -106,6 +106,8 @@ class FrameReader:
                 return None
             length = int.from_bytes(buffer[at : at + size], "big")
             at += size
+            if length >= 2**63:
+                raise ProtocolError(1002, "a length with its first bit set")
         if opcode < 8 and self._bytes + length > self._max:
             raise ProtocolError(1009, f"a message is over {self._max} bytes")
         if len(buffer) < at + 4 + length:
@@ -158,9 +160,11 @@ class WebSocket:
         self._waiting = 0
         self._sizes = deque()
         self._waiter = None
-        # connecting → open → closing (a close frame was sent) → closed
+        # connecting → open → closing (a close frame was sent) → closed; or connecting → denied → closed
         self._state = "connecting"
         self._disconnected = False
+        # What is refused is answered, and that is the end of the connection.
+        request.response.close_after()
         offered = request.head.get(b"sec-websocket-protocol") or ""
         self.offered = [name.strip() for name in offered.split(",") if name.strip()]
 
@@ -183,6 +187,8 @@ class WebSocket:
         kind = message["type"]
         if kind == "websocket.accept" and self._state == "connecting":
             return self._accept(message)
+        if kind.startswith("websocket.http.response.") and self._state in ("connecting", "denied"):
+            return await self._deny(kind, message)
         if kind == "websocket.close":
             return self._close(int(message.get("code") or 1000), str(message.get("reason") or ""))
         if kind != "websocket.send":
@@ -227,11 +233,30 @@ class WebSocket:
         if rest:
             self.data_received(rest)
 
+    async def _deny(self, kind, message):
+        """A refusal with an answer of its own: the extension websocket.http.response."""
+        response = self._request.response
+        if self._connection.lost:
+            return
+        if kind == "websocket.http.response.start" and self._state == "connecting":
+            self._state = "denied"
+            response.start(message["status"], list(message.get("headers") or ()))
+            return
+        if kind != "websocket.http.response.body" or self._state != "denied":
+            raise BadResponse(f"the app sent {kind!r} where it does not belong")
+        response.write(bytes(message.get("body", b"")))
+        if message.get("more_body", False):
+            return await response.drain()
+        self._state = "closed"
+        response.end()
+
     def _close(self, code, reason):
-        if self._state == "connecting":
+        if self._state in ("connecting", "denied"):
             # Refused before it began: the standard's answer is 403.
-            self._state = "closed"
-            if not self._request.response.gone:
+            denied, self._state = self._state == "denied", "closed"
+            if denied:
+                self._request.response.abort()
+            elif not self._request.response.gone:
                 self._request.response.send(403, [], b"")
             return self._disconnect(code, reason)
         if self._state != "open":
@@ -247,7 +272,7 @@ class WebSocket:
 
     async def finish(self):
         """The app has returned: what it left open is closed."""
-        if self._state == "connecting":
+        if self._state in ("connecting", "denied"):
             if not self._request.response.gone:
                 raise BadResponse("the app returned without websocket.accept or websocket.close")
             return
