@@ -1,13 +1,13 @@
 /**
  * The core in virtual time with a trivial executor: a seeded random course of demand, deaths, lost
- * gateways and failing starts. After each step the invariants must hold; when the noise ends,
+ * gateways, failing starts, shifts of traffic and changed secrets. After each step the invariants must hold; when the noise ends,
  * everyone who waits must be served, and when demand ends, everything must go.
  */
 import { describe, expect, it } from 'vitest';
 import { planGrants, planHost, planIdle, planStarts, type Action, type ClaimNeed } from './plan.ts';
 import { isGrowing, planRebalance } from './rebalance.ts';
 import { addInstance, testRevision, testSettings } from './testing.ts';
-import { leasedSlots, poolKeyText, World, type Instance, type RevisionState } from './world.ts';
+import { isFresh, leasedSlots, poolKeyText, revisionOf, World, type Instance, type RevisionState } from './world.ts';
 
 /** mulberry32: small, and the same everywhere. */
 function random(seed: number): () => number {
@@ -33,10 +33,19 @@ function atMost(what: string, value: number, limit: number): void {
 
 const STEP_MS = 10;
 const GATEWAYS = ['g/1', 'h/1'];
+/** Two revisions of one function: what one gets the other does not. */
+const SHIFTED = ['team/b@1', 'team/b@2'] as const;
+const TEAM_QUOTA_MIB = 640;
 
 class Simulation {
   readonly world = new World();
-  readonly settings = testSettings({ memoryBudgetMib: 2_048, cpuBudget: 24, maxCreates: 3, poolSize: 2 });
+  readonly settings = testSettings({
+    memoryBudgetMib: 2_048,
+    cpuBudget: 24,
+    maxCreates: 3,
+    poolSize: 2,
+    quotas: new Map([['team', TEAM_QUOTA_MIB]]),
+  });
   readonly loads = new Map<string, Load>();
   readonly chance: () => number;
   now = 0;
@@ -53,9 +62,14 @@ class Simulation {
       { max: 2, memoryMib: 512, slots: 4, keepAliveSeconds: 0, min: 0 },
       { max: 1, memoryMib: 64, slots: 2, keepAliveSeconds: 5, min: 0 },
       { max: 5, memoryMib: 256, slots: 5, keepAliveSeconds: 1, min: 1 },
+      // Two functions of a namespace with a quota, one of them with traffic that is shifted.
+      { key: 'team/a@1', max: 4, memoryMib: 128, slots: 3, keepAliveSeconds: 1, min: 0 },
+      { key: SHIFTED[0], max: 4, memoryMib: 128, slots: 2, keepAliveSeconds: 2, min: 2 },
+      { key: SHIFTED[1], max: 4, memoryMib: 128, slots: 2, keepAliveSeconds: 2, min: 2 },
     ];
-    for (const [index, { slots, ...settings }] of shapes.entries()) {
-      const revision = testRevision(`default/f${index}@1`, { ...settings, timeoutSeconds: 5 }, slots);
+    for (const [index, { slots, key, ...settings }] of shapes.entries()) {
+      const revision = testRevision(key ?? `default/f${index}@1`, { ...settings, timeoutSeconds: 5 }, slots);
+      if (revision.key === SHIFTED[1]) revision.percent = 0;
       this.world.revisions.set(revision.key, revision);
       for (const gateway of GATEWAYS) this.loads.set(`${gateway} ${revision.key}`, { waiting: 0, inFlight: new Map() });
     }
@@ -104,10 +118,44 @@ class Simulation {
       const victim = instances[Math.floor(this.chance() * instances.length)];
       if (victim) this.destroy(victim);
     }
+    if (this.chance() < 0.005) this.shift([0, 10, 50, 100][Math.floor(this.chance() * 4)]!);
+    if (this.chance() < 0.003) this.#outdate();
     if (this.chance() < 0.002) {
       const gateway = GATEWAYS[Math.floor(this.chance() * GATEWAYS.length)]!;
       this.world.dropGateway(gateway, this.now);
       for (const [key, load] of this.loads) if (key.startsWith(gateway)) Object.assign(load, { waiting: 0, inFlight: new Map() });
+    }
+  }
+
+  /** So many percent for the second revision. What lost all of its share gives its leases back, and gateways take its waiters to the other. */
+  shift(percent: number): void {
+    const { world } = this;
+    const [first, second] = SHIFTED.map((key) => world.revisions.get(key)!) as [RevisionState, RevisionState];
+    for (const [revision, share, other] of [
+      [first, 100 - percent, second],
+      [second, percent, first],
+    ] as const) {
+      if (revision.percent > 0 && share === 0) {
+        revision.lostShareAt = this.now;
+        for (const instance of world.instancesOf(revision.key))
+          for (const lease of instance.leases.values()) world.revoke(lease.id, 0, this.now + 2_000);
+        for (const gateway of GATEWAYS) {
+          const load = this.loads.get(`${gateway} ${revision.key}`)!;
+          this.loads.get(`${gateway} ${other.key}`)!.waiting += load.waiting;
+          load.waiting = 0;
+        }
+      }
+      revision.percent = share;
+    }
+  }
+
+  /** A secret has changed: some revision's instances have the old value. */
+  #outdate(): void {
+    const keys = [...this.world.revisions.keys()];
+    const key = keys[Math.floor(this.chance() * keys.length)]!;
+    for (const instance of this.world.instancesOf(key)) {
+      instance.stale = true;
+      for (const lease of instance.leases.values()) this.world.revoke(lease.id, 0, this.now + 2_000);
     }
   }
 
@@ -183,6 +231,7 @@ class Simulation {
     const { world } = this;
     switch (action.do) {
       case 'grant':
+        if (instance.stale) throw new Error(`a grant of ${instance.id}, which is stale`);
         world.grant(instance, `l-${(this.#leases += 1)}`, action.gateway, action.slots);
         break;
       case 'claim':
@@ -209,7 +258,7 @@ class Simulation {
           const wanted = [...world.revisions.get(revision)!.demand.values()].some((demand) => demand.waiting > 0);
           if (this.noisy && this.chance() < 0.1) instance.notBefore = this.now + 200;
           else if (action.do === 'freeze') return world.transition(instance, { kind: 'frozen', revision, idleSince });
-          else if (!wanted) return this.destroy(instance);
+          else if (!wanted || instance.stale) return this.destroy(instance);
           else instance.notBefore = this.now + 1_000;
           world.transition(instance, { kind: 'ready', revision, idleSince });
         });
@@ -252,9 +301,10 @@ class Simulation {
         throw new Error(`${instance.id} is idle with leases, or busy without`);
     }
     atMost('creates', creating, settings.maxCreates);
+    atMost('MiB of the team', world.memoryByNamespace().get('team') ?? 0, TEAM_QUOTA_MIB);
     let indexed = 0;
     for (const revision of world.revisions.values()) {
-      const live = [...world.instancesOf(revision.key)].filter((instance) => instance.state.kind !== 'draining').length;
+      const live = [...world.instancesOf(revision.key)].filter(isFresh).length;
       atMost(`instances of ${revision.key}`, live, revision.revision.settings.max);
       for (const instance of world.instancesOf(revision.key)) indexed += instance.leases.size;
     }
@@ -290,14 +340,12 @@ describe('the core, over a long and noisy time', () => {
         3_000,
       );
     }
-    // Only what `min` keeps and the pools are left: then not even those.
-    simulation.stepsUntil(
-      () =>
-        [...simulation.world.instances.values()].every(
-          (instance) => instance.state.kind === 'generic' || ('revision' in instance.state && instance.state.revision === 'default/f4@1'),
-        ),
-      3_000,
-    );
+    // Only what `min` keeps of those with traffic and the pools are left: then not even those.
+    const left = () => [...simulation.world.instances.values()].map(revisionOf).filter((revision) => revision !== null);
+    simulation.shift(50);
+    simulation.stepsUntil(() => left().sort().join() === ['default/f4@1', ...SHIFTED].join(), 3_000);
+    simulation.shift(100);
+    simulation.stepsUntil(() => left().sort().join() === ['default/f4@1', SHIFTED[1], SHIFTED[1]].join(), 3_000);
     for (const revision of simulation.world.revisions.values()) Object.assign(revision, { routed: false, percent: 0 });
     Object.assign(simulation.settings, { poolSize: 0, excessAfterMs: 100 });
     simulation.stepsUntil(() => simulation.world.instances.size === 0, 3_000);

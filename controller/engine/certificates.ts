@@ -53,6 +53,8 @@ export class Certificates {
   readonly #complaints = new Map<string, string>();
   #watcher: FSWatcher | null = null;
   #cancel: () => void = () => {};
+  /** Something has changed, and is waited for to settle. */
+  #settling = false;
   #reading: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -81,7 +83,7 @@ export class Certificates {
     if (folder === null) return;
     await this.#read(folder);
     try {
-      this.#watcher = watch(folder, { recursive: true, persistent: false }, () => this.#later(folder, SETTLE_MS));
+      this.#watcher = watch(folder, { recursive: true, persistent: false }, () => this.#touched(folder));
       this.#watcher.on('error', (error) =>
         log.warn({ folder, error: error.message }, 'certificates are looked for less often: their folder cannot be watched'),
       );
@@ -98,15 +100,21 @@ export class Certificates {
     await this.#reading;
   }
 
+  #touched(folder: string): void {
+    this.#settling = true;
+    this.#later(folder, SETTLE_MS);
+  }
+
   #later(folder: string, ms: number): void {
     if (this.#closed) return;
     this.#cancel();
     this.#cancel = this.#options.clock.after(ms, () => {
+      this.#settling = false;
       this.#reading = this.#reading
         .then(() => this.#read(folder))
         .then((changed) => {
           if (changed && !this.#closed) this.#options.onChange();
-          this.#later(folder, POLL_MS);
+          if (!this.#settling) this.#later(folder, POLL_MS);
         });
     });
   }
@@ -127,7 +135,7 @@ export class Certificates {
     for (const pair of found) {
       const name = typeof pair === 'string' ? pair : pair.name;
       names.add(name);
-      if (typeof pair === 'string') this.#complain(name, 'its certificate or its key cannot be read');
+      if (typeof pair === 'string') this.#complain(name, 'its certificate or its key is not there, or cannot be read');
       else if (this.#take(pair)) changed = true;
     }
     for (const name of [...this.#loaded.keys(), ...this.#complaints.keys()]) {
@@ -168,24 +176,24 @@ export class Certificates {
 async function findPairs(folder: string): Promise<(Pair | string)[]> {
   const entries = await readdir(folder, { withFileTypes: true });
   const files = new Set(entries.map((entry) => entry.name));
-  const wanted: { name: string; cert: string; key: string }[] = [];
+  const wanted = new Map<string, { cert: string; key: string }>();
   for (const file of files) {
-    const match = /^(.+)\.(crt|pem)$/.exec(file);
-    const name = match?.[1];
+    const name = /^(.+)\.(?:crt|pem|key)$/.exec(file)?.[1];
     // NAME.crt wins where both are there.
-    if (name !== undefined && !(match?.[2] === 'pem' && files.has(`${name}.crt`)) && files.has(`${name}.key`))
-      wanted.push({ name, cert: join(folder, file), key: join(folder, `${name}.key`) });
+    if (name !== undefined)
+      wanted.set(name, { cert: join(folder, files.has(`${name}.crt`) ? `${name}.crt` : `${name}.pem`), key: join(folder, `${name}.key`) });
   }
   for (const entry of entries) {
     if (!entry.isDirectory() && !entry.isSymbolicLink()) continue;
     const inside = join(folder, entry.name);
+    // What is no folder after all, or not ours to read, has no pair.
     const has = await readdir(inside).catch((): string[] => []);
-    if (has.includes('fullchain.pem') && has.includes('privkey.pem'))
-      wanted.push({ name: entry.name, cert: join(inside, 'fullchain.pem'), key: join(inside, 'privkey.pem') });
+    if (has.includes('fullchain.pem') || has.includes('privkey.pem'))
+      wanted.set(entry.name, { cert: join(inside, 'fullchain.pem'), key: join(inside, 'privkey.pem') });
   }
-  if (wanted.length > MAX_PAIRS) throw new Error(`there are ${wanted.length} certificates, and ${MAX_PAIRS} is the most`);
+  if (wanted.size > MAX_PAIRS) throw new Error(`there are ${wanted.size} certificates, and ${MAX_PAIRS} is the most`);
   return Promise.all(
-    wanted.map(async ({ name, cert, key }) => {
+    [...wanted].map(async ([name, { cert, key }]) => {
       const [certText, keyText] = await Promise.all([readText(cert), readText(key)]);
       return certText === null || keyText === null ? name : { name, cert: certText, key: keyText };
     }),

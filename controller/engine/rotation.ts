@@ -64,12 +64,14 @@ export class Rotation {
       if (!revisions.some((revision) => this.#stale(revision.key).length > 0)) continue;
       const running: Promise<void> = changes
         .serialise(of, name, () => this.#replace(of, name))
-        .catch((error: unknown) =>
+        .catch((error: unknown) => {
+          // The controller ends; the next one sees by the records what is left to do.
+          if (this.#abort.signal.aborted) return;
           context.log.error(
             { function: `${of}/${name}`, error: messageOf(error) },
             'instances with the old value of a secret could not be replaced; they serve on',
-          ),
-        )
+          );
+        })
         .finally(() => this.#running.delete(running));
       this.#running.add(running);
     }

@@ -106,6 +106,12 @@ for (const driver of drivers('docker', 'process')) {
         expect(bodies(entries)).toEqual(expected);
         if (share !== undefined) expectShare(entries, 'two', share);
       }
+      // Memory goes back: what lost its traffic is kept for a moment only, in case of a rollback.
+      await waitFor(
+        'instances of the current revision only',
+        async () => (await platform().instances('shift')).every(({ revision }) => revision?.endsWith('@3')),
+        { timeoutMs: 40_000 },
+      );
     });
 
     it('deleted under load: every request is answered, by the function or by 404', async () => {
