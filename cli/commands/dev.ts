@@ -41,16 +41,22 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
   ctx.patience(PATIENCE_MS);
   const { project, folder } = await findProject(ctx, input);
   const secretsFile = fileOr(ctx, input, 'secretsFile', join(folder, '.secrets'));
-  const session = new DevSession(ctx, {
-    project,
-    host: input.text('host') ?? '127.0.0.1',
-    port: input.number('port') ?? DEFAULT_PORT,
-    driver: input.text('driver') === 'docker' ? 'docker' : 'process',
-    inspect: input.flag('inspect') ? DEFAULT_INSPECT_PORT : (input.number('inspect') ?? null),
-    secretsFile,
-  });
+  const ended = new AbortController();
+  // A terminal that closes, or a supervisor of processes, ends it as Ctrl-C does: nothing is left behind.
+  for (const name of ['SIGTERM', 'SIGHUP'] as const) process.once(name, () => ended.abort());
+  const session = new DevSession(
+    { ...ctx, signal: AbortSignal.any([ctx.signal, ended.signal]) },
+    {
+      project,
+      host: input.text('host') ?? '127.0.0.1',
+      port: input.number('port') ?? DEFAULT_PORT,
+      driver: input.text('driver') === 'docker' ? 'docker' : 'process',
+      inspect: input.flag('inspect') ? DEFAULT_INSPECT_PORT : (input.number('inspect') ?? null),
+      secretsFile,
+    },
+  );
   await session.run();
-  return EXIT.ok;
+  return ctx.signal.aborted ? EXIT.interrupted : EXIT.ok;
 }
 
 /** What was said, else the usual file where it is there, else null. */

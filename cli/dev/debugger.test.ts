@@ -74,6 +74,7 @@ it.each([
   ['Debugger listening on ws://127.0.0.1:37051/6f1c0a9e-4d0c-4c6e-b7a5-0f6b7f0a0c11', 37_051],
   ['For help, see: https://nodejs.org/en/docs/inspector', 'chatter'],
   ['Debugger attached.', 'chatter'],
+  ['(node:7) [PERM0004] SecurityWarning: The flag --allow-inspector must be used with extreme caution.', 'chatter'],
   ['the user says Debugger attached.', null],
 ])('%s', (line, expected) => {
   expect(inspectorLine(line)).toBe(expected);

@@ -9,7 +9,7 @@ import { CliError } from '../errors.ts';
 /** `Debugger listening on ws://127.0.0.1:37051/6f1c…` */
 const LISTENING = /^Debugger listening on ws:\/\/127\.0\.0\.1:(\d+)\/[0-9a-f-]+$/;
 const CHATTER =
-  /^(?:For help, see: https:\/\/nodejs\.org\/|Debugger attached\.|Debugger ending on ws:|Waiting for the debugger to disconnect)/;
+  /^(?:\(node:\d+\) \[PERM0004\] SecurityWarning: The flag --allow-inspector|\(Use `node --trace-warnings|For help, see: https:\/\/nodejs\.org\/|Debugger attached\.|Debugger ending on ws:|Waiting for the debugger to disconnect)/;
 
 /** The port that Node says its inspector listens on; `chatter` for its other words on it; null for a line of the function's own. */
 export function inspectorLine(line: string): number | 'chatter' | null {

@@ -55,10 +55,15 @@ async function dev(folder: string, args: string[] = []): Promise<Dev> {
   ends.push(async () => {
     if (child.exitCode === null) await stop();
   });
-  const told = (text: string | RegExp) =>
-    waitFor(`fn dev to say ${text}; it said: ${stderr}`, () => (typeof text === 'string' ? stderr.includes(text) : text.test(stderr)), {
-      timeoutMs: 30_000,
-    });
+  const told = async (text: string | RegExp) => {
+    try {
+      await waitFor(`fn dev to say ${text}`, () => (typeof text === 'string' ? stderr.includes(text) : text.test(stderr)), {
+        timeoutMs: 30_000,
+      });
+    } catch (cause) {
+      throw new Error(`fn dev did not say ${text}, but: ${stderr}`, { cause });
+    }
+  };
   return { port, call: (path) => call(`http://127.0.0.1:${port}${path}`), stderr: () => stderr, stdout: () => stdout, told, stop };
 }
 
@@ -91,7 +96,7 @@ describe('fn dev', () => {
 
     // What does not build changes nothing, and says where.
     writeFileSync(join(folder, 'two/index.ts'), 'export default {\n  fetch: () => new Response(;\n};\n');
-    await session.told('two/index.ts:2:');
+    await session.told('index.ts:2:29: Unexpected');
     expect((await session.call('/two')).text).toBe('two, changed');
     // Nor does what does not load.
     writeFileSync(join(folder, 'two/index.ts'), "throw new Error('not today');\n");
@@ -138,10 +143,10 @@ describe('fn dev', () => {
     const session = await dev(folder, ['./handler.ts', '--inspect', String(inspect)]);
     await session.told('ready');
     const name = /ready in [^h]*http:\/\/127\.0\.0\.1:\d+\/([a-z0-9-]+)/.exec(session.stderr())![1]!;
-    expect(await stopsAt(session, inspect, `/${name}`, join(folder, 'handler.ts'))).toBe('first');
+    expect(await stopsAt(session, inspect, `/${name}`, join(folder, 'handler.ts'), 'first')).toBe('first');
     writeFileSync(join(folder, 'handler.ts'), source('second'));
     await session.told('reloaded');
-    expect(await stopsAt(session, inspect, `/${name}`, join(folder, 'handler.ts'))).toBe('second');
+    expect(await stopsAt(session, inspect, `/${name}`, join(folder, 'handler.ts'), 'second')).toBe('second');
   });
 });
 
@@ -149,22 +154,33 @@ interface InspectorTarget {
   webSocketDebuggerUrl: string;
 }
 
-/** Sets a breakpoint where a source map says that line 6 is, calls the function, and looks at the variable when it stands there. */
-async function stopsAt(session: Dev, inspect: number, path: string, file: string): Promise<string> {
-  let targets: InspectorTarget[] = [];
-  await waitFor('the inspector', async () => {
-    targets = await call(`http://127.0.0.1:${inspect}/json/list`).then(
+/** Attaches to the instance whose code holds the word: after a reload the port leads to the new one when that has said where it listens. */
+async function attach(inspect: number, word: string): Promise<{ devtools: Devtools; script: Fields }> {
+  for (const end = performance.now() + 30_000; performance.now() < end;) {
+    const targets = await call(`http://127.0.0.1:${inspect}/json/list`).then(
       (answer) => answer.json<InspectorTarget[]>(),
       () => [],
     );
-    return targets.length > 0;
-  });
-  const devtools = new Devtools(new URL(targets[0]!.webSocketDebuggerUrl).pathname, inspect);
+    if (targets[0]) {
+      const devtools = new Devtools(new URL(targets[0].webSocketDebuggerUrl).pathname, inspect);
+      await devtools.opened;
+      const parsed = devtools.event('Debugger.scriptParsed', ({ url }) => String(url).endsWith('/index.mjs'));
+      await devtools.send('Debugger.enable');
+      const script = await parsed;
+      const { scriptSource } = await devtools.send('Debugger.getScriptSource', { scriptId: script.scriptId });
+      if (String(scriptSource).includes(word)) return { devtools, script };
+      devtools.close();
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`no debugger of an instance with ${word}`);
+}
+
+/** Sets a breakpoint at the return, calls the function, and looks at the variable when it stands there. */
+async function stopsAt(session: Dev, inspect: number, path: string, file: string, word: string): Promise<string> {
+  const { devtools, script } = await attach(inspect, word);
   try {
-    await devtools.opened;
-    const script = devtools.event('Debugger.scriptParsed', ({ url }) => String(url).endsWith('/index.mjs'));
-    await devtools.send('Debugger.enable');
-    const { scriptId, url, sourceMapURL } = await script;
+    const { scriptId, url, sourceMapURL } = script;
     const map = JSON.parse(readFileSync(fileURLToPath(new URL(String(sourceMapURL), String(url))), 'utf8')) as { sources: string[] };
     expect(map.sources).toContain(pathToFileURL(file).href);
     const { result } = await devtools.send('Debugger.searchInContent', { scriptId, query: 'new Response(word.text)' });
