@@ -11,9 +11,15 @@ export interface Archive {
   unpackedBytes: number;
 }
 
+/** Modes of files; there are no others in a bundle. */
+export const FILE_MODE = 0o644;
+export const EXECUTABLE_MODE = 0o755;
+
 export interface ArchiveFile {
   name: string;
   contents: Buffer;
+  /** Left out: FILE_MODE. */
+  mode?: typeof FILE_MODE | typeof EXECUTABLE_MODE;
 }
 
 /** Any moment would do; this one is not before 1980, which some tools do not bear. */
@@ -25,7 +31,8 @@ const GZIP_SYSTEM_BYTE = 9;
 export async function archive(files: readonly ArchiveFile[]): Promise<Archive> {
   const stream = pack();
   const sorted = files.toSorted((a, b) => (a.name < b.name ? -1 : 1));
-  for (const { name, contents } of sorted) stream.entry({ name, mtime: FIXED_TIME, mode: 0o644, uid: 0, gid: 0, type: 'file' }, contents);
+  for (const { name, contents, mode = FILE_MODE } of sorted)
+    stream.entry({ name, mtime: FIXED_TIME, mode, uid: 0, gid: 0, type: 'file' }, contents);
   stream.finalize();
   const chunks: Buffer[] = [];
   for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk);

@@ -90,7 +90,7 @@ export async function build(spec: DeploySpec, { client, cwd, signal, say, doing,
   const namespace = checkedNamespace(spec.namespace);
   const { source, name } = locate(spec, cwd);
   doing?.('bundling');
-  const runtime = spec.settings.runtime ?? (spec.image === null ? 'node' : 'image');
+  const runtime = spec.settings.runtime ?? (spec.image === null ? (source.runtime ?? 'node') : 'image');
   const { image, assets } = spec;
   const bundle = await bundleSource({ runtime, source, image: image ?? undefined, cwd, assets, say, signal, client, namespace, debug });
   const bundleMs = performance.now() - startedAt;

@@ -34,7 +34,12 @@ describe('the name of a function', () => {
 
   it('of a folder is the folder’s', () => {
     const folder = folderWith('api/index.ts');
-    expect(findSource('api', folder)).toEqual({ entry: join(folder, 'api/index.ts'), folder: join(folder, 'api'), name: 'api' });
+    expect(findSource('api', folder)).toEqual({
+      entry: join(folder, 'api/index.ts'),
+      folder: join(folder, 'api'),
+      name: 'api',
+      runtime: 'node',
+    });
   });
 });
 
@@ -55,5 +60,30 @@ describe('the entry of a folder', () => {
     expect(() => findSource('.', folderWith('README.md'))).toThrow(/no function found/);
     expect(() => findSource('nowhere.ts', missing)).toThrow(CliError);
     expect(() => findSource('x.py', folderWith('x.py'))).toThrow(/not a source file/);
+  });
+});
+
+describe('the runtime of a source', () => {
+  it.each([
+    { what: 'deno.json beside it', files: ['index.ts', 'deno.json'], runtime: 'deno' },
+    { what: 'bun.lock above src/', files: ['src/index.ts', 'bun.lock'], runtime: 'bun' },
+    { what: 'source code beside a Dockerfile', files: ['index.ts', 'Dockerfile'], runtime: 'node' },
+    { what: 'a Dockerfile alone', files: ['Dockerfile'], runtime: 'image' },
+  ])('$what: $runtime', ({ files, runtime }) => {
+    expect(findSource('.', folderWith(...files)).runtime).toBe(runtime);
+  });
+
+  it('of a file: an archive is an image, an executable is a program, by its first bytes', () => {
+    const folder = folderWith('shop.tar', 'run', 'notes');
+    writeFileSync(join(folder, 'run'), '\x7fELF and more', 'latin1');
+    expect(findSource('shop.tar', folder)).toMatchObject({ runtime: 'image', name: 'shop' });
+    expect(findSource('run', folder)).toMatchObject({ runtime: 'binary', name: 'run' });
+    expect(() => findSource('notes', folder)).toThrow(/is not a source file that fn can bundle/);
+  });
+
+  it('of a folder without code: the executable that is named as the folder is', () => {
+    const folder = folderWith('api/api', 'api/notes.txt');
+    writeFileSync(join(folder, 'api/api'), '\x7fELF', 'latin1');
+    expect(findSource('api', folder)).toMatchObject({ entry: join(folder, 'api/api'), runtime: 'binary', name: 'api' });
   });
 });

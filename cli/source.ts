@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { FunctionName } from '#contract/names.ts';
+import { javaScriptRuntime, otherEntry, runtimeOfFile } from './detect.ts';
 import { usageError } from './errors.ts';
 
 export const SOURCE_EXTENSIONS = ['.ts', '.mts', '.cts', '.tsx', '.js', '.mjs', '.cjs', '.jsx'] as const;
@@ -10,7 +11,7 @@ export const SOURCE_EXTENSIONS = ['.ts', '.mts', '.cts', '.tsx', '.js', '.mjs', 
 const ENTRY_NAMES = ['index', 'handler', 'server', 'app', 'main', 'worker', 'function'] as const;
 
 /** File names that say nothing about the function: its folder's name does. */
-const GENERIC_NAMES: ReadonlySet<string> = new Set([...ENTRY_NAMES, 'src', 'dist', 'lib']);
+const GENERIC_NAMES: ReadonlySet<string> = new Set([...ENTRY_NAMES, 'src', 'dist', 'lib', 'dockerfile', 'containerfile']);
 
 export interface Source {
   /** Absolute path of the file to bundle. */
@@ -19,6 +20,8 @@ export interface Source {
   folder: string;
   /** Name of the function, where nothing else is said; null where none can be made. */
   name: string | null;
+  /** Which runtime it is for, by its files, where nothing else is said. */
+  runtime?: string;
 }
 
 /** Finds what is meant by a path. Throws usageError that says what was looked for. */
@@ -26,21 +29,28 @@ export function findSource(path: string, cwd: string): Source {
   const absolute = resolve(cwd, path);
   const stats = statSync(absolute, { throwIfNoEntry: false });
   if (!stats) throw usageError(`there is no file or folder ${absolute}`);
-  if (stats.isDirectory()) return { entry: findEntry(absolute), folder: absolute, name: toLabel(basename(absolute)) };
+  if (stats.isDirectory()) return { ...findEntry(absolute), folder: absolute, name: toLabel(basename(absolute)) };
   if (!hasSourceExtension(absolute)) {
-    throw usageError(`${path} is not a source file that fn can bundle`, `Its name ends in one of ${SOURCE_EXTENSIONS.join(', ')}.`);
+    const runtime = runtimeOfFile(absolute);
+    if (runtime !== null) return { entry: absolute, folder: dirname(absolute), name: nameOfFile(absolute), runtime };
+    throw usageError(
+      `${path} is not a source file that fn can bundle`,
+      `Its name ends in one of ${SOURCE_EXTENSIONS.join(', ')}; or it is an executable for Linux, a Dockerfile, or an image as a .tar.`,
+    );
   }
-  return { entry: absolute, folder: dirname(absolute), name: nameOfFile(absolute) };
+  const folder = dirname(absolute);
+  return { entry: absolute, folder, name: nameOfFile(absolute), runtime: javaScriptRuntime(folder) };
 }
 
 const hasSourceExtension = (path: string): boolean => SOURCE_EXTENSIONS.some((extension) => path.endsWith(extension));
 
-/** package.json's module or main, else the first usual file name. */
-function findEntry(folder: string): string {
+/** package.json's module or main, else the first usual file name; else an executable, or a Dockerfile. */
+function findEntry(folder: string): { entry: string; runtime: string } {
+  const runtime = javaScriptRuntime(folder);
   const declared = declaredEntry(folder);
   if (declared !== null) {
     const entry = resolveFile(resolve(folder, declared));
-    if (entry !== null) return entry;
+    if (entry !== null) return { entry, runtime };
     throw usageError(
       `${join(folder, 'package.json')} names ${declared} as its entry, which is not there`,
       'Correct it, build it, or deploy the source file itself.',
@@ -49,12 +59,14 @@ function findEntry(folder: string): string {
   for (const place of [folder, join(folder, 'src')]) {
     for (const name of ENTRY_NAMES) {
       const entry = resolveFile(join(place, name));
-      if (entry !== null) return entry;
+      if (entry !== null) return { entry, runtime };
     }
   }
+  const other = otherEntry(folder);
+  if (other !== null) return other;
   throw usageError(
     `no function found in ${folder}`,
-    `It needs a package.json with "main", or a file named ${ENTRY_NAMES.join(', ')} (.ts, .js, …); or deploy a file: fn deploy ${join(folder, 'FILE')}`,
+    `It needs a package.json with "main", or a file named ${ENTRY_NAMES.join(', ')} (.ts, .js, …), or an executable, or a Dockerfile; or deploy a file: fn deploy ${join(folder, 'FILE')}`,
   );
 }
 

@@ -4,6 +4,10 @@ import type { Bundle, Bundler, BundleRequest } from './types.ts';
 
 const BUNDLERS: Readonly<Record<string, () => Promise<Bundler>>> = {
   node: async () => (await import('./node.ts')).bundleNode,
+  bun: async () => (await import('./bun.ts')).bundleBun,
+  deno: async () => (await import('./deno.ts')).bundleDeno,
+  binary: async () => (await import('./binary.ts')).bundleBinary,
+  image: async () => (await import('./image.ts')).bundleImage,
 };
 
 /** Bundles with the runtime's bundler. Throws usageError where this fn has none for it. */

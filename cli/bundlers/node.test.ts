@@ -144,10 +144,10 @@ describe('what does not build', () => {
     expect(error.hint).toBe(`Its packages are not installed: cd '${folder}' && npm install`);
   });
 
-  it('because of a native addon says which', async () => {
+  it('because of an addon that is none for this platform says which', async () => {
     const folder = project({ 'index.js': "import addon from './build/addon.node';\nexport default () => addon;\n" });
     mkdirSync(join(folder, 'build'));
     writeFileSync(join(folder, 'build/addon.node'), 'machine code');
-    expect((await failure(folder)).details.join('\n')).toMatch(/native addons cannot be bundled: build\/addon\.node/);
+    expect((await failure(folder)).details.join('\n')).toMatch(/build\/addon\.node is not a native addon for Linux/);
   });
 });

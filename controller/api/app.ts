@@ -4,6 +4,7 @@ import { FnError } from '#contract/errors.ts';
 import type { Principal } from '#contract/tenancy.ts';
 import { auditRoutes } from './audit.ts';
 import { bundleRoutes } from './bundles.ts';
+import { imageRoutes } from './images.ts';
 import { callRoutes } from './calls.ts';
 import { API_LIMITS, type ApiBindings, type ApiDependencies, type ApiEnv, type ApiLimits, Router } from './env.ts';
 import { functionRoutes } from './functions.ts';
@@ -38,6 +39,7 @@ const ROUTERS: readonly ((dependencies: ApiDependencies) => Router)[] = [
   logRoutes,
   callRoutes,
   bundleRoutes,
+  imageRoutes,
   secretRoutes,
   namespaceRoutes,
   tokenRoutes,

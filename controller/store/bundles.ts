@@ -3,7 +3,7 @@
  *
  *     bundles/.tmp/RANDOM/    an upload in progress, or a leftover of a crash
  *     bundles/HEX/info.json   { bytes, files }
- *     bundles/HEX/files/…     what was in it: files 0644, folders 0755
+ *     bundles/HEX/files/…     what was in it: files 0644, or 0755 where they may be executed; folders 0755
  *
  * A bundle appears by one rename after all of it has reached the disk, so what is there is whole.
  * Modes are for uid 65532: an instance sees links or copies of these files; the folder itself is in

@@ -98,11 +98,12 @@ async function writeEntries(tar: Extract, names: BundleNames, into: string, sync
     }
     await mkdir(dirname(target), { recursive: true });
     // wx: never through, or over, what is there.
-    const file = await open(target, 'wx', 0o644);
+    const mode = fileMode(entry.header.mode);
+    const file = await open(target, 'wx', mode);
     try {
       for await (const chunk of entry) await file.writeFile(chunk as Uint8Array);
       // open() was subject to the umask.
-      await file.chmod(0o644);
+      await file.chmod(mode);
     } catch (error) {
       await file.close();
       throw error;
@@ -227,6 +228,9 @@ export class BundleNames {
 
 /** As a file system that ignores case or composes accents would compare names. */
 const fold = (path: string): string => path.normalize('NFC').toLowerCase();
+
+/** Of what a sender says about modes, whether a file may be executed is all that counts. */
+const fileMode = (said: number): number => ((said & 0o111) === 0 ? 0o644 : 0o755);
 
 function entryKind(header: EntryHeader): 'file' | 'folder' {
   const { type, name, mode, pax } = header;

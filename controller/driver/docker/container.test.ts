@@ -6,6 +6,7 @@ const plan: ContainerPlan = {
   id: 'i-abcdefghijkl',
   runtime: 'node',
   image: 'fn/node:1',
+  program: null,
   version: '1',
   memoryClassMib: 256,
   network: 'none',

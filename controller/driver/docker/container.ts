@@ -6,6 +6,7 @@
 import type { ContainerCreateOptions } from 'dockerode';
 import { openFiles, tmpSizeMib, type NetworkClass } from '#contract/function.ts';
 import { bootFlags } from '../boot.ts';
+import { SHIM, type ImageProgram } from './image-program.ts';
 
 /** uid and gid of every instance: `nonroot`, of no use on the host. */
 export const INSTANCE_UID = 65_532;
@@ -27,6 +28,7 @@ export const LABELS = {
   home: 'fn.home',
   instance: 'fn.instance',
   runtime: 'fn.runtime',
+  image: 'fn.image',
   memoryClass: 'fn.class',
   network: 'fn.network',
   version: 'fn.version',
@@ -37,6 +39,8 @@ export interface ContainerPlan {
   id: string;
   runtime: string;
   image: string;
+  /** With the runtime `image`: what runs in it; null for all others. */
+  program: ImageProgram | null;
   /** The platform's version. */
   version: string;
   memoryClassMib: number;
@@ -74,7 +78,10 @@ export function containerOptions(plan: ContainerPlan): ContainerCreateOptions & 
   return {
     name: containerName(plan.homeId, plan.id),
     Image: plan.image,
-    ...bootArguments(plan.runtime, plan.memoryClassMib),
+    ...(plan.program === null
+      ? bootArguments(plan.runtime, plan.memoryClassMib)
+      : // A health check of the image's would be run by the engine, beside our own.
+        { Entrypoint: [SHIM], Cmd: plan.program.args, Healthcheck: { Test: ['NONE'] } }),
     Hostname: plan.id,
     User: `${INSTANCE_UID}:${INSTANCE_UID}`,
     Env: [`FN_INSTANCE=${plan.id}`, `FN_NONCE=${plan.nonce}`, `FN_SOCKET=${INSIDE.socket}`],
@@ -82,6 +89,7 @@ export function containerOptions(plan: ContainerPlan): ContainerCreateOptions & 
       [LABELS.home]: plan.homeId,
       [LABELS.instance]: plan.id,
       [LABELS.runtime]: plan.runtime,
+      ...(plan.program === null ? {} : { [LABELS.image]: plan.image }),
       [LABELS.memoryClass]: String(plan.memoryClassMib),
       [LABELS.network]: plan.network,
       [LABELS.version]: plan.version,
@@ -121,8 +129,18 @@ function hostConfig(plan: ContainerPlan): HostConfig {
     PublishAllPorts: false,
     NetworkMode: plan.network === 'none' ? 'none' : plan.networkName,
     ...(plan.network === 'egress' && plan.nameservers.length > 0 ? { Dns: plan.nameservers } : {}),
-    Mounts: [bind(plan.sockDir, INSIDE.sock, false), bind(plan.codeDir, INSIDE.code, true)],
-    Tmpfs: { '/tmp': `rw,exec,nosuid,nodev,mode=1777,size=${tmpSizeMib(plan.memoryClassMib)}m` },
+    Mounts: [
+      bind(plan.sockDir, INSIDE.sock, false),
+      bind(plan.codeDir, INSIDE.code, true),
+      ...(plan.program === null ? [] : [bind(plan.program.shimFile, SHIM, true)]),
+    ],
+    // All of it counts as the instance's memory.
+    Tmpfs: Object.fromEntries(
+      ['/tmp', ...(plan.program?.volumes ?? [])].map((path) => [
+        path,
+        `rw,exec,nosuid,nodev,mode=1777,size=${tmpSizeMib(plan.memoryClassMib)}m`,
+      ]),
+    ),
     Memory: memory,
     MemorySwap: memory,
     // Version 2 has no such thing, and Docker warns about it.

@@ -3,6 +3,8 @@
  * their cgroup's files where those can be written (cgroup.ts), their egress held by rules of ours
  * (egress.ts), their ends told apart (verdict.ts).
  */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import type Dockerode from 'dockerode';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
@@ -29,6 +31,8 @@ import { messageOf, prepareHost, removeHost, type Host } from './host.ts';
 import { newKnown, readInstance, type Known } from './instance.ts';
 import { applyLimits } from './limits.ts';
 import { followLogs } from './logs.ts';
+import { imageProgram, shimOf, type ImageProgram } from './image-program.ts';
+import { DockerImages } from './images.ts';
 import { networkName } from './network.ts';
 import { RuntimeImages } from './runtimes.ts';
 import { Watch, type ContainerEvent } from './watch.ts';
@@ -67,7 +71,7 @@ const NOT_STARTED: DriverFeatures = { freeze: false, limits: false, parentCgroup
 
 class DockerDriver implements Driver {
   readonly name = 'docker';
-  readonly images: ImageStore | null = null;
+  readonly images: ImageStore = new DockerImages(() => this.#connect());
   readonly #options: DockerDriverOptions;
   readonly #homeId: string;
   readonly #log: Log;
@@ -128,12 +132,16 @@ class DockerDriver implements Driver {
     const instances = await this.list();
     await inParallel(instances, PARALLEL, (instance) => this.kill(instance.id));
     await this.close();
+    await rm(join(this.#options.paths.runDir, 'shims'), { recursive: true, force: true });
     await this.#workspace.destroy();
     await removeHost(engine, this.#homeId);
   }
 
   async runtimes(): Promise<{ name: string; version: string; image?: string }[]> {
-    return await this.#runtimes.list(await this.#connect());
+    const found = await this.#runtimes.list(await this.#connect());
+    // What runs a program also runs an image: the shim is the same.
+    const binary = found.find(({ name }) => name === 'binary');
+    return binary ? [...found, { ...binary, name: 'image' }] : found;
   }
 
   async list(): Promise<DriverInstance[]> {
@@ -172,13 +180,14 @@ class DockerDriver implements Driver {
       signal.throwIfAborted();
       if (known.phase !== 'creating') throw new Error(`the instance ${spec.id} was killed while it was created`);
     };
-    const image = await this.#runtimes.image(engine, spec.runtime);
+    const { image, program } = await this.#imageOf(engine, spec);
     await this.#workspace.prepare(spec.id);
     goOn();
     const container = containerOptions({
       ...spec,
       homeId: this.#homeId,
       image,
+      program,
       version: this.#options.version,
       networkName: networkName(this.#homeId),
       sockDir: this.#workspace.sockDir(spec.id),
@@ -188,7 +197,8 @@ class DockerDriver implements Driver {
       nameservers: this.#options.nameservers ?? [],
     });
     known.container = await engine.create(container).catch((error: unknown) => {
-      throw engineStatus(error) === 404 ? this.#runtimes.missing(spec.runtime, error) : error;
+      if (engineStatus(error) !== 404) throw error;
+      throw spec.image === null ? this.#runtimes.missing(spec.runtime, error) : imageGone(spec.image, error);
     });
     goOn();
     await engine.startContainer(known.container);
@@ -202,6 +212,15 @@ class DockerDriver implements Driver {
     known.phase = 'running';
     if (known.endedEarly) void this.#exits.ended(known, known.endedEarly.exitCode, false);
     return instance;
+  }
+
+  /** What the container is made of: the runtime's image; or somebody's, with the shim of `binary` in it. */
+  async #imageOf(engine: Engine, { runtime, image }: CreateSpec): Promise<{ image: string; program: ImageProgram | null }> {
+    if (image === null) return { image: await this.#runtimes.image(engine, runtime), program: null };
+    const info = await engine.image(image);
+    if (info === null) throw imageGone(image);
+    const shim = await shimOf(engine, await this.#runtimes.image(engine, 'binary'), join(this.#options.paths.runDir, 'shims'));
+    return { image, program: imageProgram(info, shim) };
   }
 
   async seal(id: string): Promise<void> {
@@ -388,3 +407,6 @@ class DockerDriver implements Driver {
     for (const id of await this.#workspace.ids()) if (!this.#known.has(id)) await this.#workspace.remove(id);
   }
 }
+
+const imageGone = (image: string, cause?: unknown): DriverUnavailable =>
+  new DriverUnavailable(`The image ${image} is not in the engine any more. Deploy the function again.`, { cause });

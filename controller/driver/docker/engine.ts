@@ -2,6 +2,7 @@
  * The Docker engine as the driver needs it: a few calls over dockerode, each with a deadline, their
  * errors sorted into "no engine", "no such thing" and "what it said".
  */
+import { createInterface } from 'node:readline';
 import type Dockerode from 'dockerode';
 import { sleep } from '#kit/clock.ts';
 import { DriverUnavailable } from '../types.ts';
@@ -13,6 +14,8 @@ const ACT_TIMEOUT_MS = 60_000;
 /** Longest time for the engine to remove a container, and the pause between attempts, ms. */
 const REMOVE_TIMEOUT_MS = 60_000;
 const REMOVE_RETRY_MS = 50;
+/** Longest time for an image to be loaded or pulled, ms: gigabytes over a slow line. */
+const TRANSFER_TIMEOUT_MS = 1_800_000;
 /** Oldest API that has all that is used here: Docker 20.10. */
 const MIN_API_VERSION = 41;
 
@@ -74,6 +77,35 @@ export class Engine {
   /** Null where there is no such image. */
   image(name: string): Promise<Dockerode.ImageInspectInfo | null> {
     return this.#orNull(() => this.#docker.getImage(name).inspect());
+  }
+
+  /** Reads an archive of images. Throws an Error with `loading` where the engine refuses what is in it. */
+  async loadImage(archive: NodeJS.ReadableStream, signal: AbortSignal): Promise<void> {
+    const output = await this.#call(
+      (abortSignal) => this.#docker.loadImage(archive, { quiet: true, abortSignal: AbortSignal.any([abortSignal, signal]) }),
+      TRANSFER_TIMEOUT_MS,
+    );
+    const failure = await lastError(output);
+    if (failure !== null) throw Object.assign(new Error(failure), { loading: true });
+  }
+
+  /** Throws an Error with the registry's words. */
+  async pullImage(reference: string, signal: AbortSignal): Promise<void> {
+    const output = await this.#call(
+      (abortSignal) => this.#docker.pull(reference, { abortSignal: AbortSignal.any([abortSignal, signal]) }),
+      TRANSFER_TIMEOUT_MS,
+    );
+    const failure = await lastError(output);
+    if (failure !== null) throw new Error(failure);
+  }
+
+  async tagImage(image: string, repo: string, tag: string): Promise<void> {
+    await this.#call((abortSignal) => this.#docker.getImage(image).tag({ repo, tag, abortSignal }));
+  }
+
+  /** A file of a container, as a tar. */
+  async archiveOf(container: string, path: string): Promise<NodeJS.ReadableStream> {
+    return await this.#call((abortSignal) => this.#docker.getContainer(container).getArchive({ path, abortSignal }), ACT_TIMEOUT_MS);
   }
 
   /** All tags of the images with this label. */
@@ -187,6 +219,17 @@ export class Engine {
       clearTimeout(timer);
     }
   }
+}
+
+/** load and pull answer 200 and tell of errors in a line of the body; null where all went well. */
+async function lastError(output: NodeJS.ReadableStream): Promise<string | null> {
+  let failure: string | null = null;
+  for await (const line of createInterface({ input: output })) {
+    if (!line.includes('"error"')) continue;
+    const parsed: { error?: string } = JSON.parse(line);
+    failure = parsed.error ?? failure;
+  }
+  return failure;
 }
 
 /** The HTTP status that the engine answered an error with, where it did. */

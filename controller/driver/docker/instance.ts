@@ -47,7 +47,7 @@ export function readInstance(
     runtime: labels[LABELS.runtime] ?? '',
     memoryClassMib: Number(labels[LABELS.memoryClass]),
     network,
-    image: null,
+    image: labels[LABELS.image] ?? null,
     address: { kind: 'unix', path: socketOf(id) },
     startedAt,
     running,

@@ -1,0 +1,111 @@
+/**
+ * Images that functions of the runtime `image` are made of, in the engine: found, loaded from an archive,
+ * pulled from a registry. What is uploaded gets a tag of ours and no other; see image-archive.ts.
+ */
+import { Readable } from 'node:stream';
+import type Dockerode from 'dockerode';
+import { FnError } from '#contract/errors.ts';
+import type { EngineImage, ImageStore } from '../types.ts';
+import { engineStatus, type Engine } from './engine.ts';
+import { passArchive } from './image-archive.ts';
+
+/** Where uploaded images are, so that they are not taken for what nobody needs. */
+const REPOSITORY = 'fn-uploads';
+/** Of our own runtimes' images: nobody else may give such a name to anything. */
+const RESERVED = /^(?:docker\.io\/)?(?:fn\/|fn-uploads(?:[:@]|$))/;
+const REFERENCE = /^[a-z0-9][a-zA-Z0-9._:/@-]{0,499}$/;
+const ARCHITECTURES: Partial<Record<NodeJS.Architecture, string>> = {
+  x64: 'amd64',
+  arm64: 'arm64',
+  arm: 'arm',
+  ppc64: 'ppc64le',
+  s390x: 's390x',
+};
+const ARCHITECTURE = ARCHITECTURES[process.arch] ?? process.arch;
+
+export class DockerImages implements ImageStore {
+  readonly #engine: () => Promise<Engine>;
+
+  constructor(engine: () => Promise<Engine>) {
+    this.#engine = engine;
+  }
+
+  async find(reference: string): Promise<EngineImage | null> {
+    const engine = await this.#engine();
+    const info = await engine.image(reference);
+    return info === null ? null : describe(info, reference);
+  }
+
+  async load(archive: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<EngineImage> {
+    const engine = await this.#engine();
+    const passed = passArchive(archive, ARCHITECTURE);
+    const [id, loaded] = await Promise.allSettled([passed.id, engine.loadImage(Readable.from(passed.stream), signal)]);
+    // What is wrong with the archive also ends the engine's reading, with words that say less.
+    if (id.status === 'rejected') throw id.reason;
+    if (loaded.status === 'rejected') throw loadError(loaded.reason);
+    const info = await engine.image(id.value);
+    if (info === null) throw new FnError('invalid', 'The engine did not take the image: its layers are not what its configuration says.');
+    const image = describe(info, null);
+    await engine.tagImage(id.value, REPOSITORY, id.value.slice('sha256:'.length));
+    return image;
+  }
+
+  async pull(reference: string, signal: AbortSignal): Promise<EngineImage> {
+    if (reference.startsWith('sha256:')) throw notFound(reference, 'it is not here, and a registry does not know images by their id');
+    if (!REFERENCE.test(reference))
+      throw new FnError(
+        'invalid',
+        `${JSON.stringify(reference.slice(0, 100))} is no reference of an image, such as registry.example/team/app:1.2.`,
+      );
+    if (RESERVED.test(reference))
+      throw new FnError('invalid', `Images named ${reference.split(/[:@]/)[0]} are fn's own; name yours differently.`);
+    const engine = await this.#engine();
+    try {
+      await engine.pullImage(withTag(reference), signal);
+    } catch (error) {
+      if (signal.aborted || !(error instanceof Error)) throw error;
+      throw notFound(reference, error.message);
+    }
+    const info = await engine.image(reference);
+    if (info === null) throw notFound(reference, 'the engine pulled it and does not have it');
+    return describe(info, reference);
+  }
+}
+
+/** Without a tag the engine would pull all of them. */
+function withTag(reference: string): string {
+  const name = reference.slice(reference.lastIndexOf('/') + 1);
+  return /[:@]/.test(name) ? reference : `${reference}:latest`;
+}
+
+const notFound = (reference: string, why: string): FnError =>
+  new FnError('image-not-found', `The image ${reference} cannot be had: ${why.slice(0, 1_000)}.`);
+
+function loadError(error: unknown): unknown {
+  const status = engineStatus(error);
+  if (!(error instanceof Error) || (status === undefined && !('loading' in error))) return error;
+  return new FnError('invalid', `The engine refused the image: ${error.message.slice(0, 1_000)}.`, { cause: error });
+}
+
+/** Throws FnError invalid for an image that cannot run here. */
+export function describe(info: Dockerode.ImageInspectInfo, reference: string | null): EngineImage {
+  if (info.Os !== 'linux' || info.Architecture !== ARCHITECTURE)
+    throw new FnError('invalid', `The image is for ${info.Os}/${info.Architecture}; this platform runs linux/${ARCHITECTURE}.`);
+  if (programOf(info).length === 0) throw new FnError('invalid', 'The image names no program: it has neither ENTRYPOINT nor CMD.');
+  return { id: info.Id, reference: reference?.startsWith('sha256:') ? null : reference, bytes: info.Size, port: portOf(info) };
+}
+
+/** What the image runs. */
+export function programOf({ Config }: Pick<Dockerode.ImageInspectInfo, 'Config'>): string[] {
+  const words = (value: string | string[] | undefined | null): string[] => (typeof value === 'string' ? [value] : (value ?? []));
+  return [...words(Config.Entrypoint), ...words(Config.Cmd)];
+}
+
+/** The TCP port that it exposes, where that is one. */
+export function portOf({ Config }: Pick<Dockerode.ImageInspectInfo, 'Config'>): number | null {
+  const exposed: unknown = Config.ExposedPorts ?? {};
+  const ports = Object.keys(typeof exposed === 'object' && exposed !== null ? exposed : {})
+    .map((port) => /^(\d+)(?:\/tcp)?$/.exec(port)?.[1])
+    .filter((port) => port !== undefined);
+  return ports.length === 1 ? Number(ports[0]) : null;
+}
