@@ -27,7 +27,7 @@ const LISTEN_BACKLOG = 4_096;
  * better answered, with Connection: close, than reset.
  */
 const IDLE_GRACE_MS = 1_000;
-/** Before the end of the drain, WebSockets and streams of events are told to end: both sides need a moment for it. */
+/** WebSockets and streams of events are told to end so long before the drain does: both sides need a moment for it. */
 const STREAMS_END_MS = 2_500;
 /** How often the end of the last request is looked for. */
 const DRAIN_POLL_MS = 25;
@@ -122,7 +122,8 @@ export function createGateway(
     close() {
       closing ??= (async () => {
         context.draining = true;
-        const cancel = clock.after(Math.max(0, config.drainDeadlineMs - STREAMS_END_MS), () => leases.streams.endAll());
+        const streamsEndMs = Math.max(0, Math.min(config.streamGraceMs, config.drainDeadlineMs - STREAMS_END_MS));
+        const cancel = clock.after(streamsEndMs, () => leases.streams.endAll());
         await Promise.all([server, ...(tlsServer === null ? [] : [tlsServer])].map((one) => drain(one, clock, config.drainDeadlineMs)));
         cancel();
         leases.releaseAll();

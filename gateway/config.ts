@@ -76,6 +76,11 @@ export const ConfigSchema = z
     FN_ROUTES_WAIT_MS: count(0, 60_000).default(2_000),
     /** At SIGTERM: how long requests in flight may take to end, ms. */
     FN_DRAIN_DEADLINE_MS: count(0, 3_600_000).default(30_000),
+    /**
+     * At SIGTERM: how long WebSockets and event streams go on, ms, before they are ended in order; at most
+     * until shortly before the drain deadline. Few seconds, since whoever types `fn down` waits for them.
+     */
+    FN_STREAM_GRACE_MS: count(0, 3_600_000).default(5_000),
     /** Requests that are remembered for `fn why`: some 300 bytes each, 2 kB at most. */
     FN_CALLS_REMEMBERED: count(1, 1_000_000).default(10_000),
     /** Where /metrics is served, HOST:PORT: never on the public port. Nowhere, unless said. */
@@ -116,6 +121,7 @@ export interface GatewayConfig {
   headersTimeoutMs: number;
   routesWaitMs: number;
   drainDeadlineMs: number;
+  streamGraceMs: number;
   calls: JournalLimits;
   metricsListen: { host: string; port: number } | null;
 }
@@ -146,6 +152,7 @@ export function readConfig(env: Record<string, string | undefined>): GatewayConf
     headersTimeoutMs: config.FN_HEADERS_TIMEOUT_MS,
     routesWaitMs: config.FN_ROUTES_WAIT_MS,
     drainDeadlineMs: config.FN_DRAIN_DEADLINE_MS,
+    streamGraceMs: config.FN_STREAM_GRACE_MS,
     metricsListen: config.FN_METRICS_LISTEN ?? null,
     calls: {
       ring: config.FN_CALLS_REMEMBERED,
