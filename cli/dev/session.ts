@@ -94,8 +94,9 @@ export class DevSession {
       this.#say(`${this.#paint('bold', `fn dev serves ${project.label} at ${url}`)}; Ctrl-C ends it`);
       if (inspect !== null)
         this.#say(`debugger: attach to 127.0.0.1:${inspect} (VS Code: "Attach to Node Process"; Chrome: chrome://inspect)`);
-      await this.#reload([]);
+      // Before the first look: what is corrected while that is told would not be noticed.
       watcher = await watchProject(project.watched, (changed) => void this.#reload(changed));
+      await this.#reload([]);
       await new Promise<void>((done) => {
         if (signal.aborted) done();
         else signal.addEventListener('abort', () => done(), { once: true });

@@ -1,14 +1,18 @@
 /** `fn dev`: a project is served, follows its files, lets a debugger in, and leaves nothing behind. */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { execa } from 'execa';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { type Answer, call } from '../helpers/http.ts';
 import { RUN_FOLDER, freePort } from '../helpers/platform.ts';
 import { ROOT } from '../helpers/root.ts';
 import { waitFor } from '../helpers/wait.ts';
+
+/** Where the platforms of these tests have their homes. */
+mkdirSync(RUN_FOLDER, { recursive: true });
+const homes = mkdtempSync(join(RUN_FOLDER, 'homes-'));
+afterAll(() => rmSync(homes, { recursive: true, force: true }));
 
 const ends: (() => Promise<void>)[] = [];
 afterEach(async () => {
@@ -16,7 +20,6 @@ afterEach(async () => {
 });
 
 function project(files: Record<string, string>): string {
-  mkdirSync(RUN_FOLDER, { recursive: true });
   const folder = mkdtempSync(join(RUN_FOLDER, 'dev-'));
   ends.push(async () => rmSync(folder, { recursive: true, force: true }));
   for (const [name, text] of Object.entries(files)) {
@@ -41,6 +44,7 @@ async function dev(folder: string, args: string[] = []): Promise<Dev> {
   const port = await freePort();
   const child = execa(join(ROOT, 'fn'), ['dev', '--port', String(port), ...args], {
     cwd: folder,
+    env: { TMPDIR: homes },
     reject: false,
     stdin: 'ignore',
   });
@@ -119,7 +123,7 @@ describe('fn dev', () => {
 
     expect(await session.stop()).toBe(130);
     await expect(session.call('/two')).rejects.toThrow(/ECONNREFUSED/);
-    expect(readdirSync(tmpdir()).filter((name) => name.startsWith('fn-dev-'))).toEqual([]);
+    expect(readdirSync(homes)).toEqual([]);
   });
 
   it('names a secret that is in no file, and serves once it is there', async () => {
