@@ -34,6 +34,7 @@ describe('readConfig', () => {
         "publicUrl": "http://localhost:8080",
         "queueTimeoutMs": 30000,
         "routesWaitMs": 2000,
+        "streamGraceMs": 5000,
         "tlsListen": null,
       }
     `);

@@ -93,7 +93,10 @@ function opened() {
   const wire = new Wire({ allowHalfOpen: true, autoDestroy: true });
   const socket = new Socket('ws://fn.example/', '', 1_000_000);
   const events: string[] = [];
-  for (const type of ['open', 'message', 'close', 'error']) socket.addEventListener(type, () => events.push(type));
+  for (const type of ['open', 'message', 'close', 'error'] as const) {
+    const target: EventTarget = socket;
+    target.addEventListener(type, () => events.push(type));
+  }
   return { wire, socket, events, open: () => socket.attach(wire, Buffer.alloc(0)) };
 }
 
