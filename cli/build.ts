@@ -34,6 +34,19 @@ const stubUnused: Plugin = {
   },
 };
 
+/**
+ * OpenTelemetry's SDK is a bundle of its own beside the programs, which import it where it is configured:
+ * within them it would be read, if not run, at every start.
+ */
+const ownBundles: Plugin = {
+  name: 'own-bundles',
+  setup(build) {
+    build.onResolve({ filter: /telemetry-sdk\.ts$/ }, ({ kind }) =>
+      kind === 'dynamic-import' ? { path: './telemetry.mjs', external: true } : undefined,
+    );
+  },
+};
+
 const OPTIONS = {
   bundle: true,
   write: false,
@@ -43,7 +56,7 @@ const OPTIONS = {
   keepNames: true,
   // Finds its own executable by the place of its package, so it stays one.
   external: ['esbuild'],
-  plugins: [stubUnused],
+  plugins: [stubUnused, ownBundles],
   legalComments: 'none',
   logLevel: 'warning',
   // CommonJS packages inside an ES module need a require of their own.

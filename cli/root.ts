@@ -14,6 +14,8 @@ export const PROGRAMS = {
   gateway: 'gateway/main.ts',
   controller: 'controller/main.ts',
   'host-setup': 'controller/host-setup-main.ts',
+  // Loaded by gateway and controller where telemetry is configured; no program of its own.
+  telemetry: 'controller/kit/telemetry-sdk.ts',
   'build-images': 'runtime-images/build.ts',
 } as const;
 

@@ -67,6 +67,11 @@ export const ControllerConfig = z.object({
   FN_CALLS_MAX_AGE_SECONDS: number(604_800).pipe(z.number().min(60)),
   /** From so long on a call is listed as slow, ms; the gateways' setting of this name. */
   FN_SLOW_MS: number(1_000).pipe(z.number().int().min(1)),
+  /** Where /metrics of this process is served, HOST:PORT. Nowhere, unless said. */
+  FN_METRICS_LISTEN: z
+    .string()
+    .regex(/^(?:\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/, 'must be HOST:PORT')
+    .optional(),
   FN_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   /** Memory that all instances may take together, MiB. Three quarters of the host: the rest is for it and for page cache. */
   FN_MEMORY_BUDGET_MIB: number(Math.floor(totalMib * 0.75)).pipe(z.number().int().min(128)),

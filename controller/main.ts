@@ -6,6 +6,7 @@ import { rm } from 'node:fs/promises';
 import type { InstanceView } from '#contract/api.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { systemClock } from '#kit/clock.ts';
+import { planTelemetry } from '#kit/telemetry.ts';
 import { homePaths, type HomePaths } from '#kit/paths.ts';
 import { onShutdown } from '#kit/shutdown.ts';
 import metadata from '../package.json' with { type: 'json' };
@@ -19,6 +20,7 @@ import { httpRuntimeClient } from './engine/runtime-client.ts';
 import { SealedSecrets } from './secrets/secrets.ts';
 import { openBundleStore } from './store/bundles.ts';
 import { openSqliteStore } from './store/sqlite/store.ts';
+import { type ControllerState, startControllerTelemetry } from './telemetry.ts';
 import { AuditLog } from './tenants/audit.ts';
 import { ensureToken } from './tenants/home-token.ts';
 import { Tenants } from './tenants/tenants.ts';
@@ -103,7 +105,15 @@ async function main(): Promise<void> {
   });
   const servers: ApiServer[] = [];
   const closeServers = () => Promise.all(servers.map((server) => server.close()));
-  const engine = new Engine({
+  const plan = planTelemetry(process.env, config.FN_METRICS_LISTEN === undefined ? null : hostAndPort(config.FN_METRICS_LISTEN));
+  const state: ControllerState = {
+    status: () => engine.status(),
+    logLinesDropped: () => engine.logLinesDropped,
+    calls: () => ({ kept: calls.told.records - calls.lost, skipped: calls.told.skipped, lost: calls.lost }),
+    traceOf: (request) => calls.traceOf(request),
+  };
+  const telemetry = plan === null ? null : await startControllerTelemetry({ plan, version: metadata.version, state, clock, log });
+  const engine: Engine = new Engine({
     paths,
     settings: coreSettings(config, driver.features),
     driver,
@@ -120,10 +130,13 @@ async function main(): Promise<void> {
     retention: retention(config),
     certificates: config.FN_TLS_CERTS ?? null,
     calls,
+    onStart: telemetry?.onStart,
+    onStartFailure: telemetry?.onStartFailure,
+    onLogEntries: telemetry?.onLogEntries,
     gatewayGid: config.FN_GATEWAY_GID ?? null,
     onShutdown: () => {
       void closeServers()
-        .then(() => store.close())
+        .then(() => Promise.all([store.close(), telemetry?.close()]))
         .finally(() => process.exit(0));
     },
   });
@@ -138,6 +151,7 @@ async function main(): Promise<void> {
     async () => {
       await closeServers();
       await engine.close();
+      await telemetry?.close();
     },
     { deadlineMs: CLOSE_DEADLINE_MS },
   );

@@ -12,6 +12,8 @@ export interface SupervisorOptions {
   runtimes?: string[];
   /** HOST:PORT of the control API over TCP, where that is wanted. */
   api?: string;
+  /** HOST:PORT of the gateway's /metrics, where that is wanted; the controller's is on the next port. */
+  metrics?: string;
   /** Generic instances kept ready. */
   pool?: number;
   memoryBudgetMib?: number;
@@ -42,4 +44,11 @@ export function settingsEnv({ api, pool, memoryBudgetMib, allowUnfilteredEgress,
   if (tls !== undefined) env.FN_TLS_CERTS = tls.certificates;
   if (allowUnfilteredEgress) env.FN_ALLOW_UNFILTERED_EGRESS = '1';
   return env;
+}
+
+/** Where each process serves /metrics, as environment: the gateway where it was said, the controller on the next port. */
+export function metricsEnv(listen: string | undefined): Record<'gateway' | 'controller', Record<string, string>> {
+  const match = /^(.*):(\d{1,5})$/.exec(listen ?? '');
+  if (match === null) return { gateway: {}, controller: {} };
+  return { gateway: { FN_METRICS_LISTEN: match[0] }, controller: { FN_METRICS_LISTEN: `${match[1]}:${Number(match[2]) + 1}` } };
 }

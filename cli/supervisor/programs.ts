@@ -50,6 +50,8 @@ export function preparePrograms(paths: HomePaths, asRoot: boolean): Programs {
 function readableCopy(paths: HomePaths): string {
   const copy = join(paths.runDir, 'gateway.mjs');
   copyFileSync(programFile('gateway'), copy);
+  // What it loads where telemetry is configured.
+  copyFileSync(programFile('telemetry'), join(paths.runDir, 'telemetry.mjs'));
   return copy;
 }
 
@@ -103,7 +105,9 @@ const NEUTRAL: ReadonlySet<string> = new Set(['TZ', 'LANG', 'LC_ALL']);
 
 /** The gateway gets its settings and nothing of who started it: no credentials that lie about in an environment. */
 export function gatewayEnv(env: NodeJS.ProcessEnv, own: Record<string, string>): NodeJS.ProcessEnv {
-  const kept = Object.entries(env).filter(([name]) => NEUTRAL.has(name) || (name.startsWith('FN_') && !NOT_FOR_GATEWAY.has(name)));
+  // OTEL_…: it sends its spans to the collector by itself.
+  const settings = (name: string) => name.startsWith('OTEL_') || (name.startsWith('FN_') && !NOT_FOR_GATEWAY.has(name));
+  const kept = Object.entries(env).filter(([name]) => NEUTRAL.has(name) || settings(name));
   return { ...Object.fromEntries(kept), ...own };
 }
 

@@ -21,7 +21,7 @@ import { Child } from './child.ts';
 import { acquireLock } from './lock.ts';
 import { lastLines, openLog, rotate } from './log-files.ts';
 import type { Report, SupervisorOptions } from './options.ts';
-import { settingsEnv } from './options.ts';
+import { metricsEnv, settingsEnv } from './options.ts';
 import type { Programs } from './programs.ts';
 import { controllerEnv, gatewayEnv, preparePrograms, spawnController, spawnGateway } from './programs.ts';
 import type { PublicSocket } from './public-socket.ts';
@@ -151,12 +151,21 @@ export class Supervisor {
 
   #spawnAll(url: string, runtimeEnv: Record<string, string>): void {
     const ids: Record<string, string> = this.#asRoot ? { FN_GATEWAY_UID: String(GATEWAY_UID), FN_GATEWAY_GID: String(GATEWAY_GID) } : {};
-    const own = { FN_HOME: this.#paths.home, FN_PUBLIC_URL: url, ...runtimeEnv, ...ids, ...settingsEnv(this.#options) };
+    const metrics = metricsEnv(this.#options.metrics ?? this.#env.FN_METRICS_LISTEN);
+    const own = {
+      FN_HOME: this.#paths.home,
+      FN_PUBLIC_URL: url,
+      ...runtimeEnv,
+      ...ids,
+      ...settingsEnv(this.#options),
+      ...metrics.controller,
+    };
     this.#controllerEnv = controllerEnv(this.#env, own);
     const forGateway = gatewayEnv(this.#env, {
       FN_LINK_SOCKET: this.#paths.linkSocket,
       FN_PUBLIC_URL: url,
       FN_GATEWAY_ID: `gw-${this.#paths.homeId}`,
+      ...metrics.gateway,
     });
     const programs = this.#programs!;
     const controllerLog = this.#openLog('controller');

@@ -83,10 +83,12 @@ export interface EngineOptions {
   /** Folder with certificates of custom domains; null: none. */
   certificates: string | null;
   /** Hears of every start that has ended well. Must not throw. */
-  onStart?: (start: InstanceStart) => void;
+  onStart?: ((start: InstanceStart) => void) | undefined;
   calls: CallsPort;
   /** Hears every line of every function once it is kept. Must not throw, and must not wait. */
-  onLogEntries?: (entries: readonly LogEntry[]) => void;
+  onLogEntries?: ((entries: readonly LogEntry[]) => void) | undefined;
+  /** Hears the code of each start that failed. Must not throw. */
+  onStartFailure?: ((code: string) => void) | undefined;
   /** Group of the gateway's process, where it has a uid of its own. */
   gatewayGid: number | null;
   /** Ends the process after shutdown(). */
@@ -327,6 +329,7 @@ export class Engine implements Platform, InstanceEvents {
   /** The function's failures are its own; those of the platform concern all who wait for an instance. */
   failed(revision: string | null, failure: StartFailure): void {
     const { world } = this.#context;
+    this.#options.onStartFailure?.(failure.code);
     if (revision === null) {
       this.#createFailures += 1;
       this.#rollout.lastStartFailure = failure;
@@ -394,6 +397,11 @@ export class Engine implements Platform, InstanceEvents {
 
   unfollow(instance: Instance, cause: GoneCause): Promise<void> {
     return this.#logs.end(instance.id, cause !== 'stopped');
+  }
+
+  /** Lines of functions that were never kept, as far as their logs are open. */
+  get logLinesDropped(): number {
+    return this.#logs.dropped;
   }
 
   // Platform
