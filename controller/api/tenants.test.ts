@@ -6,8 +6,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { FnError } from '#contract/errors.ts';
 import type { Scope } from '#contract/tenancy.ts';
 import { type Answer, ApiFixture, bundleOf } from '../../test/helpers/api-fixture.ts';
+import type { EngineImage, ImageStore } from '../driver/types.ts';
 
 interface Operation {
   operationId: string;
@@ -76,6 +78,19 @@ const CASES: Record<string, Case> = {
   getBundle: { scope: 'read', ...bundle },
   hasBundle: { scope: 'read', ...bundle },
   putBundle: { scope: 'deploy', ...bundle, makes: true, body: () => ({ type: 'application/gzip', data: bundleData }) },
+  putImage: {
+    scope: 'deploy',
+    absent: 'namespace-not-found',
+    makes: true,
+    body: () => ({ type: 'application/x-tar', data: 'archive' }),
+  },
+  pullImage: { scope: 'deploy', absent: 'namespace-not-found', makes: true, body: json({ reference: IMAGE }) },
+  getImage: {
+    scope: 'read',
+    params: () => ({ image: there.image }),
+    absentParams: { image: ABSENT_DIGEST },
+    absent: 'image-not-found',
+  },
   listSecrets: { scope: 'read', absent: 'namespace-not-found', makes: true },
   getSecret: { scope: 'read', ...secret },
   putSecret: { scope: 'deploy', ...secret, makes: true, body: json({ value: 'another' }) },
@@ -95,13 +110,26 @@ const OPERATIONS = Object.entries(document.paths).flatMap(([path, item]) =>
 );
 const caseOf = (id: string): Case => CASES[id] ?? expect.fail(`${id} has no case: add one`);
 
+/** An engine with one image, whoever it is for. */
+const engineImage: EngineImage = { id: IMAGE, reference: null, bytes: 1, port: null };
+const images: ImageStore = {
+  find: async (reference) => (reference === IMAGE || reference === 'theirs:latest' ? engineImage : null),
+  load: async (archive) => {
+    for await (const chunk of archive) expect(chunk.length).toBeGreaterThan(0);
+    return engineImage;
+  },
+  pull: async (reference) => {
+    throw new FnError('image-not-found', `The registry has no ${reference}.`);
+  },
+};
+
 let api: ApiFixture;
 /** Admin of MINE: nobody has more rights who has not those of THEIRS. */
 let mine: string;
 let theirTokenId: string;
 
 beforeAll(async () => {
-  api = await ApiFixture.start();
+  api = await ApiFixture.start({ images });
   ({ token: mine } = await api.tokenFor([MINE], 'admin'));
   ({ digest: there.digest, data: bundleData } = await bundleOf(files));
   ({ id: theirTokenId } = await api.tokenFor([THEIRS], 'deploy'));
@@ -316,6 +344,13 @@ describe("references to another tenant's objects", () => {
     const body = (reference: string) => ({ bundle: there.digest, entry: 'index.mjs', image: reference, settings: { runtime: 'image' } });
     expect((await equal('POST', revisions, body, [image, ABSENT_DIGEST])).problem.errors).toMatchObject([{ pointer: '/image' }]);
     expect(api.platform.calls).toEqual([]);
+  });
+
+  it('an image that the engine has for another, by its tag', async () => {
+    const pull = (reference: string) => api.json('POST', `/v1/namespaces/${MINE}/images/pull`, { reference }, { token: mine });
+    const [theirs, nowhere] = [await pull('theirs:latest'), await pull('nobody:latest')];
+    expect(theirs.problem.detail.replace('theirs', 'nobody')).toBe(nowhere.problem.detail);
+    expect([theirs.problem.code, nowhere.problem.code]).toEqual(['image-not-found', 'image-not-found']);
   });
 
   it("a revision's number in traffic", async () => {

@@ -18,6 +18,7 @@ import { type Log, silentLog } from '#kit/log.ts';
 import { type Api, createApi, OWNER } from '../../controller/api/app.ts';
 import { API_LIMITS, type ApiLimits } from '../../controller/api/env.ts';
 import { type ApiServer, SERVER_LIMITS, type ServerLimits, startApiServer } from '../../controller/api/server.ts';
+import type { Audit } from '../../controller/api/platform.ts';
 import type { ImageStore } from '../../controller/driver/types.ts';
 import { type Revealed, SealedSecrets } from '../../controller/secrets/secrets.ts';
 import { openBundleStore } from '../../controller/store/bundles.ts';
@@ -63,6 +64,8 @@ export interface FixtureOptions {
   limits?: ApiLimits;
   serverLimits?: ServerLimits;
   images?: ImageStore | null;
+  /** In place of the audit log: one that cannot be written, say. */
+  audit?: Audit;
 }
 
 export class ApiFixture {
@@ -85,7 +88,12 @@ export class ApiFixture {
     this.socketPath = join(folder, 'run', 'control', 's');
   }
 
-  static async start({ limits = API_LIMITS, serverLimits = SERVER_LIMITS, images = null }: FixtureOptions = {}): Promise<ApiFixture> {
+  static async start({
+    limits = API_LIMITS,
+    serverLimits = SERVER_LIMITS,
+    images = null,
+    audit: given,
+  }: FixtureOptions = {}): Promise<ApiFixture> {
     const fixture = new ApiFixture(await mkdtemp(join(tmpdir(), 'fn-api-')));
     const write = (level: string) => (fields: object, message: string) =>
       void fixture.logged.push({ level, fields: { ...fields }, message });
@@ -99,7 +107,7 @@ export class ApiFixture {
       clock: systemClock,
       onChanged: (namespace, name) => void fixture.changedSecrets.push(`${namespace}/${name}`),
     });
-    const audit = new AuditLog({ store, clock: systemClock, log, keep: 10_000 });
+    const audit = given ?? new AuditLog({ store, clock: systemClock, log, keep: 10_000 });
     const { platform } = fixture;
     const app = createApi({ platform, secrets, tenants, audit, bundles, artifacts: store, images, log, version: '1.2.3', limits });
     const unix = await startApiServer({ app, listen: { path: fixture.socketPath }, log, limits: serverLimits });
