@@ -10,7 +10,7 @@ import type { ExitCode } from './errors.ts';
 import { CliError, renderError, usageError } from './errors.ts';
 import type { ResolvedFunction } from './manifest/resolve.ts';
 import { resolveManifest } from './manifest/resolve.ts';
-import { saidNamespace } from './names.ts';
+import { defaultNamespace, saidNamespace } from './names.ts';
 import { formatMs, table } from './output.ts';
 import { Progress } from './progress.ts';
 import { environmentFrom, overridesFrom } from './settings.ts';
@@ -23,7 +23,8 @@ export function resolveTarget(
 ): { functions: ResolvedFunction[]; environment: string | null } {
   const environment = environmentFrom(input, ctx.env)?.name;
   const overrides = overridesFrom(input, ctx.env, ctx.cwd);
-  const functions = resolveManifest(file, { environment, names, namespace: saidNamespace(ctx, input), overrides, variables: ctx.env });
+  const [namespace, fallbackNamespace] = [saidNamespace(ctx, input), defaultNamespace(ctx)];
+  const functions = resolveManifest(file, { environment, names, namespace, fallbackNamespace, overrides, variables: ctx.env });
   if (input.text('name') !== undefined) throw usageError('--name goes with a path; in fn.yaml functions have their names already');
   const single = ['route', 'image'].find((option) => (option === 'image' ? input.has(option) : input.list(option).length > 0));
   if (single !== undefined && functions.length > 1)

@@ -20,6 +20,8 @@ export interface ResolveOptions {
   names?: readonly string[];
   /** In place of the file's. */
   namespace?: string | undefined;
+  /** Where the file names none; without: `default`. */
+  fallbackNamespace?: string;
   /** What was said outside of the file, the strongest last. */
   overrides?: readonly Layer[];
   /** For `${env:NAME}`. */
@@ -113,6 +115,7 @@ function resolveFunction(file: ManifestFile, name: string, options: ResolveOptio
       options.namespace ??
       (options.environment === undefined ? undefined : manifest.environments?.[options.environment]?.namespace) ??
       manifest.namespace ??
+      options.fallbackNamespace ??
       DEFAULT_NAMESPACE,
     name,
     path: entry === null ? null : resolve(folder, entry),
