@@ -210,12 +210,12 @@ function checkGeneration({ name, generation }: FunctionRecord, ifMatch: string |
 
 /**
  * Revisions to remove: older than the age, or more than the count, the oldest first. Never one with
- * traffic, nor the newest before the current one, which is what a rollback goes back to.
+ * traffic, nor what a rollback goes back to: the newest before the current one, and before the newest with traffic.
  */
 export function expired(record: FunctionRecord, { count, maxAgeMs }: Retention, wallMs: number): number[] {
-  const current = record.traffic[0]?.revision ?? 0;
-  const previous = record.revisions.find((revision) => revision.number < current)?.number;
-  const needed = new Set([previous, ...record.traffic.map((share) => share.revision)]);
+  const serving = record.traffic.map((share) => share.revision);
+  const before = (number: number) => record.revisions.find((revision) => revision.number < number)?.number;
+  const needed = new Set([before(serving[0] ?? 0), before(Math.max(...serving)), ...serving]);
   return record.revisions
     .filter(({ number, createdAt }, index) => !needed.has(number) && (index >= count || wallMs - createdAt > maxAgeMs))
     .map((revision) => revision.number);

@@ -218,6 +218,7 @@ describe('revisions that are kept', () => {
     const old = [revision(9, 99 * day), revision(8, 98 * day), revision(7, 60 * day), revision(6, 20 * day), revision(5, 10 * day)];
     expect(expired(record([9], ...old), { count: 10, maxAgeMs: 30 * day }, 100 * day)).toEqual([7, 6, 5]);
     expect(expired(record([9, 6], ...old), { count: 10, maxAgeMs: 30 * day }, 100 * day)).toEqual([7, 5]);
+    expect(expired(record([6, 9], ...old), { count: 1, maxAgeMs: Infinity }, 100 * day)).toEqual([7]);
     // Back at 6: 5 is what was before it.
     expect(expired(record([6], ...old), { count: 2, maxAgeMs: Infinity }, 100 * day)).toEqual([7]);
     expect(expired(record([9], ...old), { count: 1, maxAgeMs: Infinity }, 100 * day)).toEqual([7, 6, 5]);
