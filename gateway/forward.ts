@@ -5,7 +5,6 @@
  * What may be sent twice: a request that no instance has seen (no connection), and one that an
  * instance refused before user code ran, as far as its body is still held. Nothing else ever.
  */
-import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { type ErrorCode, type Problem, problem } from '#contract/errors.ts';
@@ -13,20 +12,18 @@ import type { StartInfo } from '#contract/link.ts';
 import { HEADERS, type Refusal } from '#contract/runtime.ts';
 import { Attempt, type AttemptOwner } from './attempt.ts';
 import { type BodyOwner, REPLAY_BYTES, RequestBody } from './body.ts';
-import { functionHeaders, readResponseHead, type RequestHead, type ResponseHead } from './headers.ts';
-import { type ClientConnection, closeRequest, type ForwardContext, type OpenRequest, type Outgoing } from './context.ts';
+import { functionHeaders, readResponseHead, type ResponseHead } from './headers.ts';
+import { type Asked, Call } from './call.ts';
+import { closeRequest, type OpenRequest, type Outgoing } from './context.ts';
 import { addHeaders } from './added-headers.ts';
+import { Admission } from './admission.ts';
 import { type CorsRules, isPreflight } from './cors.ts';
 import type { Cause, HeldLease, Waiter } from './demand.ts';
 import { valueOf } from './flat-headers.ts';
-import type { Verdict } from './gatekeeper.ts';
-import type { EndedCall } from './journal.ts';
 import { type ProblemAnswer, sendProblem } from './problems.ts';
 import type { Place } from './queue.ts';
 import { ResponseRelay } from './relay.ts';
-import type { RouteMatch } from './routes.ts';
 import { serverTiming } from './timing.ts';
-import { isSampled, type RequestTrace } from './trace.ts';
 import { ConnectError, type Upstream } from './upstream.ts';
 import { lossOf } from './failures.ts';
 import { EventStream, type EventStreamOwner, isEventStream } from './events.ts';
@@ -42,62 +39,26 @@ function onOutgoingClose(this: Outgoing): void {
 
 type Phase = 'checking' | 'collecting' | 'waiting' | 'sent' | 'answering' | 'asking-why' | 'done';
 
-export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwner, WheelEntry, BodyOwner, EndedCall, OpenRequest {
+export class Exchange extends Call implements Waiter<Upstream>, AttemptOwner, EventStreamOwner, WheelEntry, BodyOwner, OpenRequest {
   wheel: WheelSlot | null = null;
   place: Place | null = null;
-  readonly id: string;
-  readonly arrivedAt: number;
-  askedAt: number | null = null;
-  sentAt: number | null = null;
-  start: StartInfo | null = null;
   giveUpAt = 0;
-  // As it is told at its end.
-  instance: string | null = null;
-  headAt: number | null = null;
-  status = 0;
-  problem: EndedCall['problem'] = null;
-  traceparent: string | null = null;
-  tries: { instance: string; why: string }[] | null = null;
-  aborted = false;
-  stream: EndedCall['stream'] = null;
   #events: EventStream | null = null;
-  #trace: RequestTrace | null = null;
   #refusal: Refusal | null = null;
-  readonly #context: ForwardContext;
-  readonly #connection: ClientConnection;
-  readonly #incoming: IncomingMessage;
-  readonly #outgoing: Outgoing;
-  readonly #head: RequestHead;
   readonly #expectsContinue: boolean;
   readonly #body: RequestBody | null;
   readonly #relay: ResponseRelay;
-  #match: RouteMatch;
   #phase: Phase = 'waiting';
   #attempt: Attempt | null = null;
   #attempts = 0;
   #continued = false;
-  /** One of the requests at a time that its namespace may have. */
-  #counted = false;
+  /** Null where nothing was to be asked. */
+  #admission: Admission | null = null;
 
-  constructor(
-    context: ForwardContext,
-    connection: ClientConnection,
-    incoming: IncomingMessage,
-    outgoing: Outgoing,
-    match: RouteMatch,
-    head: RequestHead,
-    id: string,
-    expectsContinue: boolean,
-  ) {
-    this.#context = context;
-    this.#connection = connection;
-    this.#incoming = incoming;
-    this.#outgoing = outgoing;
-    this.#match = match;
-    this.#head = head;
-    this.#expectsContinue = expectsContinue;
-    this.id = id;
-    this.arrivedAt = context.clock.now();
+  constructor(asked: Asked) {
+    super(asked);
+    const { context, incoming, outgoing, head } = asked;
+    this.#expectsContinue = asked.expectsContinue;
     this.#body = head.contentLength > 0 || head.chunked ? new RequestBody(incoming, this, context.wheel, context.maxBodyBytes) : null;
     this.#relay = new ResponseRelay(outgoing);
     outgoing.request = this;
@@ -107,84 +68,49 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
     return this.#phase === 'answering' || this.#phase === 'done';
   }
 
-  get namespace(): string {
-    return this.#match.entry.route.namespace;
-  }
-
-  get name(): string {
-    return this.#match.entry.route.name;
-  }
-
-  get revision(): string {
-    return this.#match.target.revision;
-  }
-
-  get method(): string {
-    return this.#incoming.method!;
-  }
-
-  get path(): string {
-    return this.#incoming.url!;
-  }
-
-  /** Its trace, which begins when it is asked for first. */
-  get trace(): RequestTrace {
-    this.#trace ??= this.#context.tracer.begin(this.#head.traceparent);
-    return this.#trace;
-  }
-
-  /** As a waiter: where the start belongs that it causes. */
-  get cause(): string | undefined {
-    const { tracer, traced } = this.#context;
-    return traced && isSampled(this.trace.flags) ? tracer.own(this.trace) : undefined;
-  }
-
   get received(): boolean {
-    return this.#body === null || this.#incoming.complete;
+    return this.#body === null || this.incoming.complete;
+  }
+
+  /** Is there more of the body to come? */
+  get #unread(): boolean {
+    return this.#body !== null && !this.#body.complete;
   }
 
   get answered(): boolean {
-    return !this.#connection.open.has(this);
+    return !this.connection.open.has(this);
   }
 
   begin(): void {
-    const { open, pipelined } = this.#connection;
+    const { open, pipelined } = this.connection;
     open.add(this);
-    this.#connection.last = this;
-    this.#outgoing.on('close', onOutgoingClose);
+    this.connection.last = this;
+    this.outgoing.on('close', onOutgoingClose);
     if (open.size === 1) this.#begin();
     else pipelined.push(() => this.#begin());
   }
 
   #begin(): void {
-    if (this.#context.draining) this.#outgoing.shouldKeepAlive = false;
-    const { gatekeeper } = this.#context;
-    const { entry } = this.#match;
-    if (entry.cors !== null && isPreflight(this.#incoming.method!, this.#head.forward)) {
+    if (this.context.draining) this.outgoing.shouldKeepAlive = false;
+    const { gatekeeper } = this.context;
+    const { entry } = this.match;
+    if (entry.cors !== null && isPreflight(this.incoming.method!, this.head.forward)) {
       this.#answerPreflight(entry.cors);
     } else if (gatekeeper.open(entry)) {
       this.#admit();
     } else {
       this.#phase = 'checking';
-      const verdict = gatekeeper.check(entry, this.#head, this.#connection.remote);
-      if (!(verdict instanceof Promise)) this.#judge(verdict);
-      else
-        verdict.then((late) => this.#judge(late)).catch((error: unknown) => this.fail('internal', `the gateway failed: ${String(error)}`));
+      this.#admission = new Admission(gatekeeper, this.namespace);
+      this.#admission.ask(entry, this.head, this.connection.remote, (denial) => {
+        if (denial === null) this.#admit();
+        else this.#answer({ ...denial, problem: problem(denial.code, denial.detail) });
+      });
     }
   }
 
-  #judge(verdict: Verdict): void {
-    this.#counted = verdict === 'counted';
-    // The client went while its token was checked.
-    if (this.#phase !== 'checking') return this.#uncount();
-    if (typeof verdict === 'string') return this.#admit();
-    const { code, detail, authenticate, retryAfterSeconds } = verdict;
-    this.#answer({ problem: problem(code, detail), authenticate, retryAfterSeconds });
-  }
-
   #admit(): void {
-    const declared = this.#head.contentLength;
-    if (declared > this.#context.maxBodyBytes) {
+    const declared = this.head.contentLength;
+    if (declared > this.context.maxBodyBytes) {
       this.onTooLarge();
     } else if (declared > 0 && declared <= REPLAY_BYTES && !this.#expectsContinue) {
       // A small body is read before a slot is taken: a slow client holds no slot, and it can be sent again.
@@ -201,23 +127,22 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
 
   /** By the gateway: no instance is started, nobody has to say who he is. */
   #answerPreflight(cors: CorsRules): void {
-    const { forward } = this.#head;
+    const { forward } = this.head;
     const flat = cors.preflight(valueOf(forward, 'origin')!, valueOf(forward, 'access-control-request-headers'));
-    const now = this.#context.clock.now();
+    const now = this.context.clock.now();
     flat.push(HEADERS.requestId, this.id, 'server-timing', serverTiming(this, now));
-    const unread = this.#body !== null && !this.#body.complete;
-    if (unread || this.#context.draining) flat.push('connection', 'close');
+    if (this.#unread || this.context.draining) flat.push('connection', 'close');
     this.#phase = 'done';
     this.status = 204;
-    this.#outgoing.writeHead(204, flat);
-    this.#outgoing.end();
+    this.outgoing.writeHead(204, flat);
+    this.outgoing.end();
     this.#body?.abandon();
-    this.#context.calls.ended(this, now);
+    this.context.calls.ended(this, now);
   }
 
   #acquire(again: boolean): void {
-    const { clock, wheel, leases, queueTimeoutMs } = this.#context;
-    const { revision, maxSlots } = this.#match.target;
+    const { clock, wheel, leases, queueTimeoutMs } = this.context;
+    const { revision, maxSlots } = this.match.target;
     if (this.askedAt === null) {
       this.askedAt = clock.now();
       this.giveUpAt = this.askedAt + queueTimeoutMs;
@@ -248,19 +173,19 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
 
   /** By the routes as they are now; answers where the function is gone. */
   #resolve(): boolean {
-    const found = this.#context.routes.again(this.#match);
+    const found = this.context.routes.again(this.match);
     if ('code' in found) {
       this.fail(found.code, found.detail);
       return false;
     }
-    this.#match = found;
+    this.match = found;
     return true;
   }
 
   #send(lease: HeldLease<Upstream>): void {
-    const { clock, wheel, leases, tracer, publicHost } = this.#context;
+    const { clock, wheel, leases, tracer, publicHost } = this.context;
     const now = clock.now();
-    const { timeoutMs } = this.#match.target;
+    const { timeoutMs } = this.match.target;
     this.#phase = 'sent';
     this.sentAt = now;
     this.#attempts++;
@@ -268,23 +193,23 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
     this.traceparent = tracer.next(this.trace);
     wheel.set(this, now + timeoutMs);
     const body = this.#body === null ? null : this.#body.open(now);
-    const headers = functionHeaders(this.#head, {
+    const headers = functionHeaders(this.head, {
       requestId: this.id,
       instance: lease.instance.id,
       deadline: Math.round(clock.wall() + timeoutMs),
-      remote: this.#connection.remote,
-      secure: this.#connection.secure,
-      prefix: this.#match.prefix,
+      remote: this.connection.remote,
+      secure: this.connection.secure,
+      prefix: this.match.prefix,
       fallbackHost: publicHost,
       traceparent: this.traceparent,
       continued: this.trace.parent !== null,
     });
-    if (body !== null && !Buffer.isBuffer(body) && this.#head.contentLength >= 0)
-      headers.push('content-length', String(this.#head.contentLength));
+    if (body !== null && !Buffer.isBuffer(body) && this.head.contentLength >= 0)
+      headers.push('content-length', String(this.head.contentLength));
     const attempt = new Attempt(this, lease, leases);
     this.#attempt = attempt;
-    const upgrade = this.#outgoing.upgrade === null ? null : 'websocket';
-    attempt.send({ method: this.#incoming.method!, path: this.#match.rest, headers, body, upgrade });
+    const upgrade = this.outgoing.upgrade === null ? null : 'websocket';
+    attempt.send({ method: this.incoming.method!, path: this.match.rest, headers, body, upgrade });
   }
 
   // As the owner of an attempt.
@@ -292,7 +217,7 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
   onSending(): void {
     if (!this.#expectsContinue || this.#continued) return;
     this.#continued = true;
-    this.#outgoing.writeContinue();
+    this.outgoing.writeContinue();
   }
 
   onHead(status: number, statusText: string | undefined, parsed: Record<string, string | string[] | undefined>): boolean {
@@ -301,14 +226,14 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
       this.onBadResponse(`the response has ${head}`);
       return false;
     }
-    const now = this.#context.clock.now();
+    const now = this.context.clock.now();
     this.#addOwn(head, now);
-    if (this.#context.draining) this.#outgoing.shouldKeepAlive = false;
+    if (this.context.draining) this.outgoing.shouldKeepAlive = false;
     try {
       this.#relay.begin(status, statusText, head);
     } catch (error) {
       // Kept from the attempt: it is not the phrase of what is answered instead.
-      this.#outgoing.statusMessage = '';
+      this.outgoing.statusMessage = '';
       this.onBadResponse(`the response has an invalid header: ${error instanceof Error ? error.message : String(error)}`);
       return false;
     }
@@ -323,7 +248,7 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
   #addOwn(head: ResponseHead, now: number): void {
     const timing = serverTiming(this, now);
     head.flat.push(HEADERS.requestId, this.id, 'server-timing', head.serverTiming === null ? timing : `${timing}, ${head.serverTiming}`);
-    addHeaders(head.flat, this.#match, this.#head.forward, this.#connection.secure);
+    addHeaders(head.flat, this.match, this.head.forward, this.connection.secure);
   }
 
   onData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -332,8 +257,8 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
   }
 
   onUpgrade(headers: Record<string, string | string[] | undefined>, upstream: Duplex): void {
-    const { clock, wheel, leases } = this.#context;
-    const upgrade = this.#outgoing.upgrade!;
+    const { clock, wheel, leases } = this.context;
+    const upgrade = this.outgoing.upgrade!;
     const head = upgrade.readAnswer(headers);
     if (typeof head === 'string') {
       upstream.destroy();
@@ -354,7 +279,7 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
       upstream,
       clock,
       wheel,
-      maxAgeMs: this.#match.target.maxStreamMs,
+      maxAgeMs: this.match.target.maxStreamMs,
       onEnd: () => this.#onWebSocketEnd(lease, tunnel),
     });
     leases.streams.add(lease, tunnel);
@@ -362,18 +287,18 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
   }
 
   #onWebSocketEnd(lease: HeldLease<Upstream>, tunnel: WebSocketTunnel): void {
-    this.#context.leases.streams.remove(lease, tunnel);
+    this.context.leases.streams.remove(lease, tunnel);
     this.#leave();
-    this.#context.calls.ended(this, this.#context.clock.now());
-    closeRequest(this.#connection, this);
+    this.context.calls.ended(this, this.context.clock.now());
+    closeRequest(this.connection, this);
   }
 
   /** The timeout has been kept: from now on it may be as old as a stream may get. */
   #becomeEvents(now: number): void {
-    const { wheel, leases } = this.#context;
+    const { wheel, leases } = this.context;
     this.stream = 'events';
     this.#events = new EventStream(this);
-    wheel.set(this, now + this.#match.target.maxStreamMs);
+    wheel.set(this, now + this.match.target.maxStreamMs);
     leases.streams.add(this.#attempt!.lease, this.#events);
   }
 
@@ -382,43 +307,43 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
   }
 
   onEventsEnding(withinMs: number): void {
-    this.#context.wheel.set(this, this.#context.clock.now() + withinMs);
+    this.context.wheel.set(this, this.context.clock.now() + withinMs);
   }
 
   onEnd(): void {
-    const now = this.#context.clock.now();
+    const now = this.context.clock.now();
     this.#phase = 'done';
-    this.#context.wheel.cancel(this);
+    this.context.wheel.cancel(this);
     // How long a stream lives says nothing of how soon a slot will be free.
     this.#leaveAttempt(this.stream === null ? now - this.sentAt! : undefined);
-    this.#uncount();
+    this.#admission?.leave();
     this.#relay.end();
-    this.#context.calls.ended(this, now);
+    this.context.calls.ended(this, now);
     if (this.#body !== null && !this.#body.complete) this.#body.discard(now);
   }
 
   /** The head is out: all that is left is to let it look truncated. */
   onCut(error: Error): void {
     this.#leave();
-    this.#relay.cut(this.#incoming);
+    this.#relay.cut(this.incoming);
     this.#ended('function-bad-response', `the response broke off: ${error.message}`);
   }
 
   onRefused(why: Refusal): void {
     this.#refusal = why;
-    this.#context.leases.refused(this.#attempt!.lease, why);
+    this.context.leases.refused(this.#attempt!.lease, why);
   }
 
   /** To another instance, by the route as it is now. */
   onNotTaken(error: Error | null): void {
-    if (error instanceof ConnectError) this.#context.leases.suspect(this.#attempt!.lease.instance, error.message);
+    if (error instanceof ConnectError) this.context.leases.suspect(this.#attempt!.lease.instance, error.message);
     else if (error !== null && 'code' in error && error.code === 'UND_ERR_INVALID_ARG') {
       this.fail('bad-request', `the request cannot be passed on: ${error.message}`, { close: true });
       return;
     }
     (this.tries ??= []).push({ instance: this.instance!, why: error === null ? `refused: ${this.#refusal}` : error.message });
     this.sentAt = null;
-    this.#context.wheel.cancel(this);
+    this.context.wheel.cancel(this);
     this.#leaveAttempt();
     if (this.#attempts >= MAX_ATTEMPTS) {
       this.fail('no-capacity', `${this.#attempts} instances in a row could not take the request`);
@@ -432,9 +357,9 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
   onLost(error: Error): void {
     const { instance } = this.#attempt!.lease;
     this.#phase = 'asking-why';
-    this.#context.wheel.cancel(this);
+    this.context.wheel.cancel(this);
     this.#leaveAttempt();
-    this.#context.leases.why(instance, (cause: Cause | null) => {
+    this.context.leases.why(instance, (cause: Cause | null) => {
       if (this.#phase !== 'asking-why') return;
       const { code, detail } = lossOf(cause, error);
       this.fail(code, detail);
@@ -448,11 +373,11 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
   // As an entry on the wheel.
 
   onDeadline(): void {
-    const { leases } = this.#context;
-    const { target } = this.#match;
+    const { leases } = this.context;
+    const { target } = this.match;
     if (this.#phase === 'waiting') {
       leases.cancel(this, target.revision);
-      this.fail('queue-timeout', `no instance became free within ${this.#context.queueTimeoutMs} ms`);
+      this.fail('queue-timeout', `no instance became free within ${this.context.queueTimeoutMs} ms`);
     } else if (this.#events !== null && this.#phase === 'answering') {
       this.#events.overdue();
     } else if (this.#phase === 'sent' || this.#phase === 'answering') {
@@ -469,7 +394,7 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
   // As the owner of its body.
 
   onTooLarge(): void {
-    this.fail('body-too-large', `the body is over ${this.#context.maxBodyBytes} bytes`, { close: true });
+    this.fail('body-too-large', `the body is over ${this.context.maxBodyBytes} bytes`, { close: true });
   }
 
   onTooSlow(): void {
@@ -489,27 +414,27 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
 
   #answer(answer: ProblemAnswer & { broken?: boolean }): void {
     if (this.#phase === 'done') return;
-    const { clock, leases } = this.#context;
-    if (this.#phase === 'waiting') leases.cancel(this, this.#match.target.revision);
-    const begun = this.#outgoing.headersSent;
+    const { clock, leases } = this.context;
+    if (this.#phase === 'waiting') leases.cancel(this, this.match.target.revision);
+    const begun = this.outgoing.headersSent;
     this.#leave();
     if (!begun) this.status = answer.problem.status;
     this.#ended(answer.problem.code, answer.problem.detail);
     if (begun) {
-      this.#relay.cut(this.#incoming);
+      this.#relay.cut(this.incoming);
       return;
     }
     const now = clock.now();
     const headers: string[] = [];
-    addHeaders(headers, this.#match, this.#head.forward, this.#connection.secure);
-    const unread = this.#body !== null && !this.#body.complete;
-    const close = answer.close === true || unread || this.#context.draining;
+    addHeaders(headers, this.match, this.head.forward, this.connection.secure);
+    const unread = this.#unread;
+    const close = answer.close === true || unread || this.context.draining;
     // A client may look for the answer only when it has sent its body: that is read for a while, but
     // for one that still waits for our 100, and where the bytes make no sense any more.
     const hold = unread && answer.broken !== true && (!this.#expectsContinue || this.#continued);
-    sendProblem(this.#outgoing, { ...answer, close, headers, serverTiming: serverTiming(this, now) }, this.id, hold);
+    sendProblem(this.outgoing, { ...answer, close, headers, serverTiming: serverTiming(this, now) }, this.id, hold);
     if (hold) {
-      this.#incoming.once('end', () => this.#outgoing.end());
+      this.incoming.once('end', () => this.outgoing.end());
       this.#body!.discard(now);
     } else {
       this.#body?.abandon();
@@ -519,40 +444,34 @@ export class Exchange implements Waiter<Upstream>, AttemptOwner, EventStreamOwne
   /** The connection to the client is gone, or the answer is complete. */
   onClose(): void {
     if (this.#phase !== 'done') {
-      if (this.#phase === 'waiting') this.#context.leases.cancel(this, this.#match.target.revision);
+      if (this.#phase === 'waiting') this.context.leases.cancel(this, this.match.target.revision);
       this.#leave();
       this.aborted = true;
-      this.#context.calls.ended(this, this.#context.clock.now());
+      this.context.calls.ended(this, this.context.clock.now());
     }
     // After a complete answer the rest of the body may still be read: see RequestBody.discard.
-    if (!this.#outgoing.writableFinished) this.#body?.abandon();
-    closeRequest(this.#connection, this);
+    if (!this.outgoing.writableFinished) this.#body?.abandon();
+    closeRequest(this.connection, this);
   }
 
   /** Lets go of instance, slot and deadline. */
   #leave(): void {
     this.#phase = 'done';
-    this.#context.wheel.cancel(this);
+    this.context.wheel.cancel(this);
     this.#leaveAttempt();
-    this.#uncount();
-  }
-
-  #uncount(): void {
-    if (!this.#counted) return;
-    this.#counted = false;
-    this.#context.gatekeeper.leave(this.namespace);
+    this.#admission?.leave();
   }
 
   #ended(code: string, detail: string): void {
     this.problem = { code, detail };
-    this.#context.calls.ended(this, this.#context.clock.now());
+    this.context.calls.ended(this, this.context.clock.now());
   }
 
   #leaveAttempt(serviceMs?: number): void {
     const attempt = this.#attempt;
     this.#attempt = null;
     if (attempt === null) return;
-    if (this.#events !== null) this.#context.leases.streams.remove(attempt.lease, this.#events);
+    if (this.#events !== null) this.context.leases.streams.remove(attempt.lease, this.#events);
     attempt.leave(serviceMs);
   }
 }

@@ -214,6 +214,7 @@ export class RouteTable {
     const { namespace, name } = match.entry.route;
     const entry = this.find(namespace, name);
     if (entry === undefined) return { code: 'function-not-found', detail: `there is no function ${name} any more` };
+    if (entry === match.entry) return match;
     const { number } = match.target;
     const same = entry.route.targets.find((one) => one.number === number);
     if (same !== undefined && (match.pinned || same.percent > 0)) return { ...match, entry, target: same };

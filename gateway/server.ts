@@ -124,7 +124,7 @@ export function createPublicServer(options: ServerOptions): PublicServer {
       return refuse(incoming, outgoing, { ...refusal(match.code, match.detail), allow: match.allow }, id);
     }
     if (isReserved(match.rest)) return refuse(incoming, outgoing, refusal('not-found', 'paths under /.fn/ belong to the runtime'), id);
-    new Exchange(context, connection, incoming, outgoing, match, head, id, expectsContinue).begin();
+    new Exchange({ context, connection, incoming, outgoing, match, head, id, expectsContinue }).begin();
   };
 
   const safely = (incoming: IncomingMessage, outgoing: Outgoing, expectsContinue: boolean): void => {
