@@ -95,37 +95,62 @@ export async function deployAll(
   surroundingsOf: (spec: Deployable) => Surroundings,
   told: (outcome: Outcome, error: CliError | null) => void,
 ): Promise<Outcome[]> {
-  return atOnce(functions, AT_ONCE, async (spec) => {
-    const startedAt = performance.now();
-    const surroundings = surroundingsOf(spec);
-    const { namespace, name } = spec;
-    const outcome: Outcome = {
-      namespace,
-      name,
-      result: 'failed',
-      revision: null,
-      url: null,
-      previewUrl: null,
-      ms: 0,
-      changes: [],
-      error: null,
-    };
-    let failure: CliError | null = null;
-    try {
-      surroundings.signal.throwIfAborted();
-      Object.assign(outcome, await deployOne(spec, views.get(`${namespace}/${name}`), options, surroundings));
-    } catch (error) {
-      // Ctrl-C closes the connection, which abandons what is not committed.
-      if (surroundings.signal.aborted) outcome.result = 'abandoned';
-      else {
-        failure = toCliError(error);
-        outcome.error = { message: failure.message, code: failure.code ?? null, details: failure.details, hint: failure.hint ?? null };
-      }
-    }
-    outcome.ms = Math.round(performance.now() - startedAt);
-    told(outcome, failure);
-    return outcome;
+  const attempt = (spec: Deployable) => attemptOne(spec, views.get(`${spec.namespace}/${spec.name}`), options, surroundingsOf(spec));
+  const first = await atOnce(functions, AT_ONCE, async (spec) => {
+    const tried = await attempt(spec);
+    if (!isClash(tried)) told(tried.outcome, tried.failure);
+    return tried;
   });
+  // A route that moves from one function to another clashes while the other one still has it.
+  return atOnce(first, 1, async (tried) => {
+    if (!isClash(tried)) return tried.outcome;
+    const again = await attempt(tried.spec);
+    told(again.outcome, again.failure);
+    return again.outcome;
+  });
+}
+
+interface Attempt {
+  spec: Deployable;
+  outcome: Outcome;
+  failure: CliError | null;
+}
+
+const isClash = ({ failure }: Attempt): boolean => failure?.code === 'route-conflict';
+
+async function attemptOne(
+  spec: Deployable,
+  view: FunctionView | undefined,
+  options: DeployAllOptions,
+  surroundings: Surroundings,
+): Promise<Attempt> {
+  const startedAt = performance.now();
+  const { namespace, name } = spec;
+  const outcome: Outcome = {
+    namespace,
+    name,
+    result: 'failed',
+    revision: null,
+    url: null,
+    previewUrl: null,
+    ms: 0,
+    changes: [],
+    error: null,
+  };
+  let failure: CliError | null = null;
+  try {
+    surroundings.signal.throwIfAborted();
+    Object.assign(outcome, await deployOne(spec, view, options, surroundings));
+  } catch (error) {
+    // Ctrl-C closes the connection, which abandons what is not committed.
+    if (surroundings.signal.aborted) outcome.result = 'abandoned';
+    else {
+      failure = toCliError(error);
+      outcome.error = { message: failure.message, code: failure.code ?? null, details: failure.details, hint: failure.hint ?? null };
+    }
+  }
+  outcome.ms = Math.round(performance.now() - startedAt);
+  return { spec, outcome, failure };
 }
 
 async function deployOne(

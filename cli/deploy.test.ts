@@ -88,6 +88,21 @@ describe('fn deploy of a manifest', () => {
     expect(broken.functions[0]).toMatchObject({ name: 'api', result: 'failed', error: { message: 'api.js does not build' } });
   });
 
+  it('a route that moves to another function may clash at first: it is tried once more, after the others', async () => {
+    const clash = () => new FnError('route-conflict', 'GET /users of default/api is a route of default/web.');
+    api.functions.refuse = { name: 'api', error: clash() };
+    const moved = await run(['deploy']);
+    expect(moved.code).toBe(0);
+    expect(moved.stdout).toMatch(/^api +created/m);
+    expect(moved.stderr).not.toContain('error:');
+    // Where it clashes for good, that is told, once.
+    write('api.js', "export const GET = () => new Response('again');\n");
+    api.functions.refuse = { name: 'api', error: clash(), times: 2 };
+    const refused = await run(['deploy']);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr.match(/error: api: .*\(route-conflict\)/g)).toHaveLength(1);
+  });
+
   it('names choose, also from a folder below', async () => {
     mkdirSync(join(folder, '.git'));
     mkdirSync(join(folder, 'deep/er'), { recursive: true });

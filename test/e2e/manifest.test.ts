@@ -91,6 +91,13 @@ describe.each(drivers('docker'))('a project with fn.yaml (%s)', (driver) => {
       ],
     });
     expect([await body('/m-people/7'), await body('/m-users/7'), await body('/m-web')]).toEqual(['api local', '404', 'web two local']);
+    // A route moves from one function to the other.
+    write(
+      'fn.yaml',
+      MANIFEST.replace(' routes: [GET /m-users/:id],', '').replace('entry: ./web', 'entry: ./web, routes: [GET /m-people/:id]'),
+    );
+    expect(await results(['deploy'])).toEqual({ 'm-api': 'routed', 'm-web': 'routed' });
+    expect(await body('/m-people/7')).toBe('web two local');
   });
 
   it('has environments; options win over variables, and these over the file', async () => {

@@ -21,8 +21,8 @@ export class StubFunctions {
   /** Never used again, not even after the function was deleted. */
   readonly #numbers = new Map<string, number>();
   readonly #publicUrl: string;
-  /** Thrown by the next deployment; of one function where `name` is given. */
-  refuse: { error: FnError; name?: string } | null = null;
+  /** Thrown by the next deployment, or so many; of one function where `name` is given. */
+  refuse: { error: FnError; name?: string; times?: number } | null = null;
 
   constructor(publicUrl: string) {
     this.#publicUrl = publicUrl;
@@ -78,7 +78,7 @@ export class StubFunctions {
     const request = checked(DeployRequest, body);
     const { refuse } = this;
     if (refuse && (refuse.name === undefined || refuse.name === name)) {
-      this.refuse = null;
+      this.refuse = (refuse.times ?? 1) > 1 ? { ...refuse, times: (refuse.times ?? 1) - 1 } : null;
       throw refuse.error;
     }
     const key = `${namespace}/${name}`;
