@@ -31,6 +31,7 @@ function setup(limits: Partial<JournalLimits> = {}) {
     revision: 'default/hello@1',
     instance: 'i-aaaaaaaaaaaa',
     method: 'GET',
+    secure: false,
     path: '/hello?secret=1',
     arrivedAt: clock.now() - 10,
     askedAt: clock.now() - 10,

@@ -31,6 +31,8 @@ export interface EndedCall extends Timing {
   /** That it was with last. */
   readonly instance: string | null;
   readonly method: string;
+  /** Came by TLS. */
+  readonly secure: boolean;
   /** As the client sent it, with its query. */
   readonly path: string;
   /** When the head of the response came (monotonic); null where none did. */

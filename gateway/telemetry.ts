@@ -110,7 +110,7 @@ function serverAttributes(call: EndedCall): SpanRecord['attributes'] {
     ...functionAttributes(call),
     [ATTRIBUTES.method]: call.method,
     [ATTRIBUTES.path]: query < 0 ? call.path : call.path.slice(0, query),
-    [ATTRIBUTES.scheme]: 'http',
+    [ATTRIBUTES.scheme]: call.secure ? 'https' : 'http',
     [ATTRIBUTES.trigger]: 'http',
     [ATTRIBUTES.invocation]: call.id,
     [ATTRIBUTES.coldStart]: isCold(start),

@@ -129,7 +129,14 @@ class GivenIds implements IdGenerator {
 function metricReaders(plan: TelemetryPlan, producer: MetricProducer): IMetricReader[] {
   if (!plan.metrics) return [];
   const exporter = plan.protocol.metrics === 'http/json' ? new JsonMetricExporter() : new ProtoMetricExporter();
-  return [new PeriodicExportingMetricReader({ exporter, metricProducers: [producer] })];
+  return [
+    new PeriodicExportingMetricReader({
+      exporter,
+      metricProducers: [producer],
+      exportIntervalMillis: plan.metricsEveryMs,
+      exportTimeoutMillis: plan.metricsEveryMs,
+    }),
+  ];
 }
 
 /** Our counts in the SDK's words. */

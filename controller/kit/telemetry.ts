@@ -16,6 +16,8 @@ export interface TelemetryPlan {
   /** Encoding of OTLP by signal. */
   protocol: Record<'traces' | 'metrics' | 'logs', 'http/protobuf' | 'http/json'>;
   sampler: SamplerPlan;
+  /** How often metrics are sent by OTLP, ms. */
+  metricsEveryMs: number;
   /** What is not as it was asked for, a sentence each. */
   warnings: string[];
 }
@@ -25,6 +27,10 @@ export interface SamplerPlan {
   /** From 0 to 1. */
   ratio: number;
 }
+
+/** As OpenTelemetry has it: OTEL_METRIC_EXPORT_INTERVAL. */
+const DEFAULT_METRICS_EVERY_MS = 60_000;
+const MIN_METRICS_EVERY_MS = 500;
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -50,6 +56,10 @@ export function planTelemetry(env: Env, listen: { host: string; port: number } |
     listen,
     protocol: { traces: protocol('TRACES'), metrics: protocol('METRICS'), logs: protocol('LOGS') },
     sampler: planSampler(env, warnings),
+    metricsEveryMs: Math.max(
+      MIN_METRICS_EVERY_MS,
+      Number(env.OTEL_METRIC_EXPORT_INTERVAL ?? DEFAULT_METRICS_EVERY_MS) || DEFAULT_METRICS_EVERY_MS,
+    ),
     warnings: [],
   };
   plan.warnings.push(...new Set(warnings));
