@@ -69,7 +69,6 @@ class Lifespan:
 
 def _scope(request, invocation, state):
     head = request.head
-    host, _, port = request.host.rpartition(":")
     return {
         "asgi": _VERSION,
         "http_version": f"1.{head.minor}",
@@ -79,7 +78,7 @@ def _scope(request, invocation, state):
         "root_path": unquote(request.prefix),
         "headers": request.user_headers(),
         "client": (request.client, 0),
-        "server": (host, int(port)) if host and port.isdigit() else (request.host, 443 if request.scheme == "https" else 80),
+        "server": request.server,
         "state": dict(state),
         "fn": {"request_id": invocation.id, "deadline": invocation.deadline},
     }

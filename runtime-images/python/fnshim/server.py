@@ -222,6 +222,15 @@ class Request:
         return host if _HOST.fullmatch(host) else "localhost"
 
     @property
+    def server(self):
+        """Host without its port, and the port."""
+        host, colon, port = self.host.rpartition(":")
+        # The last colon of [::1] is none before a port.
+        if colon and port.isdigit():
+            return host, int(port)
+        return self.host, 443 if self.scheme == "https" else 80
+
+    @property
     def scheme(self):
         return "https" if self.head.get(b"x-forwarded-proto") == "https" else "http"
 

@@ -63,7 +63,7 @@ class Input:
 
 def make_environ(request, invocation):
     head = request.head
-    host, _, port = request.host.rpartition(":") if request.host[-6:].count(":") and not request.host.endswith("]") else (request.host, "", "")
+    host, port = request.server
     environ = {
         "REQUEST_METHOD": head.method.decode("latin-1"),
         "SCRIPT_NAME": unquote_to_bytes(request.prefix).decode("latin-1"),
@@ -72,7 +72,7 @@ def make_environ(request, invocation):
         "RAW_URI": head.target.decode("latin-1"),
         "REQUEST_URI": head.target.decode("latin-1"),
         "SERVER_NAME": host,
-        "SERVER_PORT": port or ("443" if request.scheme == "https" else "80"),
+        "SERVER_PORT": str(port),
         "SERVER_PROTOCOL": f"HTTP/1.{head.minor}",
         "REMOTE_ADDR": request.client,
         "REMOTE_HOST": request.client,
