@@ -4,8 +4,10 @@ import type { IncomingMessage } from 'node:http';
 import { connect as connectSocket, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
+import type { Auth } from '#contract/access.ts';
 import { Problem } from '#contract/errors.ts';
 import { type FakeInstance, startInstance, startRawInstance } from '../test/helpers/gateway-instance.ts';
+import { testRoute } from '../test/helpers/gateway-controller.ts';
 import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
 import { call } from '../test/helpers/http.ts';
 import { acceptOf, closing, frame, handshake, newKey, OPCODE, openWebSocket, RawConnection } from '../test/helpers/websocket.ts';
@@ -25,6 +27,7 @@ interface ServeOptions {
   slots?: number;
   maxStreamMs?: number;
   timeoutMs?: number;
+  auth?: Auth;
   /** What is done with a socket; echo without. */
   onSocket?: (socket: WebSocket, request: IncomingMessage) => void;
 }
@@ -174,6 +177,65 @@ describe('a WebSocket', () => {
       expect(await connection.status()).toBe(101);
       expect((await connection.frame()).payload.toString()).toBe('early');
       expect((await connection.frame()).payload.toString()).toBe('later');
+    });
+  });
+
+  it('is let in like any request, and gets the cookie that keeps it where it is', async () => {
+    await withGateway(async (harness) => {
+      const { sockets } = await serve(harness, { auth: { type: 'token' } });
+      harness.controller.send({ type: 'settings', gateways: 1, limits: [], tokens: [] });
+      await waitFor('the tokens to be known', async () => (await call(`${harness.url}/hello`)).status === 401);
+      const connection = new RawConnection({ port: harness.port, host: '127.0.0.1' });
+      connection.send(handshake('/hello'));
+      expect(await connection.head()).toMatch(/^HTTP\/1\.1 401 [^]*\r\nwww-authenticate: Bearer/i);
+      await connection.end();
+      connection.destroy();
+      expect(sockets).toEqual([]);
+    });
+    await withGateway(async (harness) => {
+      await serve(harness);
+      harness.controller.put(
+        testRoute('default', 'hello', { 1: 50, 2: 50 }, { sticky: { by: 'cookie', name: 'where', maxAgeSeconds: 60 } }),
+      );
+      await harness.controller.hear('routed', (message) => message.version === harness.controller.version);
+      const connection = new RawConnection({ port: harness.port, host: '127.0.0.1' });
+      connection.send(handshake('/hello'));
+      expect(await connection.head()).toMatch(/^HTTP\/1\.1 101 [^]*\r\nset-cookie: where=\d+/i);
+      connection.destroy();
+    });
+  });
+
+  it('on a connection that served requests before is not cut as an idle one', async () => {
+    await withGateway(
+      async (harness) => {
+        await serve(harness);
+        const connection = new RawConnection({ port: harness.port, host: '127.0.0.1' });
+        harness.defer(() => connection.destroy());
+        connection.send('GET /hello HTTP/1.1\r\nhost: x\r\n\r\n');
+        expect(await connection.head()).toMatch(/^HTTP\/1\.1 200 /);
+        await waitFor('the body', () => connection.socket.bytesRead > 150);
+        connection.skip('plain'.length);
+        connection.send(handshake('/hello'));
+        expect(await connection.status()).toBe(101);
+        await sleep(1_500);
+        connection.send(frame(text, 'on'));
+        expect((await connection.frame()).payload.toString()).toBe('on');
+      },
+      { config: { keepAliveTimeoutMs: 100 } },
+    );
+  });
+
+  it('is told of to whoever asks why', async () => {
+    await withGateway(async (harness) => {
+      await serve(harness);
+      const connection = await raw(harness, { 'x-request-id': 'ws-why' });
+      connection.send(frame(close, closing(1000)));
+      await connection.end();
+      connection.destroy();
+      await waitFor('its end', () => harness.gateway.state.deadlines === 0);
+      harness.controller.send({ type: 'recall', id: 'ws-why' });
+      const { calls } = await harness.controller.hear('recalled');
+      expect(calls).toMatchObject([{ id: 'ws-why', status: 101, stream: 'websocket', streamMs: expect.any(Number) as number }]);
     });
   });
 

@@ -240,3 +240,43 @@ describe.each(TARGETS)('$name', ({ shim: command, entry, form, strict }) => {
     await inFlight(shim, 0);
   });
 });
+
+describe('ctx.upgradeWebSocket', () => {
+  const start = async (): Promise<Shim> => {
+    const shim = await startShim(NODE);
+    await shim.become('websocket.mjs');
+    return shim;
+  };
+
+  it('may answer with a long body in place of an upgrade, or not return the response that it asked for', async () => {
+    const shim = await start();
+    const long = new RawConnection({ path: shim.socketPath });
+    long.send(handshake('/long'));
+    expect(await long.head()).toMatch(/^HTTP\/1\.1 418 /);
+    expect((await long.end()).length).toBeGreaterThan(100 * 65_536);
+    long.destroy();
+    const unused = new RawConnection({ path: shim.socketPath });
+    unused.send(handshake('/unused'));
+    expect(await unused.status()).toBe(418);
+    unused.destroy();
+    expect(await lineWith(shim, 'never opened')).toMatchObject({ msg: 'never opened 1006' });
+    await waitFor('the slot to be free', async () => (await shim.health()).inFlight === 0);
+  });
+
+  it('closes with 1009 at the length that the function has set', async () => {
+    const shim = await start();
+    const connection = await openWebSocket({ path: shim.socketPath }, '/small');
+    connection.send(frame(text, '0123456789'), frame(text, '01234567890'));
+    expect(await connection.closeFrame()).toMatchObject({ code: 1009, before: [{ payload: Buffer.from('0123456789') }] });
+    connection.destroy();
+  });
+
+  it('an error that a listener throws is told, and ends the process as any uncaught one', async () => {
+    const shim = await start();
+    const connection = await openWebSocket({ path: shim.socketPath }, '/throw', { 'x-request-id': 'ws-throws' });
+    connection.send(frame(text, 'go'));
+    expect((await shim.exited).code).toBe(1);
+    expect(await lineWith(shim, 'the listener failed')).toMatchObject({ level: 'error', req: 'ws-throws' });
+    connection.destroy();
+  });
+});

@@ -156,6 +156,12 @@ export class RawConnection {
     return Number(/^HTTP\/1\.1 (\d{3})/.exec(await this.head(timeoutMs))?.[1]);
   }
 
+  /** Leaves out what came: the body of an answer before. */
+  skip(bytes: number): void {
+    this.#bytes = this.#bytes.subarray(bytes);
+    this.#head = null;
+  }
+
   /** The next frame. Rejects when none comes. */
   frame(timeoutMs = 10_000): Promise<ReceivedFrame> {
     return this.#until('a frame', () => this.#take(), timeoutMs);

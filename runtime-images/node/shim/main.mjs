@@ -345,6 +345,8 @@ function responseOn(req, socket) {
   const res = new ShimResponse(req);
   res.shouldKeepAlive = false;
   res.assignSocket(socket);
+  // What the server does for a response on a connection of its own.
+  socket.on('drain', () => res.emit('drain'));
   res.on('finish', () => {
     res.detachSocket(socket);
     socket.destroySoon();
