@@ -70,6 +70,10 @@ export class Call implements EndedCall {
     return this.incoming.method!;
   }
 
+  get secure(): boolean {
+    return this.connection.secure;
+  }
+
   get path(): string {
     return this.incoming.url!;
   }
