@@ -7,14 +7,13 @@ import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus, RevisionV
 import type { CallList, CallQuery, Why } from '#contract/call.ts';
 import type { FunctionView, Traffic } from '#contract/function.ts';
 import type { LogStats } from '#contract/log.ts';
-import { backoffMs } from '#kit/backoff.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import type { LogSelection, Platform } from '../api/platform.ts';
 import type { CallsPort } from '../calls/types.ts';
 import type { CoreSettings } from '../core/settings.ts';
-import { revisionOf, World, type Instance, type RevisionState } from '../core/world.ts';
+import { revisionOf, World, type Instance } from '../core/world.ts';
 import type { Driver } from '../driver/types.ts';
 import type { BundleStore, FunctionRecord, Store } from '../store/types.ts';
 import { takeInventory } from './adopt.ts';
@@ -22,7 +21,6 @@ import { Certificates } from './certificates.ts';
 import { Changes, type Retention } from './changes.ts';
 import {
   messageOf,
-  quotaOf,
   type EngineContext,
   type GoneCause,
   type InstanceEvents,
@@ -44,22 +42,11 @@ import type { RuntimeClient } from './runtime-client.ts';
 import { Rollout } from './rollout.ts';
 import { Rotation } from './rotation.ts';
 import { SecretDelivery } from './secrets.ts';
+import { StartFailures } from './start-failures.ts';
 import { functionView, platformStatus, revisionViews, urlsAt, type StatusOptions } from './status.ts';
 
-/** Starts that fail in a row are tried again after 1, 2, 4 … 60 s: creates per minute stay bounded. */
-const START_BACKOFF = { baseMs: 1_000, maxMs: 60_000, jitter: 0.25 };
-/** A first start that fails by no fault of the function's is tried once more after this, ms, before anybody hears of it. */
-const SECOND_TRY_MS = 100;
-/** A host that cannot create anything is tried again after 0.1, 0.2 … 30 s. */
-const CREATE_BACKOFF = { baseMs: 100, maxMs: 30_000, jitter: 0.25 };
-/** So many failed creates in a row and whoever waits is told, rather than at the deadline. */
-const MAX_CREATE_FAILURES = 3;
-/** So many instances in a row may end before they served anything; one may have been somebody's kill. */
-const MAX_EARLY_DEATHS = 2;
 /** How often old revisions, and bundles that no revision refers to, are looked for, ms; and how old such bundles must be. */
 const PRUNE_EVERY_MS = 3_600_000;
-/** Whoever waits for memory of a namespace that has used its quota may try again after this, ms. */
-const QUOTA_PAUSE_MS = 1_000;
 /** How long instances may take to go at shutdown, ms, before what is left is left to the driver. */
 const SHUTDOWN_DEADLINE_MS = 20_000;
 
@@ -102,6 +89,7 @@ export class Engine implements Platform, InstanceEvents {
   readonly #gateways: Gateways;
   readonly #planner: Planner;
   readonly #rollout: Rollout;
+  readonly #failures: StartFailures;
   readonly #changes: Changes;
   readonly #rotation: Rotation;
   readonly #deployer: Deployer;
@@ -110,7 +98,6 @@ export class Engine implements Platform, InstanceEvents {
   readonly #logs: FunctionLogs;
   #link: LinkServer | null = null;
   #status: StatusOptions;
-  #createFailures = 0;
   #cancelPrune: () => void = () => {};
   #closed = false;
   #shutdown: Promise<void> | null = null;
@@ -146,7 +133,7 @@ export class Engine implements Platform, InstanceEvents {
     this.#gateways.certificates = () => this.#certificates.current;
     this.#gateways.attach(this.#lifecycle);
     this.#gateways.onCalls = (calls, skipped) => options.calls.add(calls, skipped);
-    this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways, (revision) => this.#overQuota(revision));
+    this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways, (state) => this.#failures.overQuota(state));
     this.#rollout = new Rollout(this.#context, this.#planner);
     const parts = {
       context: this.#context,
@@ -156,6 +143,11 @@ export class Engine implements Platform, InstanceEvents {
       functions: this.#functions,
       rollout: this.#rollout,
     };
+    this.#failures = new StartFailures({
+      ...parts,
+      onFailure: (code) => options.onStartFailure?.(code),
+      note: (...line) => this.#note(...line),
+    });
     this.#changes = new Changes(parts, options.retention);
     this.#rotation = new Rotation({ ...parts, changes: this.#changes });
     const urls = urlsAt(options.publicUrl);
@@ -275,16 +267,6 @@ export class Engine implements Platform, InstanceEvents {
     this.#planner.setQuotas(quotas);
   }
 
-  /** A namespace uses the memory that it may use, and nothing of it can be stopped. */
-  #overQuota(state: RevisionState): void {
-    const { namespace } = state.revision;
-    const { memoryMib } = quotaOf(this.#options.tenancy, namespace);
-    const detail = `The namespace ${namespace} uses its quota of ${memoryMib} MiB of memory.`;
-    state.notBefore = this.#context.clock.now() + QUOTA_PAUSE_MS;
-    this.#gateways.failWaiters(state, { code: 'no-capacity', detail });
-    this.#rollout.failed(state.key, { code: 'quota-exceeded', detail });
-  }
-
   /** Memory that instances of each namespace may take now, MiB. */
   async memoryUsage(): Promise<ReadonlyMap<string, number>> {
     return this.#context.world.memoryByNamespace();
@@ -301,16 +283,12 @@ export class Engine implements Platform, InstanceEvents {
     this.#planner.kick();
   }
 
-  /** Instances can be created: what failed for want of them is not to wait on. */
   created(): void {
-    if (this.#createFailures === 0) return;
-    this.#createFailures = 0;
-    for (const state of this.#context.world.revisions.values()) {
-      if (state.problem?.code !== 'start-failed') continue;
-      state.failures = 0;
-      state.notBefore = 0;
-      state.problem = null;
-    }
+    this.#failures.created();
+  }
+
+  failed(revision: string | null, failure: StartFailure): void {
+    this.#failures.failed(revision, failure);
   }
 
   claimed(): void {
@@ -326,68 +304,15 @@ export class Engine implements Platform, InstanceEvents {
     this.#planner.kick();
   }
 
-  /** The function's failures are its own; those of the platform concern all who wait for an instance. */
-  failed(revision: string | null, failure: StartFailure): void {
-    const { world } = this.#context;
-    this.#options.onStartFailure?.(failure.code);
-    if (revision === null) {
-      this.#createFailures += 1;
-      this.#rollout.lastStartFailure = failure;
-      this.#planner.pauseCreates(backoffMs(this.#createFailures, CREATE_BACKOFF));
-      if (this.#createFailures < MAX_CREATE_FAILURES) return;
-      for (const state of world.revisions.values()) if (state.demand.size > 0 || state.floor > 0) this.#startFailed(state, failure);
-      return;
-    }
-    this.#note(revision, failure.detail);
-    const state = world.revisions.get(revision);
-    if (!state) return;
-    if (failure.code === 'start-failed' && this.#isFirst(state)) return;
-    this.#startFailed(state, failure);
-  }
-
-  /** A hiccup of the platform's: tried once more before anybody hears of it. What failed along with it is the same hiccup. */
-  #isFirst(state: RevisionState): boolean {
-    const now = this.#context.clock.now();
-    if (state.failures > 0) return state.failures === 1 && state.problem === null && now < state.notBefore;
-    state.failures = 1;
-    state.notBefore = now + SECOND_TRY_MS;
-    return true;
-  }
-
-  #startFailed(state: RevisionState, failure: StartFailure): void {
-    const now = this.#context.clock.now();
-    // Starts that were under way together fail together: that is one failure, or twenty would mean a minute's pause.
-    if (now >= state.notBefore || state.failures === 0) {
-      state.failures += 1;
-      state.notBefore = now + backoffMs(Math.max(state.failures, state.deaths - MAX_EARLY_DEATHS), START_BACKOFF);
-    }
-    this.#gateways.failWaiters(state, failure);
-    this.#rollout.failed(state.key, failure);
-  }
-
-  #note(revision: string, text: string, instance = 'i-000000000000'): void {
-    this.#logs.note(revision, instance, 'error', text, this.#context.clock.wall()).catch((error: unknown) => {
-      this.#context.log.warn({ revision, error: messageOf(error) }, 'a line could not be added to the logs of a function');
-    });
-  }
-
   gone(instance: Instance, holders: Set<string>, cause: GoneCause, detail: string): void {
     this.#gateways.gone(instance, holders, cause, detail);
     const key = revisionOf(instance);
-    const state = key === null ? undefined : this.#context.world.revisions.get(key);
-    if (state) state.lastDied = cause !== 'stopped';
-    // One that was adopted has served; when it was specialised is not known any more.
-    const loaded = instance.specialisedAt !== null || instance.served;
-    if (!state || key === null || cause === 'stopped' || !loaded) return;
-    this.#note(key, `instance ${instance.id} ended: ${detail}${cause === 'oom' ? ' (out of memory)' : ''}`, instance.id);
-    // One that has served is replaced when it is needed. Where one after the other dies before it has
-    // served anything, that is a start which fails, only later than most.
-    if (instance.served || (cause !== 'exit' && cause !== 'oom')) return;
-    state.deaths += 1;
-    if (state.deaths <= MAX_EARLY_DEATHS) return;
-    this.failed(key, {
-      code: cause === 'oom' ? 'function-oom' : 'function-crashed',
-      detail: `It ended soon after it was loaded: ${detail}`,
+    if (key !== null) this.#failures.gone(instance, key, cause, detail);
+  }
+
+  #note(revision: string, text: string, instance: string): void {
+    this.#logs.note(revision, instance, 'error', text, this.#context.clock.wall()).catch((error: unknown) => {
+      this.#context.log.warn({ revision, error: messageOf(error) }, 'a line could not be added to the logs of a function');
     });
   }
 

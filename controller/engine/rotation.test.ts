@@ -51,8 +51,6 @@ const given = (name: string) => machine.shims.inits.map((init) => init.env[name]
 
 describe('a secret on its way', () => {
   it('is in the init request, beside the environment, and nowhere on disk', async () => {
-    await machine.close();
-    machine = await Machine.create();
     await set(null, 'DB', CANARY);
     const engine = await start();
     await deploy(machine, engine, 'hello', { secrets: ['DB'], env: { PLAIN: 'x' } });
@@ -172,6 +170,7 @@ describe('a new value', () => {
     await machine.pass(5_000);
     expect(await ids(engine)).toContain(old);
     expect(gateway.count('revoke')).toBe(0);
+    await machine.until('it was tried again', () => given('DB').filter((value) => value === 'wrong').length > 3, 500);
     await set(engine, 'DB', 'right');
     await machine.until('a revoke', () => gateway.count('revoke') === 1);
     expect(given('DB').at(-1)).toBe('right');
@@ -184,6 +183,7 @@ describe('a new value', () => {
     await machine.until('it is frozen', async () => (await instances(engine))[0]?.state === 'frozen', 100);
     await set(engine, 'DB', 'new');
     await machine.until('it is gone', async () => (await instances(engine)).length === 0);
+    expect(machine.host.instances.size).toBe(0);
   });
 
   it('that the controller could not finish with: the next one does, by the versions in the records', async () => {

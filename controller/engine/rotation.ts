@@ -1,7 +1,7 @@
 /**
  * Rotation: instances that have the old value of a secret are replaced. Those in use serve on until as
  * many fresh ones are ready, as in a deployment; then their leases are taken back, what is in flight
- * ends, and they are stopped. Where no fresh one can be had, they serve what they hold.
+ * ends, and they are stopped. Where no fresh one can be had, they serve what they hold, and it is tried again.
  */
 import type { Revision } from '#contract/function.ts';
 import { isLive, type Instance, type RevisionState } from '../core/world.ts';
@@ -11,6 +11,9 @@ import type { Functions } from './functions.ts';
 import type { Gateways } from './gateways.ts';
 import type { Planner } from './planner.ts';
 import type { Rollout } from './rollout.ts';
+
+/** Where no fresh instance could be had, it is tried again after this, ms: what the value is for may have been away. */
+const AGAIN_MS = 30_000;
 
 export interface RotationParts {
   context: EngineContext;
@@ -71,6 +74,9 @@ export class Rotation {
             { function: `${of}/${name}`, error: messageOf(error) },
             'instances with the old value of a secret could not be replaced; they serve on',
           );
+          context.clock.after(AGAIN_MS, () => {
+            if (!this.#abort.signal.aborted) this.replaceStale(of);
+          });
         })
         .finally(() => this.#running.delete(running));
       this.#running.add(running);
