@@ -28,6 +28,15 @@ export interface StartOptions {
   env?: Record<string, string>;
   /** The project folder whose ./fn is run. */
   root?: string;
+  /** More flags of `fn up`. */
+  upFlags?: string[];
+}
+
+export interface RunOptions {
+  input?: string;
+  timeoutMs?: number;
+  /** Beside, and before, the platform's own: FN_URL and FN_TOKEN of another caller, say. */
+  env?: Record<string, string>;
 }
 
 export interface CommandOptions {
@@ -76,6 +85,7 @@ export class TestPlatform {
   readonly url: string;
   readonly #env: Record<string, string>;
   readonly #root: string;
+  readonly #upFlags: string[];
   #sources = 0;
 
   constructor(options: StartOptions, port: number) {
@@ -89,6 +99,7 @@ export class TestPlatform {
     this.url = `http://127.0.0.1:${port}`;
     this.#env = { FN_LOG_LEVEL: 'info', ...options.env, FN_HOME: this.home };
     this.#root = options.root ?? ROOT;
+    this.#upFlags = options.upFlags ?? [];
   }
 
   /** Runs ./fn with this home; in the project's folder, unless another is named. */
@@ -116,7 +127,7 @@ export class TestPlatform {
   }
 
   async up(): Promise<void> {
-    await this.fnOk(['up', '--detach', '--home', this.home, '--port', String(this.port), '--driver', this.driver]);
+    await this.fnOk(['up', '--detach', '--home', this.home, '--port', String(this.port), '--driver', this.driver, ...this.#upFlags]);
   }
 
   async down(): Promise<CommandResult> {
