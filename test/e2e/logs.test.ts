@@ -40,6 +40,21 @@ for (const driver of drivers('docker', 'process')) {
       expect((await platform().fnOk(['logs', 'chatty'])).stdout).toContain('hello-there');
     });
 
+    it('are found by request, level, text and time, and counted where they were dropped', async () => {
+      const before = Date.now();
+      const answer = await platform().call('/chatty/log/needle-1');
+      await platform().call('/chatty/log/needle-2');
+      const id = String(answer.headers['x-request-id']);
+      await waitFor('all four lines', async () => (await entries('chatty', '--grep', 'needle-')).length >= 4);
+      expect((await entries('chatty', '--request', id)).map(({ req }) => req)).toEqual([id, id]);
+      expect((await entries('chatty', '--grep', 'needle-', '--level', 'error')).map(({ level }) => level)).toEqual(['error', 'error']);
+      expect(await entries('chatty', '--grep', 'needle-2', '--limit', '1')).toHaveLength(1);
+      expect(await entries('chatty', '--until', new Date(before - 60_000).toISOString())).toEqual([]);
+      expect((await entries('chatty', '--since', '1h', '--revision', '1', '--grep', 'needle-')).length).toBe(4);
+      const times = (await entries('chatty')).map(({ t }) => t);
+      expect(times).toEqual(times.toSorted((a, b) => a - b));
+    });
+
     it('-f follows, over a new revision and a restart of the controller', async () => {
       await platform().deploy('followed', PROBE);
       const follow = execa(join(ROOT, 'fn'), ['logs', 'followed', '-f'], {
@@ -92,6 +107,11 @@ for (const driver of drivers('docker', 'process')) {
       for (const path of ['/flood/flood', '/flood/long', '/flood/control']) expect((await platform().call(path)).status).toBe(200);
       expect((await platform().call('/flood')).status).toBe(200);
       const { stdout } = await platform().fnOk(['logs', 'flood']);
+      const { stderr } = await waitFor('the count of what was dropped', async () => {
+        const read = await platform().fnOk(['logs', 'flood', '--limit', '1']);
+        return read.stderr !== '' && read;
+      });
+      expect(stderr).toMatch(/^note: \d+ lines were dropped since flood was first deployed/);
       expect(Buffer.byteLength(stdout)).toBeLessThan(16 * 1024 * 1024);
       // oxlint-disable-next-line no-control-regex -- these are what must not come through
       expect(stdout).not.toMatch(/[\u0000\u001b\r]/);
