@@ -1,0 +1,109 @@
+/** `fn why` and `fn calls`: one call explained, from the outside. */
+import { describe, expect, it } from 'vitest';
+import { CallList, Why } from '#contract/call.ts';
+import { drivers, usePlatform } from '../helpers/suite.ts';
+import { waitFor } from '../helpers/wait.ts';
+
+const TROUBLE = `
+let hoard = [];
+export default { fetch: async (request) => {
+  const { pathname } = new URL(request.url);
+  console.log('asked for', pathname);
+  if (pathname === '/throw') throw new TypeError('no such thing');
+  if (pathname === '/slow') await new Promise((resolve) => setTimeout(resolve, 60_000));
+  if (pathname === '/exit') process.exit(3);
+  if (pathname === '/eat') for (;;) hoard.push(Buffer.alloc(8 * 1024 * 1024, 1));
+  return new Response('ok');
+} };`;
+
+// What it tells comes from gateway and controller: one driver is enough, the one that can tell most.
+for (const driver of drivers('docker', 'process').slice(0, 1)) {
+  describe(`why (${driver})`, () => {
+    const platform = usePlatform({ driver, env: { FN_SLOW_MS: '1000' } });
+    const idOf = async (path: string): Promise<string> =>
+      String((await platform().call(path, { timeoutMs: 20_000 })).headers['x-request-id']);
+    /** Its log lines may still be on their way. */
+    const why = (id: string, until: (found: Why) => boolean = () => true): Promise<Why> =>
+      waitFor(`an explanation of ${id}`, async () => {
+        const found = Why.parse(JSON.parse((await platform().fnOk(['why', id, '--json'])).stdout));
+        return until(found) && found;
+      });
+
+    it('tells a cold call from a warm one, sampled or not', async () => {
+      await platform().deploy('trouble', TROUBLE, { flags: ['--timeout', '2', '--memory', '64', '--keep-alive', '0'] });
+      await platform().scaledToZero('trouble');
+      const cold = await why(await idOf('/trouble'), ({ logs }) => logs.length > 0);
+      expect(cold.temperature).toMatch(/^cold/);
+      expect(cold.phases.map(({ name }) => name)).toEqual(expect.arrayContaining(['queue', 'init', 'handler', 'stream']));
+      expect(cold).toMatchObject({ fault: 'none', call: { status: 200, name: 'trouble', revision: 'default/trouble@1' } });
+      expect(cold.logs.map(({ msg }) => msg)).toEqual(['asked for /']);
+      // More than the sample: the last of them only the gateway remembers.
+      let id = '';
+      for (let n = 0; n < 30; n += 1) id = await idOf('/trouble');
+      expect(await why(id)).toMatchObject({ temperature: expect.stringMatching(/^warm/), call: { status: 200 } });
+    });
+
+    it('a function that throws: its error, its place, its log', async () => {
+      const id = await idOf('/trouble/throw');
+      const { fault, summary, advice, logs } = await why(id, (found) => found.logs.length >= 2);
+      expect(fault).toBe('function');
+      expect(summary).toContain('no such thing');
+      expect(advice.join(' ')).toMatch(/handler\.ts:6:\d+/);
+      expect(logs.every(({ req }) => req === id)).toBe(true);
+      const text = (await platform().fnOk(['why', id])).stdout;
+      for (const part of ['GET /trouble/throw → 500', 'at fault: function', '█', 'what to do', 'log of this request'])
+        expect(text).toContain(part);
+    });
+
+    it('one that is too slow: where the time went', async () => {
+      const { fault, advice, call, phases } = await why(await idOf('/trouble/slow'), (found) => found.logs.length > 0);
+      expect(call).toMatchObject({ status: 504, code: 'function-timeout' });
+      expect(fault).toBe('function');
+      expect(phases.at(-1)).toMatchObject({ name: 'handler' });
+      expect(advice.join(' ')).toMatch(/timeout of 2 s.*asked for \/slow/);
+    });
+
+    it('one whose process ends: the platform says how', async () => {
+      const found = await why(await idOf('/trouble/exit'), ({ instance }) => (instance?.notes.length ?? 0) > 0);
+      expect(found.call).toMatchObject({ status: 502, code: 'function-crashed' });
+      expect(found.instance?.notes.map(({ msg }) => msg).join(' ')).toMatch(/ended: .*3/);
+    });
+
+    it('calls are listed by what became of them, and the newest explained by its function’s name', async () => {
+      const failed = await waitFor('three failures', async () => {
+        const { calls } = CallList.parse(JSON.parse((await platform().fnOk(['calls', 'trouble', '--failed', '--json'])).stdout));
+        return calls.length >= 3 && calls;
+      });
+      expect(failed.map(({ status }) => status)).toEqual([502, 504, 500]);
+      expect((await platform().fnOk(['calls', 'trouble', '--cold'])).stdout).toMatch(/^TIME.*\n.*(?:pooled|full)/);
+      const newest = Why.parse(JSON.parse((await platform().fnOk(['why', '--failed', 'trouble', '--json'])).stdout));
+      expect(newest.call.id).toBe(failed[0]!.id);
+      const slow = Why.parse(JSON.parse((await platform().fnOk(['why', '--slow', 'trouble', '--json'])).stdout));
+      expect(slow.call.code).toBe('function-timeout');
+    });
+
+    it('survives the controller; the journal is no gateway’s memory', async () => {
+      const { calls } = CallList.parse(JSON.parse((await platform().fnOk(['calls', 'trouble', '--failed', '--json'])).stdout));
+      for (const part of ['gateway', 'controller'] as const) process.kill(await platform().pid(part), 'SIGKILL');
+      await waitFor(
+        'the platform',
+        async () => (await platform().call('/trouble')).status === 200 && (await platform().fn(['list'])).code === 0,
+      );
+      expect(await why(calls[0]!.id)).toMatchObject({ call: calls[0] });
+    });
+
+    it('what nobody knows is an error with a way out', async () => {
+      const unknown = await platform().fn(['why', 'never-was']);
+      expect(unknown.code).toBe(1);
+      expect(unknown.stderr).toMatch(/no record of .*never-was.*\n.*x-request-id/i);
+      expect((await platform().fn(['why'])).code).toBe(2);
+      expect((await platform().fn(['why', '--failed', 'nobody'])).code).toBe(1);
+    });
+
+    it.runIf(driver === 'docker')('one that runs out of memory: what it had', async () => {
+      const { call, advice } = await why(await idOf('/trouble/eat'));
+      expect(call).toMatchObject({ status: 502, code: 'function-oom' });
+      expect(advice[0]).toMatch(/It had 64 MiB.*--memory 128/);
+    });
+  });
+}
