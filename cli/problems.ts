@@ -34,6 +34,7 @@ const ACCESS_FLAGS: Record<string, string> = { routes: '--route', auth: '--auth'
 /** `/settings/memoryMib` is `--memory` to who typed it. */
 export function fieldLabel(pointer: string): string {
   const [first, second, ...rest] = pointer.replace(/^\//, '').split('/');
+  if (first === 'message' && second === undefined) return '--message';
   const flag =
     second === undefined ? undefined : first === 'settings' ? FLAGS[second] : first === 'access' ? ACCESS_FLAGS[second] : undefined;
   return flag === undefined ? pointer : [flag, ...rest].join(' ');
