@@ -1,15 +1,5 @@
 /** An AWS Lambda handler as it is: an API Gateway v2 event in, a result with statusCode and body out. */
-interface HttpEvent {
-  rawPath: string;
-  queryStringParameters?: Record<string, string>;
-  requestContext: { http: { method: string } };
-}
-
-interface LambdaContext {
-  awsRequestId: string;
-  functionName: string;
-  getRemainingTimeInMillis(): number;
-}
+import type { HttpEvent, LambdaContext } from 'fn';
 
 export const handler = async (event: HttpEvent, context: LambdaContext) => ({
   statusCode: 200,

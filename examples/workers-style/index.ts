@@ -1,13 +1,8 @@
 /** A module as Cloudflare Workers have it: env as an argument, work that goes on after the response. */
+import type { Context } from 'fn';
+
 interface Env {
   GREETING?: string;
-}
-
-interface Context {
-  requestId: string;
-  functionName: string;
-  revision: number;
-  waitUntil(work: Promise<unknown>): void;
 }
 
 export default {

@@ -1,8 +1,10 @@
 /**
  * Types of what a function gets from the node runtime.
  *
- *     import type { Context } from 'fn/types';
+ *     import type { Context } from 'fn';
  *     export default { fetch(request: Request, env: Env, ctx: Context) { … } };
+ *
+ * Types only: nothing is imported at run time.
  */
 
 // WebSockets
@@ -83,4 +85,95 @@ export interface Context {
    *     return response;
    */
   upgradeWebSocket(request: Request, options?: UpgradeWebSocketOptions): UpgradedWebSocket;
+}
+
+// Handlers: a default export with fetch, and what else it may have
+
+/** Variables and secrets of the function. */
+export type Environment = Readonly<Record<string, string>>;
+
+/**
+ *     export default { fetch: (request) => new Response('hello') } satisfies Handler;
+ *
+ * `queue` and `scheduled` are called by triggers, where the platform has them; `fetch` by HTTP.
+ */
+export interface Handler<Env = Environment> {
+  fetch?(request: Request, env: Env, ctx: Context): Response | Promise<Response>;
+  queue?(batch: MessageBatch, env: Env, ctx: Context): void | Promise<void>;
+  scheduled?(event: ScheduledEvent, env: Env, ctx: Context): void | Promise<void>;
+}
+
+/** One message of a queue. */
+export interface Message<Body = unknown> {
+  readonly id: string;
+  /** When it was sent. */
+  readonly timestamp: Date;
+  /** Parsed, where it was sent as JSON; else text or bytes. */
+  readonly body: Body;
+  /** 1 the first time that it is delivered. */
+  readonly attempts: number;
+  /** Done, whatever becomes of the others of the batch. */
+  ack(): void;
+  /** To be delivered again. */
+  retry(options?: { delaySeconds?: number }): void;
+}
+
+/** Messages that are delivered together. A handler that returns has done all of them; one that throws, none. */
+export interface MessageBatch<Body = unknown> {
+  /** Name of the queue. */
+  readonly queue: string;
+  readonly messages: readonly Message<Body>[];
+  ackAll(): void;
+  retryAll(options?: { delaySeconds?: number }): void;
+}
+
+/** A tick of a schedule. */
+export interface ScheduledEvent {
+  readonly cron: string;
+  /** When it was due, milliseconds since 1970. */
+  readonly scheduledTime: number;
+}
+
+// The Lambda form: handler(event, context)
+
+/** An HTTP request as AWS has it: API Gateway payload 2.0. */
+export interface HttpEvent {
+  readonly version: '2.0';
+  readonly routeKey: string;
+  readonly rawPath: string;
+  readonly rawQueryString: string;
+  readonly cookies?: readonly string[];
+  readonly headers: Readonly<Record<string, string>>;
+  readonly queryStringParameters?: Readonly<Record<string, string>>;
+  readonly requestContext: {
+    readonly requestId: string;
+    readonly timeEpoch: number;
+    readonly http: {
+      readonly method: string;
+      readonly path: string;
+      readonly protocol: string;
+      readonly sourceIp: string;
+      readonly userAgent: string;
+    };
+  };
+  readonly body?: string;
+  readonly isBase64Encoded: boolean;
+}
+
+/** What a Lambda handler answers with; anything that has no `statusCode` becomes JSON with 200. */
+export interface HttpResult {
+  statusCode: number;
+  headers?: Record<string, string | number | boolean>;
+  cookies?: string[];
+  body?: string;
+  isBase64Encoded?: boolean;
+}
+
+/** The second argument of a Lambda handler. */
+export interface LambdaContext {
+  readonly awsRequestId: string;
+  readonly functionName: string;
+  readonly functionVersion: string;
+  readonly memoryLimitInMB: string;
+  getRemainingTimeInMillis(): number;
 }
