@@ -133,37 +133,37 @@ export const ERRORS = {
     status: 500,
     fault: 'function',
     title: 'The function threw an error',
-    remedy: 'See `fn logs NAME`: it has the message and the stack, under the id of the request.',
+    remedy: 'See `fn why ID` (the x-request-id) for the place, and `fn logs NAME` for the message and the stack.',
   },
   'function-crashed': {
     status: 502,
     fault: 'function',
     title: 'The function crashed',
-    remedy: 'See `fn logs NAME`; the next request gets another instance.',
+    remedy: 'See `fn why ID` (the x-request-id) and `fn logs NAME`; the next request gets another instance.',
   },
   'function-oom': {
     status: 502,
     fault: 'function',
     title: 'The function ran out of memory',
-    remedy: 'Deploy with more --memory, or use less.',
+    remedy: 'Deploy with more --memory, or use less; `fn why ID` says what it had.',
   },
   'function-init-failed': {
     status: 502,
     fault: 'function',
     title: 'The function failed to start',
-    remedy: 'See `fn logs NAME` and deploy a corrected version.',
+    remedy: 'See `fn why ID` and `fn logs NAME`, and deploy a corrected version.',
   },
   'function-bad-response': {
     status: 502,
     fault: 'function',
     title: 'The function sent an invalid response',
-    remedy: 'See the detail and `fn logs NAME`.',
+    remedy: 'See the detail, `fn why ID` and `fn logs NAME`.',
   },
   'function-timeout': {
     status: 504,
     fault: 'function',
     title: 'The function took too long',
-    remedy: 'Make it faster, or deploy with a longer --timeout.',
+    remedy: 'Make it faster, or deploy with a longer --timeout; `fn why ID` says where the time went.',
   },
   // The platform's.
   internal: {
@@ -172,7 +172,12 @@ export const ERRORS = {
     title: 'Internal error',
     remedy: 'See `fn status` and the logs in the home folder; this is a bug of fn.',
   },
-  'instance-lost': { status: 502, fault: 'platform', title: 'The instance was lost', remedy: 'Try again; the request may have run.' },
+  'instance-lost': {
+    status: 502,
+    fault: 'platform',
+    title: 'The instance was lost',
+    remedy: 'Try again; the request may have run. `fn why ID` says what became of the instance.',
+  },
   'not-ready': { status: 503, fault: 'platform', title: 'Not ready', remedy: 'Try again after Retry-After seconds.' },
   'no-capacity': {
     status: 503,
@@ -185,7 +190,7 @@ export const ERRORS = {
     status: 503,
     fault: 'platform',
     title: 'Waited too long for an instance',
-    remedy: 'Try again; raise max or the budget if it happens often.',
+    remedy: 'Try again; raise max or the budget if it happens often. `fn why ID` says what it waited for.',
   },
   'start-failed': {
     status: 503,
