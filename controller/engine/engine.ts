@@ -123,7 +123,7 @@ export class Engine implements Platform, InstanceEvents {
     const retentionOf = (namespace: string, name: string) => (this.#functions.get(namespace, name)?.access ?? DEFAULT_ACCESS).logs;
     this.#logs = new FunctionLogs({ folder: paths.logs, records, clock, log, retention: retentionOf, onEntries: options.onLogEntries });
     this.#lifecycle = new Lifecycle(this.#context, this);
-    this.#gateways = new Gateways(this.#context, () => this.changed());
+    this.#gateways = new Gateways(this.#context, this.#lifecycle, () => this.changed());
     this.#certificates = new Certificates({
       folder: options.certificates,
       clock,
@@ -131,7 +131,6 @@ export class Engine implements Platform, InstanceEvents {
       onChange: () => this.#gateways.certificatesChanged(),
     });
     this.#gateways.certificates = () => this.#certificates.current;
-    this.#gateways.attach(this.#lifecycle);
     this.#gateways.onCalls = (calls, skipped) => options.calls.add(calls, skipped);
     this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways, (state) => this.#failures.overQuota(state));
     this.#rollout = new Rollout(this.#context, this.#planner);

@@ -4,29 +4,23 @@
  */
 import type { CallRecord } from '#contract/call.ts';
 import type { Certificate, GatewayMessage, Lease, Route } from '#contract/link.ts';
-import type { Address } from '#contract/runtime.ts';
 import { newLeaseId } from '#kit/ids.ts';
 import { leasedSlots, revisionOf, type Instance, type RevisionState } from '../core/world.ts';
-import { messageOf, type EngineContext, type GoneCause, type StartFailure } from './context.ts';
+import { type EngineContext, type GoneCause, type StartFailure } from './context.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Hello, Link, LinkEvents } from './link-server.ts';
 import { Recalls } from './recall.ts';
-import { HEALTH_TIMEOUT_MS } from './runtime-client.ts';
+import { REVOKE_GRACE_MS, Suspects } from './suspects.ts';
 import { startInfo, startProblem } from './start-info.ts';
 
 /** [12] A gateway whose link is down for so long is lost. */
 export const GATEWAY_LOST_MS = 5_000;
 /** How often a gateway whose link is down is looked for by its pid. */
 const PID_CHECK_MS = 100;
-/** [8] A revoked share is freed this long after its deadline, whatever the gateway says. */
-const REVOKE_GRACE_MS = 2_000;
 /** [15] How long the gateways may take to acknowledge routes. */
 const ROUTED_TIMEOUT_MS = 2_000;
 /** [8] Where shares are only moved from one gateway to another, the one that gives has this long, or as long as a stream may last. */
 const REBALANCE_DEADLINE_MS = 30_000;
-/** [10] The third suspicion kills. */
-const MAX_SUSPICIONS = 3;
-
 interface Gateway {
   key: string;
   link: Link | null;
@@ -39,21 +33,19 @@ export class Gateways implements LinkEvents {
   readonly #context: EngineContext;
   readonly #changed: () => void;
   readonly #recalls: Recalls;
-  #lifecycle: Lifecycle | null = null;
+  readonly #suspects: Suspects;
   readonly #gateways = new Map<string, Gateway>();
   readonly #routes = new Map<string, Route>();
   #version = 0;
   #inventoryDone = false;
   #early: [Link, Hello][] = [];
   #onRouted = new Set<() => void>();
-  /** Instances that are being asked for their health, with the gateways that suspect them: one question at a time, however many ask it. */
-  readonly #suspects = new Map<string, Set<Link>>();
-  readonly #overran = new Set<string>();
 
-  constructor(context: EngineContext, changed: () => void) {
+  constructor(context: EngineContext, lifecycle: Lifecycle, changed: () => void) {
     this.#context = context;
     this.#changed = changed;
     this.#recalls = new Recalls(context.clock);
+    this.#suspects = new Suspects({ context, lifecycle, revoke: (instance) => this.revokeInstance(instance), changed });
   }
 
   /** Certificates that gateways get. */
@@ -65,10 +57,6 @@ export class Gateways implements LinkEvents {
   /** What the gateways remember of a request. */
   recall(id: string): Promise<CallRecord[]> {
     return this.#recalls.ask(this.connected, id);
-  }
-
-  attach(lifecycle: Lifecycle): void {
-    this.#lifecycle = lifecycle;
   }
 
   get connected(): Link[] {
@@ -192,10 +180,10 @@ export class Gateways implements LinkEvents {
         }
         break;
       case 'suspect':
-        void this.#suspect(link, message.instance, message.reason);
+        void this.#suspects.suspect(link, message.instance, message.reason);
         break;
       case 'timeout':
-        void this.#timedOut(message.instance, message.request);
+        void this.#suspects.timedOut(message.instance, message.request);
         break;
       case 'calls':
         this.onCalls(message.calls, message.skipped);
@@ -279,10 +267,11 @@ export class Gateways implements LinkEvents {
     for (const instance of this.#context.world.instancesOf(revision)) this.revokeInstance(instance);
   }
 
-  /** Takes back every lease of an instance; what is in flight may end on it. */
-  revokeInstance(instance: Instance): void {
+  /** Takes back every lease of an instance; what is in flight may end on it, within the milliseconds that are returned. */
+  revokeInstance(instance: Instance): number {
     const deadlineMs = this.#drainMs(instance);
     for (const lease of instance.leases.values()) this.revoke(lease.id, 0, deadlineMs);
+    return deadlineMs;
   }
 
   /** What is in flight has so long: requests the timeout of their function, WebSockets and event streams what this host gives them. */
@@ -295,82 +284,6 @@ export class Gateways implements LinkEvents {
   /** [9] */
   gone(instance: Instance, holders: Set<string>, cause: GoneCause, detail: string): void {
     for (const key of holders) this.#gateways.get(key)?.link?.send({ type: 'gone', instance: instance.id, cause, detail });
-  }
-
-  /** [10] */
-  async #suspect(link: Link, id: string, reason: string): Promise<void> {
-    const { world, log } = this.#context;
-    const instance = world.instances.get(id);
-    if (!instance?.address) {
-      link.send({ type: 'gone', instance: id, cause: 'lost', detail: 'the instance is not known' });
-      return;
-    }
-    const asking = this.#suspects.get(id)?.add(link);
-    if (asking) return;
-    log.warn({ instance: id, reason, times: instance.suspicions + 1 }, 'a gateway suspects an instance');
-    instance.suspicions += 1;
-    const links = new Set([link]);
-    this.#suspects.set(id, links);
-    const alive = await this.#isAlive(instance, instance.address, reason).finally(() => this.#suspects.delete(id));
-    if (alive) for (const each of links) each.send({ type: 'clear', instance: id });
-    this.#changed();
-  }
-
-  /** Asks an instance that is suspected; ends it where it is to be ended. */
-  async #isAlive(instance: Instance, address: Address, reason: string): Promise<boolean> {
-    const { world } = this.#context;
-    instance.suspect = true;
-    const until = performance.now() + HEALTH_TIMEOUT_MS;
-    // No answer is the answer that was asked for, whatever kept it away.
-    const health = await this.#context.runtime.health(address).catch(() => null);
-    // A process that has just died refuses at once; why it died takes the driver longer to say [9].
-    if (!health && (await this.#lifecycle!.awaitEnd(instance, until))) return false;
-    instance.suspect = false;
-    // It may have ended while it was asked; the driver's word has then gone out already.
-    if (world.instances.get(instance.id) !== instance || instance.address === null) return false;
-    if (!health) this.#lifecycle!.kill(instance, 'lost', `it does not answer (${reason})`);
-    else if (instance.suspicions >= MAX_SUSPICIONS) this.drainThenKill(instance, 'lost', `suspected ${MAX_SUSPICIONS} times (${reason})`);
-    else return true;
-    return false;
-  }
-
-  /** [11] */
-  async #timedOut(id: string, request: string): Promise<void> {
-    const instance = this.#context.world.instances.get(id);
-    if (!instance?.address || instance.state.kind === 'draining' || this.#overran.has(id)) return;
-    // It will be ended either way; nothing new goes there while it is asked how.
-    instance.suspect = true;
-    this.#overran.add(id);
-    // No answer means that nothing in it can be saved: it is killed at once.
-    const health = await this.#context.runtime.health(instance.address).catch(() => null);
-    this.#overran.delete(id);
-    if (this.#context.world.instances.get(id) !== instance || instance.address === null) return;
-    this.#context.log.info({ instance: id, request, inFlight: health?.inFlight ?? null }, 'a request overran its timeout');
-    // The handler that overran counts as in flight itself: more than one means neighbours.
-    if (health && health.inFlight > 1) this.drainThenKill(instance, 'timeout', 'a request overran its timeout');
-    else this.#lifecycle!.kill(instance, 'timeout', 'a request overran its timeout');
-  }
-
-  /** No new requests; killed when the gateways gave its leases back, or when their time for that is over. */
-  drainThenKill(instance: Instance, cause: GoneCause, detail: string): void {
-    const { world, clock, log } = this.#context;
-    if (instance.state.kind === 'draining') return;
-    const revision = world.revisions.get(revisionOf(instance) ?? '');
-    const deadlineMs = this.#drainMs(instance);
-    world.transition(instance, { kind: 'draining', revision: revision?.key ?? null, since: clock.now() });
-    for (const lease of instance.leases.values()) this.revoke(lease.id, 0, deadlineMs);
-    if (instance.address) {
-      this.#context.runtime.drain(instance.address, deadlineMs).catch((error: unknown) => {
-        log.warn({ instance: instance.id, error: messageOf(error) }, 'an instance does not hear that it should drain');
-      });
-    }
-    // At the deadline the gateways begin to end streams, which takes the two sides a moment.
-    const end = clock.now() + deadlineMs + REVOKE_GRACE_MS;
-    const check = () => {
-      if (instance.leases.size === 0 || clock.now() >= end) this.#lifecycle!.kill(instance, cause, detail);
-      else clock.after(50, check);
-    };
-    check();
   }
 
   /** [15] Changes the routes everywhere; resolves when all connected gateways route by them, or after 2 s. */

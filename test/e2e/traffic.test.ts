@@ -47,7 +47,7 @@ async function api(platform: TestPlatform, method: string, path: string, body?: 
 const setTraffic = async (platform: TestPlatform, name: string, shares: Record<number, number>): Promise<FunctionView> => {
   const traffic = Object.entries(shares).map(([revision, percent]) => ({ revision: Number(revision), percent }));
   const answer = await api(platform, 'PUT', `/functions/${name}/traffic`, { traffic });
-  expect(answer.status, answer.text).toBe(200);
+  if (answer.status !== 200) throw new Error(`traffic: ${answer.status} ${answer.text}`);
   return FunctionView.parse(answer.json());
 };
 
