@@ -8,7 +8,7 @@ import { HEADERS } from '#contract/runtime.ts';
 import { acceptOf, closing, frame, handshake, newKey, OPCODE, openWebSocket, RawConnection } from '../helpers/websocket.ts';
 import { waitFor } from '../helpers/wait.ts';
 import { gatewayHeaders, INSTANCE, lineWith, type Shim, startShim } from './runtime-harness.ts';
-import { NODE, PYTHON, type RuntimeUnderTest } from './runtime-table.ts';
+import { BUN, DENO, NODE, PYTHON, type RuntimeUnderTest } from './runtime-table.ts';
 
 interface Target {
   name: string;
@@ -22,6 +22,8 @@ interface Target {
 const TARGETS: Target[] = [
   { name: 'node, ctx.upgradeWebSocket', shim: NODE, entry: 'websocket.mjs', form: 'fetch', strict: true },
   { name: 'node, server with ws', shim: NODE, entry: 'websocket-server.mjs', form: 'server', strict: false },
+  { name: 'bun, ctx.upgradeWebSocket', shim: BUN, entry: 'websocket.mjs', form: 'fetch', strict: true },
+  { name: 'deno, ctx.upgradeWebSocket', shim: DENO, entry: 'websocket.mjs', form: 'fetch', strict: true },
   { name: 'python, ASGI', shim: PYTHON, entry: 'websocket.py', form: 'asgi', strict: true },
 ];
 
@@ -278,5 +280,16 @@ describe('ctx.upgradeWebSocket', () => {
     expect((await shim.exited).code).toBe(1);
     expect(await lineWith(shim, 'the listener failed')).toMatchObject({ level: 'error', req: 'ws-throws' });
     connection.destroy();
+  });
+
+  it('works in a Hono app, whose middleware adds its headers', async () => {
+    const shim = await startShim(NODE);
+    expect((await shim.become('websocket-hono.mjs')).form).toBe('fetch');
+    const connection = new RawConnection({ path: shim.socketPath });
+    connection.send(handshake('/chat'), frame(text, 'hi'));
+    expect(await connection.head()).toMatch(/^HTTP\/1\.1 101 [^]*\r\nx-frame-options: SAMEORIGIN/i);
+    expect((await connection.frame()).payload.toString()).toBe('hono hi');
+    connection.destroy();
+    expect((await shim.call('GET', '/')).text).toBe('plain');
   });
 });
