@@ -27,6 +27,17 @@ describe('the public socket', () => {
     expect(open).toThrow(new RegExp(`port ${port} is taken on 127\\.0\\.0\\.1`));
   });
 
+  it('for TLS says by its own flag how to choose another', async () => {
+    const port = await takenPort();
+    expect.assertions(2);
+    try {
+      openPublicSocket('127.0.0.1', port, 'tls-listen');
+    } catch (error) {
+      expect(error).toBeInstanceOf(CliError);
+      expect(error).toMatchObject({ hint: expect.stringContaining(`fn up --tls-listen 127.0.0.1:${port + 1}`) });
+    }
+  });
+
   it.each([
     ['localhost', /not an IP address/],
     ['192.0.2.77', /not an address of this machine/],

@@ -8,7 +8,7 @@ import { readBody, request } from '../http.ts';
 import { identify, isAlive } from '../process-identity.ts';
 import { root } from '../root.ts';
 import { readState, writeState } from '../state.ts';
-import type { SupervisorEvent } from './options.ts';
+import type { SupervisorEvent, TlsOptions } from './options.ts';
 import { Supervisor } from './supervisor.ts';
 
 const PROGRAMS = {
@@ -20,10 +20,11 @@ function supervisor({
   port = 0,
   env = {},
   home = temporaryFolder(onTestFinished),
-}: { port?: number; env?: NodeJS.ProcessEnv; home?: string } = {}) {
+  tls,
+}: { port?: number; env?: NodeJS.ProcessEnv; home?: string; tls?: TlsOptions } = {}) {
   const events: SupervisorEvent[] = [];
   const started = new Supervisor(
-    { home, host: '127.0.0.1', port, driver: 'process' },
+    { home, host: '127.0.0.1', port, driver: 'process', ...(tls === undefined ? {} : { tls }) },
     {
       env: { ...process.env, FN_LOG_LEVEL: 'silent', ...env },
       report: (event) => void events.push(event),
@@ -70,6 +71,20 @@ describe('a supervisor', () => {
       expect(new Set(answers)).toEqual(new Set([String(gateway)]));
       expect(gateway).not.toBe(killed.pid);
     }
+  });
+
+  it('holds a socket for TLS, too, and hands it to each gateway', async () => {
+    const { started, events, paths } = supervisor({ tls: { host: '127.0.0.1', port: 0, certificates: '/certificates' } });
+    const { tlsUrl = '', children } = await started.start();
+    expect(tlsUrl).toMatch(/^https:\/\/127\.0\.0\.1:\d+$/);
+    expect(events.at(-1)).toMatchObject({ type: 'ready', tlsUrl });
+    expect(readState(paths)?.tlsUrl).toBe(tlsUrl);
+    // The stand-in for a gateway speaks no TLS.
+    const plain = tlsUrl.replace('https', 'http');
+    expect(await ask(plain)).toBe(String(children.gateway?.pid));
+    process.kill(children.gateway!.pid, 'SIGKILL');
+    while (isAlive(children.gateway!)) await new Promise((resolve) => setImmediate(resolve));
+    expect(await ask(plain)).not.toBe(String(children.gateway?.pid));
   });
 
   it('starts a controller that was killed again, and cleans up where it cannot be asked', async () => {
