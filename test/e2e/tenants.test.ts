@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { freePort, type RunOptions } from '../helpers/platform.ts';
 import { usePlatform } from '../helpers/suite.ts';
+import { waitFor } from '../helpers/wait.ts';
 
 const apiPort = await freePort();
 const HELLO = 'export default () => new Response(`hello ${process.env.KEY ?? "nobody"}`);\n';
@@ -135,7 +136,7 @@ describe('two tenants', () => {
     // The other tenant's admin is nobody here.
     expect(await call(tokens.get('shop'))).toBe(401);
     expect((await as('blog', ['token', 'revoke', caller.id])).code).toBe(0);
-    expect(await call(caller.token)).toBe(401);
+    await waitFor('the gateway to have heard', async () => (await call(caller.token)) === 401);
     expect((await put(caller.token)).status).toBe(401);
   });
 
