@@ -2,10 +2,12 @@
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import { connect as connectSocket, type Socket } from 'node:net';
+import type { ConnectionOptions } from 'node:tls';
 import { describe, expect, it } from 'vitest';
-import { WebSocket, WebSocketServer } from 'ws';
+import { type ClientOptions, WebSocket, WebSocketServer } from 'ws';
 import type { Auth } from '#contract/access.ts';
 import { Problem } from '#contract/errors.ts';
+import { testAuthority } from '../test/helpers/certificates.ts';
 import { type FakeInstance, startInstance, startRawInstance } from '../test/helpers/gateway-instance.ts';
 import { testRoute } from '../test/helpers/gateway-controller.ts';
 import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
@@ -203,6 +205,28 @@ describe('a WebSocket', () => {
       expect(await connection.head()).toMatch(/^HTTP\/1\.1 101 [^]*\r\nset-cookie: where=\d+/i);
       connection.destroy();
     });
+  });
+
+  it('comes over TLS as well, and ends there in order too', async () => {
+    const authority = testAuthority();
+    await withGateway(
+      async (harness) => {
+        const { requests } = await serve(harness, { maxStreamMs: 500 });
+        harness.controller.send({ type: 'certificates', certificates: [{ names: ['a.test'], ...authority.issue('a.test') }] });
+        await harness.controller.settled();
+        const address = harness.gateway.tlsAddress;
+        if (address === null || typeof address === 'string') throw new Error('no TLS');
+        const options: ClientOptions & ConnectionOptions = { ca: authority.cert, servername: 'a.test' };
+        const socket = new WebSocket(`wss://127.0.0.1:${address.port}/hello`, options);
+        harness.defer(() => socket.terminate());
+        await once(socket, 'open');
+        socket.send('secret');
+        expect(await said(socket)).toBe('secret');
+        expect(requests[0]!.headers['x-forwarded-proto']).toBe('https');
+        expect(await ended(socket)).toEqual({ code: 1001, reason: 'maximum age' });
+      },
+      { config: { tlsListen: { host: '127.0.0.1', port: 0 } } },
+    );
   });
 
   it('on a connection that served requests before is not cut as an idle one', async () => {
