@@ -58,7 +58,7 @@ async function listen(platform: TestPlatform, path: string): Promise<Events> {
 
 for (const driver of drivers('docker')) {
   describe(`streams (${driver})`, () => {
-    const platform = usePlatform({ driver, env: { FN_STREAM_DRAIN_MS: '4000' } });
+    const platform = usePlatform({ driver, env: { FN_STREAM_DRAIN_MS: '4000', FN_STREAM_GRACE_MS: '500' } });
 
     it('a WebSocket by ctx.upgradeWebSocket; its lines have the id of its request', async () => {
       await platform().deploy('web', WEB);
@@ -138,6 +138,21 @@ for (const driver of drivers('docker')) {
         (await platform().fnOk(['logs', 'aged'])).stdout.includes('closed with 1001'),
       );
       await connect(platform(), '/aged');
+    });
+
+    it('a gateway that is replaced ends them in order, and its successor takes them up at once', async () => {
+      await platform().deploy('replaced', WEB);
+      const client = await connect(platform(), '/replaced');
+      const reader = await listen(platform(), '/replaced/events');
+      const before = await platform().pid('gateway');
+      process.kill(before, 'SIGTERM');
+      expect(await client.closed).toEqual({ code: 1001, reason: 'going away' });
+      expect(await reader.ended).toBe('complete');
+      const next = await connect(platform(), '/replaced');
+      await hears(next, 'version 1');
+      next.socket.close();
+      await next.closed;
+      expect(await platform().pid('gateway')).not.toBe(before);
     });
 
     it('an instance that is killed ends them, and the next ones get another', async () => {
