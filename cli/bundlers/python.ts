@@ -19,14 +19,17 @@ const OBJECT_FILE = 'fn.json';
 /** Names of folders and files that are no part of a function, wherever they are. Those that begin with a dot are none either. */
 const SKIPPED = /^(?:\..*|__pycache__|venv|node_modules|.*\.py[co]|.*\.egg-info|fn\.ya?ml|fn\.[a-z0-9-]+\.ya?ml)$/;
 
+/** Of a request what this bundler needs. */
+type PythonRequest = Pick<BundleRequest, 'source' | 'cwd' | 'assets' | 'say' | 'signal'>;
+
 /** Throws CliError with what pip said, or usageError with what is wrong with the sources. */
-export async function bundlePython({ source, cwd, assets, say, signal }: BundleRequest): Promise<Bundle> {
+export async function bundlePython({ source, cwd, assets, say, signal }: PythonRequest): Promise<Bundle> {
   const { folder, object } = source;
   const entry = relative(folder, source.entry).replaceAll(sep, '/');
-  const files = source.whole ? everything(folder) : reachable(folder, source.entry);
   const warnings: string[] = [];
+  const files = source.whole ? below(folder, '', warnings) : reachable(folder, source.entry, warnings);
   const own = VENDORED.filter((name) => isFolder(join(folder, name)));
-  if (!source.whole) for (const name of own) files.push(...below(folder, name));
+  if (!source.whole) for (const name of own) files.push(...below(folder, name, warnings));
   const requirements = join(folder, REQUIREMENTS);
   if (existsSync(requirements) && own.length === 0) files.push(...(await vendorRequirements(requirements, say, signal)));
   else if (existsSync(requirements)) say(`${shown(requirements, cwd)} is left alone: the packages are in ${own.join(' and ')}`);
@@ -52,10 +55,8 @@ const shown = (path: string, cwd: string): string => {
 const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() === true;
 
-/** All of a project's folder but what is never deployed. */
-const everything = (folder: string): ArchiveFile[] => below(folder, '');
-
-function below(folder: string, start: string): ArchiveFile[] {
+/** All of a folder below a project's but what is never deployed; `warnings` gets what cannot be. */
+function below(folder: string, start: string, warnings: string[]): ArchiveFile[] {
   const files: ArchiveFile[] = [];
   const real = realpathSync(folder);
   let bytes = 0;
@@ -64,6 +65,10 @@ function below(folder: string, start: string): ArchiveFile[] {
     for (const name of readdirSync(join(folder, place)).sort()) {
       if (SKIPPED.test(name)) continue;
       const path = place === '' ? name : `${place}/${name}`;
+      if (!existsSync(join(folder, path))) {
+        warnings.push(`${join(folder, path)} is a link to what is not there: it is left out`);
+        continue;
+      }
       const target = realpathSync(join(folder, path));
       if (target !== real && !target.startsWith(real + sep)) throw usageError(`${path} is a link that leads out of ${folder}`);
       if (isFolder(target)) visit(path, depth + 1);
@@ -87,7 +92,7 @@ const MAX_DEPTH = 64;
 const IMPORT = /^[ \t]*(?:import[ \t]+(?<names>[^\n#;]+)|from[ \t]+(?<from>[.\w]+)[ \t]+import[ \t]+(?<what>\([^)]*\)|[^\n#;]+))/gm;
 
 /** A file, and those beside it that it imports: a folder in which much else may lie does not go along. */
-function reachable(folder: string, entry: string): ArchiveFile[] {
+function reachable(folder: string, entry: string, warnings: string[]): ArchiveFile[] {
   const files = new Map<string, ArchiveFile>();
   const todo = [basename(entry)];
   for (let name = todo.pop(); name !== undefined; name = todo.pop()) {
@@ -97,7 +102,7 @@ function reachable(folder: string, entry: string): ArchiveFile[] {
     for (const top of topNames(contents.toString())) {
       if (isFile(join(folder, `${top}.py`))) todo.push(`${top}.py`);
       else if (isFolder(join(folder, top)) && !SKIPPED.test(top) && holdsPython(join(folder, top)))
-        for (const file of below(folder, top)) {
+        for (const file of below(folder, top, warnings)) {
           files.set(file.name, file);
           // A package may import what lies beside it, too.
           if (file.name.endsWith('.py')) todo.push(...outside(folder, file));
@@ -108,9 +113,7 @@ function reachable(folder: string, entry: string): ArchiveFile[] {
 }
 
 const outside = (folder: string, file: ArchiveFile): string[] =>
-  [...topNames(file.contents.toString())]
-    .map((top) => `${top}.py`)
-    .filter((name) => isFile(join(folder, name)));
+  [...topNames(file.contents.toString())].map((top) => `${top}.py`).filter((name) => isFile(join(folder, name)));
 
 const holdsPython = (folder: string): boolean => readdirSync(folder).some((name) => name.endsWith('.py'));
 

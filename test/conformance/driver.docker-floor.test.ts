@@ -162,16 +162,30 @@ describe('the docker driver', () => {
   });
 
   it('says that the image is not there, and leaves nothing', async () => {
-    const other = makeBench({ images: { node: 'fn/node:never' } });
+    const other = makeBench({ images: { absent: 'fn/absent:never' } });
     await other.driver.start();
     try {
       expect(await other.driver.runtimes()).toEqual([]);
-      await expect(other.driver.create(other.spec(), new AbortController().signal)).rejects.toThrow(/fn runtimes build node/);
+      await expect(other.driver.create({ ...other.spec(), runtime: 'absent' }, new AbortController().signal)).rejects.toThrow(
+        /fn runtimes build absent/,
+      );
       expect(await other.driver.list()).toEqual([]);
     } finally {
       await other.dispose();
     }
     expect(await findLeaks(other.paths)).toEqual([]);
+  });
+
+  it('takes the newest image of a runtime where the one of this build is not made yet', async () => {
+    const other = makeBench({ images: { node: 'fn/node:never' } });
+    await other.driver.start();
+    try {
+      expect(await other.driver.runtimes()).toEqual([
+        { name: 'node', version: process.versions.node, image: expect.stringMatching(/^fn\/node:[0-9a-f]{12}$/) as string },
+      ]);
+    } finally {
+      await other.dispose();
+    }
   });
 
   it('does not touch containers that are not its own, however they are named', async () => {

@@ -39,7 +39,7 @@ export class Bench {
   }
 
   spec(fields: Partial<CreateSpec> = {}): CreateSpec {
-    return { id: newInstanceId(), runtime: 'node', memoryClassMib: 128, network: 'none', nonce: newSecret(), ...fields };
+    return { id: newInstanceId(), runtime: 'node', memoryClassMib: 128, network: 'none', image: null, nonce: newSecret(), ...fields };
   }
 
   /** An instance that answers health. */
