@@ -3,7 +3,7 @@
  * label (the driver lists no others), our record, and the same start time. A generic one goes back to
  * the pool. Anything else of ours is destroyed.
  */
-import { revisionOf, type Instance } from '../core/world.ts';
+import { revisionOf, type Instance, type RevisionState } from '../core/world.ts';
 import type { DriverInstance } from '../driver/types.ts';
 import { messageOf, type EngineContext, type InstanceEvents } from './context.ts';
 import { GATEWAY_LOST_MS } from './gateways.ts';
@@ -19,6 +19,8 @@ export interface InventoryEvents {
   follow: InstanceEvents['follow'];
   /** It is not believed and has to go. */
   discard(instance: Instance, why: string): void;
+  /** State of a revision that is kept; null where it is not. */
+  wake(revision: string): RevisionState | null;
   /** It is believed, but was too busy to answer. */
   verify(instance: Instance): void;
 }
@@ -34,7 +36,7 @@ export async function takeInventory(context: EngineContext, events: InventoryEve
   const worker = async () => {
     for (let next = left.shift(); next; next = left.shift()) {
       const instance = fromRecord(context, next, known.get(next.id));
-      const verdict = await judge(context, instance, next, known.get(next.id));
+      const verdict = await judge(context, instance, next, known.get(next.id), events);
       if (verdict.believe) {
         adopted += 1;
         instance.stale = isOutdated(context, instance, versions);
@@ -93,14 +95,15 @@ async function judge(
   instance: Instance,
   found: DriverInstance,
   record: InstanceRecord | undefined,
+  events: InventoryEvents,
 ): Promise<Verdict> {
-  const { driver, runtime, clock, world } = context;
+  const { driver, runtime, clock } = context;
   if (!found.running) return not('it has ended');
   if (!record) return not('there is no record of it');
   if (record.startedAt !== found.startedAt) return not('it was started at another time than recorded');
   if (record.revision !== null && !record.initialised) return not('it was being initialised when the controller ended');
   try {
-    const state = record.revision === null ? null : (world.revisions.get(record.revision) ?? null);
+    const state = record.revision === null ? null : events.wake(record.revision);
     if (record.revision !== null && !state) return not(`revision ${record.revision} is not known any more`);
     // Whether it was frozen is not recorded: thawing what is not frozen does nothing.
     if (driver.features.freeze) await driver.thaw(found.id);

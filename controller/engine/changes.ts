@@ -138,9 +138,9 @@ export class Changes {
   /** Requests of a function that are in flight or wait, previews aside. */
   load(record: FunctionRecord | null): number {
     let load = 0;
-    for (const revision of record?.revisions ?? []) {
-      const state = this.#parts.functions.stateOf(revision);
-      if (state.percent > 0) load += requestsOf(state);
+    for (const { key } of record?.revisions ?? []) {
+      const state = this.#parts.context.world.revisions.get(key);
+      if (state && state.percent > 0) load += requestsOf(state);
     }
     return load;
   }
@@ -164,12 +164,13 @@ export class Changes {
   delete(namespace: string, name: string): Promise<number | null> {
     return this.serialise(namespace, name, async () => {
       const { context, functions, gateways } = this.#parts;
+      const numbers = functions.get(namespace, name)?.revisions.map((revision) => revision.number) ?? [];
       if (!(await context.store.deleteFunction(namespace, name))) return null;
       const old = functions.remove(namespace, name);
       await gateways.route([], [{ namespace, name }]);
       this.#release(old);
       context.log.info({ function: `${namespace}/${name}` }, 'function deleted');
-      return Math.max(0, ...old.map((state) => state.revision.number));
+      return Math.max(0, ...numbers);
     });
   }
 

@@ -130,6 +130,7 @@ export class Engine implements Platform, InstanceEvents {
       log,
       onChange: () => this.#gateways.certificatesChanged(),
     });
+    this.#gateways.wake = (revision) => this.#functions.wake(revision);
     this.#gateways.certificates = () => this.#certificates.current;
     this.#gateways.onCalls = (calls, skipped) => options.calls.add(calls, skipped);
     this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways, (state) => this.#failures.overQuota(state));
@@ -176,6 +177,7 @@ export class Engine implements Platform, InstanceEvents {
       follow: (instance, revision) => this.follow(instance, revision),
       discard: (instance, why) => this.#lifecycle.discard(instance, why),
       verify: (instance) => this.#lifecycle.verify(instance),
+      wake: (revision) => this.#functions.wake(revision),
     });
     this.#lifecycle.inventoryDone();
     const routes = this.#functions.list().map(routeOf);
@@ -402,7 +404,7 @@ export class Engine implements Platform, InstanceEvents {
     return this.#options.calls.why(namespace, requestId, {
       logs: (of, name, query) => this.#logs.read(of, name, { follow: false, ...query }, new AbortController().signal),
       recall: (id) => this.#gateways.recall(id),
-      revision: (key) => this.#context.world.revisions.get(key)?.revision ?? null,
+      revision: (key) => this.#functions.revision(key),
       dropped: droppedLines,
     });
   }

@@ -1,11 +1,13 @@
 /**
  * The functions as they are now: which revisions are kept, which share of the traffic each has, and
  * how the world reaches them. A copy of what the store has, so that nothing is read to serve; changed
- * only by what the store returned. What it says about revisions is carried over to the world.
+ * only by what the store returned. What it says about revisions is carried over to the world, which
+ * holds those with traffic, and those of which anything runs or is asked.
  */
 import type { Revision } from '#contract/function.ts';
 import type { Route } from '#contract/link.ts';
 import { FnError } from '#contract/errors.ts';
+import { parseRevisionKey } from '#contract/names.ts';
 import { newRevisionState, type RevisionState, type World } from '../core/world.ts';
 import type { FunctionRecord } from '../store/types.ts';
 
@@ -43,8 +45,10 @@ export class Functions {
     this.#records.set(nameOf(record.namespace, record.name), record);
     const lost: RevisionState[] = [];
     for (const revision of record.revisions) {
-      const state = this.#state(revision);
       const percent = shareOf(record, revision.number);
+      // Nine of ten sleep: nothing is known of them until somebody asks for one.
+      if (percent === 0 && !this.#world.revisions.has(revision.key)) continue;
+      const state = this.stateOf(revision);
       if (state.percent > 0 && percent === 0) {
         state.lostShareAt = now;
         lost.push(state);
@@ -72,20 +76,26 @@ export class Functions {
     return [state];
   }
 
-  #state(revision: Revision): RevisionState {
-    let state = this.#world.revisions.get(revision.key);
-    if (!state) {
-      state = newRevisionState(revision, revision.settings.concurrency);
-      state.granted = true;
-      this.#world.revisions.set(revision.key, state);
-    }
-    return state;
+  /** A revision that is kept; null where there is none such. */
+  revision(key: string): Revision | null {
+    const { namespace, name } = parseRevisionKey(key);
+    return this.get(namespace, name)?.revisions.find((revision) => revision.key === key) ?? null;
+  }
+
+  /** State of a kept revision, asleep until now or not; null where it is not kept. */
+  wake(key: string): RevisionState | null {
+    const revision = this.revision(key);
+    return revision && this.stateOf(revision);
   }
 
   /** State of a revision that is kept. */
-  stateOf({ key }: Revision): RevisionState {
-    const state = this.#world.revisions.get(key);
-    if (!state) throw new Error(`revision ${key} is kept, but nothing is known of it`);
+  stateOf(revision: Revision): RevisionState {
+    const known = this.#world.revisions.get(revision.key);
+    if (known) return known;
+    const state = newRevisionState(revision, revision.settings.concurrency);
+    // It may have served before this controller: who knows.
+    Object.assign(state, { granted: true, routed: true });
+    this.#world.revisions.set(revision.key, state);
     return state;
   }
 }

@@ -48,6 +48,9 @@ export class Gateways implements LinkEvents {
     this.#suspects = new Suspects({ context, lifecycle, revoke: (instance) => this.revokeInstance(instance), changed });
   }
 
+  /** State of a revision that somebody asks for; null where it is not kept. */
+  wake: (revision: string) => RevisionState | null = () => null;
+
   /** Certificates that gateways get. */
   certificates: () => Certificate[] = () => [];
 
@@ -202,7 +205,9 @@ export class Gateways implements LinkEvents {
 
   #want(link: Link, message: Extract<GatewayMessage, { type: 'want' }>): void {
     const { world, clock } = this.#context;
-    const revision = world.revisions.get(message.revision);
+    // A `want` of nothing wakes nobody.
+    const asleep = message.waiting + message.inFlight > 0 ? this.wake(message.revision) : null;
+    const revision = world.revisions.get(message.revision) ?? asleep;
     if (!revision?.routed) {
       // It routes by an older version; the newer one is on its way and resolves these waiters again.
       return;

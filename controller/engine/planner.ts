@@ -15,6 +15,9 @@ const LONGEST_PAUSE_MS = 5_000;
 /** Whoever waits for memory of its namespace is told after this, ms: one of its instances may become idle until then. */
 const QUOTA_WAIT_MS = 5_000;
 
+/** A preview that does not start is not tried anew as if nothing had been: its failures are known for so long after its pause, ms. */
+const REMEMBER_FAILURE_MS = 60_000;
+
 export class Planner {
   readonly #context: EngineContext;
   readonly #lifecycle: Lifecycle;
@@ -113,7 +116,7 @@ export class Planner {
       wake(this.#checkQuotas(host.overQuota, now));
       this.#apply(host.actions);
       wake(this.#rebalance(needs, host.actions, now));
-      this.#forget();
+      this.#forget(now);
     } catch (error) {
       log.error({ error: error instanceof Error ? error.stack : String(error) }, 'a planning pass failed');
     } finally {
@@ -165,11 +168,12 @@ export class Planner {
     return next;
   }
 
-  /** Revisions that nothing refers to any more. */
-  #forget(): void {
+  /** Revisions without traffic of which nothing runs and nobody asks; one that fails to start, some time after. */
+  #forget(now: number): void {
     const { world } = this.#context;
     for (const revision of world.revisions.values()) {
-      if (revision.routed || revision.floor > 0 || world.instancesOf(revision.key).size > 0) continue;
+      if (revision.percent > 0 || revision.floor > 0 || revision.demand.size > 0 || world.instancesOf(revision.key).size > 0) continue;
+      if (revision.routed && revision.failures > 0 && now < revision.notBefore + REMEMBER_FAILURE_MS) continue;
       world.revisions.delete(revision.key);
       this.#rebalancedAt.delete(revision.key);
       this.#lifecycle.forms.delete(revision.key);

@@ -54,10 +54,11 @@ export class Rotation {
   }
 
   #outdate(revision: Revision): void {
-    const state = this.#parts.functions.stateOf(revision);
+    const { world } = this.#parts.context;
+    const state = world.revisions.get(revision.key);
     // It may have failed for want of this secret.
-    Object.assign(state, { failures: 0, notBefore: 0, problem: null });
-    for (const instance of this.#parts.context.world.instancesOf(revision.key)) if (instance.secrets !== null) instance.stale = true;
+    if (state) Object.assign(state, { failures: 0, notBefore: 0, problem: null });
+    for (const instance of world.instancesOf(revision.key)) if (instance.secrets !== null) instance.stale = true;
   }
 
   /** Replaces what is stale, also where a controller before this one could not finish it. */
@@ -91,10 +92,9 @@ export class Rotation {
   async #replace(namespace: string, name: string): Promise<void> {
     const { functions, context } = this.#parts;
     for (const revision of functions.get(namespace, name)?.revisions ?? []) {
-      const state = functions.stateOf(revision);
       const inUse = this.#stale(revision.key).filter((instance) => instance.leases.size > 0);
       if (inUse.length === 0) continue;
-      await this.#bringUp(state);
+      await this.#bringUp(functions.stateOf(revision));
       for (const instance of this.#stale(revision.key)) this.#parts.gateways.revokeInstance(instance);
       context.log.info({ revision: revision.key, instances: inUse.length }, 'instances with the old value of a secret were replaced');
     }

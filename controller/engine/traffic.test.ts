@@ -130,7 +130,7 @@ describe('a revision without traffic', () => {
     await machine.until('the preview is stopped', async () => (await running(engine)).join() === key(1));
     gateway.want(key(2), 1);
     const grant = await machine.until('a grant', () => gateway.heard.find((message) => message.type === 'grant'));
-    expect(grant).toMatchObject({ lease: { revision: key(2) }, start: { reason: 'new-revision' } });
+    expect(grant).toMatchObject({ lease: { revision: key(2) }, start: { reason: 'scaled-to-zero' } });
   });
 
   it('is told that the first has its traffic all the same, and that access goes with the traffic', async () => {
