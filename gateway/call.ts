@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { StartInfo } from '#contract/link.ts';
 import type { ClientConnection, ForwardContext, Outgoing } from './context.ts';
-import type { RequestHead } from './headers.ts';
+import { functionHeaders, type RequestHead } from './headers.ts';
 import type { EndedCall } from './journal.ts';
 import type { RouteMatch } from './routes.ts';
 import { isSampled, type RequestTrace } from './trace.ts';
@@ -88,5 +88,21 @@ export class Call implements EndedCall {
   get cause(): string | undefined {
     const { tracer, traced } = this.context;
     return traced && isSampled(this.trace.flags) ? tracer.own(this.trace) : undefined;
+  }
+
+  /** What the instance is sent; `traceparent` is set before. */
+  protected headersFor(instance: string, timeoutMs: number): string[] {
+    const { clock, publicHost } = this.context;
+    return functionHeaders(this.head, {
+      requestId: this.id,
+      instance,
+      deadline: Math.round(clock.wall() + timeoutMs),
+      remote: this.connection.remote,
+      secure: this.connection.secure,
+      prefix: this.match.prefix,
+      fallbackHost: publicHost,
+      traceparent: this.traceparent!,
+      continued: this.trace.parent !== null,
+    });
   }
 }

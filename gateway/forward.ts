@@ -12,7 +12,7 @@ import type { StartInfo } from '#contract/link.ts';
 import { HEADERS, type Refusal } from '#contract/runtime.ts';
 import { Attempt, type AttemptOwner } from './attempt.ts';
 import { type BodyOwner, REPLAY_BYTES, RequestBody } from './body.ts';
-import { functionHeaders, readResponseHead, type ResponseHead } from './headers.ts';
+import { readResponseHead, type ResponseHead } from './headers.ts';
 import { type Asked, Call } from './call.ts';
 import { closeRequest, type OpenRequest, type Outgoing } from './context.ts';
 import { addHeaders } from './added-headers.ts';
@@ -20,9 +20,10 @@ import { Admission } from './admission.ts';
 import { type CorsRules, isPreflight } from './cors.ts';
 import type { Cause, HeldLease, Waiter } from './demand.ts';
 import { valueOf } from './flat-headers.ts';
-import { type ProblemAnswer, sendProblem } from './problems.ts';
+import type { ProblemAnswer } from './problems.ts';
 import type { Place } from './queue.ts';
 import { ResponseRelay } from './relay.ts';
+import { type Asker, replyPreflight, replyProblem } from './replies.ts';
 import { serverTiming } from './timing.ts';
 import { ConnectError, type Upstream } from './upstream.ts';
 import { lossOf } from './failures.ts';
@@ -70,11 +71,6 @@ export class Exchange extends Call implements Waiter<Upstream>, AttemptOwner, Ev
 
   get received(): boolean {
     return this.#body === null || this.incoming.complete;
-  }
-
-  /** Is there more of the body to come? */
-  get #unread(): boolean {
-    return this.#body !== null && !this.#body.complete;
   }
 
   get answered(): boolean {
@@ -130,13 +126,9 @@ export class Exchange extends Call implements Waiter<Upstream>, AttemptOwner, Ev
     const { forward } = this.head;
     const flat = cors.preflight(valueOf(forward, 'origin')!, valueOf(forward, 'access-control-request-headers'));
     const now = this.context.clock.now();
-    flat.push(HEADERS.requestId, this.id, 'server-timing', serverTiming(this, now));
-    if (this.#unread || this.context.draining) flat.push('connection', 'close');
     this.#phase = 'done';
     this.status = 204;
-    this.outgoing.writeHead(204, flat);
-    this.outgoing.end();
-    this.#body?.abandon();
+    replyPreflight(this.#asker(now), flat);
     this.context.calls.ended(this, now);
   }
 
@@ -183,7 +175,7 @@ export class Exchange extends Call implements Waiter<Upstream>, AttemptOwner, Ev
   }
 
   #send(lease: HeldLease<Upstream>): void {
-    const { clock, wheel, leases, tracer, publicHost } = this.context;
+    const { clock, wheel, leases, tracer } = this.context;
     const now = clock.now();
     const { timeoutMs } = this.match.target;
     this.#phase = 'sent';
@@ -193,17 +185,7 @@ export class Exchange extends Call implements Waiter<Upstream>, AttemptOwner, Ev
     this.traceparent = tracer.next(this.trace);
     wheel.set(this, now + timeoutMs);
     const body = this.#body === null ? null : this.#body.open(now);
-    const headers = functionHeaders(this.head, {
-      requestId: this.id,
-      instance: lease.instance.id,
-      deadline: Math.round(clock.wall() + timeoutMs),
-      remote: this.connection.remote,
-      secure: this.connection.secure,
-      prefix: this.match.prefix,
-      fallbackHost: publicHost,
-      traceparent: this.traceparent,
-      continued: this.trace.parent !== null,
-    });
+    const headers = this.headersFor(lease.instance.id, timeoutMs);
     if (body !== null && !Buffer.isBuffer(body) && this.head.contentLength >= 0)
       headers.push('content-length', String(this.head.contentLength));
     const attempt = new Attempt(this, lease, leases);
@@ -248,7 +230,13 @@ export class Exchange extends Call implements Waiter<Upstream>, AttemptOwner, Ev
   #addOwn(head: ResponseHead, now: number): void {
     const timing = serverTiming(this, now);
     head.flat.push(HEADERS.requestId, this.id, 'server-timing', head.serverTiming === null ? timing : `${timing}, ${head.serverTiming}`);
-    addHeaders(head.flat, this.match, this.head.forward, this.connection.secure);
+    this.#addFunctions(head.flat);
+  }
+
+  /** What the function is configured to say with every answer. */
+  #addFunctions(flat: string[]): void {
+    const { connection, head, match } = this;
+    addHeaders(flat, match, head.forward, connection.secure || head.forwardedProto === 'https');
   }
 
   onData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -424,21 +412,14 @@ export class Exchange extends Call implements Waiter<Upstream>, AttemptOwner, Ev
       this.#relay.cut(this.incoming);
       return;
     }
-    const now = clock.now();
     const headers: string[] = [];
-    addHeaders(headers, this.match, this.head.forward, this.connection.secure);
-    const unread = this.#unread;
-    const close = answer.close === true || unread || this.context.draining;
-    // A client may look for the answer only when it has sent its body: that is read for a while, but
-    // for one that still waits for our 100, and where the bytes make no sense any more.
-    const hold = unread && answer.broken !== true && (!this.#expectsContinue || this.#continued);
-    sendProblem(this.outgoing, { ...answer, close, headers, serverTiming: serverTiming(this, now) }, this.id, hold);
-    if (hold) {
-      this.incoming.once('end', () => this.outgoing.end());
-      this.#body!.discard(now);
-    } else {
-      this.#body?.abandon();
-    }
+    this.#addFunctions(headers);
+    replyProblem(this.#asker(clock.now()), { ...answer, headers }, answer.broken !== true && (!this.#expectsContinue || this.#continued));
+  }
+
+  #asker(now: number): Asker {
+    const { id, incoming, outgoing } = this;
+    return { id, incoming, outgoing, body: this.#body, now, serverTiming: serverTiming(this, now), draining: this.context.draining };
   }
 
   /** The connection to the client is gone, or the answer is complete. */

@@ -1,11 +1,13 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { RouteSpec } from '#contract/access.ts';
 import type { Route } from '#contract/link.ts';
 import { functionPath, LABEL_PATTERN } from '#contract/names.ts';
 import { testRoute } from '../test/helpers/gateway-controller.ts';
 import { isReserved, RouteTable } from './routes.ts';
 
 const route = (namespace: string, name: string, number = 1): Route => testRoute(namespace, name, { [number]: 100 });
+const spec = (one: Partial<RouteSpec>): RouteSpec => RouteSpec.parse(one);
 const HEAD = { host: null, forward: [] };
 
 function table(...routes: Route[]): RouteTable {
@@ -84,6 +86,65 @@ describe('RouteTable.match', () => {
           }
         },
       ),
+    );
+  });
+});
+
+describe('RouteTable.match with routes', () => {
+  const routes = table(
+    testRoute(
+      'default',
+      'a',
+      { 1: 50, 2: 50 },
+      { routes: [spec({ host: '*.test', path: '/x/:y/*', stripPrefix: '/x' }), spec({ path: '/p/*' })] },
+    ),
+    testRoute(
+      'team',
+      'a',
+      { 3: 100 },
+      { routes: [spec({ host: 'a.test', methods: ['GET'] })], sticky: { by: 'cookie', name: 'c', maxAgeSeconds: 9 } },
+    ),
+  );
+
+  it('property: whatever comes, it is a function with a rest of the path, or a miss that says why', () => {
+    const piece = fc.constantFrom(
+      '/',
+      'a',
+      '@',
+      '@team',
+      '@7',
+      '@1',
+      'x',
+      'p',
+      '?',
+      '..',
+      '%2f',
+      '\u00ff',
+      ':',
+      '*',
+      '.fn',
+      '#',
+      '__proto__',
+    );
+    const url = fc.array(piece, { maxLength: 12 }).map((pieces) => `/${pieces.join('')}`);
+    const host = fc.oneof(fc.constantFrom('a.test', 'b.test', 'A.test.:80', '[::1]:9', '.test', '', ':', '..'), fc.string());
+    const cookie = fc.oneof(fc.constantFrom('c=1', 'c=;c=2', 'c'), fc.string());
+    fc.assert(
+      fc.property(url, fc.option(host), fc.constantFrom('GET', 'POST', 'OPTIONS', 'X'), cookie, (target, name, method, text) => {
+        const found = routes.match(target, method, { host: name, forward: ['cookie', text] });
+        if ('code' in found) {
+          expect(found.code).toMatch(/^(function-not-found|revision-not-found|method-not-allowed)$/);
+          expect(found.allow === undefined).toBe(found.code !== 'method-not-allowed');
+          return;
+        }
+        expect(found.rest[0]).toBe('/');
+        // What is taken off and what is left are the URL, but for the slash that a bare name lacks.
+        const whole = found.prefix + found.rest;
+        expect([whole, whole.replace(`${found.prefix}/`, found.prefix)]).toContain(target);
+        expect(found.entry.route.targets).toContain(found.target);
+        expect(routes.again(found)).toEqual(found);
+      }),
+      { numRuns: 3_000 },
     );
   });
 });
