@@ -11,6 +11,8 @@ const DOCKERFILES = ['Dockerfile', 'Containerfile'] as const;
 /** Names that an executable of a folder may have, beside the folder's own. */
 const PROGRAM_NAMES = ['bootstrap', 'main', 'app', 'server', 'function'] as const;
 const PROGRAM_FOLDERS = ['', 'bin', 'dist', 'build', join('target', 'release')] as const;
+/** File names that the function of a folder in Python may have, the most telling first. */
+const PYTHON_NAMES = ['main.py', 'app.py', 'handler.py', 'index.py', 'function.py', 'lambda_function.py', 'wsgi.py', 'asgi.py'] as const;
 const ELF_MAGIC = '\x7fELF';
 
 /** `node`, unless the project is one of Bun or Deno. */
@@ -24,14 +26,19 @@ export function javaScriptRuntime(folder: string): string {
 }
 
 /** `image` or `binary` for a file that is no source; null where it is neither. */
-export function runtimeOfFile(path: string): 'image' | 'binary' | null {
+export function runtimeOfFile(path: string): 'python' | 'image' | 'binary' | null {
   const name = basename(path);
+  if (name.endsWith('.py')) return 'python';
   if (/^(?:Dockerfile|Containerfile)(?:\..+)?$|\.(?:Dockerfile|tar)$/i.test(name)) return 'image';
   return isProgram(path) ? 'binary' : null;
 }
 
-/** What a folder without source code holds: an executable, or how an image is built. */
-export function otherEntry(folder: string): { entry: string; runtime: 'image' | 'binary' } | null {
+/** What a folder without JavaScript holds: Python, an executable, or how an image is built. */
+export function otherEntry(folder: string): { entry: string; runtime: 'python' | 'image' | 'binary' } | null {
+  for (const place of [folder, join(folder, 'src')]) {
+    const python = PYTHON_NAMES.map((name) => join(place, name)).find((path) => existsSync(path));
+    if (python !== undefined) return { entry: python, runtime: 'python' };
+  }
   for (const place of PROGRAM_FOLDERS) {
     for (const name of [basename(folder), ...PROGRAM_NAMES]) {
       const entry = join(folder, place, name);

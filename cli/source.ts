@@ -20,22 +20,28 @@ export interface Source {
   folder: string;
   /** Name of the function, where nothing else is said; null where none can be made. */
   name: string | null;
+  /** It was named by its folder: all of that is meant, where a language has no bundler. */
+  whole?: boolean;
+  /** The object of the entry that is meant, where it was named: `app.py:app`. */
+  object?: string;
   /** Which runtime it is for, by its files, where nothing else is said. */
   runtime?: string;
 }
 
 /** Finds what is meant by a path. Throws usageError that says what was looked for. */
 export function findSource(path: string, cwd: string): Source {
+  const named = /^(?<file>.+\.py):(?<object>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)$/.exec(path)?.groups;
+  if (named) return { ...findSource(named.file!, cwd), object: named.object! };
   const absolute = resolve(cwd, path);
   const stats = statSync(absolute, { throwIfNoEntry: false });
   if (!stats) throw usageError(`there is no file or folder ${absolute}`);
-  if (stats.isDirectory()) return { ...findEntry(absolute), folder: absolute, name: toLabel(basename(absolute)) };
+  if (stats.isDirectory()) return { ...findEntry(absolute), folder: absolute, name: toLabel(basename(absolute)), whole: true };
   if (!hasSourceExtension(absolute)) {
     const runtime = runtimeOfFile(absolute);
     if (runtime !== null) return { entry: absolute, folder: dirname(absolute), name: nameOfFile(absolute), runtime };
     throw usageError(
       `${path} is not a source file that fn can bundle`,
-      `Its name ends in one of ${SOURCE_EXTENSIONS.join(', ')}; or it is an executable for Linux, a Dockerfile, or an image as a .tar.`,
+      `Its name ends in one of ${SOURCE_EXTENSIONS.join(', ')}; or in .py; or it is an executable for Linux, a Dockerfile, or an image as a .tar.`,
     );
   }
   const folder = dirname(absolute);
@@ -66,7 +72,7 @@ function findEntry(folder: string): { entry: string; runtime: string } {
   if (other !== null) return other;
   throw usageError(
     `no function found in ${folder}`,
-    `It needs a package.json with "main", or a file named ${ENTRY_NAMES.join(', ')} (.ts, .js, …), or an executable, or a Dockerfile; or deploy a file: fn deploy ${join(folder, 'FILE')}`,
+    `It needs a package.json with "main", or a file named ${ENTRY_NAMES.join(', ')} (.ts, .js, .py, …), or an executable, or a Dockerfile; or deploy a file: fn deploy ${join(folder, 'FILE')}`,
   );
 }
 

@@ -4,6 +4,7 @@ import type { Bundle, Bundler, BundleRequest } from './types.ts';
 
 const BUNDLERS: Readonly<Record<string, () => Promise<Bundler>>> = {
   node: async () => (await import('./node.ts')).bundleNode,
+  python: async () => (await import('./python.ts')).bundlePython,
   bun: async () => (await import('./bun.ts')).bundleBun,
   deno: async () => (await import('./deno.ts')).bundleDeno,
   binary: async () => (await import('./binary.ts')).bundleBinary,

@@ -11,12 +11,13 @@ const build = async (...flags: string[]): Promise<unknown> =>
     (await execa(process.execPath, [join(ROOT, 'runtime-images', 'build.ts'), '--json', ...flags], { cwd: ROOT, timeout: 170_000 })).stdout,
   );
 
-/** The tag of the node image in whatever the builder prints. */
-function nodeTag(built: unknown): string {
-  const tag = /fn\/node:[A-Za-z0-9._-]+/.exec(JSON.stringify(built))?.[0];
-  if (tag === undefined) throw new Error(`no image fn/node in ${JSON.stringify(built)}`);
+/** The tag of a runtime's image in whatever the builder prints. */
+function tagOf(built: unknown, runtime: string): string {
+  const tag = new RegExp(`fn/${runtime}:[A-Za-z0-9._-]+`).exec(JSON.stringify(built))?.[0];
+  if (tag === undefined) throw new Error(`no image fn/${runtime} in ${JSON.stringify(built)}`);
   return tag;
 }
+const nodeTag = (built: unknown): string => tagOf(built, 'node');
 
 const inspect = async (image: string) => {
   const { stdout } = await execa('docker', ['image', 'inspect', image]);
@@ -31,13 +32,17 @@ describe('runtime images', () => {
     expect(performance.now() - started).toBeLessThan(20_000);
   });
 
-  it('are reproducible: built again from nothing, the digest is the same', async () => {
-    const tag = nodeTag(await build());
-    const before = await inspect(tag);
-    const again = nodeTag(await build('--force'));
-    expect(again).toBe(tag);
-    expect((await inspect(again)).Id).toBe(before.Id);
-  }, 180_000);
+  it.each(['node', 'python'])(
+    'are reproducible: %s built again from nothing has the same digest',
+    async (runtime) => {
+      const tag = tagOf(await build('--runtime', runtime), runtime);
+      const before = await inspect(tag);
+      const again = tagOf(await build('--runtime', runtime, '--force'), runtime);
+      expect(again).toBe(tag);
+      expect((await inspect(again)).Id).toBe(before.Id);
+    },
+    180_000,
+  );
 
   it('carry a version and a digest as labels, and a user that is not root', async () => {
     const { Config, Size } = await inspect(nodeTag(await build()));
@@ -47,26 +52,30 @@ describe('runtime images', () => {
     expect(Size).toBeLessThan(260 * 1024 * 1024);
   });
 
-  it('hold no shell, no package manager, no setuid file; certificates and time zones are there', async () => {
-    const tag = nodeTag(await build());
-    const folder = mkdtempSync(join(tmpdir(), 'fn-image-'));
-    const { stdout: container } = await execa('docker', ['create', '--label', 'fn.test=runtimes', tag, '/none']);
-    onTestFinished(async () => {
-      await execa('docker', ['rm', '-f', container]);
-      rmSync(folder, { recursive: true, force: true });
-    });
-    const { stdout: list } = await execa('sh', ['-c', `docker export ${container} | tar -tvf -`], { maxBuffer: 64 * 1024 * 1024 });
-    const entries = list.split('\n');
-    const paths = entries.map((entry) => entry.replace(/^(?:\S+\s+){5}/, '').replace(/ -> .*/, ''));
-    for (const name of ['sh', 'bash', 'dash', 'busybox', 'apt', 'apt-get', 'dpkg', 'perl', 'npm', 'mount', 'su']) {
-      expect(paths.filter((path) => /(?:^|\/)s?bin\//.test(path) && path.endsWith(`/${name}`))).toEqual([]);
-    }
-    expect(entries.filter((entry) => /^-..[sS]|^-.....[sS]/.test(entry))).toEqual([]);
-    expect(paths).toContain('etc/ssl/certs/ca-certificates.crt');
-    expect(entries.find((entry) => entry.endsWith(' etc/ssl/certs/ca-certificates.crt'))).toMatch(/\s\d{6,}\s/);
-    expect(paths).toContain('usr/share/zoneinfo/Europe/Berlin');
-    expect(entries.find((entry) => /\stmp\/$/.test(entry))).toMatch(/^drwxrwxrwt/);
-  });
+  it.each(['node', 'python'])(
+    '%s holds no shell, no package manager, no setuid file; certificates and time zones are there',
+    async (runtime) => {
+      const tag = tagOf(await build('--runtime', runtime), runtime);
+      const folder = mkdtempSync(join(tmpdir(), 'fn-image-'));
+      const { stdout: container } = await execa('docker', ['create', '--label', 'fn.test=runtimes', tag, '/none']);
+      onTestFinished(async () => {
+        await execa('docker', ['rm', '-f', container]);
+        rmSync(folder, { recursive: true, force: true });
+      });
+      const { stdout: list } = await execa('sh', ['-c', `docker export ${container} | tar -tvf -`], { maxBuffer: 64 * 1024 * 1024 });
+      const entries = list.split('\n');
+      const paths = entries.map((entry) => entry.replace(/^(?:\S+\s+){5}/, '').replace(/ -> .*/, ''));
+      const others = runtime === 'python' ? ['node'] : ['python3', 'python'];
+      for (const name of [...others, 'sh', 'bash', 'dash', 'busybox', 'apt', 'apt-get', 'dpkg', 'perl', 'npm', 'mount', 'su']) {
+        expect(paths.filter((path) => /(?:^|\/)s?bin\//.test(path) && path.endsWith(`/${name}`))).toEqual([]);
+      }
+      expect(entries.filter((entry) => /^-..[sS]|^-.....[sS]/.test(entry))).toEqual([]);
+      expect(paths).toContain('etc/ssl/certs/ca-certificates.crt');
+      expect(entries.find((entry) => entry.endsWith(' etc/ssl/certs/ca-certificates.crt'))).toMatch(/\s\d{6,}\s/);
+      expect(paths).toContain('usr/share/zoneinfo/Europe/Berlin');
+      expect(entries.find((entry) => /\stmp\/$/.test(entry))).toMatch(/^drwxrwxrwt/);
+    },
+  );
 
   it('fn runtimes build says what there is', async () => {
     const { stdout, exitCode } = await execa(join(ROOT, 'fn'), ['runtimes', 'build', '--json'], { cwd: ROOT, reject: false });
