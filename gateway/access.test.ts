@@ -329,6 +329,28 @@ describe('a function that asks for a token', () => {
     });
   });
 
+  it('opens no WebSocket to one who may not', async () => {
+    await withGateway(async (harness) => {
+      await put(harness, 'f', { auth: { type: 'token' } });
+      harness.controller.settings({ tokens: [tokenOf(SECRET)] });
+      await harness.controller.settled();
+      const client = new RawClient(harness.port).write(
+        [
+          'GET /f HTTP/1.1',
+          'Host: a',
+          'Connection: Upgrade',
+          'Upgrade: websocket',
+          'Sec-WebSocket-Version: 13',
+          `Sec-WebSocket-Key: ${'A'.repeat(22)}==`,
+          '',
+          '',
+        ].join('\r\n'),
+      );
+      expect(await client.untilClosed()).toMatch(/^HTTP\/1\.1 401 /);
+      expect(harness.controller.all('want')).toEqual([]);
+    });
+  });
+
   it('does not read the body of one who may not', async () => {
     await withGateway(async (harness) => {
       await put(harness, 'f', { auth: { type: 'token' } });

@@ -16,6 +16,8 @@ export class Certificates {
   readonly #log: Log;
   readonly #presenters = new Set<Presenter>();
   #byName: ReadonlyMap<string, SecureContext> = new Map();
+  /** By certificate and key: reading one takes a millisecond, and of a thousand one changes at a time. */
+  #read: ReadonlyMap<string, SecureContext> = new Map();
   #first: Certificate | null = null;
   #told = false;
 
@@ -32,11 +34,13 @@ export class Certificates {
   replace(certificates: readonly Certificate[]): void {
     this.#told = true;
     const byName = new Map<string, SecureContext>();
+    const read = new Map<string, SecureContext>();
     let first: Certificate | null = null;
     for (const certificate of certificates) {
       try {
         const { cert, key } = certificate;
-        const context = createSecureContext({ cert, key, minVersion: 'TLSv1.2' });
+        const context = this.#read.get(cert + key) ?? createSecureContext({ cert, key, minVersion: 'TLSv1.2' });
+        read.set(cert + key, context);
         first ??= certificate;
         // Of two for one name the earlier one is presented.
         for (const name of certificate.names) if (!byName.has(name.toLowerCase())) byName.set(name.toLowerCase(), context);
@@ -48,9 +52,11 @@ export class Certificates {
       }
     }
     this.#byName = byName;
+    this.#read = read;
+    const changed = first?.cert !== this.#first?.cert || first?.key !== this.#first?.key;
     this.#first = first;
     this.#log.info({ names: [...byName.keys()] }, 'certificates');
-    for (const presenter of this.#presenters) this.#present(presenter);
+    if (changed) for (const presenter of this.#presenters) this.#present(presenter);
   }
 
   /** The certificate for a host: its own, then that of `*.`; else undefined, and the first of all is presented. */

@@ -1,7 +1,10 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { BlockList } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { testAuthority } from '../../test/helpers/certificates.ts';
 import { fetchDocument, MAX_DOCUMENT_BYTES } from './fetch.ts';
 import { mayDial } from './public-address.ts';
 
@@ -84,6 +87,32 @@ describe('fetchDocument', () => {
     await expect(get('/loop')).rejects.toThrow(/more than 3 redirects/);
     await expect(get('/nowhere')).rejects.toThrow(/answered 302/);
     await expect(get('/bad')).rejects.toThrow(/no URL/);
+  });
+
+  it('over TLS checks the certificate against the name, not the address that it dials', async () => {
+    const authority = testAuthority();
+    const certificate = authority.issue('keys.test');
+    const asked: (string | false | null | undefined)[] = [];
+    const server = createTlsServer(certificate, ({ headers, socket }, outgoing) => {
+      asked.push(socket instanceof TLSSocket ? Reflect.get(socket, 'servername') : null);
+      outgoing.end(headers.host);
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    onTestFinished(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const address = server.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    const resolve = resolver({ 'keys.test': ['127.0.0.1'], 'other.test': ['127.0.0.1'] });
+    const get = (host: string, ca: string | undefined = authority.cert) =>
+      fetchDocument(`https://${host}:${port}/`, { allowed: loopback, resolve, ca });
+    expect(await get('keys.test')).toBe(`keys.test:${port}`);
+    expect(asked).toEqual(['keys.test']);
+    await expect(get('other.test')).rejects.toThrow(/altnames/);
+    await expect(get('127.0.0.1')).rejects.toThrow(/altnames/);
+    await expect(fetchDocument(`https://keys.test:${port}/`, { allowed: loopback, resolve })).rejects.toThrow(/verify|self-signed|issuer/);
   });
 
   it('takes no document that is too long, and no other status', async () => {

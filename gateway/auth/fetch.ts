@@ -4,8 +4,8 @@
  * matter. Redirects go the same way again.
  */
 import { lookup } from 'node:dns/promises';
-import { type IncomingMessage, type RequestOptions, request as httpRequest } from 'node:http';
-import { request as httpsRequest } from 'node:https';
+import { type IncomingMessage, request as httpRequest } from 'node:http';
+import { type RequestOptions as HttpsOptions, request as httpsRequest } from 'node:https';
 import { type BlockList, isIP } from 'node:net';
 import { mayDial } from './public-address.ts';
 
@@ -19,6 +19,8 @@ export interface FetchOptions {
   /** Networks beside the public internet that may be dialled. */
   allowed: BlockList;
   resolve?: (host: string) => Promise<readonly { address: string }[]>;
+  /** Authorities to trust in place of those that Node knows, PEM. */
+  ca?: string | undefined;
 }
 
 const resolveAll = (host: string): Promise<readonly { address: string }[]> => lookup(host, { all: true, verbatim: true });
@@ -36,7 +38,7 @@ export async function fetchDocument(url: string, options: FetchOptions): Promise
 async function follow(first: URL, options: FetchOptions, signal: AbortSignal): Promise<string> {
   let url = first;
   for (let redirects = 0; ; redirects++) {
-    const response = await get(url, await addressOf(url, options), signal);
+    const response = await get(url, await addressOf(url, options), options.ca, signal);
     const location = response.headers.location;
     const status = response.statusCode ?? 0;
     if (status === 200) return bodyOf(response);
@@ -61,9 +63,9 @@ async function addressOf(url: URL, { allowed, resolve = resolveAll }: FetchOptio
   return dialled;
 }
 
-function get(url: URL, address: string, signal: AbortSignal): Promise<IncomingMessage> {
+function get(url: URL, address: string, ca: string | undefined, signal: AbortSignal): Promise<IncomingMessage> {
   const name = isIP(url.hostname) === 0 && !url.hostname.startsWith('[') ? url.hostname : undefined;
-  const options: RequestOptions & { servername?: string } = {
+  const options: HttpsOptions = {
     host: address,
     port: url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : Number(url.port),
     path: `${url.pathname}${url.search}`,
@@ -73,6 +75,7 @@ function get(url: URL, address: string, signal: AbortSignal): Promise<IncomingMe
     signal,
     // The certificate is checked against this name, not against the address.
     ...(name === undefined ? {} : { servername: name }),
+    ...(ca === undefined ? {} : { ca }),
   };
   return new Promise((resolve, reject) => {
     const request = (url.protocol === 'https:' ? httpsRequest : httpRequest)(options);
