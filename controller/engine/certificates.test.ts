@@ -64,6 +64,8 @@ describe('certificates from a folder', () => {
     const all = await start();
     expect(names(all)).toEqual([['a.example.com', '*.a.example.com'], ['b.example.com'], ['c.example.com']]);
     expect(all.current[2]).toMatchObject({ cert: issued.cert, key: issued.key });
+    for (const host of ['a.example.com', 'x.a.example.com', '*.a.example.com']) expect(all.covers(host)).toBe(true);
+    for (const host of ['x.y.a.example.com', 'd.example.com', '*.b.example.com']) expect(all.covers(host)).toBe(false);
     expect(logged).toEqual([]);
   });
 

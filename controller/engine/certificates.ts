@@ -9,6 +9,7 @@ import { watch, type FSWatcher } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Certificate } from '#contract/link.ts';
+import { hostMatches } from '#contract/route-order.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import { messageOf } from './context.ts';
@@ -65,6 +66,11 @@ export class Certificates {
   /** Those in use, by the name of their pair. */
   get current(): Certificate[] {
     return [...this.#loaded].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, { certificate }]) => certificate);
+  }
+
+  /** Whether there is a certificate for a host, or for all that the pattern of a route stands for. */
+  covers(host: string): boolean {
+    return this.current.some(({ names }) => names.some((name) => name === host || hostMatches(name, host)));
   }
 
   /** A sentence for each that has expired or soon will. */

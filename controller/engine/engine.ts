@@ -150,13 +150,15 @@ export class Engine implements Platform, InstanceEvents {
     });
     this.#changes = new Changes(parts, options.retention);
     this.#rotation = new Rotation({ ...parts, changes: this.#changes });
-    const urls = urlsAt(options.publicUrl);
+    const { tlsUrl } = options;
+    const covers = (host: string) => this.#certificates.covers(host);
+    const urls = urlsAt(options.publicUrl, tlsUrl === undefined ? null : { url: tlsUrl, covers });
     this.#deployer = new Deployer({ ...parts, changes: this.#changes, urls });
     this.#status = {
       version: options.version,
       home: paths.home,
       publicUrl: options.publicUrl,
-      tlsUrl: options.tlsUrl,
+      tlsUrl,
       urls,
       controlUrl: `unix:${paths.controlSocket}`,
       term: 0,
@@ -297,6 +299,8 @@ export class Engine implements Platform, InstanceEvents {
   }
 
   started(start: InstanceStart): void {
+    const { instance, revision, initMs } = start;
+    this.#note(revision, `instance ${instance.id} is ready: its code was loaded in ${Math.round(initMs)} ms`, instance.id, 'debug');
     this.#options.onStart?.(start);
   }
 
@@ -311,8 +315,8 @@ export class Engine implements Platform, InstanceEvents {
     if (key !== null) this.#failures.gone(instance, key, cause, detail);
   }
 
-  #note(revision: string, text: string, instance: string): void {
-    this.#logs.note(revision, instance, 'error', text, this.#context.clock.wall()).catch((error: unknown) => {
+  #note(revision: string, text: string, instance: string, level: LogEntry['level'] = 'error'): void {
+    this.#logs.note(revision, instance, level, text, this.#context.clock.wall()).catch((error: unknown) => {
       this.#context.log.warn({ revision, error: messageOf(error) }, 'a line could not be added to the logs of a function');
     });
   }

@@ -17,13 +17,25 @@ export interface Urls {
   route: (route: RouteSpec) => string;
 }
 
-/** `publicUrl`: http://HOST:PORT without a slash at the end. Hosts of routes are reached at the same port. */
-export function urlsAt(publicUrl: string): Urls {
-  const { protocol, port } = new URL(publicUrl);
+/** Where TLS is served, https://HOST:PORT, and for which hosts there is a certificate. */
+export interface Secure {
+  url: string;
+  covers: (host: string) => boolean;
+}
+
+/** `publicUrl`: http://HOST:PORT without a slash at the end. Hosts of routes are reached at the same port, or by TLS where that is served for them. */
+export function urlsAt(publicUrl: string, secure: Secure | null): Urls {
+  const at = (base: string, host: string) => {
+    const { protocol, port } = new URL(base);
+    return `${protocol}//${host}${port === '' ? '' : `:${port}`}`;
+  };
   return {
     function: (namespace, name) => `${publicUrl}${functionPath(namespace, name)}`,
     preview: (namespace, name, number) => `${publicUrl}${previewPath(namespace, name, number)}`,
-    route: ({ host, path }) => `${host === undefined ? publicUrl : `${protocol}//${host}${port === '' ? '' : `:${port}`}`}${path}`,
+    route: ({ host, path }) => {
+      if (host === undefined) return `${publicUrl}${path}`;
+      return `${at(secure?.covers(host) ? secure.url : publicUrl, host)}${path}`;
+    },
   };
 }
 

@@ -31,7 +31,7 @@ export default {
 };
 `;
 /** Requests that a phase of a load must have before its shares are judged. */
-const ENOUGH = 600;
+const ENOUGH = 400;
 /** So many standard deviations from its share, and a split is wrong: by chance once in some two million times. */
 const SIGMAS = 5;
 
