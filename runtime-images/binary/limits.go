@@ -28,6 +28,9 @@ const (
 	// A connection to the program broke: its end is waited for so long, since it may be the reason.
 	deathDelay = 300 * time.Millisecond
 
+	// A program that was killed holds up the end of the instance so long.
+	oomDelay = 100 * time.Millisecond
+
 	// Longest message of a log line, bytes.
 	maxLogLineBytes = 16_384
 	// Of it, room for the note that a line was cut, bytes.

@@ -238,6 +238,10 @@ func (s *Shim) onChildEnd(child *Child, status syscall.WaitStatus) {
 	if expected {
 		return
 	}
+	if status.Signaled() && status.Signal() == syscall.SIGKILL {
+		// The kernel, most likely, at the memory limit. The engine hears of that in its own time: before it hears of our end.
+		time.Sleep(oomDelay)
+	}
 	child.drainOutput()
 	s.logs.system("warn", "the program ended: "+describe(status))
 	s.logs.close()

@@ -6,6 +6,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { HandlerForm } from '#contract/function.ts';
+import { programOf } from '../helpers/programs.ts';
 import { ROOT } from '../helpers/root.ts';
 
 /** How a shim is started: the program and its arguments; the environment of BootEnv is added. */
@@ -152,4 +153,39 @@ export const PYTHON: RuntimeUnderTest = {
   ],
 };
 
-export const RUNTIMES: RuntimeUnderTest[] = [NODE, PYTHON];
+/** As node's, but where the engine tells a place or a syntax error in its own way. */
+function likeNode(change: Partial<RuntimeUnderTest>, errors: Record<string, Record<string, unknown>>): RuntimeUnderTest {
+  const loadErrors = NODE.loadErrors.map((one) =>
+    Object.hasOwn(errors, one.entry) ? { ...one, error: { ...one.error, ...errors[one.entry] } } : one,
+  );
+  const broken = NODE.broken.map((one) =>
+    Object.hasOwn(errors, one.entry) ? { ...one, error: { ...one.error, ...errors[one.entry] } } : one,
+  );
+  return { ...NODE, ...change, loadErrors, broken };
+}
+
+export const BUN = likeNode(
+  { name: 'bun', command: { file: await programOf('bun'), args: ['--no-install', join(SHIMS, 'bun/shim.mjs')] } },
+  {
+    // JavaScriptCore points at the name behind `new`.
+    throws: { at: 'throws.mjs:1:11' },
+    'rejects-beside': { at: 'rejects-beside.mjs:1:20' },
+    'syntax.mjs': { message: 'Expected "}" but found ";"', at: 'syntax.mjs:2:18' },
+  },
+);
+
+export const DENO = likeNode(
+  {
+    name: 'deno',
+    command: {
+      file: await programOf('deno'),
+      args: [
+        ...['run', '--allow-all', '--deny-import', '--no-prompt', '--no-config', '--no-lock', '--cached-only'],
+        join(SHIMS, 'deno/shim.mjs'),
+      ],
+    },
+  },
+  { 'syntax.mjs': { message: "Expected ',', got ';'", at: 'syntax.mjs:2:18' } },
+);
+
+export const RUNTIMES: RuntimeUnderTest[] = [NODE, BUN, DENO, PYTHON];

@@ -1,25 +1,24 @@
 /** A registry of images on a loopback port, and Debian's static busybox: fetched by apt, unpacked, never installed. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { TEST_CACHE } from './cache.ts';
 import { freePort } from './platform.ts';
 import { waitFor } from './wait.ts';
 
 const FETCH_TIMEOUT_MS = 120_000;
 
-/** Where an unpacked Debian package is; kept in fn's cache, so that it is fetched once on a machine. */
-export async function debianPackage(name: string): Promise<string> {
-  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'fn', 'tests');
-  const folder = join(cache, name);
+/** Where Debian packages are, unpacked into one folder; kept in fn's cache, so that they are fetched once on a machine. */
+export async function debianPackage(...names: string[]): Promise<string> {
+  const folder = join(TEST_CACHE, names.join('+'));
   if (existsSync(folder)) return folder;
-  const work = join(cache, `${name}-${process.pid}`);
+  const work = join(TEST_CACHE, `${names[0]}-${process.pid}`);
   mkdirSync(work, { recursive: true });
-  await execa('apt-get', ['download', '-q', name], { cwd: work, timeout: FETCH_TIMEOUT_MS });
-  const file = readdirSync(work).find((one) => one.endsWith('.deb'));
-  if (file === undefined) throw new Error(`apt-get fetched no package ${name}`);
-  await execa('dpkg-deb', ['-x', join(work, file), join(work, 'root')]);
+  await execa('apt-get', ['download', '-q', ...names], { cwd: work, timeout: FETCH_TIMEOUT_MS });
+  const files = readdirSync(work).filter((one) => one.endsWith('.deb'));
+  if (files.length !== names.length) throw new Error(`apt-get fetched ${files.join(', ')} for ${names.join(', ')}`);
+  for (const file of files) await execa('dpkg-deb', ['-x', join(work, file), join(work, 'root')]);
   renameSync(join(work, 'root'), folder);
   rmSync(work, { recursive: true });
   return folder;

@@ -1,6 +1,7 @@
 /** Runtime images that a suite needs beside node's: built where they are missing. */
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { CACHE_HOME } from './cache.ts';
 import { ROOT } from './root.ts';
 
 /** The Go compiler, Bun and Deno are fetched the first time. */
@@ -8,5 +9,9 @@ export const BUILD_TIMEOUT_MS = 300_000;
 
 export async function buildRuntimes(...names: string[]): Promise<void> {
   const flags = names.flatMap((name) => ['--runtime', name]);
-  await execa(process.execPath, [join(ROOT, 'runtime-images', 'build.ts'), '--json', ...flags], { cwd: ROOT, timeout: BUILD_TIMEOUT_MS });
+  await execa(process.execPath, [join(ROOT, 'runtime-images', 'build.ts'), '--json', ...flags], {
+    cwd: ROOT,
+    timeout: BUILD_TIMEOUT_MS,
+    env: { XDG_CACHE_HOME: CACHE_HOME },
+  });
 }

@@ -1,0 +1,151 @@
+/** Programs and images that listen on $PORT, in containers: deployed, served, streamed to, crashed, refused. */
+import { copyFileSync, chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { FunctionView } from '#contract/function.ts';
+import { goProgram } from '../helpers/go-program.ts';
+import { debianPackage, startRegistry, type Registry } from '../helpers/registry.ts';
+import { ROOT } from '../helpers/root.ts';
+import { BUILD_TIMEOUT_MS, buildRuntimes } from '../helpers/runtime-images.ts';
+import { usePlatform } from '../helpers/suite.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'fn-images-'));
+/** Tags that the suite gave in the engine. */
+const tags: string[] = [];
+let program = '';
+
+/** A folder with an executable in it. */
+async function programFolder(name: string): Promise<string> {
+  const path = join(folder, name);
+  await execa('mkdir', ['-p', path]);
+  copyFileSync(program, join(path, 'server'));
+  chmodSync(join(path, 'server'), 0o755);
+  return path;
+}
+
+async function dockerfile(name: string, text: string): Promise<string> {
+  const path = await programFolder(name);
+  writeFileSync(join(path, 'Dockerfile'), text);
+  return join(path, 'Dockerfile');
+}
+
+const SCRATCH =
+  'FROM scratch\nCOPY server /app/server\nENV FLAVOUR=plain\nWORKDIR /app\nEXPOSE 9000\nVOLUME /data\nENTRYPOINT ["/app/server"]\n';
+
+describe('programs and images (docker)', () => {
+  let registry: Registry;
+  beforeAll(async () => {
+    await buildRuntimes('binary');
+    program = await goProgram(join(ROOT, 'test/e2e/fixtures/program/main.go'));
+    registry = await startRegistry(folder);
+  }, BUILD_TIMEOUT_MS);
+  afterAll(async () => {
+    await registry.close();
+    for (const tag of tags) await execa('docker', ['image', 'rm', '--force', tag], { reject: false });
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const platform = usePlatform({ driver: 'docker' });
+  const view = async (name: string) =>
+    FunctionView.parse(JSON.parse((await platform().fnOk(['describe', name, '--json'])).stdout)).revision;
+
+  describe('a program', () => {
+    it('is told by its first bytes, and served with its files, its environment and its log', async () => {
+      const path = await programFolder('plain');
+      writeFileSync(join(path, 'page.txt'), 'a page');
+      await platform().fnOk(['deploy', path, '--name', 'program', '--env', 'WHO=you', '--asset', '*.txt']);
+      expect(await view('program')).toMatchObject({ form: 'port', entry: 'server', settings: { runtime: 'binary', concurrency: 50 } });
+      expect((await platform().call('/program/a/b')).text).toBe('hello /a/b');
+      const env = (await platform().call('/program/env')).text;
+      expect(env).toMatch(/^WHO=you$/m);
+      expect(env).toMatch(/^cwd=\/fn\/code$/m);
+      expect(env).toMatch(/^uid=65532$/m);
+      expect(env).not.toMatch(/FN_NONCE|FN_SOCKET|FN_INSTANCE/);
+      expect((await platform().call('/program/file?name=page.txt')).text).toBe('a page');
+      expect((await platform().call('/program/write?name=page.txt')).text).toMatch(/read-only|permission denied/);
+      const body = Buffer.alloc(3 * 1024 * 1024, 'x');
+      expect((await platform().call('/program/echo', { method: 'POST', body })).text.length).toBe(body.length);
+      expect((await platform().call('/program/stream')).text).toBe('0\n1\n2\n');
+      expect((await platform().fnOk(['logs', 'program'])).stdout).toContain('at /a/b');
+    });
+
+    it('that crashes, or takes more memory than it has, ends its instance; the next request works', async () => {
+      expect((await platform().call('/program/crash')).json()).toMatchObject({ code: 'function-crashed' });
+      expect((await platform().call('/program/hog')).json()).toMatchObject({ code: 'function-oom' });
+      expect((await platform().call('/program/again')).text).toBe('hello /again');
+    });
+
+    it('that ends before it listens is refused with its own last words', async () => {
+      const refused = await platform().fn(['deploy', await programFolder('fails'), '--name', 'fails', '--env', 'FAIL=1']);
+      expect(refused.code).toBe(1);
+      expect(refused.stderr).toMatch(/the program ended \(exit code 3\) before it listened[^]*no database/);
+    });
+
+    it('that is none for Linux is refused before anything is sent', async () => {
+      const script = join(folder, 'script');
+      writeFileSync(script, '#!/bin/sh\necho hi\n');
+      const refused = await platform().fn(['deploy', script, '--runtime', 'binary', '--name', 'script']);
+      expect([refused.code, refused.stderr]).toEqual([2, expect.stringMatching(/not a source file|is a script/)]);
+    });
+  });
+
+  describe('an image', () => {
+    it('of a Dockerfile is built, pinned, and run with the floor of any function', async () => {
+      const file = await dockerfile('scratch', SCRATCH);
+      await platform().fnOk(['deploy', file, '--name', 'scratch', '--env', 'WHO=you']);
+      expect(await view('scratch')).toMatchObject({
+        form: 'port',
+        image: expect.stringMatching(/^sha256:/) as string,
+        settings: { runtime: 'image' },
+      });
+      const env = (await platform().call('/scratch/env')).text;
+      for (const line of ['FLAVOUR=plain', 'WHO=you', 'PORT=9000', 'cwd=/app', 'uid=65532']) expect(env.split('\n')).toContain(line);
+      expect(env).not.toMatch(/FN_NONCE|FN_SOCKET|FN_INSTANCE/);
+      expect((await platform().call('/scratch/write?name=/app/x')).text).toContain('read-only');
+      expect((await platform().call('/scratch/write?name=/data/x')).text).toBe('<nil>');
+      expect((await platform().call('/scratch/crash')).json()).toMatchObject({ code: 'function-crashed' });
+      expect((await platform().call('/scratch/')).text).toBe('hello /');
+    });
+
+    it('as an archive is taken without the names that it gives itself', async () => {
+      const context = await dockerfile('archive', SCRATCH.replace('plain', 'packed'));
+      const tag = 'fn/node:evil';
+      tags.push(tag);
+      await execa('docker', ['build', '-q', '-t', tag, join(context, '..')]);
+      const { stdout: id } = await execa('docker', ['image', 'inspect', '--format', '{{.Id}}', tag]);
+      const tar = join(folder, 'packed.tar');
+      await execa('docker', ['save', '-o', tar, tag]);
+      await execa('docker', ['image', 'rm', '--force', tag]);
+      await platform().fnOk(['deploy', tar]);
+      tags.push(id);
+      expect(await view('packed')).toMatchObject({ image: id });
+      expect((await platform().call('/packed/env')).text).toContain('FLAVOUR=packed');
+      expect((await execa('docker', ['image', 'inspect', tag], { reject: false })).exitCode).not.toBe(0);
+    });
+
+    it('of a registry is pulled; one with a shell form and busybox works too', async () => {
+      const busybox = await debianPackage('busybox-static');
+      const path = await programFolder('busybox');
+      copyFileSync(join(busybox, 'bin/busybox'), join(path, 'busybox'));
+      writeFileSync(join(path, 'index.html'), 'from busybox');
+      writeFileSync(
+        join(path, 'Dockerfile'),
+        'FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nCOPY index.html /www/index.html\nCMD exec /bin/busybox httpd -f -p 127.0.0.1:$PORT -h /www\n',
+      );
+      const reference = `${registry.address}/web:1`;
+      tags.push(reference);
+      await execa('docker', ['build', '-q', '-t', reference, path]);
+      await execa('docker', ['push', '-q', reference]);
+      await execa('docker', ['image', 'rm', '--force', reference]);
+      await platform().fnOk(['deploy', '--image', reference, '--name', 'web']);
+      expect((await platform().call('/web/index.html')).text).toBe('from busybox');
+    });
+
+    it('that is not to be had is refused with what the registry says', async () => {
+      const refused = await platform().fn(['deploy', '--image', `${registry.address}/nothing:1`, '--name', 'nothing']);
+      expect(refused.code).toBe(1);
+      expect(refused.stderr).toMatch(/nothing:1 cannot be had/);
+    });
+  });
+});
