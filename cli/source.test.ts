@@ -39,6 +39,7 @@ describe('the name of a function', () => {
       folder: join(folder, 'api'),
       name: 'api',
       runtime: 'node',
+      whole: true,
     });
   });
 });
@@ -59,15 +60,24 @@ describe('the entry of a folder', () => {
     expect(() => findSource('.', missing)).toThrow(/names \.\/lib\/start as its entry/);
     expect(() => findSource('.', folderWith('README.md'))).toThrow(/no function found/);
     expect(() => findSource('nowhere.ts', missing)).toThrow(CliError);
-    expect(() => findSource('x.py', folderWith('x.py'))).toThrow(/not a source file/);
+    expect(() => findSource('x.rb', folderWith('x.rb'))).toThrow(/not a source file/);
   });
 });
 
 describe('the runtime of a source', () => {
+  it('is python for a .py file, of which an object may be named', () => {
+    const folder = folderWith('resize.py');
+    const source = { entry: join(folder, 'resize.py'), folder, name: 'resize', runtime: 'python' };
+    expect(findSource('resize.py', folder)).toEqual(source);
+    expect(findSource('./resize.py:site.app', folder)).toEqual({ ...source, object: 'site.app' });
+    expect(() => findSource('resize.py:no-name', folder)).toThrow(/no file or folder/);
+  });
+
   it.each([
     { what: 'deno.json beside it', files: ['index.ts', 'deno.json'], runtime: 'deno' },
     { what: 'bun.lock above src/', files: ['src/index.ts', 'bun.lock'], runtime: 'bun' },
     { what: 'source code beside a Dockerfile', files: ['index.ts', 'Dockerfile'], runtime: 'node' },
+    { what: 'Python beside a Dockerfile', files: ['app.py', 'Dockerfile'], runtime: 'python' },
     { what: 'a Dockerfile alone', files: ['Dockerfile'], runtime: 'image' },
   ])('$what: $runtime', ({ files, runtime }) => {
     expect(findSource('.', folderWith(...files)).runtime).toBe(runtime);
