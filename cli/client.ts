@@ -30,7 +30,7 @@ import { ApiConnection } from './api-connection.ts';
 import type { Context } from './context.ts';
 import { homeFlag } from './context.ts';
 import type { Remote } from './contexts.ts';
-import { checkedUrl, remoteOf } from './contexts.ts';
+import { checkedToken, checkedUrl, remoteOf } from './contexts.ts';
 import { checkedName, checkedNamespace, checkedSecretName } from './names.ts';
 
 /** Longest line of a log. */
@@ -237,5 +237,5 @@ export function clientOf({ url, token, from }: Remote, signal: AbortSignal): Api
     message: `no control API answers at ${url} (${from})`,
     hint: 'Check the address, and that the platform was started with --api.',
   };
-  return new ApiClient(new ApiConnection({ url: checkedUrl(url, from) }, { token, signal, unreachable }));
+  return new ApiClient(new ApiConnection({ url: checkedUrl(url, from) }, { token: checkedToken(token, from), signal, unreachable }));
 }

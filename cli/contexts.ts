@@ -108,10 +108,19 @@ export function remoteOf(ctx: Pick<Context, 'env' | 'said'>): Remote | null {
   return contexts.current === null ? null : named(contexts.current, contexts);
 }
 
+/** Throws usageError for what no header can carry, without showing it. */
+export function checkedToken(token: string | undefined, from: string): string | undefined {
+  if (token !== undefined && !/^[\u0021-\u007e]*$/.test(token)) throw usageError(`the token (${from}) holds characters that no token has`);
+  return token;
+}
+
 /** Throws usageError where it is no URL of HTTP. */
 export function checkedUrl(url: string, from: string): URL {
   if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) throw usageError(`${from} is not an http(s) URL: ${url}`);
-  return new URL(url);
+  const parsed = new URL(url);
+  if (parsed.username !== '' || parsed.password !== '')
+    throw usageError(`${from} must not hold a user or a password: a token says who you are`);
+  return parsed;
 }
 
 function parseJson(text: string): unknown {

@@ -199,6 +199,20 @@ describe('fn login and fn context', () => {
     expect(existsSync(file())).toBe(false);
   });
 
+  it.each([
+    ['a URL that is none', ['login', 'fn.example.com'], 'x'],
+    ['another protocol', ['login', 'ftp://fn.example.com'], 'x'],
+    ['a password in the URL', ['login', 'http://me:hunter2@127.0.0.1:9'], 'x'],
+    ['a token with a line in it', ['login', 'http://127.0.0.1:9'], 'hunter2\nhunter2'],
+    ['no token', ['login', 'http://127.0.0.1:9'], ''],
+    ['no URL', ['login'], 'x'],
+    ['a name that is none', ['login', 'http://127.0.0.1:9', '--context', '../x'], 'x'],
+  ])('refuses %s: exit 2', async (_name, argv, stdin) => {
+    const { code, stderr } = await fn(argv, { ...plainUser(), stdin });
+    expect(code).toBe(2);
+    expect(stderr).not.toContain('hunter2');
+  });
+
   it('where nothing answers: exit 4', async () => {
     expect((await fn(['login', 'http://127.0.0.1:9'], { ...plainUser(), stdin: 'x' })).code).toBe(4);
   });

@@ -210,7 +210,7 @@ describe('secrets', () => {
     expect(answer.text + JSON.stringify(api.logged)).not.toContain(CANARY);
   });
 
-  it.each(['9LIVES', 'FN_TOKEN', 'with-dash', 'a'.repeat(129), 'caf%C3%A9'])('named %s: 422', async (name) => {
+  it.each(['9LIVES', 'FN_TOKEN', '__proto__', 'with-dash', 'a'.repeat(129), 'caf%C3%A9'])('named %s: 422', async (name) => {
     expect((await api.json('PUT', `${path}/${name}`, { value: 'x' })).problem).toMatchObject({
       status: 422,
       errors: [{ pointer: 'path/name' }],

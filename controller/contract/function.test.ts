@@ -30,6 +30,8 @@ describe('settings', () => {
       keepAliveSeconds: 300,
       egress: null,
       env: {},
+      secrets: [],
+      maxStreamSeconds: 3_600,
     });
   });
 

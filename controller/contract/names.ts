@@ -66,7 +66,9 @@ export function parseRevisionKey(key: RevisionKey): { namespace: string; name: s
 export const SecretName = z
   .string()
   .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'a secret name is letters, digits and _, and does not begin with a digit')
-  .refine((name) => !name.startsWith('FN_'), { message: 'names that begin with FN_ belong to the platform' });
+  .refine((name) => !name.startsWith('FN_'), { message: 'names that begin with FN_ belong to the platform' })
+  // As the name of a field it would be taken for something else on its way to the function.
+  .refine((name) => name !== '__proto__', { message: 'this name is reserved' });
 export type SecretName = z.infer<typeof SecretName>;
 
 /** A token's public half: `t-` and 12 characters. The whole token is `fn_` + these 12 characters + `_` + 43 of its secret. */

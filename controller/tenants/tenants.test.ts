@@ -134,6 +134,25 @@ describe('tokens', () => {
     expect((await tenants.revokeToken(OWNER, shop.id)).revokedAt).toBe(revokedAt);
   });
 
+  it('one tenant cannot take all places', async () => {
+    const records = Array.from({ length: 1_000 }, (_, index) => ({
+      id: `t-${String(index).padStart(12, '0')}`,
+      name: 'x',
+      scopes: ['read' as const],
+      namespaces: ['shop'],
+      createdAt: index,
+      expiresAt: null,
+      revokedAt: null,
+      sha256: String(index).padStart(64, '0'),
+    }));
+    for (const record of records) await store.addToken(record);
+    tenants = await Tenants.open({ store, clock, homeToken });
+    await expect(create({}, admin('shop'))).rejects.toMatchObject({ code: 'conflict' });
+    expect(await create({ namespaces: ['blog'] }, admin('blog'))).toMatchObject({ name: 'ci' });
+    await tenants.revokeToken(admin('shop'), records[0]!.id);
+    expect(await create({}, admin('shop'))).toMatchObject({ name: 'ci' });
+  });
+
   it('no view holds the token or its hash', async () => {
     const { token, ...view } = await create();
     expect(await tenants.listTokens(OWNER)).toEqual([view]);

@@ -18,6 +18,9 @@ import type { TenancyStore, TokenRecord } from '../store/types.ts';
 /** Tokens that are good at a time: gateways hold them all, and a message to them has 16 MiB at most. */
 const MAX_TOKENS = 10_000;
 
+/** Of those, the most that the namespaces of somebody who has not all of them may have: nobody can take all places. */
+const MAX_TOKENS_OF_TENANT = 1_000;
+
 /** `fn_`, 12 characters of the id, `_`, 256 random bits. */
 const TOKEN = /^fn_([a-z0-9]{12})_[A-Za-z0-9_-]{43}$/;
 
@@ -77,8 +80,9 @@ export class Tokens {
   async create(by: Principal, { name, scopes, namespaces, expiresAt }: CreateTokenRequest): Promise<CreateTokenResponse> {
     requireAdmin(by);
     if (!within(by.namespaces, namespaces)) throw new FnError('forbidden', 'A token can be made only for namespaces that are your own.');
-    if ([...this.#tokens.values()].filter(({ record }) => this.#isGood(record)).length >= MAX_TOKENS)
-      throw new FnError('conflict', `There are ${MAX_TOKENS} tokens that are good, which is the most: revoke some.`);
+    const most = by.namespaces === '*' ? MAX_TOKENS : MAX_TOKENS_OF_TENANT;
+    if (this.#visible(by).filter((record) => this.#isGood(record)).length >= most)
+      throw new FnError('conflict', `There are ${most} tokens that are good, which is the most: revoke some.`);
     const suffix = newTokenSuffix();
     const token = `fn_${suffix}_${newSecret()}`;
     const record: TokenRecord = {
@@ -99,9 +103,12 @@ export class Tokens {
   /** The newest first. */
   list(by: Principal): TokenView[] {
     requireAdmin(by);
-    return [...this.#tokens.values()]
-      .flatMap(({ record }) => (within(by.namespaces, record.namespaces) ? viewOf(record) : []))
-      .toReversed();
+    return this.#visible(by).map(viewOf).toReversed();
+  }
+
+  /** Those that `by` could have made, the oldest first. */
+  #visible({ namespaces }: Principal): TokenRecord[] {
+    return [...this.#tokens.values()].flatMap(({ record }) => (within(namespaces, record.namespaces) ? record : []));
   }
 
   /** Throws FnError token-not-found, also for one that `by` could not have made. */

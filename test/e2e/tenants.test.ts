@@ -1,14 +1,19 @@
 /** Two tenants on one platform, each with a token, through the CLI over TCP: the other's is as if it were not there. */
+import { existsSync, mkdirSync, mkdtempSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { freePort, type RunOptions } from '../helpers/platform.ts';
+import { freePort, RUN_FOLDER, type RunOptions } from '../helpers/platform.ts';
 import { usePlatform } from '../helpers/suite.ts';
 import { waitFor } from '../helpers/wait.ts';
 
 const apiPort = await freePort();
+mkdirSync(RUN_FOLDER, { recursive: true });
+/** Where an operator keeps it who backs the home up. */
+const keyFile = join(mkdtempSync(join(RUN_FOLDER, 'key-')), 'fn.key');
 const HELLO = 'export default () => new Response(`hello ${process.env.KEY ?? "nobody"}`);\n';
 
 describe('two tenants', () => {
-  const platform = usePlatform({ driver: 'process', upFlags: ['--api', `127.0.0.1:${apiPort}`] });
+  const platform = usePlatform({ driver: 'process', upFlags: ['--api', `127.0.0.1:${apiPort}`], env: { FN_SECRET_KEY_FILE: keyFile } });
   const tokens = new Map<string, string>();
 
   /** Runs the CLI as a tenant does: over TCP, with a token. */
@@ -27,6 +32,12 @@ describe('two tenants', () => {
       expect({ ...deployed, stderr: '' }).toEqual({ code: 0, stdout: `${platform().url}/@${tenant}/hello\n`, stderr: '' });
       expect((await platform().call(`/@${tenant}/hello`)).text).toBe(`hello of ${tenant}`);
     }
+  });
+
+  it('the key of their secrets is where the operator wants it', () => {
+    expect(statSync(keyFile)).toMatchObject({ size: 32 });
+    expect(statSync(keyFile).mode & 0o777).toBe(0o600);
+    expect(existsSync(join(platform().home, 'secret.key'))).toBe(false);
   });
 
   it('each lists and reads its own', async () => {
