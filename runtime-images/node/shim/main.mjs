@@ -13,6 +13,7 @@ import { MAX_DRAIN_BODY_BYTES, MAX_HEADER_BYTES, MAX_INIT_BODY_BYTES, WARM_UP_AF
 import { captureFatal, load } from './load.mjs';
 import { captureOutput, flushLog, log, logLast, openLog, setRewrite } from './logs.mjs';
 import { listeningServer, showClientAddress } from './node-server.mjs';
+import { refuse, ShimResponse } from './shim-response.mjs';
 import { installWebGlobals, makeWebGlobals } from './web.mjs';
 import { offerUpgrade, tagEvents } from './websocket-upgrade.mjs';
 
@@ -34,59 +35,6 @@ let info = null;
 /** @type {import('./forms.mjs').Handle} */
 let handle = () => undefined;
 let requests = 0;
-
-class ShimResponse extends http.ServerResponse {
-  /**
-   * What only the shim may say is dropped from what the function says.
-   * @param {string} name
-   * @param {any} value
-   * @override
-   */
-  setHeader(name, value) {
-    return isRefused(name) ? this : super.setHeader(name, value);
-  }
-
-  /**
-   * @param {string} name
-   * @param {any} value
-   * @override
-   */
-  appendHeader(name, value) {
-    return isRefused(name) ? this : super.appendHeader(name, value);
-  }
-
-  /**
-   * @param {number} status
-   * @param {any} [reason]
-   * @param {any} [headers]
-   * @returns {this}
-   * @override
-   */
-  writeHead(status, reason, headers) {
-    const given = typeof reason === 'string' ? headers : (headers ?? reason);
-    if (given !== null && typeof given === 'object' && !Array.isArray(given)) {
-      for (const name of Object.keys(given)) if (isRefused(name)) return this.writeHead(status, reason, without(given, name));
-    } else if (Array.isArray(given)) {
-      const at = given.findIndex((name, index) => isRefused(Array.isArray(name) ? name[0] : index % 2 === 0 ? name : ''));
-      if (at >= 0) return this.writeHead(status, reason, given.toSpliced(at, Array.isArray(given[at]) ? 1 : 2));
-    }
-    return typeof reason === 'string' ? super.writeHead(status, reason, headers) : super.writeHead(status, given);
-  }
-}
-
-/** While the shim itself says it. */
-let refusing = false;
-
-/** @param {unknown} name */
-function isRefused(name) {
-  return !refusing && typeof name === 'string' && name.length === 10 && name.toLowerCase() === 'fn-refused';
-}
-
-/** @param {Record<string, unknown>} object @param {string} name */
-function without(object, name) {
-  const { [name]: _, ...rest } = object;
-  return rest;
-}
 
 let takesUpgrades = false;
 
@@ -198,17 +146,6 @@ function refusal(req) {
   if ((meant !== undefined && meant !== instance) || state === 'generic') return 'not-me';
   if (state !== 'ready') return 'draining';
   return counters.inFlight >= slots ? 'full' : null;
-}
-
-/**
- * @param {ServerResponse} res
- * @param {string} reason
- */
-function refuse(res, reason) {
-  refusing = true;
-  res.writeHead(503, { 'fn-refused': reason, 'content-length': '0' });
-  refusing = false;
-  res.end();
 }
 
 /**
