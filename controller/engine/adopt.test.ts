@@ -54,7 +54,8 @@ describe('a controller that starts anew', () => {
     await machine.until('it is gone', () => !ids().includes(serving));
     const notes = await machine.until('a note', async () => {
       const found: string[] = [];
-      for await (const entry of engine.logs('default', 'hello', { follow: false }, new AbortController().signal)) found.push(entry.msg);
+      for await (const entry of engine.logs('default', 'hello', { follow: false, level: 'error' }, new AbortController().signal))
+        found.push(entry.msg);
       return found.length > 0 && found;
     });
     expect(notes).toEqual([`instance ${serving} ended: exit code 3`]);

@@ -132,7 +132,10 @@ describe('a request that overran [11]', () => {
     expect(gateway.count('gone')).toBe(1);
     const notes: string[] = [];
     for await (const entry of engine.logs('default', 'hello', { follow: false }, new AbortController().signal)) notes.push(entry.msg);
-    expect(notes).toEqual([`instance ${lease.instance} ended: out of memory (out of memory)`]);
+    expect(notes).toEqual([
+      expect.stringMatching(`^instance ${lease.instance} is ready: its code was loaded in \\d+ ms$`),
+      `instance ${lease.instance} ended: out of memory (out of memory)`,
+    ]);
     expect(machine.host.calls.filter((call) => call.operation === 'kill' && call.id === lease.instance)).toHaveLength(1);
   });
 
