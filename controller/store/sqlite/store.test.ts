@@ -183,6 +183,24 @@ describe('a row that cannot be read', () => {
   });
 });
 
+describe('a revision that cannot be read', () => {
+  it('and has no traffic is left out and logged; its function is served, and cannot be routed to it', async () => {
+    const lines: object[] = [];
+    const store = open({ ...silentLog, error: (fields) => lines.push(fields) });
+    await store.commitRevision(revision('old'), ALL);
+    await store.commitRevision({ ...revision('old'), number: 2, key: 'default/old@2' }, { traffic: [{ revision: 2, percent: 100 }] });
+    const db = new DatabaseSync(path);
+    db.prepare(`UPDATE revisions SET body = '{' WHERE number = 1`).run();
+    db.close();
+    expect((await store.listFunctions()).map((record) => record.revisions.map(({ number }) => number))).toEqual([[2]]);
+    expect(lines).toEqual([expect.objectContaining({ function: 'default/old', err: expect.stringContaining('default/old@1') })]);
+    await expect(store.changeFunction('default', 'old', ALL)).rejects.toMatchObject({ code: 'store-unavailable' });
+    expect((await store.getFunction('default', 'old'))?.traffic).toEqual([{ revision: 2, percent: 100 }]);
+    expect(await store.removeRevisions('default', 'old', [1])).toEqual([1]);
+    await store.close();
+  });
+});
+
 describe('errors', () => {
   it('a lock that another process holds: store-unavailable with Retry-After, and it works after', async () => {
     const store = open();

@@ -148,7 +148,11 @@ class SqliteStore extends SqliteTenancy implements Store {
         `The function ${name} has changed: it is at ${before?.generation ?? 'nothing'}, not ${ifGeneration}.`,
       );
     const shares = Traffic.parse(traffic ?? before?.traffic);
-    const kept = new Set(this.#revisionsOf(namespace, name).map((revision) => revision.number));
+    const kept = new Set(
+      this.#rows('SELECT namespace, name, number, body FROM revisions WHERE namespace = ? AND name = ?', namespace, name).map(
+        (row) => row.number,
+      ),
+    );
     for (const { revision } of shares)
       if (!kept.has(revision))
         throw new FnError('revision-not-found', `There is no revision ${revision} of ${name}; there is: ${[...kept].join(', ')}.`);
@@ -176,12 +180,27 @@ class SqliteStore extends SqliteTenancy implements Store {
     const row = this.connection
       .prepare('SELECT generation, traffic, access FROM functions WHERE namespace = ? AND name = ?')
       .get(namespace, name);
-    return row === undefined ? null : readFunction(namespace, name, row, this.#revisionsOf(namespace, name));
+    if (row === undefined) return null;
+    const traffic = Traffic.safeParse(parseJson(String(row.traffic)));
+    const serving = new Set(traffic.data?.map((share) => share.revision));
+    return readFunction(namespace, name, row, this.#revisionsOf(namespace, name, serving));
   }
 
-  #revisionsOf(namespace: string, name: string): Revision[] {
+  /** One that cannot be read and has no traffic is left out and logged: a damaged old revision must not keep its function from being served. */
+  #revisionsOf(namespace: string, name: string, serving: ReadonlySet<number>): Revision[] {
     const sql = 'SELECT namespace, name, number, body FROM revisions WHERE namespace = ? AND name = ? ORDER BY number DESC';
-    return this.#rows(sql, namespace, name).map(readRevision);
+    return this.#rows(sql, namespace, name).flatMap((row) => {
+      try {
+        return readRevision(row);
+      } catch (error) {
+        if (!(error instanceof FnError) || serving.has(row.number)) throw error;
+        this.#log.error(
+          { function: `${namespace}/${name}`, err: error.message },
+          'a revision without traffic is left out: it cannot be read',
+        );
+        return [];
+      }
+    });
   }
 
   /** One that cannot be read is left out and logged: one damaged function must not keep all others from being served. */
