@@ -57,14 +57,14 @@ export class Matcher {
   }
 
   /** Among the routes of this Host header: the exact host's before those of `*.`. */
-  onHost(header: string, path: string, method: string, allowed: Allowed): CompiledRoute | null {
+  onHost(header: string, url: string, method: string, allowed: Allowed): CompiledRoute | null {
     const host = hostName(header);
     if (host === null) return null;
     const exact = this.#exact.get(host);
     const dot = host.indexOf('.');
     const wildcard = dot > 0 ? this.#wildcard.get(host.slice(dot)) : undefined;
     if (exact === undefined && wildcard === undefined) return null;
-    const segments = path.slice(1).split('/');
+    const segments = segmentsOf(url);
     return (
       (exact === undefined ? null : find(exact, segments, 0, method, allowed)) ??
       (wildcard === undefined ? null : find(wildcard, segments, 0, method, allowed))
@@ -72,8 +72,8 @@ export class Matcher {
   }
 
   /** Among the routes without a host. */
-  onAnyHost(path: string, method: string, allowed: Allowed): CompiledRoute | null {
-    return find(this.#anyHost, path.slice(1).split('/'), 0, method, allowed);
+  onAnyHost(url: string, method: string, allowed: Allowed): CompiledRoute | null {
+    return find(this.#anyHost, segmentsOf(url), 0, method, allowed);
   }
 
   #add(key: string, spec: RouteSpec): void {
@@ -103,6 +103,12 @@ export class Matcher {
     if (host === undefined) return this.#anyHost;
     return host.startsWith('*.') ? childOf(this.#wildcard, host.slice(1)) : childOf(this.#exact, host);
   }
+}
+
+/** Of an origin-form target, without its query. */
+function segmentsOf(url: string): string[] {
+  const query = url.indexOf('?');
+  return url.slice(1, query < 0 ? url.length : query).split('/');
 }
 
 function childOf(children: Map<string, Node>, key: string): Node {

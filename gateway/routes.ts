@@ -86,6 +86,8 @@ export class RouteTable {
   #version = -1;
   /** Null where no function has routes. */
   #matcher: Matcher | null = null;
+  /** Of the request that is being matched; one for all, so that a request to `/NAME` makes none. */
+  readonly #allowed: Allowed = new Set();
   /** Routes have changed since it was compiled: a thousand deployments compile once. */
   #stale = false;
 
@@ -161,14 +163,15 @@ export class RouteTable {
     if (this.#stale) this.#compile();
     const matcher = this.#matcher;
     if (matcher === null) return this.#byName(url, head) ?? NO_FUNCTION;
-    const allowed: Allowed = new Set();
+    const allowed = this.#allowed;
+    if (allowed.size > 0) allowed.clear();
     if (matcher.hasHosts && head.host !== null) {
-      const route = matcher.onHost(head.host, pathOf(url), method, allowed);
+      const route = matcher.onHost(head.host, url, method, allowed);
       if (route !== null) return this.#byRoute(route, url, head);
     }
     const named = this.#byName(url, head);
     if (named !== null) return named;
-    const route = matcher.onAnyHost(pathOf(url), method, allowed);
+    const route = matcher.onAnyHost(url, method, allowed);
     if (route !== null) return this.#byRoute(route, url, head);
     if (allowed.size === 0) return NO_FUNCTION;
     const allow = [...allowed].join(', ');
@@ -232,12 +235,6 @@ const noRevision = ({ route }: RouteEntry, number: number): RouteMiss => ({
   code: 'revision-not-found',
   detail: `${route.name} has no revision ${number} that is kept`,
 });
-
-/** Without the query. */
-function pathOf(url: string): string {
-  const query = url.indexOf('?');
-  return query < 0 ? url : url.slice(0, query);
-}
 
 function restOf(url: string, end: number): string {
   if (end === url.length) return '/';
