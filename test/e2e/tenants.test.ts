@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, mkdtempSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { freePort, RUN_FOLDER, type RunOptions } from '../helpers/platform.ts';
+import { freePort, RUN_FOLDER, type CommandOptions } from '../helpers/platform.ts';
 import { usePlatform } from '../helpers/suite.ts';
 import { waitFor } from '../helpers/wait.ts';
 
@@ -17,11 +17,11 @@ describe('two tenants', () => {
   const tokens = new Map<string, string>();
 
   /** Runs the CLI as a tenant does: over TCP, with a token. */
-  const as = (tenant: string, args: string[], options: RunOptions = {}) => {
+  const as = (tenant: string, args: string[], options: CommandOptions = {}) => {
     const env = { FN_URL: `http://127.0.0.1:${apiPort}`, FN_TOKEN: tokens.get(tenant) ?? 'none', FN_NAMESPACE: tenant };
     return platform().fn(args, { ...options, env });
   };
-  const owner = (args: string[], options: RunOptions = {}) => platform().fnOk(args, options);
+  const owner = (args: string[], options: CommandOptions = {}) => platform().fnOk(args, options);
 
   it('get a token each from the owner, and deploy', async () => {
     for (const tenant of ['shop', 'blog']) {

@@ -32,18 +32,11 @@ export interface StartOptions {
   upFlags?: string[];
 }
 
-export interface RunOptions {
-  input?: string;
-  timeoutMs?: number;
-  /** Beside, and before, the platform's own: FN_URL and FN_TOKEN of another caller, say. */
-  env?: Record<string, string>;
-}
-
 export interface CommandOptions {
   input?: string;
   timeoutMs?: number;
   cwd?: string;
-  /** More variables. */
+  /** Beside, and before, the platform's own: FN_URL and FN_TOKEN of another caller, say. */
   env?: Record<string, string>;
 }
 
