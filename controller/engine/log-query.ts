@@ -4,7 +4,7 @@ import { type LogEntry, LogLevel } from '#contract/log.ts';
 import { parseRevisionKey } from '#contract/names.ts';
 import type { LogSelection } from '../api/platform.ts';
 import { parseEntry } from './log-lines.ts';
-import type { Segment } from './log-segments.ts';
+import { ENTRY_PREFIX, type Segment } from './log-segments.ts';
 
 /**
  * Entries held back to be given in the order of time, where segments overlap. That is what instances
@@ -74,7 +74,7 @@ async function entriesOf(segment: Segment, filter: LineFilter, pathOf: (seq: num
   const wanted = needles(filter);
   const entries: LogEntry[] = [];
   for (const line of data.toString('utf8', 0, segment.bytes).split('\n')) {
-    if (!line.startsWith('{"t":') || !wanted.every((needle) => line.includes(needle))) continue;
+    if (!line.startsWith(ENTRY_PREFIX) || !wanted.every((needle) => line.includes(needle))) continue;
     const entry = parseEntry(line);
     if (entry && matches(entry, filter)) entries.push(entry);
   }

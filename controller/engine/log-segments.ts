@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { LogRetention } from '#contract/access.ts';
 import type { LogEntry } from '#contract/log.ts';
-import { droppedLines, parseEntry } from './log-lines.ts';
+import { droppedLines } from './log-lines.ts';
 
 /** Largest segment, bytes: one is parsed at a time, some 10 ms of the event loop. */
 export const MAX_SEGMENT_BYTES = 1024 * 1024;
@@ -22,6 +22,11 @@ const SEGMENTS_PER_LOG = 8;
 /** Written after the lines of a batch. `i`, `s`: the reader's instance and its count of batches. `d`: lines dropped so far. */
 const Commit = z.object({ c: z.object({ i: z.string().optional(), s: z.number().int().optional(), d: z.number().int().min(0) }) });
 const COMMIT_PREFIX = '{"c":';
+/** The time of a line is what it begins with. */
+export const ENTRY_PREFIX = '{"t":';
+/** As much of a line as its time takes. */
+const LINE_HEAD_BYTES = 32;
+const NEWLINE = 0x0a;
 
 export interface Segment {
   readonly seq: number;
@@ -95,14 +100,12 @@ export class LogSegments {
     let end = 0;
     let [from, to] = [Infinity, -Infinity];
     let batch: number[] = [];
-    for (let start = 0, newline = data.indexOf(10); newline >= 0; start = newline + 1, newline = data.indexOf(10, start)) {
-      const line = data.toString('utf8', start, newline);
-      const commit = line.startsWith(COMMIT_PREFIX) ? parseCommit(line) : null;
-      if (commit === null) {
-        const entry = parseEntry(line);
-        if (entry) batch.push(entry.t);
-        continue;
-      }
+    // Lines are told apart by their first bytes: a log is opened where a function starts, and must not hold that up.
+    for (let start = 0, newline = data.indexOf(NEWLINE); newline >= 0; start = newline + 1, newline = data.indexOf(NEWLINE, start)) {
+      const head = data.toString('latin1', start, Math.min(newline, start + LINE_HEAD_BYTES));
+      if (head.startsWith(ENTRY_PREFIX)) batch.push(Number.parseFloat(head.slice(ENTRY_PREFIX.length)));
+      const commit = head.startsWith(COMMIT_PREFIX) ? parseCommit(data.toString('utf8', start, newline)) : null;
+      if (commit === null) continue;
       end = newline + 1;
       this.#dropped = commit.d;
       if (commit.i !== undefined && commit.s !== undefined) this.#commits.set(commit.i, commit.s);
@@ -240,6 +243,19 @@ function parseCommit(line: string): z.infer<typeof Commit>['c'] | null {
     // Not one of ours: an end of a line that was cut off.
     return null;
   }
+}
+
+/** Whether a log that nobody has open has something that is too old, by the names of its files alone. */
+export async function isExpired(folder: string, { maxAgeSeconds }: LogRetention, now: number): Promise<boolean> {
+  const oldest = now - maxAgeSeconds * 1_000;
+  for (const name of await namesIn(folder)) {
+    const match = SEGMENT_NAME.exec(name);
+    if (match === null) continue;
+    // One that is not sealed: nothing in it is newer than its last write.
+    const to = match[3] === undefined ? (await stat(join(folder, name)).catch(ignoreMissing))?.mtimeMs : Number(match[3]);
+    if (to !== undefined && to < oldest) return true;
+  }
+  return false;
 }
 
 /** A batch that is more than the log may hold brings only its end. */

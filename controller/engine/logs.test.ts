@@ -264,6 +264,28 @@ describe('what is kept', () => {
     expect(await logs.stats('default', 'hello')).toEqual({ bytes: 0, droppedLines: 0, oldest: null });
   });
 
+  it('goes when it is too old though nobody has asked for it since the controller started', async () => {
+    await logs.close();
+    const clock = new VirtualClock(Date.now());
+    retention = { maxBytes: 1_000_000, maxAgeSeconds: 3_600 };
+    logs = make(clock);
+    await logs.note(KEY, INSTANCE, 'info', 'old', clock.wall());
+    await logs.close();
+    logs = make(clock);
+    clock.advance(120_000);
+    clock.advance(7_200_000);
+    const left = await waitFor(
+      'the files to go',
+      async () => {
+        clock.advance(60_000);
+        const files = await segments();
+        return files.length === 0 && files;
+      },
+      { everyMs: 20 },
+    );
+    expect(left).toEqual([]);
+  });
+
   it('survives the controller, with the lines that were never kept counted', async () => {
     const output = new Output();
     const sys = (msg: string) => `${JSON.stringify({ t: 1, level: 'warn', stream: 'sys', msg })}\n`;

@@ -23,7 +23,7 @@ import { LogPace } from './log-pace.ts';
 import { LogBatch } from './log-batch.ts';
 import { lostOutput, RawLines, toEntry } from './log-lines.ts';
 import { matches, readAscending, readNewest } from './log-query.ts';
-import { type BatchOf, LogSegments } from './log-segments.ts';
+import { type BatchOf, isExpired, LogSegments } from './log-segments.ts';
 import { LogTail } from './log-tail.ts';
 import type { Records } from './records.ts';
 
@@ -299,7 +299,10 @@ export class FunctionLogs {
     for (const namespace of await foldersIn(folder)) {
       for (const name of await foldersIn(join(folder, namespace))) {
         if (this.#closed) return;
-        await this.#exclusive(`${namespace}/${name}`, (log) => log.expire(retention(namespace, name), clock.wall()));
+        const key = `${namespace}/${name}`;
+        const limits = retention(namespace, name);
+        if (this.#open.has(key) || (await isExpired(this.#path(key), limits, clock.wall())))
+          await this.#exclusive(key, (log) => log.expire(limits, clock.wall()));
       }
     }
   }
