@@ -176,6 +176,45 @@ describe('a new value', () => {
     expect(given('DB').at(-1)).toBe('right');
   });
 
+  it('during a deployment reaches the instance that is being deployed', async () => {
+    const engine = await start();
+    const gateway = await machine.gateway({ acknowledge: false });
+    gateway.say({ type: 'routed', version: (await gateway.next('welcome')).version });
+    await set(engine, 'DB', 'old');
+    const deploying = engine.deploy('default', 'hello', request({ secrets: ['DB'] }), new AbortController().signal);
+    const routes = await machine.until('it is committed', () => gateway.heard.find((message) => message.type === 'routes'), 1);
+    const [old] = await ids(engine);
+    await set(engine, 'DB', 'new');
+    gateway.say({ type: 'routed', version: routes.version });
+    await driven(machine, deploying);
+    gateway.want(KEY, 1);
+    const grant = await machine.until('a grant', () => gateway.heard.find((message) => message.type === 'grant'));
+    expect(grant.lease.instance).not.toBe(old);
+    expect(given('DB').at(-1)).toBe('new');
+  });
+
+  it('that nothing starts with is tried again for each function once, not for each failure', async () => {
+    const engine = await start();
+    const gateway = await machine.gateway();
+    await set(engine, 'DB', 'old');
+    for (const name of ['a', 'b', 'c']) {
+      await deploy(machine, engine, name, { secrets: ['DB'] });
+      gateway.want(`default/${name}@1`, 1);
+    }
+    await machine.until('grants', () => gateway.count('grant') === 3);
+    for (const name of ['a', 'b', 'c']) gateway.want(`default/${name}@1`, 0, 1);
+    machine.shims.onInit = (init) => (init.env.DB === 'old' ? loaded(init) : { ok: false, error: { name: 'Error', message: 'no access' } });
+    await set(engine, 'DB', 'wrong');
+    await set(engine, 'DB', 'wrong too');
+    await machine.pass(10_000, 250);
+    const before = machine.shims.inits.length;
+    await machine.pass(90_000, 250);
+    // Three functions, every thirty seconds.
+    const attempts = machine.shims.inits.length - before;
+    expect(attempts).toBeGreaterThanOrEqual(6);
+    expect(attempts).toBeLessThanOrEqual(12);
+  });
+
   it('is heard by frozen instances: they are stopped', async () => {
     const engine = await start();
     await set(engine, 'DB', 'old');

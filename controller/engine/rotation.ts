@@ -3,8 +3,8 @@
  * many fresh ones are ready, as in a deployment; then their leases are taken back, what is in flight
  * ends, and they are stopped. Where no fresh one can be had, they serve what they hold, and it is tried again.
  */
-import type { Revision } from '#contract/function.ts';
 import { isLive, type Instance, type RevisionState } from '../core/world.ts';
+import type { FunctionRecord } from '../store/types.ts';
 import type { Changes } from './changes.ts';
 import { messageOf, type EngineContext } from './context.ts';
 import type { Functions } from './functions.ts';
@@ -28,6 +28,8 @@ export class Rotation {
   readonly #parts: RotationParts;
   readonly #abort = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  /** Cancels the next attempt of a function. */
+  readonly #again = new Map<string, () => void>();
 
   constructor(parts: RotationParts) {
     this.#parts = parts;
@@ -35,6 +37,7 @@ export class Rotation {
 
   close(): void {
     this.#abort.abort();
+    for (const cancel of this.#again.values()) cancel();
   }
 
   /** Resolves when no rotation is under way. */
@@ -42,47 +45,56 @@ export class Rotation {
     while (this.#running.size > 0) await Promise.all(this.#running);
   }
 
-  /** A value has changed, durably: every instance that was given one before is stale. */
+  /** A value has changed, durably: every instance that was given one before is stale, those of a deployment that is under way too. */
   changed(namespace: string, name: string): void {
-    const { context, functions } = this.#parts;
+    const { context } = this.#parts;
     context.secrets.changed();
-    for (const record of functions.list(namespace)) {
-      const users = record.revisions.filter((revision) => revision.settings.secrets.includes(name));
-      for (const revision of users) this.#outdate(revision);
-    }
+    for (const state of context.world.revisions.values())
+      if (state.revision.namespace === namespace && state.revision.settings.secrets.includes(name)) this.#outdate(state);
     this.replaceStale(namespace);
   }
 
-  #outdate(revision: Revision): void {
-    const { world } = this.#parts.context;
-    const state = world.revisions.get(revision.key);
+  #outdate(state: RevisionState): void {
     // It may have failed for want of this secret.
-    if (state) Object.assign(state, { failures: 0, notBefore: 0, problem: null });
-    for (const instance of world.instancesOf(revision.key)) if (instance.secrets !== null) instance.stale = true;
+    Object.assign(state, { failures: 0, notBefore: 0, problem: null });
+    for (const instance of this.#parts.context.world.instancesOf(state.key)) if (instance.secrets !== null) instance.stale = true;
   }
 
   /** Replaces what is stale, also where a controller before this one could not finish it. */
   replaceStale(namespace?: string): void {
-    const { functions, changes, context, planner } = this.#parts;
-    for (const { namespace: of, name, revisions } of functions.list(namespace)) {
-      if (!revisions.some((revision) => this.#stale(revision.key).length > 0)) continue;
-      const running: Promise<void> = changes
-        .serialise(of, name, () => this.#replace(of, name))
-        .catch((error: unknown) => {
-          // The controller ends; the next one sees by the records what is left to do.
-          if (this.#abort.signal.aborted) return;
-          context.log.error(
-            { function: `${of}/${name}`, error: messageOf(error) },
-            'instances with the old value of a secret could not be replaced; they serve on',
-          );
-          context.clock.after(AGAIN_MS, () => {
-            if (!this.#abort.signal.aborted) this.replaceStale(of);
-          });
-        })
-        .finally(() => this.#running.delete(running));
-      this.#running.add(running);
-    }
-    planner.kick();
+    for (const record of this.#parts.functions.list(namespace)) this.#start(record);
+    this.#parts.planner.kick();
+  }
+
+  #start({ namespace, name, revisions }: FunctionRecord): void {
+    const { changes, context } = this.#parts;
+    const key = `${namespace}/${name}`;
+    this.#again.get(key)?.();
+    this.#again.delete(key);
+    if (!revisions.some((revision) => this.#stale(revision.key).length > 0)) return;
+    const running: Promise<void> = changes
+      .serialise(namespace, name, () => this.#replace(namespace, name))
+      .catch((error: unknown) => {
+        // The controller ends; the next one sees by the records what is left to do.
+        if (this.#abort.signal.aborted) return;
+        const what = 'instances with the old value of a secret could not be replaced; they serve on';
+        context.log.error({ function: key, error: messageOf(error) }, what);
+        this.#startAgain(namespace, name);
+      })
+      .finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  /** One later attempt for each function, however many have failed. */
+  #startAgain(namespace: string, name: string): void {
+    const { functions, context } = this.#parts;
+    const key = `${namespace}/${name}`;
+    this.#again.get(key)?.();
+    const cancel = context.clock.after(AGAIN_MS, () => {
+      const record = functions.get(namespace, name);
+      if (record && !this.#abort.signal.aborted) this.#start(record);
+    });
+    this.#again.set(key, cancel);
   }
 
   #stale(key: string): Instance[] {
