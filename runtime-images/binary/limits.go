@@ -28,6 +28,8 @@ const (
 	// A connection to the program broke: its end is waited for so long, since it may be the reason.
 	deathDelay = 300 * time.Millisecond
 
+	// How long the last answer may take to be written before the process ends.
+	flushTime = 2 * time.Second
 	// A program that was killed holds up the end of the instance so long.
 	oomDelay = 100 * time.Millisecond
 

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -37,6 +38,7 @@ type Shim struct {
 	nonce    string
 	image    *imageProgram
 	logs     *Logger
+	server   *http.Server
 
 	mu       sync.Mutex
 	state    state
@@ -67,6 +69,8 @@ func main() {
 		inFlight: map[int64]string{},
 	}
 	shim.logs = newLogger(os.Stdout, shim.onlyRequest)
+	// The other end is the gateway, which has limits on time of its own.
+	shim.server = &http.Server{Handler: shim, MaxHeaderBytes: maxHeaderBytes, ErrorLog: quiet()}
 	for _, name := range []string{"FN_INSTANCE", "FN_NONCE", "FN_SOCKET", "FN_PORT"} {
 		os.Unsetenv(name)
 	}
@@ -77,9 +81,11 @@ func main() {
 	if err != nil {
 		die("fn shim: cannot listen: %v", err)
 	}
-	// The other end is the gateway, which has limits on time of its own.
-	server := &http.Server{Handler: shim, MaxHeaderBytes: maxHeaderBytes, ErrorLog: quiet()}
-	go func() { die("fn shim: %v", server.Serve(listener)) }()
+	go func() {
+		if err := shim.server.Serve(listener); err != http.ErrServerClosed {
+			die("fn shim: %v", err)
+		}
+	}()
 	for start := range onMain {
 		start()
 	}
@@ -159,7 +165,7 @@ func (s *Shim) release(number int64) {
 	end := s.ending && len(s.inFlight) == 0
 	s.mu.Unlock()
 	if end {
-		s.end()
+		go s.end()
 	}
 }
 
@@ -196,6 +202,10 @@ func (s *Shim) onSignals(signals <-chan os.Signal) {
 // Nothing is in flight any more: the program is asked to end, and we end with it. The platform's
 // deadline is its own: it kills.
 func (s *Shim) end() {
+	// The last answer is with the server still: it is written when its handler has returned.
+	deadline, cancel := context.WithTimeout(context.Background(), flushTime)
+	defer cancel()
+	_ = s.server.Shutdown(deadline) // late: the client does not read, and the platform is about to kill
 	s.mu.Lock()
 	child := s.child
 	s.mu.Unlock()

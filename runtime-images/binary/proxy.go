@@ -31,7 +31,11 @@ func (s *Shim) forward(w http.ResponseWriter, r *http.Request, id string) {
 	s.mu.Unlock()
 	writer := &responseWriter{ResponseWriter: w}
 	defer writer.stop()
-	proxy.ServeHTTP(writer, r)
+	passed := r.Clone(r.Context())
+	// Before it writes a response, Go's server waits for the rest of a request whose length is not 0: a body
+	// that goes on while the answer does would never end. The program is to see all of it as it comes.
+	r.ContentLength = 0
+	proxy.ServeHTTP(writer, passed)
 }
 
 func newProxy(child *Child) http.Handler {

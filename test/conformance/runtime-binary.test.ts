@@ -33,6 +33,19 @@ async function started(change: Partial<InitRequest> = {}): Promise<Shim> {
   return shim;
 }
 
+/** What cannot be started, and how that is told. */
+const FAULTS: { what: string; entry: string; env: Record<string, string>; error: { name: string; message: RegExp } }[] = [
+  {
+    what: 'one that ends',
+    entry: 'server',
+    env: { FAIL: '1' },
+    error: { name: 'ProcessExit', message: /exit code 3\) before it listened[^]*no database/ },
+  },
+  { what: 'one that is not there', entry: 'nothing', env: {}, error: { name: 'StartError', message: /nothing is not in the bundle/ } },
+  { what: 'one that is none', entry: 'notes.txt', env: {}, error: { name: 'StartError', message: /not an executable file/ } },
+  { what: 'a port that is none', entry: 'server', env: { PORT: 'http' }, error: { name: 'InvalidPort', message: /"http"/ } },
+];
+
 describe('boot and init', () => {
   it('is generic, refuses requests, and knows three paths of its own', async () => {
     const shim = await startShim(runtime);
@@ -70,17 +83,7 @@ describe('boot and init', () => {
     expect(env).toEqual(expect.arrayContaining(['FROM_THE_IMAGE=yes', 'PORT=9321']));
   });
 
-  it.each([
-    {
-      what: 'one that ends',
-      entry: 'server',
-      env: { FAIL: '1' },
-      error: { name: 'ProcessExit', message: /exit code 3\) before it listened[^]*no database/ },
-    },
-    { what: 'one that is not there', entry: 'nothing', env: {}, error: { name: 'StartError', message: /nothing is not in the bundle/ } },
-    { what: 'one that is none', entry: 'notes.txt', env: {}, error: { name: 'StartError', message: /not an executable file/ } },
-    { what: 'a port that is none', entry: 'server', env: { PORT: 'http' }, error: { name: 'InvalidPort', message: /"http"/ } },
-  ])('tells $what as the function’s own error', async ({ entry, env, error }) => {
+  it.each(FAULTS)('tells $what as the function’s own error', async ({ entry, env, error }) => {
     const shim = await startShim(runtime);
     const told = await shim.fails(entry, { code, env });
     expect([told.name, told.message]).toEqual([error.name, expect.stringMatching(error.message)]);

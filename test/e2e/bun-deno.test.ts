@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { tmpdir } from 'node:os';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import WebSocket from 'ws';
+import { WebSocket } from 'ws';
 import { FunctionView } from '#contract/function.ts';
 import { BUILD_TIMEOUT_MS, buildRuntimes } from '../helpers/runtime-images.ts';
 import { usePlatform } from '../helpers/suite.ts';
