@@ -257,6 +257,17 @@ describe("another tenant's object is answered as if it were absent", () => {
     },
   );
 
+  it.each(['%74heirs', 'thei%72s', '%74%68%65%69%72%73'])('also where its name is written %s', async (name) => {
+    const [theirs, mineToo] = await Promise.all(
+      [name, name.replace('%74heirs', 'm%79self')].map((namespace) =>
+        api.call({ path: `/v1/namespaces/${namespace}/functions/hello`, token: mine }),
+      ),
+    );
+    expect(theirs!.problem.code).toBe('function-not-found');
+    expect(mineToo!.status).toBe(name === '%74heirs' ? 200 : 404);
+    expect(api.platform.calls.filter((call) => call.includes(THEIRS))).toEqual([]);
+  });
+
   it('on the routes of the platform too: status says nothing of others, whoever asks without all namespaces', async () => {
     const operations = OPERATIONS.filter(({ path, id }) => caseOf(id).platform === true && !path.includes('{namespace}'));
     const codes = await Promise.all(operations.map(async (operation) => (await ask(operation)).problem.code));
