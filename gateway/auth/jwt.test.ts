@@ -197,6 +197,16 @@ describe('keys by URL', () => {
     expect(await outcome(token, REMOTE, all)).toBe(ALICE);
   });
 
+  it('stay with the function that uses them, however many others there are', async () => {
+    const { state, all } = await server();
+    const token = await signed(GOOD);
+    expect(await outcome(token, REMOTE, all)).toBe(ALICE);
+    for (let i = 0; i < 1_000; i++) await outcome(token, { ...REMOTE, jwksUrl: `https://other-${i}.test/` }, all);
+    state.urls.length = 0;
+    expect(await outcome(token, REMOTE, all)).toBe(ALICE);
+    expect(state.urls).toEqual([]);
+  });
+
   it('serve on while their server is away, for a day', async () => {
     const { state, all } = await server();
     const token = await signed({ ...GOOD, exp: NOW + 1_000_000 });

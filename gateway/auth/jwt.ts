@@ -69,12 +69,11 @@ export class JwtChecks {
   #create(auth: JwtAuth): JwtVerifier {
     const number = String(this.#count++);
     const url = auth.jwksUrl ?? `${auth.issuer.replace(/\/$/, '')}/.well-known/jwks.json`;
-    // Asked for each time, so that one in use is not the one that the store lets go of.
-    const inline = auth.jwks === undefined ? null : inlineKeys(auth.jwks);
-    const keysNow = (): Keys => inline ?? this.#keys.at(url);
+    // Kept from the first use on: however many sets others have the store look for, this one stays.
+    let keys: Keys | null = auth.jwks === undefined ? null : inlineKeys(auth.jwks);
     const clock = this.#clock;
-    const verify = async (token: string, digest: string, keys: Keys, current: KeyGetter): Promise<JwtCaller> => {
-      const { result, used } = await verifyWithSet(token, auth, clock.wall(), keys, current);
+    const verify = async (token: string, digest: string, from: Keys, current: KeyGetter): Promise<JwtCaller> => {
+      const { result, used } = await verifyWithSet(token, auth, clock.wall(), from, current);
       const { payload } = result;
       checkClaims(payload, auth.claims);
       const caller = { id: payload.sub === undefined ? `jwt:${digest}` : `jwt:${auth.issuer}:${payload.sub}` };
@@ -84,12 +83,14 @@ export class JwtChecks {
     return {
       verify: (token) => {
         const digest = hash('sha256', token, 'base64url');
-        const keys = keysNow();
+        const set = (keys ??= this.#keys.at(url));
         const known = this.#verified.get(number + digest);
-        const current = keys.current();
+        const current = set.current();
         const now = clock.wall();
         if (known !== undefined && known.keys === current && known.from <= now && now < known.until) return known.caller;
-        return current instanceof Promise ? current.then((set) => verify(token, digest, keys, set)) : verify(token, digest, keys, current);
+        return current instanceof Promise
+          ? current.then((keysNow) => verify(token, digest, set, keysNow))
+          : verify(token, digest, set, current);
       },
     };
   }

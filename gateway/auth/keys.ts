@@ -16,7 +16,7 @@ export const STALE_MS = 86_400_000;
 export const COOLDOWN_MS = 30_000;
 /** After a fetch that failed, where there is no set at all. */
 export const RETRY_MS = 5_000;
-/** Sets that are kept; the one not used for longest goes first. */
+/** Sets that are shared by URL; functions keep those that they use besides. */
 const MAX_SETS = 256;
 
 const KeySet = z.looseObject({ keys: z.array(z.looseObject({ kty: z.string() })).max(100) });
