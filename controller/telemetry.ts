@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import type { PlatformStatus } from '#contract/api.ts';
 import type { LogEntry } from '#contract/log.ts';
 import { parseRevisionKey } from '#contract/names.ts';
-import type { Clock } from '#kit/clock.ts';
+import { type Clock, sleep } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import { type SpanRecord, startTelemetry, type Telemetry, type TelemetryPlan } from '#kit/telemetry.ts';
 import { LogExport, type LogRecord } from '#kit/telemetry-logs.ts';
@@ -12,6 +12,9 @@ import { ATTRIBUTES, CONTROLLER_METRICS, SPANS } from '#kit/telemetry-names.ts';
 
 /** An instance that was created so shortly before it was claimed was created for whoever waited, ms. */
 const CREATED_FOR_IT_MS = 100;
+
+/** How long the end of the controller waits for lines to be sent, ms. */
+const FLUSH_TIMEOUT_MS = 1_000;
 
 const MIB = 1024 * 1024;
 
@@ -88,7 +91,7 @@ export async function startControllerTelemetry(options: ControllerTelemetryOptio
     },
     async close() {
       watch?.stop();
-      await logs.flush();
+      await Promise.race([logs.flush(), sleep(FLUSH_TIMEOUT_MS)]);
       await telemetry.close();
     },
   };

@@ -3,7 +3,18 @@
  * configured. Spans and metrics come finished, as the platform counted and timed them by itself; the SDK
  * batches, encodes and sends them.
  */
-import { ROOT_CONTEXT, SeverityNumber, SpanKind, SpanStatusCode, trace, TraceFlags, ValueType, type HrTime } from '@opentelemetry/api';
+import {
+  logs as logsApi,
+  metrics,
+  ROOT_CONTEXT,
+  SeverityNumber,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+  TraceFlags,
+  ValueType,
+  type HrTime,
+} from '@opentelemetry/api';
 import { OTLPLogExporter as JsonLogExporter } from '@opentelemetry/exporter-logs-otlp-http';
 import { OTLPLogExporter as ProtoLogExporter } from '@opentelemetry/exporter-logs-otlp-proto';
 import { OTLPMetricExporter as JsonMetricExporter } from '@opentelemetry/exporter-metrics-otlp-http';
@@ -30,7 +41,7 @@ import type { MetricSnapshot } from './telemetry-metrics.ts';
 import type { SpanRecord, Telemetry, TelemetryOptions, TelemetryPlan } from './telemetry.ts';
 
 /** How long the end of a process waits for a collector, ms. */
-const CLOSE_TIMEOUT_MS = 2_000;
+const CLOSE_TIMEOUT_MS = 1_000;
 
 const KINDS = { server: SpanKind.SERVER, client: SpanKind.CLIENT, internal: SpanKind.INTERNAL } as const;
 const SEVERITIES = {
@@ -104,6 +115,8 @@ export async function createTelemetry(options: TelemetryOptions): Promise<Teleme
       const timer = setTimeout(timeout.resolve, CLOSE_TIMEOUT_MS);
       await Promise.race([ended, timeout.promise]);
       clearTimeout(timer);
+      // The SDK registers itself for the whole process; whoever starts another finds the place free.
+      for (const api of [trace, metrics, logsApi]) api.disable();
     },
   };
 }
