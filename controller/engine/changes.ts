@@ -70,13 +70,19 @@ export class Changes {
   }
 
   /**
-   * Checks the routes and writes, with no other commit between the two; then the gateways are told,
+   * Checks the routes, where they are new, and writes, with no other commit between the two; then the gateways are told,
    * and what lost its traffic is let go when they have acknowledged.
    */
-  async commit(namespace: string, name: string, access: FunctionAccess, write: () => Promise<FunctionRecord>): Promise<FunctionRecord> {
+  async commit(
+    namespace: string,
+    name: string,
+    access: FunctionAccess | null,
+    write: () => Promise<FunctionRecord>,
+  ): Promise<FunctionRecord> {
     const { functions, context } = this.#parts;
     const attempt = async () => {
-      this.checkAccess(namespace, name, access);
+      // What is in force already must not stand in the way of a rollback.
+      if (access) this.checkAccess(namespace, name, access);
       this.checkCount(namespace, name);
       const record = await write();
       return { record, lost: functions.apply(record, context.clock.now()) };
@@ -113,7 +119,7 @@ export class Changes {
         if (failed) throw failed.reason;
         rollout.goOn(signal);
         const write = () => context.store.changeFunction(namespace, name, { traffic, ...(ifGeneration === null ? {} : { ifGeneration }) });
-        return await this.commit(namespace, name, before.access, write);
+        return await this.commit(namespace, name, null, write);
       } finally {
         for (const { state } of more) rollout.done(state);
       }

@@ -53,7 +53,7 @@ export class Deployer {
     this.#changes.checkCount(namespace, name);
     const before = this.#functions.get(namespace, name);
     const change = changeOf(request, before, notes);
-    this.#changes.checkAccess(namespace, name, change.access);
+    if (change.newAccess) this.#changes.checkAccess(namespace, name, change.newAccess);
     const number = await store.reserveRevision(namespace, name);
     const draft: Revision = {
       key: revisionKey(namespace, name, number),
@@ -80,8 +80,11 @@ export class Deployer {
       state.revision = revision;
       if (change.takesTraffic) await this.#rollout.readyForLoad(state, { requests: this.#changes.load(before), percent: 100 }, signal);
       this.#rollout.goOn(signal);
-      const written: FunctionChange = change.takesTraffic ? { traffic: [{ revision: number, percent: 100 }], access: change.access } : {};
-      await this.#changes.commit(namespace, name, change.access, () => store.commitRevision(revision, written));
+      const written: FunctionChange = {
+        ...(change.takesTraffic ? { traffic: [{ revision: number, percent: 100 }] } : {}),
+        ...(change.newAccess ? { access: change.newAccess } : {}),
+      };
+      await this.#changes.commit(namespace, name, change.newAccess, () => store.commitRevision(revision, written));
       return {
         url: this.#urls.function(namespace, name),
         previewUrl: this.#urls.preview(namespace, name, number),
@@ -116,7 +119,9 @@ function changeOf({ traffic, access }: DeployRequest, before: FunctionRecord | n
     const shares = split.map(({ revision, percent }) => `${revision}=${percent}`).join(' ');
     notes.push(`Traffic was split (${shares}); this revision has all of it now.`);
   }
-  return { takesTraffic, access: (takesTraffic ? access : undefined) ?? before?.access ?? DEFAULT_ACCESS };
+  // A new function takes a path, so that is checked whatever its access says.
+  const newAccess = (takesTraffic ? access : undefined) ?? (before === null ? DEFAULT_ACCESS : null);
+  return { takesTraffic, newAccess };
 }
 
 export const deployedLabel = (revision: Revision): string =>
