@@ -36,6 +36,8 @@ export interface PassedArchive {
 /** `arch`: what Docker calls this machine's CPU. */
 export function passArchive(archive: AsyncIterable<Uint8Array>, arch: string): PassedArchive {
   const stream = pack();
+  // Whoever reads it is told all the same; an engine that has read enough must not bring us down.
+  stream.on('error', () => {});
   const id = copy(archive, stream, arch);
   // The engine is not to take a half for a whole.
   id.catch((error: unknown) => stream.destroy(error instanceof Error ? error : new Error(String(error))));
