@@ -83,8 +83,9 @@ func newProxy(child *Child) http.Handler {
 			}
 			select {
 			case <-child.done:
-				// The instance ends with its program: the platform is to see that, not an answer of ours.
-				panic(http.ErrAbortHandler)
+				// The instance ends with its program: the platform is to see that, not an answer of ours. The
+				// connection breaks when this process ends, and no sooner, so that the reason is at hand by then.
+				select {}
 			case <-time.After(deathDelay):
 			}
 			detail := "The program broke off the connection without a valid answer: " + err.Error() + "."
