@@ -69,6 +69,7 @@ describe('a clash of routes', () => {
 describe('a route by itself', () => {
   it.each<[string, RouteInput[], string]>([
     ['twice the same', [{ path: '/a/:x' }, { path: '/a/:y' }], '/access/routes/1'],
+    ['the path that it has already', [{ path: '/x' }, { path: '/f/deeper' }], '/access/routes/1'],
     ['the path of a namespace', [{ path: '/@team/x' }], '/access/routes/0'],
     ['a prefix that is not its own', [{ path: '/api/users', stripPrefix: '/apis' }], '/access/routes/0'],
     ['a prefix longer than its path', [{ path: '/api', stripPrefix: '/api/users' }], '/access/routes/0'],

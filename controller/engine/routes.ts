@@ -25,6 +25,8 @@ export function checkRoutes(candidate: RouteOwner, others: readonly RouteOwner[]
   const { routes } = candidate.access;
   for (const [index, route] of routes.entries()) {
     checkAlone(routes, index);
+    if (candidate.namespace === DEFAULT_NAMESPACE && shadowed(route) === candidate.name)
+      throw invalid(index, `/${candidate.name} and all below it is the function's already`);
     checkHost(candidate.namespace, route, index, namespaces);
   }
   for (const other of others) {
