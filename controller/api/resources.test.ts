@@ -316,7 +316,7 @@ describe('namespaces', () => {
 
 describe('a bundle that is not what it should be: nothing of it is kept', () => {
   /** A bundle of one entry, whatever it is. */
-  async function oddBundle(entry: Header, content = ''): Promise<Buffer> {
+  async function oddBundle(entry: Partial<Header> & { name: string }, content = ''): Promise<Buffer> {
     const tar = pack();
     tar.entry(entry, content);
     tar.finalize();

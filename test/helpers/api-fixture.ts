@@ -52,7 +52,8 @@ export interface Call {
 /** `npm pack` in small: what a client would upload. */
 export async function bundleOf(files: Record<string, string>): Promise<{ digest: string; data: Buffer }> {
   const tar = pack();
-  for (const [name, content] of Object.entries(files)) tar.entry({ name }, content);
+  // Without a time: the same files are the same bundle, also a second later.
+  for (const [name, content] of Object.entries(files)) tar.entry({ name, mtime: new Date(0) }, content);
   tar.finalize();
   const chunks: Uint8Array[] = [];
   for await (const chunk of tar) if (chunk instanceof Uint8Array) chunks.push(chunk);
