@@ -58,7 +58,7 @@ export const DeployResponse = z.object({
 });
 export type DeployResponse = z.infer<typeof DeployResponse>;
 
-/** 201 or 200 of PUT /v1/bundles/:digest; also of GET. HEAD tells only whether it is there. */
+/** 201 or 200 of PUT /v1/namespaces/:namespace/bundles/:digest; also of GET. HEAD tells only whether it is there. */
 export const BundleInfo = z.object({ digest: BundleDigest, bytes: z.number().int(), files: z.number().int() });
 export type BundleInfo = z.infer<typeof BundleInfo>;
 
