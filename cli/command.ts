@@ -3,12 +3,34 @@ import type { Context } from './context.ts';
 import type { ExitCode } from './errors.ts';
 import { usageError } from './errors.ts';
 
+/** What only the platform, or this folder, knows: asked for by the completion scripts (completion/candidates.ts). */
+export const VALUE_KINDS = [
+  'call',
+  'context',
+  'function',
+  'manifest-function',
+  'namespace',
+  'revision',
+  'runtime',
+  'secret',
+  'share',
+  'target',
+  'template',
+  'token',
+] as const;
+export type ValueKind = (typeof VALUE_KINDS)[number];
+
+/** What a shell offers for a value. `target`: a function of fn.yaml, or a file. */
+export type Completes = ValueKind | 'file' | 'folder';
+
 export interface ArgumentSpec {
   name: string;
   description: string;
   optional?: boolean;
   /** Takes all that follows; the last argument only. */
   variadic?: boolean;
+  completes?: Completes;
+  choices?: readonly string[];
 }
 
 export interface OptionSpec {
@@ -21,16 +43,22 @@ export interface OptionSpec {
   repeatable?: boolean;
   choices?: readonly string[];
   default?: string | number;
+  completes?: Completes;
 }
 
 export interface CommandSpec {
   /** `deploy`, or with its group: `runtimes build`. */
   name: string;
+  /** One line of the list of commands: at most 60 characters. */
   summary: string;
+  /** What its own help says beyond the summary. */
+  description?: string;
   args?: readonly ArgumentSpec[];
   options?: readonly OptionSpec[];
-  /** Lines shown under the help. */
+  /** Lines shown under the help; a shell runs each as it stands. */
   examples?: readonly string[];
+  /** For scripts of ours, not for people: in no list. */
+  hidden?: boolean;
   /** Returns the exit code; nothing is 0. */
   run(ctx: Context, input: Input): Promise<ExitCode | void>;
 }
@@ -136,14 +164,35 @@ export const JSON_OPTION: OptionSpec = { flags: '--json', description: 'print JS
 export const HOME_OPTION: OptionSpec = {
   flags: '--home <dir>',
   description: 'folder of the platform’s state (default: FN_HOME, or ~/.fn)',
+  completes: 'folder',
 };
 export const NAMESPACE_OPTION: OptionSpec = {
   flags: '-n, --namespace <name>',
   description: 'namespace (default: FN_NAMESPACE, or default)',
+  completes: 'namespace',
 };
 /** Of commands that speak to the control API. */
 export const CONTEXT_OPTION: OptionSpec = {
   flags: '--context <name>',
   description: 'platform that you have logged in to (default: FN_URL, or the current one)',
+  completes: 'context',
+};
+export const SINCE_OPTION: OptionSpec = {
+  flags: '--since <moment>',
+  description: 'from so long ago (30s, 5m, 2h, 7d), or from a time (2026-11-21T08:30Z)',
+  parse: parseMoment,
 };
 export const YES_OPTION: OptionSpec = { flags: '-y, --yes', description: 'do not ask' };
+
+/** `-n, --namespace <name>` → short `-n`, long `--namespace`, and whether a value must follow. */
+export function readFlags(flags: string): { short?: string; long: string; takesValue: boolean; placeholder?: string } {
+  const short = /(?:^|[ ,])(-[A-Za-z])(?=[ ,]|$)/.exec(flags)?.[1];
+  const long = /--[a-z][a-z-]*/.exec(flags)?.[0] ?? '';
+  const placeholder = /[<[](.+)[>\]]$/.exec(flags)?.[1];
+  return {
+    ...(short === undefined ? {} : { short }),
+    long,
+    takesValue: flags.endsWith('>'),
+    ...(placeholder === undefined ? {} : { placeholder }),
+  };
+}

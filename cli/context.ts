@@ -5,6 +5,8 @@ import { defaultHome } from '#kit/paths.ts';
 export interface Output {
   write(text: string | Uint8Array): unknown;
   readonly isTTY?: boolean;
+  /** Width of the terminal. */
+  readonly columns?: number;
 }
 
 export interface Context {

@@ -7,7 +7,7 @@ import type { ApiClient } from './client.ts';
 import { connect } from './client.ts';
 import { DEFAULT_PORT } from './commands/up.ts';
 import type { Context } from './context.ts';
-import { homeFlag, painter, say } from './context.ts';
+import { homeFlag, painter, printJson, say } from './context.ts';
 import { build, release } from './deploy.ts';
 import { CliError } from './errors.ts';
 import { readBody, request } from './http.ts';
@@ -21,6 +21,7 @@ import { runningState } from './state.ts';
 export interface DemoOptions {
   port: number;
   driver: 'auto' | 'docker' | 'process';
+  json: boolean;
 }
 
 const NAME = 'hello';
@@ -39,7 +40,7 @@ interface Call {
 }
 
 /** Runs the demo, and leaves the platform running. Throws CliError where a call is not answered with 200. */
-export async function runDemo(ctx: Context, { port, driver }: DemoOptions): Promise<void> {
+export async function runDemo(ctx: Context, { port, driver, json }: DemoOptions): Promise<void> {
   const paint = painter(ctx.stderr, ctx.env);
   const chosen = runningState(homePaths(ctx.home)) === null ? await freePort(ctx, port) : port;
   const { state, started } = await ensureUp(ctx, { home: ctx.home, host: '127.0.0.1', port: chosen, driver });
@@ -61,7 +62,8 @@ export async function runDemo(ctx: Context, { port, driver }: DemoOptions): Prom
   calls.push(await call(ctx, 'warm', url));
 
   say(ctx, '');
-  ctx.stdout.write(renderCalls(calls));
+  if (json) printJson(ctx, { url, calls: calls.map(({ label, status, totalMs, timing }) => ({ label, status, totalMs, ...timing })) });
+  else ctx.stdout.write(renderCalls(calls));
   say(ctx, `\nTry it:    curl ${url}\nStop it:   fn down${homeFlag(ctx)}`);
   const failed = calls.find(({ status }) => status !== 200);
   if (failed) throw new CliError(`a call was answered with ${failed.status}`, { hint: `See fn logs ${NAME} and fn status.` });

@@ -1,14 +1,15 @@
 /** One call of a function through the gateway, as any client would make it. */
+import { isUtf8 } from 'node:buffer';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { connect } from './client.ts';
 import type { Context } from './context.ts';
-import { painter, say } from './context.ts';
+import { painter, printJson, say } from './context.ts';
 import type { ExitCode } from './errors.ts';
 import { CliError, EXIT, usageError } from './errors.ts';
 import type { Reply } from './http.ts';
-import { request } from './http.ts';
+import { readBody, request } from './http.ts';
 import { formatMs } from './output.ts';
 import { describeTiming, parseServerTiming } from './server-timing.ts';
 
@@ -22,10 +23,15 @@ export interface InvokeOptions {
   headers: readonly string[];
   path: string;
   include: boolean;
+  /** Everything of the answer as one JSON document, in place of its body. */
+  json: boolean;
 }
 
 /** Above the longest timeout that a function can have: the gateway decides, not we. */
 const ANSWER_TIMEOUT_MS = 3_660_000;
+
+/** Longest body that becomes a part of a JSON document, bytes. */
+const MAX_JSON_BODY_BYTES = 64 * 1024 * 1024;
 
 /** A body on a terminal that ends without it would run into what is told next. */
 const NEWLINE = 10;
@@ -39,6 +45,12 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
   const startedAt = performance.now();
   const reply = await send(ctx, new URL(url), { ...options, headers, body });
   const headMs = performance.now() - startedAt;
+  if (options.json) {
+    const bytes = await readBody(reply, MAX_JSON_BODY_BYTES);
+    checkWhole(reply, options.name);
+    printJson(ctx, asJson(reply, bytes, headMs, performance.now() - startedAt));
+    return reply.status >= 400 ? EXIT.failed : EXIT.ok;
+  }
   if (options.include) ctx.stdout.write(renderHead(reply));
   let lastByte: number | undefined = NEWLINE;
   for await (const chunk of reply.body as AsyncIterable<Buffer>) {
@@ -47,9 +59,20 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
     if (ctx.stdout.write(chunk) === false && ctx.stdout === process.stdout) await once(process.stdout, 'drain');
   }
   if (ctx.stdout.isTTY === true && lastByte !== NEWLINE) say(ctx, '');
-  if (!reply.body.complete) throw new CliError('the answer broke off before its end', { hint: `See fn logs ${options.name}.` });
+  checkWhole(reply, options.name);
   tell(ctx, reply, headMs, performance.now() - startedAt);
   return reply.status >= 400 ? EXIT.failed : EXIT.ok;
+}
+
+function checkWhole({ body }: Reply, name: string): void {
+  if (!body.complete) throw new CliError('the answer broke off before its end', { hint: `See fn logs ${name}.` });
+}
+
+/** A body that is no text is given in base64. */
+function asJson({ status, headers }: Reply, bytes: Buffer, headMs: number, totalMs: number): object {
+  const { start, phases } = parseServerTiming(headers['server-timing']);
+  const body = isUtf8(bytes) ? { body: bytes.toString('utf8') } : { bodyBase64: bytes.toString('base64') };
+  return { status, headers, ...body, headMs, totalMs, start: start ?? null, phases };
 }
 
 /** A path as a person types it, as it may stand in a request: what is no printable ASCII is percent-encoded. */

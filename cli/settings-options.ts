@@ -1,9 +1,21 @@
 /** The options of commands that deploy: data only, so that the help costs no schema. settings.ts reads them. */
 import type { OptionSpec } from './command.ts';
 
+export const RUNTIME_NAMES = ['node', 'python', 'bun', 'deno', 'binary', 'image'] as const;
+
+export const ENV_OPTION: OptionSpec = {
+  flags: '-e, --env <name=value>',
+  description: 'environment variable; without =, an environment of fn.yaml',
+  repeatable: true,
+};
+
 /** The options that say it. */
 export const SETTINGS_OPTIONS: readonly OptionSpec[] = [
-  { flags: '--runtime <name>', description: 'runtime: node, python, bun, deno, binary, image (default: by the source, else node)' },
+  {
+    flags: '--runtime <name>',
+    description: `runtime: ${RUNTIME_NAMES.join(', ')} (default: by the source, else node)`,
+    completes: 'runtime',
+  },
   { flags: '--memory <size>', description: 'memory of an instance: MiB, 256Mi, 1Gi (default: 128)' },
   { flags: '--cpu <cores>', description: 'CPU of an instance: cores, or 500m (default: 1)' },
   { flags: '--timeout <time>', description: 'longest time of a request: seconds, 30s, 5m (default: 30)' },
@@ -13,17 +25,18 @@ export const SETTINGS_OPTIONS: readonly OptionSpec[] = [
   { flags: '--keep-alive <time>', description: 'how long an idle instance is kept (default: 300)' },
   { flags: '--max-stream <time>', description: 'longest life of a WebSocket or event stream (default: 1h)' },
   { flags: '--egress <where>', description: 'none, internet, or networks: 10.1.2.0/24,192.0.2.7' },
-  { flags: '-e, --env <name=value>', description: 'environment variable; without =, an environment of fn.yaml', repeatable: true },
-  { flags: '--env-file <file>', description: 'file of NAME=VALUE lines; --env wins' },
-  { flags: '--secret <name>', description: 'secret that the function gets as a variable', repeatable: true },
+  ENV_OPTION,
+  { flags: '--env-file <file>', description: 'file of NAME=VALUE lines; --env wins', completes: 'file' },
+  { flags: '--secret <name>', description: 'secret that the function gets as a variable', repeatable: true, completes: 'secret' },
   { flags: '--route <route>', description: "requests that it gets beside /NAME: 'GET api.example.com/users/:id'", repeatable: true },
   { flags: '--auth <who>', description: 'who may call it: public, token, or JSON: {"jwt": {"issuer": …, "audience": …}}' },
-  { flags: '--image <ref>', description: 'with runtime image: a reference, a tar, or a folder with a Dockerfile' },
+  { flags: '--image <ref>', description: 'with runtime image: a reference, a tar, or a folder with a Dockerfile', completes: 'file' },
   { flags: '--asset <glob>', description: 'files that go along with the code', repeatable: true },
 ];
 
 /** Which manifest, where it is not the one of this folder or above. */
 export const MANIFEST_OPTION: OptionSpec = {
-  flags: '-f, --file <file>',
+  flags: '--file <file>',
   description: 'the manifest (default: fn.yaml here, or above up to the repository’s root)',
+  completes: 'file',
 };

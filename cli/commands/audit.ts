@@ -1,5 +1,5 @@
 import type { CommandSpec, Input } from '../command.ts';
-import { CONTEXT_OPTION, HOME_OPTION, integerBetween, JSON_OPTION, parseDuration } from '../command.ts';
+import { CONTEXT_OPTION, HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION, SINCE_OPTION, integerBetween } from '../command.ts';
 import type { Context } from '../context.ts';
 import { printJson, say } from '../context.ts';
 import { printable, table } from '../output.ts';
@@ -9,11 +9,11 @@ const PAGE = 1_000;
 
 export const audit: CommandSpec = {
   name: 'audit',
-  summary: 'show who changed what, and who tried to; the newest first',
+  summary: 'show who changed what, and who tried to',
   options: [
-    { flags: '-n, --namespace <name>', description: 'only of this namespace' },
-    { flags: '--since <duration>', description: 'not older than, such as 30m, 12h or 7d' },
-    { flags: '--limit <n>', description: 'most entries (default: 50)', parse: integerBetween(1, 100_000) },
+    { ...NAMESPACE_OPTION, description: 'only of this namespace' },
+    SINCE_OPTION,
+    { flags: '--limit <n>', description: 'only the newest so many (default: 50)', parse: integerBetween(1, 100_000) },
     CONTEXT_OPTION,
     HOME_OPTION,
     JSON_OPTION,
@@ -25,11 +25,11 @@ export const audit: CommandSpec = {
 async function run(ctx: Context, input: Input): Promise<void> {
   const [{ connect }, { checkedNamespace }] = await Promise.all([import('../client.ts'), import('../names.ts')]);
   const namespace = input.text('namespace');
-  const since = input.text('since');
+  const since = input.number('since');
   const limit = input.number('limit') ?? 50;
   const query = {
     ...(namespace === undefined ? {} : { namespace: checkedNamespace(namespace) }),
-    ...(since === undefined ? {} : { since: Math.max(0, Math.floor(Date.now() - parseDuration(since))) }),
+    ...(since === undefined ? {} : { since: Math.floor(since) }),
   };
   const client = connect(ctx);
   const entries = await client.audit({ ...query, limit: Math.min(limit, PAGE) });

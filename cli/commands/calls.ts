@@ -1,7 +1,7 @@
 import type { CallRecord } from '#contract/call.ts';
 import { wasCold } from '#contract/call.ts';
 import type { CommandSpec, Input } from '../command.ts';
-import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION, integerBetween, parseMoment } from '../command.ts';
+import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION, SINCE_OPTION, integerBetween } from '../command.ts';
 import type { Context } from '../context.ts';
 import { printJson, say } from '../context.ts';
 import { chosenNamespace } from '../names.ts';
@@ -9,15 +9,16 @@ import { formatMs, printable, table } from '../output.ts';
 
 export const calls: CommandSpec = {
   name: 'calls',
-  summary: 'list calls of a function: those that failed, were slow or cold, and a sample of the others',
-  args: [{ name: 'name', description: 'name of the function' }],
+  summary: 'list calls of a function: failed, slow, cold, and others',
+  description: 'Of calls that go well only a sample is kept.',
+  args: [{ name: 'name', description: 'name of the function', completes: 'function' }],
   options: [
     NAMESPACE_OPTION,
     { flags: '--failed', description: 'only those that failed' },
     { flags: '--slow', description: 'only slow ones' },
     { flags: '--cold', description: 'only those that waited for a start' },
-    { flags: '--since <moment>', description: 'from so long ago (30s, 5m, 2h, 1d), or from a time', parse: parseMoment },
-    { flags: '--limit <n>', description: 'the newest so many; default 20', parse: integerBetween(1, 1_000) },
+    SINCE_OPTION,
+    { flags: '--limit <n>', description: 'only the newest so many (default: 20)', parse: integerBetween(1, 1_000) },
     HOME_OPTION,
     JSON_OPTION,
   ],

@@ -1,16 +1,17 @@
 import type { CommandSpec, Input } from '../command.ts';
-import { JSON_OPTION } from '../command.ts';
+import { CONTEXT_OPTION, JSON_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import { print, printJson, say } from '../context.ts';
 import { readContexts, remoteOf, requireContext, writeContexts } from '../contexts.ts';
 import { table } from '../output.ts';
 
-const NAME = [{ name: 'name', description: 'name of the context' }];
+const NAME = [{ name: 'name', description: 'name of the context', completes: 'context' }] as const;
 
 export const contextList: CommandSpec = {
   name: 'context list',
-  summary: 'list the platforms that you have logged in to; never a token',
+  summary: 'list the platforms that you have logged in to',
   options: [JSON_OPTION],
+  examples: ['fn context list', 'fn context list --json'],
   run: async (ctx, input) => {
     const { current, contexts } = readContexts(ctx);
     const rows = Object.entries(contexts)
@@ -34,7 +35,8 @@ export const contextList: CommandSpec = {
 export const contextShow: CommandSpec = {
   name: 'context show',
   summary: 'show which platform commands speak to, and why',
-  options: [{ flags: '--context <name>', description: 'as if this were named' }, JSON_OPTION],
+  options: [{ ...CONTEXT_OPTION, description: 'as if this were named' }, JSON_OPTION],
+  examples: ['fn context show', 'fn context show --context fn.example.com --json'],
   run: async (ctx, input) => {
     const remote = remoteOf(ctx);
     const shown = remote === null ? { home: ctx.home } : { url: remote.url, namespace: remote.namespace ?? null, from: remote.from };
@@ -45,7 +47,8 @@ export const contextShow: CommandSpec = {
 
 export const contextUse: CommandSpec = {
   name: 'context use',
-  summary: 'speak to this platform from now on; - for the home of this machine',
+  summary: 'speak to this platform from now on',
+  description: '- is the home of this machine.',
   args: NAME,
   options: [JSON_OPTION],
   examples: ['fn context use fn.example.com', 'fn context use -'],
@@ -65,9 +68,11 @@ async function use(ctx: Context, input: Input): Promise<void> {
 
 export const contextDelete: CommandSpec = {
   name: 'context delete',
-  summary: 'forget a platform and its token; the token itself stays good: fn token revoke',
+  summary: 'forget a platform and its token',
+  description: 'The token itself stays good: fn token revoke ends it.',
   args: NAME,
   options: [JSON_OPTION],
+  examples: ['fn context delete fn.example.com', 'fn context rm staging --json'],
   run: remove,
 };
 

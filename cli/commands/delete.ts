@@ -8,8 +8,9 @@ import { EXIT } from '../errors.ts';
 export const deleteCommand: CommandSpec = {
   name: 'delete',
   summary: 'delete a function and all its revisions',
-  args: [{ name: 'name', description: 'name of the function' }],
+  args: [{ name: 'name', description: 'name of the function', completes: 'function' }],
   options: [NAMESPACE_OPTION, YES_OPTION, HOME_OPTION, JSON_OPTION],
+  examples: ['fn delete hello', 'fn delete api -n shop --yes'],
   run,
 };
 

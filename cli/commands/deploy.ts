@@ -1,23 +1,24 @@
 import type { CommandSpec, Input } from '../command.ts';
-import { HOME_OPTION, JSON_OPTION } from '../command.ts';
+import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
 import { MANIFEST_OPTION, SETTINGS_OPTIONS } from '../settings-options.ts';
 
 export const deploy: CommandSpec = {
   name: 'deploy',
-  summary: 'put a function live, or all of fn.yaml: bundles, uploads, shifts the traffic',
+  summary: 'put a function live, or all of fn.yaml',
   args: [
     {
       name: 'target',
       description: 'source file or folder; or names of functions in fn.yaml; nothing: all of them',
       optional: true,
       variadic: true,
+      completes: 'target',
     },
   ],
   options: [
     { flags: '--name <name>', description: 'name of the function (default: from the path)' },
-    { flags: '-n, --namespace <name>', description: 'namespace (default: FN_NAMESPACE, fn.yaml, or default)' },
+    { ...NAMESPACE_OPTION, description: 'namespace (default: FN_NAMESPACE, fn.yaml, or default)' },
     MANIFEST_OPTION,
     ...SETTINGS_OPTIONS,
     { flags: '--message <text>', description: 'what this revision is, for fn revisions' },

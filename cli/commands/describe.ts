@@ -9,9 +9,10 @@ import { renderRevisions } from './revisions.ts';
 
 export const describe: CommandSpec = {
   name: 'describe',
-  summary: 'show a function: URLs, traffic, settings, routes, who may call it',
-  args: [{ name: 'name', description: 'name of the function' }],
+  summary: 'show a function: URLs, traffic, settings, who may call it',
+  args: [{ name: 'name', description: 'name of the function', completes: 'function' }],
   options: [NAMESPACE_OPTION, HOME_OPTION, JSON_OPTION],
+  examples: ['fn describe hello', 'fn describe api -n shop --json'],
   run,
 };
 

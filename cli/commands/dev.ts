@@ -4,6 +4,7 @@ import { DEFAULT_ACCESS } from '#contract/access.ts';
 import { DEFAULT_NAMESPACE } from '#contract/names.ts';
 import type { CommandSpec } from '../command.ts';
 import { Input, integerBetween } from '../command.ts';
+import { ENV_OPTION } from '../settings-options.ts';
 import type { Context } from '../context.ts';
 import type { Project } from '../dev/session.ts';
 import type { ExitCode } from '../errors.ts';
@@ -17,12 +18,27 @@ const PATIENCE_MS = 30_000;
 
 export const dev: CommandSpec = {
   name: 'dev',
-  summary: 'serve a project here, and again at each change of its files',
-  args: [{ name: 'path', description: 'source file, or folder with fn.yaml or a source (default: this folder)', optional: true }],
+  summary: 'serve a project here, again at each change of its files',
+  args: [
+    {
+      name: 'path',
+      description: 'source file, or folder with fn.yaml or a source (default: this folder)',
+      optional: true,
+      completes: 'file',
+    },
+  ],
   options: [
-    { flags: '--env <name>', description: 'environment of fn.yaml' },
-    { flags: '--env-file <file>', description: 'file of NAME=VALUE lines for all functions (default: .env, where there is one)' },
-    { flags: '--secrets-file <file>', description: 'file of NAME=VALUE lines for secrets (default: .secrets, where there is one)' },
+    ENV_OPTION,
+    {
+      flags: '--env-file <file>',
+      description: 'file of NAME=VALUE lines for all functions (default: .env, where there is one)',
+      completes: 'file',
+    },
+    {
+      flags: '--secrets-file <file>',
+      description: 'file of NAME=VALUE lines for secrets (default: .secrets, where there is one)',
+      completes: 'file',
+    },
     {
       flags: '--inspect [port]',
       description: `let a debugger attach (default: ${DEFAULT_INSPECT_PORT})`,
@@ -83,7 +99,7 @@ async function findProject(ctx: Context, input: Input): Promise<{ project: Proje
 }
 
 async function manifestProject(ctx: Context, input: Input, path: string, envFile: string | null): Promise<Project> {
-  const [{ readManifest }, { resolveManifest }, { overridesFrom }] = await Promise.all([
+  const [{ readManifest }, { resolveManifest }, { environmentFrom, overridesFrom }] = await Promise.all([
     import('../manifest/file.ts'),
     import('../manifest/resolve.ts'),
     import('../settings.ts'),
@@ -93,8 +109,8 @@ async function manifestProject(ctx: Context, input: Input, path: string, envFile
     label: path,
     functions: () =>
       resolveManifest(readManifest(path, ctx.cwd), {
-        environment: input.text('env') ?? ctx.env.FN_ENVIRONMENT,
-        overrides: overridesFrom(envFileAlone(envFile), ctx.env, ctx.cwd),
+        environment: environmentFrom(input, ctx.env)?.name,
+        overrides: overridesFrom(variablesAlone(input, envFile), ctx.env, ctx.cwd),
         variables: ctx.env,
       }),
   };
@@ -106,18 +122,19 @@ async function sourceProject(ctx: Context, input: Input, path: string, folder: s
     import('../deploy.ts'),
     import('../errors.ts'),
   ]);
-  if (input.text('env') !== undefined)
-    throw usageError('--env names an environment of fn.yaml, and there is none here', 'Variables come from --env-file.');
+  if (input.list('env').some((text) => !text.includes('=')))
+    throw usageError('--env names an environment of fn.yaml, and there is none here', 'A variable is --env NAME=VALUE.');
   return {
     watched: [folder, ...(envFile === null ? [] : [envFile])],
     label: path,
     functions: () => {
-      const { settings } = settingsAlone(overridesFrom(envFileAlone(envFile), ctx.env, ctx.cwd));
+      const { settings } = settingsAlone(overridesFrom(variablesAlone(input, envFile), ctx.env, ctx.cwd));
       const spec = { namespace: DEFAULT_NAMESPACE, name: null, path, image: null, folder, assets: [], settings };
       return [{ ...spec, name: locate(spec, ctx.cwd).name, access: DEFAULT_ACCESS }];
     },
   };
 }
 
-/** What `fn deploy --env-file FILE` would say. */
-const envFileAlone = (envFile: string | null): Input => new Input([], envFile === null ? {} : { envFile });
+/** What `fn deploy --env NAME=VALUE --env-file FILE` would say: of a deployment's options dev has no others. */
+const variablesAlone = (input: Input, envFile: string | null): Input =>
+  new Input([], { env: input.list('env'), ...(envFile === null ? {} : { envFile }) });

@@ -1,5 +1,5 @@
 import type { CommandSpec, Input } from '../command.ts';
-import { HOME_OPTION, JSON_OPTION } from '../command.ts';
+import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
 import { MANIFEST_OPTION, SETTINGS_OPTIONS } from '../settings-options.ts';
@@ -7,9 +7,17 @@ import { MANIFEST_OPTION, SETTINGS_OPTIONS } from '../settings-options.ts';
 export const diff: CommandSpec = {
   name: 'diff',
   summary: 'show what fn deploy would change',
-  args: [{ name: 'name', description: 'functions of fn.yaml; nothing: all of them', optional: true, variadic: true }],
+  args: [
+    {
+      name: 'name',
+      description: 'functions of fn.yaml; nothing: all of them',
+      optional: true,
+      variadic: true,
+      completes: 'manifest-function',
+    },
+  ],
   options: [
-    { flags: '-n, --namespace <name>', description: 'namespace (default: FN_NAMESPACE, fn.yaml, or default)' },
+    { ...NAMESPACE_OPTION, description: 'namespace (default: FN_NAMESPACE, fn.yaml, or default)' },
     MANIFEST_OPTION,
     ...SETTINGS_OPTIONS,
     { flags: '--exit-code', description: 'end with 1 where something would change' },

@@ -18,6 +18,7 @@ export const doctor: CommandSpec = {
     HOME_OPTION,
     JSON_OPTION,
   ],
+  examples: ['fn doctor', 'fn doctor --port 80 --json'],
   run,
 };
 

@@ -16,6 +16,7 @@ export const down: CommandSpec = {
   name: 'down',
   summary: 'stop everything; deployed functions are kept',
   options: [HOME_OPTION, JSON_OPTION],
+  examples: ['fn down', 'fn down --home /srv/fn'],
   run,
 };
 

@@ -9,7 +9,8 @@ import { programFile } from '../root.ts';
 
 export const hostSetup: CommandSpec = {
   name: 'host-setup',
-  summary: 'as root: prepare this host (parent cgroup, egress rules) for a platform that runs without root',
+  summary: 'as root: prepare this host for a platform without root',
+  description: 'Makes the parent cgroup and the egress rules that only root can make.',
   options: [{ flags: '--undo', description: 'remove what it made' }, HOME_OPTION, JSON_OPTION],
   examples: ['sudo fn host-setup', 'sudo fn host-setup --undo'],
   run,

@@ -3,6 +3,7 @@ import type { CommandSpec } from '../command.ts';
 import { CONTEXT_OPTION } from '../command.ts';
 import { audit } from './audit.ts';
 import { calls } from './calls.ts';
+import { complete } from './complete.ts';
 import { completion } from './completion.ts';
 import { contextDelete, contextList, contextShow, contextUse } from './context.ts';
 import { deleteCommand } from './delete.ts';
@@ -43,55 +44,39 @@ import { why } from './why.ts';
 /** What speaks to the control API can be told which. */
 const remote = (spec: CommandSpec): CommandSpec => ({ ...spec, options: [...(spec.options ?? []), CONTEXT_OPTION] });
 
-export const COMMANDS: readonly CommandSpec[] = [
-  demo,
-  init,
-  dev,
-  up,
-  down,
-  remote(status),
-  remote(deploy),
-  remote(diff),
-  remote(invoke),
-  remote(logs),
-  remote(why),
-  remote(calls),
-  remote(list),
-  remote(describe),
-  remote(revisions),
-  remote(rollback),
-  remote(traffic),
-  remote(deleteCommand),
-  secretSet,
-  secretList,
-  secretDelete,
-  tokenCreate,
-  tokenList,
-  tokenRevoke,
-  namespaceSet,
-  namespaceList,
-  namespaceDelete,
-  audit,
-  login,
-  whoami,
-  contextList,
-  contextUse,
-  contextShow,
-  contextDelete,
-  runtimesBuild,
-  remote(runtimesList),
-  doctor,
-  hostSetup,
-  schema,
-  completion,
-  version,
-];
+/** By what they are for, under the headings that the help has. */
+export const COMMAND_GROUPS: Readonly<Record<string, readonly CommandSpec[]>> = {
+  Begin: [demo, init, dev],
+  Functions: [remote(deploy), remote(diff), remote(list), remote(describe), remote(invoke), remote(deleteCommand)],
+  'Revisions and traffic': [remote(revisions), remote(rollback), remote(traffic)],
+  'Logs and calls': [remote(logs), remote(why), remote(calls)],
+  'Secrets and tenants': [
+    secretSet,
+    secretList,
+    secretDelete,
+    tokenCreate,
+    tokenList,
+    tokenRevoke,
+    namespaceSet,
+    namespaceList,
+    namespaceDelete,
+    audit,
+  ],
+  'The platform': [up, down, remote(status), runtimesBuild, remote(runtimesList), doctor, hostSetup],
+  'A platform elsewhere': [login, whoami, contextList, contextUse, contextShow, contextDelete],
+  'For shells and editors': [completion, schema, version],
+};
+
+export const COMMANDS: readonly CommandSpec[] = Object.values(COMMAND_GROUPS).flat();
+
+/** What only the completion scripts run. */
+export const HIDDEN_COMMANDS: readonly CommandSpec[] = [complete];
 
 /** What groups of commands are for. */
 export const GROUPS: Readonly<Record<string, string>> = {
   runtimes: 'build and list runtime images',
   secret: 'set, list and delete secrets',
-  token: 'make, list and revoke tokens',
-  namespace: 'quotas and hosts of namespaces',
-  context: 'platforms that you have logged in to',
+  token: 'create, list and revoke tokens',
+  namespace: 'set, list and delete namespaces: quotas and hosts',
+  context: 'list, show, use and delete platforms you logged in to',
 };

@@ -10,8 +10,13 @@ export const init: CommandSpec = {
   name: 'init',
   summary: 'make a folder with a new function, from a template',
   args: [
-    { name: 'template', description: 'what to begin with: a language or a form; without it, asks or lists', optional: true },
-    { name: 'dir', description: 'folder to make (default: the name of the template)', optional: true },
+    {
+      name: 'template',
+      description: 'what to begin with: a language or a form; without it, asks or lists',
+      optional: true,
+      completes: 'template',
+    },
+    { name: 'dir', description: 'folder to make (default: the name of the template)', optional: true, completes: 'folder' },
   ],
   options: [{ flags: '--list', description: 'list the templates' }, JSON_OPTION],
   examples: ['fn init', 'fn init hono my-api', 'fn init python', 'fn init --list'],

@@ -1,12 +1,12 @@
 import type { CommandSpec, Input } from '../command.ts';
-import { HOME_OPTION, NAMESPACE_OPTION } from '../command.ts';
+import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
 
 export const invoke: CommandSpec = {
   name: 'invoke',
-  summary: 'call a function through the gateway; prints the body',
-  args: [{ name: 'name', description: 'name of the function' }],
+  summary: 'call a function through the gateway, print the body',
+  args: [{ name: 'name', description: 'name of the function', completes: 'function' }],
   options: [
     { flags: '-d, --data <data>', description: 'body: text, @FILE, or - for stdin; makes it a POST' },
     { flags: '-X, --method <method>', description: 'HTTP method (default: GET, or POST with --data)' },
@@ -15,6 +15,7 @@ export const invoke: CommandSpec = {
     { flags: '-i, --include', description: 'print status and headers before the body' },
     NAMESPACE_OPTION,
     HOME_OPTION,
+    { ...JSON_OPTION, description: 'print status, headers, body and times as JSON on stdout' },
   ],
   examples: [
     'fn invoke hello',
@@ -35,5 +36,6 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
     headers: input.list('header'),
     path: input.text('path') ?? '/',
     include: input.flag('include'),
+    json: input.flag('json'),
   });
 }

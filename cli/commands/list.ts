@@ -1,6 +1,6 @@
 import type { FunctionView } from '#contract/function.ts';
 import type { CommandSpec, Input } from '../command.ts';
-import { HOME_OPTION, JSON_OPTION } from '../command.ts';
+import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import { printJson, say } from '../context.ts';
 import { formatAge, table } from '../output.ts';
@@ -8,11 +8,8 @@ import { formatAge, table } from '../output.ts';
 export const list: CommandSpec = {
   name: 'list',
   summary: 'list functions',
-  options: [
-    { flags: '-n, --namespace <name>', description: 'only of this namespace (default: FN_NAMESPACE, or all)' },
-    HOME_OPTION,
-    JSON_OPTION,
-  ],
+  options: [{ ...NAMESPACE_OPTION, description: 'only of this namespace (default: FN_NAMESPACE, or all)' }, HOME_OPTION, JSON_OPTION],
+  examples: ['fn list', 'fn ls -n shop --json'],
   run,
 };
 

@@ -1,6 +1,6 @@
 import type { WhoAmI } from '#contract/tenancy.ts';
 import type { CommandSpec, Input } from '../command.ts';
-import { JSON_OPTION } from '../command.ts';
+import { CONTEXT_OPTION, JSON_OPTION, NAMESPACE_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import { painter, printJson, say } from '../context.ts';
 import { checkedContextName, checkedUrl, readContexts, requireContext, writeContexts } from '../contexts.ts';
@@ -9,17 +9,14 @@ import { checkedNamespace } from '../names.ts';
 
 export const login: CommandSpec = {
   name: 'login',
-  summary: 'keep a token for a platform elsewhere, and speak to that one from now on',
+  summary: 'keep a token for a platform, and speak to that one',
   args: [{ name: 'url', description: 'of its control API, e.g. https://fn.example.com (default: that of the context)', optional: true }],
   options: [
-    { flags: '--context <name>', description: 'name to keep it under (default: the host of the URL)' },
-    { flags: '-n, --namespace <name>', description: 'namespace of commands that name none (default: that of the token, where it has one)' },
+    { ...CONTEXT_OPTION, description: 'name to keep it under (default: the host of the URL)' },
+    { ...NAMESPACE_OPTION, description: 'namespace of commands that name none (default: that of the token, where it has one)' },
     JSON_OPTION,
   ],
-  examples: [
-    'fn login https://fn.example.com                  asks for the token, without showing it',
-    'fn login https://fn.example.com < token.txt',
-  ],
+  examples: ['fn login https://fn.example.com    # asks for the token, without showing it', 'fn login https://fn.example.com < token.txt'],
   run,
 };
 

@@ -2,7 +2,7 @@ import type { LogEntry } from '#contract/log.ts';
 import { LogLevel } from '#contract/log.ts';
 import type { ApiClient } from '../client.ts';
 import type { CommandSpec, Input } from '../command.ts';
-import { HOME_OPTION, NAMESPACE_OPTION, integerBetween, parseMoment } from '../command.ts';
+import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION, SINCE_OPTION, integerBetween, parseMoment } from '../command.ts';
 import type { Context, Painter } from '../context.ts';
 import { painter, say } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
@@ -13,23 +13,19 @@ import { printable } from '../output.ts';
 export const logs: CommandSpec = {
   name: 'logs',
   summary: 'print what a function logged',
-  args: [{ name: 'name', description: 'name of the function' }],
+  args: [{ name: 'name', description: 'name of the function', completes: 'function' }],
   options: [
     NAMESPACE_OPTION,
     { flags: '-f, --follow', description: 'go on with new lines, until Ctrl-C' },
-    {
-      flags: '--since <moment>',
-      description: 'from so long ago (30s, 5m, 2h, 1d), or from a time (2026-11-21T08:30Z)',
-      parse: parseMoment,
-    },
+    SINCE_OPTION,
     { flags: '--until <moment>', description: 'up to then', parse: parseMoment },
-    { flags: '--request <id>', description: 'only lines of one request: its x-request-id' },
+    { flags: '--request <id>', description: 'only lines of one request: its x-request-id', completes: 'call' },
     { flags: '--level <level>', description: 'only lines of this level and above it', choices: LogLevel.options },
     { flags: '--grep <text>', description: 'only lines that contain this text' },
-    { flags: '--revision <n>', description: 'only lines of this revision', parse: integerBetween(1, 2 ** 31) },
-    { flags: '--limit <n>', description: 'only the newest lines', parse: integerBetween(1, 10_000) },
+    { flags: '--revision <n>', description: 'only lines of this revision', parse: integerBetween(1, 2 ** 31), completes: 'revision' },
+    { flags: '--limit <n>', description: 'only the newest so many', parse: integerBetween(1, 10_000) },
     HOME_OPTION,
-    { flags: '--json', description: 'print one JSON object a line' },
+    { ...JSON_OPTION, description: 'print one JSON object a line' },
   ],
   examples: [
     'fn logs hello -f',

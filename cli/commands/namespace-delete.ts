@@ -5,9 +5,10 @@ import { printJson, say } from '../context.ts';
 
 export const namespaceDelete: CommandSpec = {
   name: 'namespace delete',
-  summary: 'delete a namespace that is empty: its quota and its hosts',
-  args: [{ name: 'name', description: 'name of the namespace' }],
+  summary: 'delete a namespace that is empty, its quota and its hosts',
+  args: [{ name: 'name', description: 'name of the namespace', completes: 'namespace' }],
   options: [CONTEXT_OPTION, HOME_OPTION, JSON_OPTION],
+  examples: ['fn namespace delete shop', 'fn namespace rm shop --json'],
   run,
 };
 

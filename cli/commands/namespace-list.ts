@@ -7,8 +7,9 @@ import { formatBytes, table } from '../output.ts';
 
 export const namespaceList: CommandSpec = {
   name: 'namespace list',
-  summary: 'list namespaces: what each uses, of how much, and its hosts',
+  summary: 'list namespaces: use, quotas and hosts',
   options: [CONTEXT_OPTION, HOME_OPTION, JSON_OPTION],
+  examples: ['fn namespace list', 'fn namespace list --json'],
   run,
 };
 

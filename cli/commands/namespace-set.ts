@@ -19,8 +19,9 @@ const LIMITS: Readonly<Record<string, keyof Quota>> = {
 
 export const namespaceSet: CommandSpec = {
   name: 'namespace set',
-  summary: 'make a namespace, or change its quota and hosts; what is not named stays',
-  args: [{ name: 'name', description: 'name of the namespace' }],
+  summary: 'make a namespace, or change its quota and hosts',
+  description: 'What is not named stays as it is.',
+  args: [{ name: 'name', description: 'name of the namespace', completes: 'namespace' }],
   options: [
     { flags: '--max-functions <n>', description: 'most functions; none: no limit, as for all of these' },
     { flags: '--max-memory <mib>', description: 'most memory of its instances together, MiB' },

@@ -7,9 +7,10 @@ import { formatAge, printable, table } from '../output.ts';
 
 export const revisions: CommandSpec = {
   name: 'revisions',
-  summary: 'list the revisions of a function that are kept, the newest first',
-  args: [{ name: 'name', description: 'name of the function' }],
+  summary: 'list the revisions of a function, the newest first',
+  args: [{ name: 'name', description: 'name of the function', completes: 'function' }],
   options: [NAMESPACE_OPTION, HOME_OPTION, JSON_OPTION],
+  examples: ['fn revisions api', 'fn revisions api -n shop --json'],
   run,
 };
 

@@ -5,10 +5,16 @@ import { print, printJson, say } from '../context.ts';
 
 export const rollback: CommandSpec = {
   name: 'rollback',
-  summary: 'give all requests to the revision before, or to the one that is named; builds nothing',
+  summary: 'give all requests to an older revision, at once',
+  description: 'Builds nothing. Without a number: to the one before the newest that gets any requests.',
   args: [
-    { name: 'name', description: 'name of the function' },
-    { name: 'revision', description: 'its number (default: the one before the newest that gets any)', optional: true },
+    { name: 'name', description: 'name of the function', completes: 'function' },
+    {
+      name: 'revision',
+      description: 'its number (default: the one before the newest that gets any)',
+      optional: true,
+      completes: 'revision',
+    },
   ],
   options: [NAMESPACE_OPTION, HOME_OPTION, JSON_OPTION],
   examples: ['fn rollback api', 'fn rollback api 7'],

@@ -8,7 +8,9 @@ import { usageError } from '../errors.ts';
 export const runtimesBuild: CommandSpec = {
   name: 'runtimes build',
   summary: 'build runtime images whose inputs have changed',
-  args: [{ name: 'runtimes', description: 'which, between commas, such as node,python; without: node', optional: true }],
+  args: [
+    { name: 'runtimes', description: 'which, between commas, such as node,python; without: node', optional: true, completes: 'runtime' },
+  ],
   options: [
     { flags: '--all', description: 'every runtime that there is' },
     { flags: '--force', description: 'also what is up to date' },

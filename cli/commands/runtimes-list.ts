@@ -8,6 +8,7 @@ export const runtimesList: CommandSpec = {
   name: 'runtimes list',
   summary: 'list the runtimes of the running platform',
   options: [HOME_OPTION, JSON_OPTION],
+  examples: ['fn runtimes list', 'fn runtimes ls --json'],
   run,
 };
 

@@ -6,7 +6,8 @@ export const schema: CommandSpec = {
   name: 'schema',
   summary: 'print the JSON Schema of fn.yaml, for editors',
   options: [],
-  examples: ['fn schema > fn.schema.json', '# then, as the first line of fn.yaml:', '# yaml-language-server: $schema=./fn.schema.json'],
+  description: 'Then, as the first line of fn.yaml: # yaml-language-server: $schema=./fn.schema.json',
+  examples: ['fn schema', 'fn schema > fn.schema.json'],
   run,
 };
 

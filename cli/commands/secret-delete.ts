@@ -7,9 +7,11 @@ import { EXIT } from '../errors.ts';
 
 export const secretDelete: CommandSpec = {
   name: 'secret delete',
-  summary: 'delete a secret; refused while a revision with traffic names it',
-  args: [{ name: 'name', description: 'name of the secret' }],
+  summary: 'delete a secret',
+  description: 'Refused while a revision with traffic names it.',
+  args: [{ name: 'name', description: 'name of the secret', completes: 'secret' }],
   options: [NAMESPACE_OPTION, YES_OPTION, CONTEXT_OPTION, HOME_OPTION, JSON_OPTION],
+  examples: ['fn secret delete API_KEY', 'fn secret delete API_KEY -n shop --yes'],
   run,
 };
 

@@ -6,8 +6,9 @@ import { formatAge, table } from '../output.ts';
 
 export const secretList: CommandSpec = {
   name: 'secret list',
-  summary: 'list secrets: names, versions and who uses them, never a value',
+  summary: 'list secrets: names, versions, users; never a value',
   options: [NAMESPACE_OPTION, CONTEXT_OPTION, HOME_OPTION, JSON_OPTION],
+  examples: ['fn secret list', 'fn secret ls -n shop --json'],
   run,
 };
 

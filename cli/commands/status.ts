@@ -7,8 +7,9 @@ import { CliError, EXIT } from '../errors.ts';
 
 export const status: CommandSpec = {
   name: 'status',
-  summary: 'show what runs: processes, functions, instances, memory against the budget',
+  summary: 'show what runs: processes, functions, instances, memory',
   options: [HOME_OPTION, JSON_OPTION],
+  examples: ['fn status', 'fn status --context fn.example.com --json'],
   run,
 };
 

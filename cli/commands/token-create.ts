@@ -1,6 +1,6 @@
 import type { CreateTokenRequestInput, Scope } from '#contract/tenancy.ts';
 import type { CommandSpec, Input } from '../command.ts';
-import { CONTEXT_OPTION, HOME_OPTION, JSON_OPTION, parseDuration } from '../command.ts';
+import { CONTEXT_OPTION, HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION, parseDuration } from '../command.ts';
 import type { Context } from '../context.ts';
 import { print, printJson, say } from '../context.ts';
 import { usageError } from '../errors.ts';
@@ -10,11 +10,11 @@ const SCOPES: readonly Scope[] = ['read', 'invoke', 'deploy', 'admin'];
 export const tokenCreate: CommandSpec = {
   name: 'token create',
   summary: 'make a token; it is printed once, on stdout',
-  args: [{ name: 'name', description: 'what it is for, e.g. ci of the shop' }],
+  args: [{ name: 'name', description: 'what it is for, such as ci' }],
   options: [
     { flags: '--scope <scope>', description: 'read, invoke, deploy or admin; several times for several', repeatable: true },
     {
-      flags: '-n, --namespace <name>',
+      ...NAMESPACE_OPTION,
       description: 'namespace that it is for; several times for several (default: FN_NAMESPACE, or default)',
       repeatable: true,
     },

@@ -9,6 +9,7 @@ export const tokenList: CommandSpec = {
   name: 'token list',
   summary: 'list tokens, the newest first; never a token itself',
   options: [CONTEXT_OPTION, HOME_OPTION, JSON_OPTION],
+  examples: ['fn token list', 'fn token ls --json'],
   run,
 };
 

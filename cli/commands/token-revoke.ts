@@ -8,8 +8,9 @@ import { usageError } from '../errors.ts';
 export const tokenRevoke: CommandSpec = {
   name: 'token revoke',
   summary: 'revoke a token, at once and for good',
-  args: [{ name: 'id', description: 'its id, t-…, as fn token list shows it' }],
+  args: [{ name: 'id', description: 'its id, t-…, as fn token list shows it', completes: 'token' }],
   options: [CONTEXT_OPTION, HOME_OPTION, JSON_OPTION],
+  examples: ['fn token revoke t-k3v9x0q2ab1f', 'fn token revoke t-k3v9x0q2ab1f --json'],
   run,
 };
 

@@ -6,10 +6,16 @@ import { renderRevisions } from './revisions.ts';
 
 export const traffic: CommandSpec = {
   name: 'traffic',
-  summary: 'show how a function’s requests are shared by its revisions, or share them anew',
+  summary: 'show or set how revisions share a function’s requests',
   args: [
-    { name: 'name', description: 'name of the function' },
-    { name: 'share', description: 'REVISION=PERCENT, or latest=PERCENT; they sum up to 100', optional: true, variadic: true },
+    { name: 'name', description: 'name of the function', completes: 'function' },
+    {
+      name: 'share',
+      description: 'REVISION=PERCENT, or latest=PERCENT; they sum up to 100',
+      optional: true,
+      variadic: true,
+      completes: 'share',
+    },
   ],
   options: [
     NAMESPACE_OPTION,

@@ -16,7 +16,7 @@ const FOREGROUND_PATIENCE_MS = 120_000;
 
 export const up: CommandSpec = {
   name: 'up',
-  summary: 'start the platform: gateway and controller, under a supervisor',
+  summary: 'start the platform: gateway, controller, supervisor',
   options: [
     { flags: '-d, --detach', description: 'return when it is up, and leave it running' },
     {
@@ -27,7 +27,11 @@ export const up: CommandSpec = {
     },
     { flags: '--host <ip>', description: 'address to listen on; 0.0.0.0 opens it to the network', default: '127.0.0.1' },
     { flags: '--tls-listen <host:port>', description: 'serve HTTPS there too, with the certificates of --tls-certs', parse: hostAndPort },
-    { flags: '--tls-certs <dir>', description: 'folder with NAME.crt (or .pem) and NAME.key; read again when it changes' },
+    {
+      flags: '--tls-certs <dir>',
+      description: 'folder with NAME.crt (or .pem) and NAME.key; read again when it changes',
+      completes: 'folder',
+    },
     HOME_OPTION,
     {
       flags: '--driver <driver>',
@@ -39,6 +43,7 @@ export const up: CommandSpec = {
       flags: '--runtimes <names>',
       description: 'runtime images to build first, between commas, if they are not there; node always is',
       parse: runtimeNames,
+      completes: 'runtime',
     },
     { flags: '--api <host:port>', description: 'serve the control API over TCP too, with the token in HOME/token', parse: hostAndPort },
     {

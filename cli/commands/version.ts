@@ -8,6 +8,7 @@ export const version: CommandSpec = {
   name: 'version',
   summary: 'print the versions of fn and of the Node it runs on',
   options: [JSON_OPTION],
+  examples: ['fn version', 'fn version --json'],
   run,
 };
 

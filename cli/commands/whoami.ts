@@ -8,6 +8,7 @@ export const whoami: CommandSpec = {
   name: 'whoami',
   summary: 'show whose token is used, and what it may do',
   options: [CONTEXT_OPTION, HOME_OPTION, JSON_OPTION],
+  examples: ['fn whoami', 'fn whoami --context fn.example.com --json'],
   run,
 };
 

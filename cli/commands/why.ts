@@ -16,14 +16,20 @@ const BAR_WIDTH = 32;
 
 export const why: CommandSpec = {
   name: 'why',
-  summary: 'explain one call: where its time went, who was at fault, what to do',
-  args: [{ name: 'request', description: 'x-request-id of the answer, or the id of a trace', optional: true }],
+  summary: 'explain one call: its time, who was at fault, what to do',
+  args: [
+    {
+      name: 'call',
+      description: 'x-request-id of the answer, or the id of a trace; with --last and the like the name of a function',
+      completes: 'call',
+    },
+  ],
   options: [
     NAMESPACE_OPTION,
-    { flags: '--last <name>', description: 'the newest call of this function that is on record' },
-    { flags: '--failed <name>', description: 'its newest that failed' },
-    { flags: '--slow <name>', description: 'its newest that was slow' },
-    { flags: '--cold <name>', description: 'its newest that waited for a start' },
+    { flags: '--last', description: 'the newest call of a function that is on record' },
+    { flags: '--failed', description: 'its newest that failed' },
+    { flags: '--slow', description: 'its newest that was slow' },
+    { flags: '--cold', description: 'its newest that waited for a start' },
     HOME_OPTION,
     JSON_OPTION,
   ],
@@ -35,22 +41,20 @@ async function run(ctx: Context, input: Input): Promise<void> {
   const { connect } = await import('../client.ts');
   const client = connect(ctx);
   const namespace = chosenNamespace(ctx, input);
-  const id = input.optionalArg(0) ?? (await newestOf(client, namespace, input));
+  const id = (await newestOf(client, namespace, input)) ?? input.arg(0);
   const explained = await client.why(namespace, id);
   if (input.flag('json')) printJson(ctx, explained);
   else ctx.stdout.write(renderWhy(explained, painter(ctx.stdout, ctx.env)));
 }
 
-/** The id of the newest call that was asked for by a kind of its function. */
-async function newestOf(client: ApiClient, namespace: string, input: Input): Promise<string> {
-  const kinds = (['last', 'failed', 'slow', 'cold'] as const).filter((kind) => input.has(kind));
+/** The id of the newest call of a kind of a function; null where a call itself is named. */
+async function newestOf(client: ApiClient, namespace: string, input: Input): Promise<string | null> {
+  const kinds = (['last', 'failed', 'slow', 'cold'] as const).filter((kind) => input.flag(kind));
   const [kind] = kinds;
-  if (kind === undefined || kinds.length > 1)
-    throw usageError(
-      'which call? Give its x-request-id, or one of --last, --failed, --slow and --cold with a function',
-      'fn calls NAME lists them.',
-    );
-  const name = input.text(kind) ?? '';
+  if (kind === undefined) return null;
+  if (kinds.length > 1)
+    throw usageError('--last, --failed, --slow and --cold exclude each other', 'fn calls NAME lists calls of several kinds.');
+  const name = input.arg(0);
   const [newest] = await client.listCalls(namespace, name, { ...(kind === 'last' ? {} : { [kind]: true }), limit: 1 });
   if (newest !== undefined) return newest.id;
   throw new CliError(`no ${kind === 'last' ? '' : `${kind} `}call of ${name} is on record`, {

@@ -6,7 +6,7 @@ import math
 def main(request):
     """GET /?n=360 → its divisors."""
     try:
-        n = int(request.query.get("n", "12"))
+        n = int(request.args.get("n", "12"))
     except ValueError:
         return {"error": "n must be a whole number"}, 422
     if not 1 <= n <= 10**12:
