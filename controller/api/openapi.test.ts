@@ -1,5 +1,6 @@
 /** docs/openapi.json is what clients were promised. `npm run openapi` writes it anew. */
 import { access, readFile } from 'node:fs/promises';
+import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ERRORS } from '#contract/errors.ts';
@@ -49,6 +50,14 @@ describe('OpenAPI', () => {
       ({ summary, 'x-access': access }) => summary === '' || !/^(?:path|platform|filtered)$/.test(access.namespace),
     );
     expect(wrong).toEqual([]);
+  });
+
+  it('has every route: none is added but by Router.add, which asks for its rule of access and describes it', async () => {
+    const sources = globSync('*.ts', { cwd: import.meta.dirname }).filter((name) => !name.endsWith('.test.ts'));
+    expect(sources.length).toBeGreaterThan(15);
+    const texts = await Promise.all(sources.map(async (name) => [name, await readFile(join(import.meta.dirname, name), 'utf8')] as const));
+    const adding = texts.filter(([, text]) => /\.(?:on|get|post|put|patch|delete|all|openapi|mount)\(\s*['"`]\/|hono\.on\(/.test(text));
+    expect(adding.map(([name]) => name)).toEqual(['env.ts']);
   });
 
   it('every reference leads somewhere', () => {
