@@ -43,6 +43,11 @@ export class ApiConnection {
     this.#options = options;
   }
 
+  /** Over a socket of this machine, in a folder that only its owner can enter. */
+  get isLocal(): boolean {
+    return 'socketPath' in this.#target;
+  }
+
   /** Sends, and checks the JSON of the answer. */
   async json<T extends z.ZodType>(call: Call, schema: T): Promise<z.infer<T>> {
     const reply = await this.call(call);

@@ -67,6 +67,11 @@ export class ApiClient {
     this.#api = api;
   }
 
+  /** Whether the platform is on this machine, and started by who asks. */
+  get isLocal(): boolean {
+    return this.#api.isLocal;
+  }
+
   async status(): Promise<PlatformStatus> {
     return this.#api.json({ method: 'GET', path: '/v1/status' }, PlatformStatus);
   }

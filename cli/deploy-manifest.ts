@@ -52,6 +52,7 @@ export async function deployManifest(ctx: Context, input: Input, target: Manifes
     client,
     cwd: ctx.cwd,
     signal: ctx.signal,
+    env: ctx.env,
     say: (line: string) => progress.line(`${paint('bold', name.padEnd(width))}  ${line}`),
     doing: (what: string) => {
       busy.set(name, what);

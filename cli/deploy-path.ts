@@ -36,6 +36,7 @@ async function deploySpec(ctx: Context, input: Input, spec: DeploySpec, values: 
     client,
     cwd: ctx.cwd,
     signal: ctx.signal,
+    env: ctx.env,
     say: (line: string) => progress.line(line),
     doing: (what: string) => progress.doing(what),
     paint: painter(ctx.stderr, ctx.env),

@@ -8,6 +8,7 @@ import type { ApiClient } from './client.ts';
 import type { Painter } from './context.ts';
 import { usageError } from './errors.ts';
 import { checkedName, checkedNamespace } from './names.ts';
+import { withRuntime } from './needed-runtime.ts';
 import { formatBytes, formatMs } from './output.ts';
 import type { Source } from './source.ts';
 import { findSource } from './source.ts';
@@ -36,6 +37,8 @@ export interface Surroundings {
   /** What goes on from now on, for who watches. */
   doing?: (what: string) => void;
   paint: Painter;
+  /** With it, a runtime that is not built yet is built, where the platform is on this machine. */
+  env?: NodeJS.ProcessEnv;
   /** For a debugger: source maps name files by their absolute path. */
   debug?: boolean;
 }
@@ -102,7 +105,7 @@ export async function build(spec: DeploySpec, { client, cwd, signal, say, doing,
 export async function release(
   { namespace, name, bundle, settings, startedAt, bundleMs }: Built,
   { access, traffic = true, message }: Release,
-  { client, say, doing, paint, signal }: Surroundings,
+  { client, say, doing, paint, signal, env }: Surroundings,
 ): Promise<Deployed> {
   signal.throwIfAborted();
   say(step(paint, 'bundle', `${formatBytes(bundle.codeBytes)} in ${formatMs(bundleMs)}`));
@@ -115,11 +118,9 @@ export async function release(
 
   doing?.('starting');
   const request: DeployRequestInput = { bundle: bundle.digest, entry: bundle.entry, settings, image: bundle.image ?? null, traffic };
-  const response = await client.deploy(namespace, name, {
-    ...request,
-    ...(access ? { access } : {}),
-    ...(message === undefined ? {} : { message }),
-  });
+  const body = { ...request, ...(access ? { access } : {}), ...(message === undefined ? {} : { message }) };
+  const runtime = settings.runtime ?? 'node';
+  const response = await withRuntime(runtime, { client, env, say, doing }, () => client.deploy(namespace, name, body));
   const { timing, revision, start, notes } = response;
   say(step(paint, 'start', `${start} ${formatMs(timing.startMs)}, init ${formatMs(timing.initMs)}, route ${formatMs(timing.routeMs)}`));
   say(step(paint, 'form', `${revision.form} (${FORM_WORDS[revision.form]}), concurrency ${revision.settings.concurrency}`));

@@ -146,7 +146,15 @@ export class DevSession {
       functions.map(({ namespace }) => namespace),
     );
     const { signal, cwd } = this.#ctx;
-    const surroundings = { client: this.#client, cwd, signal, say: () => undefined, paint: this.#paint, debug: this.#debugger !== null };
+    const surroundings = {
+      client: this.#client,
+      cwd,
+      signal,
+      say: () => undefined,
+      paint: this.#paint,
+      debug: this.#debugger !== null,
+      env: this.#ctx.env,
+    };
     const outcomes = await deployAll(
       functions,
       views,

@@ -34,7 +34,7 @@ const START_TIMEOUT_MS = 60_000;
 const PROBE_INTERVAL_MS = 20;
 const PROBE_TIMEOUT_MS = 2_000;
 /** Requests in flight may take so long to end when fn goes down. */
-const GATEWAY_GRACE_MS = 15_000;
+const GATEWAY_GRACE_MS = 33_000;
 /** Ending every instance: with Docker some 50 ms each. */
 const CONTROLLER_GRACE_MS = 30_000;
 const CLEANUP_TIMEOUT_MS = 60_000;

@@ -91,6 +91,12 @@ export const ERRORS = {
     remedy: 'Send no Expect header, or 100-continue.',
   },
   invalid: { status: 422, fault: 'caller', title: 'Invalid input', remedy: 'Correct the fields listed under errors.' },
+  'runtime-missing': {
+    status: 422,
+    fault: 'caller',
+    title: 'The runtime is not here',
+    remedy: 'Build it with `fn runtimes build NAME`; `fn runtimes list` shows what there is.',
+  },
   'deploy-refused': {
     status: 422,
     fault: 'function',

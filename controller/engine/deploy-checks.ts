@@ -68,7 +68,15 @@ async function checkRuntime({ driver }: EngineContext, { settings, image }: Depl
   const runtimes = await driver.runtimes();
   if (!runtimes.some((runtime) => runtime.name === settings.runtime)) {
     const known = runtimes.map((runtime) => runtime.name).join(', ') || 'none';
-    throw refuse('/settings/runtime', `one of: ${known}`, `There is no runtime ${settings.runtime} here; there is: ${known}.`);
+    const text = `There is no runtime ${settings.runtime} here; there is: ${known}.`;
+    // Where runtimes are programs of the machine nothing can be built.
+    if (driver.name === 'process')
+      throw refuse(
+        '/settings/runtime',
+        `one of: ${known}`,
+        `${text} With plain processes a runtime is a program on the PATH of this machine: install it and start fn again, or use the docker driver.`,
+      );
+    throw new FnError('runtime-missing', text, { errors: [{ pointer: '/settings/runtime', detail: `one of: ${known}` }] });
   }
   if (settings.runtime !== 'image') return;
   if (image === null) throw refuse('/image', 'the id of an image, sha256:…', 'The runtime image needs an image.');
