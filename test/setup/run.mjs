@@ -26,7 +26,8 @@ process.env.PATH = [dirname(NODE), join(ROOT, 'node_modules', '.bin'), process.e
 );
 
 function buildImages() {
-  const build = spawnSync(NODE, [join(ROOT, 'runtime-images', 'build.ts'), '--json'], {
+  // A part of the suites builds what it needs beside node's image by itself.
+  const build = spawnSync(NODE, [join(ROOT, 'runtime-images', 'build.ts'), '--json', ...(paths.length === 0 ? ['--all'] : [])], {
     cwd: ROOT,
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 2],
