@@ -21,7 +21,7 @@ export interface CommandModel {
   name: string;
   summary: string;
   options: readonly OptionModel[];
-  args: readonly { name: string; place: Place; variadic: boolean; optional: boolean }[];
+  args: readonly { name: string; place: Place; variadic: boolean }[];
 }
 
 const HELP: OptionSpec = { flags: '-h, --help', description: 'print help' };
@@ -31,11 +31,10 @@ export function commandModels(commands: readonly CommandSpec[]): CommandModel[] 
     name,
     summary,
     options: [...options, HELP].map(optionModel),
-    args: args.map(({ name: arg, completes, choices, variadic, optional }) => ({
+    args: args.map(({ name: arg, completes, choices, variadic }) => ({
       name: arg,
       place: choices ? { words: choices } : (completes ?? 'any'),
       variadic: variadic === true,
-      optional: optional === true,
     })),
   }));
 }

@@ -26,9 +26,8 @@ function optionSpec({ names, description, place, repeatable, placeholder }: Opti
 function commandFunction({ name, options, args }: CommandModel): string {
   const specs = [
     ...options.map(optionSpec),
-    ...args.map(({ name: arg, place, variadic, optional }) =>
-      quoted(`${variadic ? '*' : ''}:${optional && !variadic ? ':' : ''}${explained(arg)}:${action(place)}`),
-    ),
+    // None is marked as optional: zsh would also offer what may come after it.
+    ...args.map(({ name: arg, place, variadic }) => quoted(`${variadic ? '*' : ''}:${explained(arg)}:${action(place)}`)),
   ];
   return `_fn_${name.replaceAll(/[ -]/g, '_')}() {\n  _arguments -s -S ${specs.map((spec) => `\\\n    ${spec}`).join(' ')}\n}`;
 }
@@ -62,7 +61,7 @@ _fn_values() {
 }
 
 _fn_target() {
-  _alternative 'functions:function:_fn_values target' 'files:file:_files'
+  _alternative 'functions:function: _fn_values target' 'files:file:_files'
 }
 
 ${listFunction('all', firstWords(model))}
