@@ -59,6 +59,16 @@ export const ControllerConfig = z.object({
     .optional(),
   /** File of the key that secrets are sealed with; without it HOME/secret.key. On another disk, a copy of the home alone tells no secret. */
   FN_SECRET_KEY_FILE: z.string().regex(/^\//, 'must be an absolute path').optional(),
+  /** Registries that images are pulled from for tokens of some namespaces, between commas; `*`: any. Public ones, where it is not set. */
+  FN_REGISTRIES: z
+    .string()
+    .transform((text) =>
+      text
+        .split(',')
+        .map((one) => one.trim())
+        .filter(Boolean),
+    )
+    .optional(),
   /** Entries of the audit log that are kept. 100,000 are some 40 MB. */
   FN_AUDIT_KEEP: number(100_000).pipe(z.number().int().min(100).max(10_000_000)),
   /** Records of calls that are kept for fn why and fn calls: some 600 bytes each. */

@@ -144,7 +144,9 @@ async function main(): Promise<void> {
   tenants.measureWith(async () => memoryByNamespace((await engine.status()).instances));
   const audit = new AuditLog({ store, clock, log, keep: config.FN_AUDIT_KEEP });
   const { images } = driver;
-  const app = createApi({ platform: engine, secrets, tenants, audit, bundles, artifacts: store, images, log, version: metadata.version });
+  const registries = config.FN_REGISTRIES;
+  const api = { platform: engine, secrets, tenants, audit, bundles, artifacts: store, images, registries, log };
+  const app = createApi({ ...api, version: metadata.version });
   servers.push(await startApiServer({ app, listen: { path: paths.controlSocket }, log }));
   if (config.FN_API_LISTEN !== undefined) servers.push(await startApiServer({ app, listen: hostAndPort(config.FN_API_LISTEN), log }));
   onShutdown(

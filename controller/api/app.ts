@@ -12,6 +12,7 @@ import { linger } from './input.ts';
 import { logRoutes } from './logs.ts';
 import { namespaceRoutes } from './namespaces.ts';
 import { ClientGone, logError, problemAnswer, toFnError } from './problems.ts';
+import { PUBLIC_REGISTRIES } from './registries.ts';
 import { revisionRoutes } from './revisions.ts';
 import { componentSchemas } from './schemas.ts';
 import { secretRoutes } from './secrets.ts';
@@ -21,8 +22,10 @@ import { tokenRoutes } from './tokens.ts';
 /** Who may enter the folder of the unix socket owns the home and all that is in it. */
 export const OWNER: Principal = { id: 'owner', name: 'owner', scopes: ['admin'], namespaces: '*' };
 
-export interface ApiOptions extends Omit<ApiDependencies, 'limits'> {
+export interface ApiOptions extends Omit<ApiDependencies, 'limits' | 'registries'> {
   limits?: ApiLimits;
+  /** Default: the public ones. */
+  registries?: readonly string[];
 }
 
 export interface Api {
@@ -47,8 +50,8 @@ const ROUTERS: readonly ((dependencies: ApiDependencies) => Router)[] = [
 ];
 
 /** Puts the API together. Serve it with startApiServer. */
-export function createApi({ limits = API_LIMITS, ...options }: ApiOptions): Api {
-  const dependencies: ApiDependencies = { ...options, limits };
+export function createApi({ limits = API_LIMITS, registries = PUBLIC_REGISTRIES, ...options }: ApiOptions): Api {
+  const dependencies: ApiDependencies = { ...options, limits, registries };
   const { tenants, log, version } = options;
   const app = new OpenAPIHono<ApiEnv>();
 

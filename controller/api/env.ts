@@ -46,6 +46,8 @@ export interface ApiDependencies {
   artifacts: Artifacts;
   /** null where instances cannot be made of images. */
   images: ImageStore | null;
+  /** Registries that the engine is sent to for anybody; see registries.ts. */
+  registries: readonly string[];
   /** Version of fn. */
   version: string;
   log: Log;

@@ -10,6 +10,7 @@ import { absent } from './access.ts';
 import { note } from './audit-trail.ts';
 import { type ApiContext, type ApiDependencies, Router } from './env.ts';
 import { checkedJson, checkedPath, limitedBody, requireContentType } from './input.ts';
+import { checkRegistry } from './registries.ts';
 import { jsonContent, NamespacePath, response, responses } from './schemas.ts';
 
 /** Bytes of an archive as it is sent; the driver holds what is in it to the same. */
@@ -20,7 +21,7 @@ const path = '/v1/namespaces/{namespace}/images';
 const ImagePath = z.object({ namespace: Namespace, image: ImageId });
 
 export function imageRoutes(dependencies: ApiDependencies): Router {
-  const { artifacts, limits, log } = dependencies;
+  const { artifacts, limits, log, registries } = dependencies;
   /** From now on the namespace may deploy it. */
   const keep = async (c: ApiContext, namespace: string, image: EngineImage): Promise<Response> => {
     const had = await artifacts.hasArtifact(namespace, 'image', image.id);
@@ -73,8 +74,10 @@ export function imageRoutes(dependencies: ApiDependencies): Router {
         const { namespace } = checkedPath(c, NamespacePath);
         const images = requireImages(dependencies);
         const { reference } = await checkedJson(c, PullImageRequest, limits);
-        const image = (await alreadyHere(c, namespace, reference, images)) ?? (await images.pull(reference, c.req.raw.signal));
-        return await keep(c, namespace, image);
+        const here = await alreadyHere(c, namespace, reference, images);
+        if (here !== null) return await keep(c, namespace, here);
+        checkRegistry(reference, c.get('principal'), registries);
+        return await keep(c, namespace, await images.pull(reference, c.req.raw.signal));
       },
     )
     .add(

@@ -366,6 +366,12 @@ describe("references to another tenant's objects", () => {
     expect([theirs.problem.code, nowhere.problem.code]).toEqual(['image-not-found', 'image-not-found']);
   });
 
+  it('what this host can reach, by way of the engine that pulls', async () => {
+    const pull = (reference: string) => api.json('POST', `/v1/namespaces/${MINE}/images/pull`, { reference }, { token: mine });
+    for (const reference of ['127.0.0.1:2375/x', 'localhost/x', '169.254.169.254/latest', 'registry.inside/x'])
+      expect((await pull(reference)).problem.code).toBe('forbidden');
+  });
+
   it("a revision's number in traffic", async () => {
     const deploy = { bundle: there.digest, entry: 'index.mjs', settings: {} };
     await api.json('POST', `/v1/namespaces/${THEIRS}/functions/hello/revisions`, deploy);

@@ -12,7 +12,7 @@ import { passArchive } from './image-archive.ts';
 /** Where uploaded images are, so that they are not taken for what nobody needs. */
 const REPOSITORY = 'fn-uploads';
 /** Of our own runtimes' images: nobody else may give such a name to anything. */
-const RESERVED = /^(?:docker\.io\/)?(?:fn\/|fn-uploads(?:[:@]|$))/;
+const RESERVED = /^(?:(?:index\.)?docker\.io\/)?(?:library\/)?(?:fn\/|fn-uploads(?:[:@]|$))/;
 const REFERENCE = /^[a-z0-9][a-zA-Z0-9._:/@-]{0,499}$/;
 const ARCHITECTURES: Partial<Record<NodeJS.Architecture, string>> = {
   x64: 'amd64',
@@ -32,7 +32,11 @@ export class DockerImages implements ImageStore {
 
   async find(reference: string): Promise<EngineImage | null> {
     const engine = await this.#engine();
-    const info = await engine.image(reference);
+    const info = await engine.image(reference).catch((error: unknown) => {
+      // What is no reference names no image; pull() says what is wrong with it.
+      if (engineStatus(error) === 400) return null;
+      throw error;
+    });
     return info === null ? null : describe(info, reference);
   }
 
