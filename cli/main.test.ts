@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import type { StubApi } from '../test/helpers/cli-stub-api.ts';
 import { createStubApi } from '../test/helpers/cli-stub-api.ts';
-import type { CliResult } from '../test/helpers/cli.ts';
-import { runCli, temporaryFolder } from '../test/helpers/cli.ts';
+import { runCli, stable, temporaryFolder } from '../test/helpers/cli.ts';
 import { FnError } from '#contract/errors.ts';
 import { homePaths } from '#kit/paths.ts';
 import { identify } from './process-identity.ts';
@@ -13,18 +12,6 @@ import { writeState } from './state.ts';
 
 const TOKEN = 'a-token';
 const PUBLIC_URL = 'http://127.0.0.1:9';
-
-/** Times and digests change; nothing else may. */
-function stable({ code, stdout, stderr }: CliResult): string {
-  const text = `exit ${code}\n--- stdout\n${stdout}--- stderr\n${stderr}`;
-  return text
-    .replace(/\d+(?:\.\d+)? (?:ms|s)\b/g, 'TIME')
-    .replace(/\d+(?:\.\d)? k?B\b/g, 'SIZE')
-    .replace(/127\.0\.0\.1:\d{4,}/g, 'HOST')
-    .replace(/sha256:[0-9a-f]{64}/g, 'DIGEST')
-    .replace(/\/tmp\/fn-cli-\w+/g, 'FOLDER')
-    .replace(/pid \d{5,}|pid \d+(?=, term)/g, 'pid PID');
-}
 
 describe('a command line', () => {
   it.each([
@@ -110,15 +97,6 @@ describe('a command line', () => {
   it('for another home repeats it in what to do next', async () => {
     const home = join(temporaryFolder(onTestFinished), 'my home');
     expect((await runCli(['status', '--home', home])).stderr).toContain(`→ Start it: fn up --detach --home '${home}'\n`);
-  });
-
-  it('lists every command', async () => {
-    expect((await runCli(['--help'])).stdout).toMatchSnapshot();
-  });
-
-  it.each(['bash', 'zsh', 'fish'])('completion for %s knows commands and options', async (shell) => {
-    const { stdout } = await runCli(['completion', shell]);
-    for (const word of ['deploy', 'runtimes', 'build', 'keep-alive']) expect(stdout).toContain(word);
   });
 });
 
@@ -317,16 +295,7 @@ describe('against an API', () => {
   it('status, list and describe', async () => {
     await run(['deploy', 'hello', '--env', 'SECRET=hidden']);
     const shown = await Promise.all([run(['status']), run(['list']), run(['describe', 'hello'])]);
-    // The age of a deployment grows.
-    expect(
-      shown
-        .map((result) =>
-          stable(result)
-            .replace(/ {2}\d+[smhd] {2}/, '  AGE  ')
-            .replace(/ +AGE/g, ' AGE'),
-        )
-        .join('\n'),
-    ).toMatchSnapshot();
+    expect(shown.map(stable).join('\n')).toMatchSnapshot();
     expect(shown.map(({ stdout }) => stdout).join('')).not.toContain('hidden');
   });
 

@@ -22,7 +22,7 @@ export const calls: CommandSpec = {
     HOME_OPTION,
     JSON_OPTION,
   ],
-  examples: ['fn calls hello', 'fn calls hello --failed --since 1h', 'fn why --failed hello'],
+  examples: ['fn calls hello', 'fn calls hello --failed --since 1h', 'fn calls hello --slow --limit 5'],
   run,
 };
 

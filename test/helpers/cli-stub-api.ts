@@ -17,6 +17,8 @@ export interface StubApi {
   logs: LogEntry[];
   /** Answers to what the stub does not know by itself, by `GET /v1/whoami`: status and JSON. */
   canned: Map<string, { status: number; json?: unknown }>;
+  /** The answer to everything, where it is set. */
+  refuse: FnError | null;
 }
 
 export interface StubApiOptions {
@@ -37,6 +39,7 @@ export function createStubApi({ publicUrl, token, onShutdown }: StubApiOptions):
     bundles: new Map(),
     logs: [],
     canned: new Map(),
+    refuse: null,
   };
   state.server.on('request', (incoming: IncomingMessage, outgoing: ServerResponse) => {
     state.requests.push(`${incoming.method} ${incoming.url}`);
@@ -79,6 +82,7 @@ async function answer(state: StubApi, options: StubApiOptions, incoming: Incomin
   if (isJson) state.bodies.set(`${method} ${pathname}`, json);
   if (options.token !== undefined && incoming.headers.authorization !== `Bearer ${options.token}`)
     throw new FnError('unauthorized', 'No valid token was sent.');
+  if (state.refuse !== null) throw state.refuse;
   const asked: Asked = { method, pathname, query: searchParams, body, json, ifMatch: incoming.headers['if-match'] };
   const canned = state.canned.get(`${method} ${pathname}`);
   if (canned) reply(outgoing, canned.status, canned.json);
