@@ -4,9 +4,11 @@
  * archive that named a runtime's image would take its place.
  */
 import { createHash } from 'node:crypto';
+import { posix } from 'node:path';
 import { extract, pack, type Pack } from 'tar-stream';
 import { z } from 'zod';
 import { FnError } from '#contract/errors.ts';
+import { type Allowance, drained, type Layer, LayerReader, UNPACKED_LIMITS } from './image-layer.ts';
 
 /** Bytes of an archive, all entries together. */
 export const MAX_IMAGE_BYTES = 2 * 1024 * 1024 * 1024;
@@ -16,6 +18,7 @@ const MAX_JSON_BYTES = 1024 * 1024;
 const MAX_KEPT_BYTES = 16 * 1024 * 1024;
 
 const DockerManifest = z.array(z.object({ Config: z.string(), Layers: z.array(z.string()) }));
+const Config = z.object({ rootfs: z.object({ diff_ids: z.array(z.string()) }) });
 const Descriptor = z.object({
   mediaType: z.string().default(''),
   digest: z.string().regex(/^sha256:[0-9a-f]{64}$/),
@@ -34,21 +37,22 @@ export interface PassedArchive {
 }
 
 /** `arch`: what Docker calls this machine's CPU. */
-export function passArchive(archive: AsyncIterable<Uint8Array>, arch: string): PassedArchive {
+export function passArchive(archive: AsyncIterable<Uint8Array>, arch: string, limits = UNPACKED_LIMITS): PassedArchive {
   const stream = pack();
   // Whoever reads it is told all the same; an engine that has read enough must not bring us down.
   stream.on('error', () => {});
-  const id = copy(archive, stream, arch);
+  const id = copy(archive, stream, arch, limits);
   // The engine is not to take a half for a whole.
   id.catch((error: unknown) => stream.destroy(error instanceof Error ? error : new Error(String(error))));
   return { stream, id };
 }
 
-async function copy(archive: AsyncIterable<Uint8Array>, stream: Pack, arch: string): Promise<string> {
+async function copy(archive: AsyncIterable<Uint8Array>, stream: Pack, arch: string, limits: Readonly<Allowance>): Promise<string> {
   const reader = extract();
   const feeding = feed(archive, reader);
   feeding.catch((error: unknown) => reader.destroy(error instanceof Error ? error : new Error(String(error))));
   const kept = new Map<string, Buffer>();
+  const passed = new Layers(limits);
   let entries = 0;
   let keptBytes = 0;
   try {
@@ -57,18 +61,24 @@ async function copy(archive: AsyncIterable<Uint8Array>, stream: Pack, arch: stri
       const { name, type, size = 0, linkname } = entry.header;
       const path = name.replace(/^\.\//, '').replace(/\/$/, '');
       if (path.split('/').includes('..') || path.startsWith('/')) throw refuse(`${JSON.stringify(name)} leads out of it`);
+      if (path === '' || path === '.') continue;
+      // Else what is read here and what the engine reads could be two files.
+      if (posix.normalize(path) !== path) throw refuse(`${JSON.stringify(name)} is another way to write a path`);
+      if (type !== 'directory' && (kept.has(path) || passed.has(path))) throw refuse(`${JSON.stringify(name)} is there twice`);
+      if (passed.throughLink(path)) throw refuse(`${JSON.stringify(name)} is behind a link`);
       const header = { name: path, mode: 0o644, mtime: new Date(0) };
       if (type === 'directory') stream.entry({ ...header, name: `${path}/`, type: 'directory', mode: 0o755 });
       // docker save writes a layer that two images share once, and a link in the place of the other.
-      else if (type === 'symlink' && /^(?:\.\.\/)?[0-9a-f]{64}\/layer\.tar$/.test(linkname ?? ''))
+      else if (type === 'symlink' && linkname && /^(?:\.\.\/)?[0-9a-f]{64}\/layer\.tar$/.test(linkname)) {
+        passed.link(path, linkname);
         stream.entry({ ...header, type: 'symlink', linkname });
-      else if (type !== 'file') throw refuse(`${JSON.stringify(name)} is a ${type ?? 'thing of unknown type'}`);
+      } else if (type !== 'file') throw refuse(`${JSON.stringify(name)} is a ${type ?? 'thing of unknown type'}`);
       else if (size <= MAX_JSON_BYTES) {
         const content = await whole(entry);
         if ((keptBytes += content.length) > MAX_KEPT_BYTES) throw refuse('it holds too many small files');
         kept.set(path, content);
         if (!SAID_BY_US.has(path)) stream.entry(header, content);
-      } else await through(entry, stream.entry({ ...header, size }));
+      } else await passed.through(path, entry, stream.entry({ ...header, size }));
       entry.resume();
     }
     await feeding;
@@ -79,10 +89,82 @@ async function copy(archive: AsyncIterable<Uint8Array>, stream: Pack, arch: stri
   const { config, layers } = imageOf(kept, arch);
   const content = kept.get(config);
   if (content === undefined) throw refuse('its configuration is missing');
+  await passed.check(parse(Config, content, 'its configuration').rootfs.diff_ids, layers, kept);
   const id = createHash('sha256').update(content).digest('hex');
   stream.entry({ name: 'manifest.json', mtime: new Date(0) }, JSON.stringify([{ Config: config, RepoTags: null, Layers: layers }]));
   stream.finalize();
   return `sha256:${id}`;
+}
+
+/** The larger files of an archive: what they are as layers is found out while they pass. */
+class Layers {
+  readonly #files = new Map<string, Layer>();
+  readonly #links = new Map<string, string>();
+  readonly #limits: Readonly<Allowance>;
+  readonly #allowance: Allowance;
+
+  constructor(limits: Readonly<Allowance>) {
+    this.#limits = limits;
+    this.#allowance = { ...limits };
+  }
+
+  has(path: string): boolean {
+    return this.#files.has(path) || this.#links.has(path);
+  }
+
+  link(path: string, linkname: string): void {
+    this.#links.set(path, posix.join(posix.dirname(path), linkname));
+  }
+
+  throughLink(path: string): boolean {
+    return [...this.#links.keys()].some((link) => path.startsWith(`${link}/`));
+  }
+
+  async through(path: string, entry: AsyncIterable<unknown>, sink: ReturnType<Pack['entry']>): Promise<void> {
+    const layer = new LayerReader(this.#allowance);
+    for await (const chunk of entry as AsyncIterable<Buffer>) {
+      if (sink.destroyed) throw new Error('the engine takes no more');
+      if (!sink.write(chunk)) await drained(sink);
+      await layer.write(chunk);
+    }
+    this.#files.set(path, await layer.end());
+    await new Promise<void>((resolve, reject) => {
+      sink.once('error', reject);
+      sink.end(() => resolve());
+    });
+  }
+
+  /**
+   * The engine takes a layer that it has already by its digest alone, whatever the archive holds: so the
+   * archive must hold it, or a digest would be all that it takes to have a layer of somebody else's image.
+   * Throws FnError invalid.
+   */
+  async check(diffIds: readonly string[], layers: readonly string[], kept: ReadonlyMap<string, Buffer>): Promise<void> {
+    if (diffIds.length !== layers.length) throw refuse(`it has ${layers.length} layers, and its configuration ${diffIds.length}`);
+    let [bytes, entries] = [0, 0];
+    for (const [index, path] of layers.entries()) {
+      const layer = await this.#find(path, kept);
+      if (layer === null) throw refuse(`its layer ${JSON.stringify(path.slice(0, 200))} is missing`);
+      bytes += layer.bytes;
+      entries += layer.entries;
+      if (layer.fault !== null) throw refuse(`its layer ${index + 1} ${layer.fault}`);
+      if (bytes > this.#limits.bytes) throw refuse(`it has more than ${this.#limits.bytes} bytes when it is unpacked`);
+      if (entries > this.#limits.entries) throw refuse(`it has more than ${this.#limits.entries} files`);
+      if (layer.diffId !== diffIds[index]) throw refuse(`its layer ${index + 1} is ${layer.diffId}, and not what its configuration says`);
+    }
+  }
+
+  async #find(path: string, kept: ReadonlyMap<string, Buffer>): Promise<Layer | null> {
+    const at = this.#links.get(path) ?? path;
+    const known = this.#files.get(at);
+    const content = kept.get(at);
+    if (known !== undefined || content === undefined) return known ?? null;
+    const reader = new LayerReader(this.#allowance);
+    await reader.write(content);
+    const layer = await reader.end();
+    this.#files.set(at, layer);
+    return layer;
+  }
 }
 
 /** Files that name images; our own manifest takes their place. */
@@ -130,7 +212,7 @@ async function feed(archive: AsyncIterable<Uint8Array>, reader: ReturnType<typeo
     bytes += chunk.byteLength;
     if (bytes > MAX_IMAGE_BYTES) throw new FnError('body-too-large', `The archive of an image has at most ${MAX_IMAGE_BYTES} bytes.`);
     if (reader.destroying) return;
-    if (!reader.write(chunk)) await new Promise<void>((resolve) => void reader.once('drain', resolve).once('close', resolve));
+    if (!reader.write(chunk)) await drained(reader);
   }
   reader.end(null);
 }
@@ -139,17 +221,6 @@ async function whole(entry: AsyncIterable<unknown>): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of entry as AsyncIterable<Buffer>) chunks.push(chunk);
   return Buffer.concat(chunks);
-}
-
-async function through(entry: AsyncIterable<unknown>, sink: ReturnType<Pack['entry']>): Promise<void> {
-  for await (const chunk of entry as AsyncIterable<Buffer>) {
-    if (sink.destroyed) throw new Error('the engine takes no more');
-    if (!sink.write(chunk)) await new Promise<void>((resolve) => void sink.once('drain', resolve).once('close', resolve));
-  }
-  await new Promise<void>((resolve, reject) => {
-    sink.once('error', reject);
-    sink.end(() => resolve());
-  });
 }
 
 function archiveError(error: unknown): unknown {
