@@ -8,7 +8,7 @@ type Spec = Partial<RouteSpec> & { path: string };
 
 /** The key of the route that a request takes, tried as the gateway does: its host's, then any host's. */
 function taken(specs: readonly Spec[], host: string, path: string, method = 'GET'): { key: string | null; allow: string[] } {
-  const matcher = new Matcher(specs.map((spec, index) => ({ key: String(index), spec: RouteSpec.parse(spec) })));
+  const matcher = new Matcher(specs.map((spec, index) => ({ key: String(index), namespace: 'default', spec: RouteSpec.parse(spec) })));
   const allowed = new Set<string>();
   const found = matcher.onHost(host, path, method, allowed) ?? matcher.onAnyHost(path, method, allowed);
   return { key: found?.key ?? null, allow: [...allowed] };

@@ -8,6 +8,8 @@ import { compareRoutes, methodMatches, pathSegments } from '#contract/route-orde
 
 /** A route of a function, ready to be matched. */
 export interface CompiledRoute {
+  /** Whose it is. */
+  readonly namespace: string;
   /** The function's key in the route table. */
   readonly key: string;
   readonly spec: RouteSpec;
@@ -46,9 +48,11 @@ export class Matcher {
   /** `.example.com` for `*.example.com` */
   readonly #wildcard = new Map<string, Node>();
   readonly #anyHost = node();
+  /** By the host as routes say it: the namespaces that have some for it. */
+  readonly #owners = new Map<string, Set<string>>();
 
-  constructor(routes: Iterable<{ key: string; spec: RouteSpec }>) {
-    for (const { key, spec } of routes) this.#add(key, spec);
+  constructor(routes: Iterable<{ key: string; namespace: string; spec: RouteSpec }>) {
+    for (const { key, namespace, spec } of routes) this.#add(key, namespace, spec);
   }
 
   /** Is there a route with a host at all? */
@@ -65,10 +69,17 @@ export class Matcher {
     const wildcard = dot > 0 ? this.#wildcard.get(host.slice(dot)) : undefined;
     if (exact === undefined && wildcard === undefined) return null;
     const segments = segmentsOf(url);
-    return (
-      (exact === undefined ? null : find(exact, segments, 0, method, allowed)) ??
-      (wildcard === undefined ? null : find(wildcard, segments, 0, method, allowed))
-    );
+    const route = exact === undefined ? null : find(exact, segments, 0, method, allowed);
+    if (route !== null || wildcard === undefined) return route;
+    const wider = find(wildcard, segments, 0, method, allowed);
+    return wider === null || exact === undefined || this.#owners.get(host)!.has(wider.namespace) ? wider : null;
+  }
+
+  /** Does a host belong to a namespace, so that what is there is one site? Null: it is everybody's, or nobody's. */
+  ownersOf(header: string): ReadonlySet<string> | null {
+    const host = hostName(header);
+    if (host === null) return null;
+    return this.#owners.get(host) ?? this.#owners.get(`*${host.slice(Math.max(0, host.indexOf('.')))}`) ?? null;
   }
 
   /** Among the routes without a host. */
@@ -76,7 +87,8 @@ export class Matcher {
     return find(this.#anyHost, segmentsOf(url), 0, method, allowed);
   }
 
-  #add(key: string, spec: RouteSpec): void {
+  #add(key: string, namespace: string, spec: RouteSpec): void {
+    if (spec.host !== undefined) setOf(this.#owners, spec.host).add(namespace);
     let at = this.#root(spec.host);
     const fixed: string[] = [];
     let list: CompiledRoute[] | null = null;
@@ -95,7 +107,7 @@ export class Matcher {
       }
     }
     list ??= at.ends;
-    list.push({ key, spec, cookiePath: `/${fixed.join('/')}` });
+    list.push({ key, namespace, spec, cookiePath: `/${fixed.join('/')}` });
     list.sort((a, b) => compareRoutes(a.spec, b.spec));
   }
 
@@ -103,6 +115,15 @@ export class Matcher {
     if (host === undefined) return this.#anyHost;
     return host.startsWith('*.') ? childOf(this.#wildcard, host.slice(1)) : childOf(this.#exact, host);
   }
+}
+
+function setOf(sets: Map<string, Set<string>>, key: string): Set<string> {
+  let set = sets.get(key);
+  if (set === undefined) {
+    set = new Set();
+    sets.set(key, set);
+  }
+  return set;
 }
 
 /** Of an origin-form target, without its query. */

@@ -90,6 +90,38 @@ describe('RouteTable.match', () => {
   });
 });
 
+describe('the host of a tenant', () => {
+  const routes = table(
+    testRoute('default', 'open', { 1: 100 }, { routes: [spec({ host: '*.test', path: '/*' }), spec({ path: '/any' })] }),
+    testRoute('team', 'site', { 1: 100 }, { routes: [spec({ host: 'team.test', path: '/shop/*' })] }),
+    testRoute('team', 'more', { 1: 100 }),
+    testRoute('other', 'evil', { 1: 100 }),
+    testRoute('other', 'wide', { 1: 100 }, { routes: [spec({ host: '*.other.example', path: '/x' })] }),
+  );
+  const at = (host: string, path: string) => {
+    const found = routes.match(path, 'GET', { host, forward: [] });
+    return 'code' in found ? found.code : found.target.revision;
+  };
+
+  it.each([
+    ['team.test', '/shop/1', 'team/site@1'],
+    ['TEAM.test.:80', '/@team/more', 'team/more@1'],
+    ['team.test', '/@team/more@1', 'team/more@1'],
+    // One origin to browsers: these would have its cookies.
+    ['team.test', '/@other/evil', 'function-not-found'],
+    ['TEAM.test.:80', '/@other/evil@1', 'function-not-found'],
+    ['team.test', '/open', 'function-not-found'],
+    ['team.test', '/any', 'function-not-found'],
+    ['team.test', '/.well-known/acme-challenge/x', 'function-not-found'],
+    ['a.other.example', '/x', 'other/wide@1'],
+    ['a.other.example', '/@team/more', 'function-not-found'],
+    // Of default, and nobody's.
+    ['b.test', '/shop/1', 'default/open@1'],
+    ['127.0.0.1', '/@other/evil', 'other/evil@1'],
+    ['127.0.0.1', '/any', 'default/open@1'],
+  ])('%s%s: %s', (host, path, revision) => expect(at(host, path)).toBe(revision));
+});
+
 describe('RouteTable.match with routes', () => {
   const routes = table(
     testRoute(

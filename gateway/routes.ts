@@ -150,7 +150,7 @@ export class RouteTable {
 
   #compile(): void {
     this.#stale = false;
-    const all = [...this.#entries].flatMap(([key, { route }]) => route.routes.map((spec) => ({ key, spec })));
+    const all = [...this.#entries].flatMap(([key, { route }]) => route.routes.map((spec) => ({ key, namespace: route.namespace, spec })));
     this.#matcher = all.length === 0 ? null : new Matcher(all);
   }
 
@@ -168,14 +168,21 @@ export class RouteTable {
     if (matcher.hasHosts && head.host !== null) {
       const route = matcher.onHost(head.host, url, method, allowed);
       if (route !== null) return this.#byRoute(route, url, head);
+      // A tenant's own host is one origin to browsers: another tenant's function there would have its cookies.
+      const owners = matcher.ownersOf(head.host);
+      if (owners !== null && !owners.has(DEFAULT_NAMESPACE)) return this.#ownOnly(owners, url, head, allowed);
     }
     const named = this.#byName(url, head);
     if (named !== null) return named;
     const route = matcher.onAnyHost(url, method, allowed);
     if (route !== null) return this.#byRoute(route, url, head);
-    if (allowed.size === 0) return NO_FUNCTION;
-    const allow = [...allowed].join(', ');
-    return { code: 'method-not-allowed', detail: `this path takes ${allow}`, allow };
+    return missed(allowed);
+  }
+
+  /** On a host of namespaces: their functions, by name. */
+  #ownOnly(owners: ReadonlySet<string>, url: string, head: RoutedHead, allowed: Allowed): RouteMatch | RouteMiss {
+    const own = url.charCodeAt(1) === AT && owners.has(url.slice(2, segmentEnd(url, 2)));
+    return (own ? this.#byName(url, head) : null) ?? missed(allowed);
   }
 
   /** `/NAME/…`, `/@NS/NAME/…`, or one of them with `@7`. */
@@ -225,6 +232,12 @@ export class RouteTable {
     const bucket = match.bucket >= 0 ? match.bucket : randomBucket();
     return { ...match, entry, target: entry.sole ?? targetOf(entry.shares, bucket), bucket };
   }
+}
+
+function missed(allowed: Allowed): RouteMiss {
+  if (allowed.size === 0) return NO_FUNCTION;
+  const allow = [...allowed].join(', ');
+  return { code: 'method-not-allowed', detail: `this path takes ${allow}`, allow };
 }
 
 function keyOf(namespace: string, name: string): string {

@@ -13,7 +13,7 @@ import { routeOf, shareOf, type Functions } from './functions.ts';
 import type { Gateways } from './gateways.ts';
 import type { Planner } from './planner.ts';
 import type { Load, Rollout } from './rollout.ts';
-import { checkRoutes } from './routes.ts';
+import { checkRoutes, type PlatformHosts } from './routes.ts';
 
 export interface ChangeParts {
   context: EngineContext;
@@ -32,12 +32,14 @@ export interface Retention {
 export class Changes {
   readonly #parts: ChangeParts;
   readonly #retention: Retention;
+  readonly #platformHosts: PlatformHosts;
   readonly #queues = new Map<string, Promise<unknown>>();
   #commits: Promise<unknown> = Promise.resolve();
 
-  constructor(parts: ChangeParts, retention: Retention) {
+  constructor(parts: ChangeParts, retention: Retention, platformHosts: PlatformHosts) {
     this.#parts = parts;
     this.#retention = retention;
+    this.#platformHosts = platformHosts;
   }
 
   /** Runs one change of a function after those before it have ended, however they ended. */
@@ -58,7 +60,8 @@ export class Changes {
    * else's by now: commit() asks again.
    */
   checkAccess(namespace: string, name: string, access: FunctionAccess): void {
-    checkRoutes({ namespace, name, access }, this.#parts.functions.list(), this.#parts.context.tenancy.namespaces());
+    const { functions, context } = this.#parts;
+    checkRoutes({ namespace, name, access }, functions.list(), context.tenancy.namespaces(), this.#platformHosts);
   }
 
   /** Throws FnError quota-exceeded where the function would be one too many of its namespace. */

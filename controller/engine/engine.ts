@@ -148,7 +148,8 @@ export class Engine implements Platform, InstanceEvents {
       onFailure: (code) => options.onStartFailure?.(code),
       note: (...line) => this.#note(...line),
     });
-    this.#changes = new Changes(parts, options.retention);
+    const platformHosts = [options.publicUrl, options.tlsUrl].flatMap((url) => (url === undefined ? [] : new URL(url).hostname));
+    this.#changes = new Changes(parts, options.retention, platformHosts);
     this.#rotation = new Rotation({ ...parts, changes: this.#changes });
     const { tlsUrl } = options;
     const covers = (host: string) => this.#certificates.covers(host);

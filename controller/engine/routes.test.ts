@@ -12,12 +12,13 @@ const owner = (name: string, routes: RouteInput[] = [], namespace = 'default'): 
 });
 const NAMESPACES = [
   { name: 'team', settings: NamespaceSettings.parse({ hosts: ['team.example.com', '*.team.example.com'] }) },
+  { name: 'shared', settings: NamespaceSettings.parse({ hosts: ['fn.example.net'] }) },
   { name: 'other', settings: NamespaceSettings.parse({ hosts: ['other.example.com'] }) },
 ];
 
 function problem(candidate: RouteOwner, others: RouteOwner[] = []): { code: string; detail: string; pointer: string | undefined } | null {
   try {
-    checkRoutes(candidate, others, NAMESPACES);
+    checkRoutes(candidate, others, NAMESPACES, ['fn.example.net', '127.0.0.1']);
     return null;
   } catch (error) {
     const { code, message, options } = error as { code: string; message: string; options: { errors?: { pointer: string }[] } };
@@ -93,6 +94,12 @@ describe('a host', () => {
     ['of nobody', 'team', 'www.example.com', false],
     ['of nobody, for default', 'default', 'www.example.com', true],
     ['of another namespace, for default', 'default', 'a.team.example.com', false],
+    // There the route would go before all other functions' URLs.
+    ['of the platform itself, for default', 'default', 'fn.example.net', false],
+    ['that stands for that of the platform, for default', 'default', '*.example.net', false],
+    ['that is an address, for default', 'default', '192.0.2.7', false],
+    ['localhost, for default', 'default', 'localhost', false],
+    ['of the platform itself that was given to it', 'shared', 'fn.example.net', true],
     ['that is none, for default', 'default', undefined, true],
     ['that is none', 'team', undefined, false],
     ['for a namespace that was never set', 'new', 'www.example.com', false],

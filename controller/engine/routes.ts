@@ -15,19 +15,22 @@ export interface RouteOwner {
   access: FunctionAccess;
 }
 
+/** Hosts of the platform itself, where the URLs of all functions are; beside them any IP address is, and localhost. */
+export type PlatformHosts = readonly string[];
+
 type Namespaces = ReturnType<Tenancy['namespaces']>;
 
 /**
  * Throws FnError invalid (a route that makes no sense by itself), forbidden (a host that the namespace
  * may not use), route-conflict (a request that two functions would get), which names both.
  */
-export function checkRoutes(candidate: RouteOwner, others: readonly RouteOwner[], namespaces: Namespaces): void {
+export function checkRoutes(candidate: RouteOwner, others: readonly RouteOwner[], namespaces: Namespaces, platform: PlatformHosts): void {
   const { routes } = candidate.access;
   for (const [index, route] of routes.entries()) {
     checkAlone(routes, index);
     if (candidate.namespace === DEFAULT_NAMESPACE && shadowed(route) === candidate.name)
       throw invalid(index, `/${candidate.name} and all below it is the function's already`);
-    checkHost(candidate.namespace, route, index, namespaces);
+    checkHost(candidate.namespace, route, index, { namespaces, platform });
   }
   for (const other of others) {
     if (other.namespace === candidate.namespace && other.name === candidate.name) continue;
@@ -67,7 +70,16 @@ function checkAlone(routes: readonly RouteSpec[], index: number): void {
 /** Whether a host that a namespace lists allows this one; `*.example.com` allows itself and all that it stands for. */
 const allowsHost = (listed: string, host: string): boolean => listed === host || (!host.startsWith('*.') && hostMatches(listed, host));
 
-function checkHost(namespace: string, route: RouteSpec, index: number, namespaces: Namespaces): void {
+interface Hosts {
+  namespaces: Namespaces;
+  platform: PlatformHosts;
+}
+
+/** Routes with a host go before `/NAME` and `/@NS/NAME`: on a host that all share they would take what is others', tokens and all. */
+const isShared = (host: string, platform: PlatformHosts): boolean =>
+  /^[\d.]+$/.test(host) || host === 'localhost' || platform.some((one) => hostMatches(host, one));
+
+function checkHost(namespace: string, route: RouteSpec, index: number, { namespaces, platform }: Hosts): void {
   const { host } = route;
   const lists = (name: string) => namespaces.find((one) => one.name === name)?.settings.hosts ?? [];
   const listedHere = host !== undefined && lists(namespace).some((listed) => allowsHost(listed, host));
@@ -80,6 +92,10 @@ function checkHost(namespace: string, route: RouteSpec, index: number, namespace
     throw new FnError('forbidden', detail, { errors: [{ pointer, detail: `one of: ${hosts}` }] });
   }
   if (host === undefined) return;
+  if (isShared(host, platform)) {
+    const detail = `The URLs of all functions are on the host ${host}. An admin of the platform can give it to the namespace ${namespace}: fn namespace set.`;
+    throw new FnError('forbidden', detail, { errors: [{ pointer, detail: 'a host of its own, or none' }] });
+  }
   const elsewhere = namespaces.some((one) => one.name !== namespace && one.settings.hosts.some((listed) => allowsHost(listed, host)));
   if (elsewhere)
     throw new FnError('forbidden', `The host ${host} belongs to another namespace.`, { errors: [{ pointer, detail: 'another host' }] });
