@@ -1,11 +1,7 @@
-import type { CallRecord } from '#contract/call.ts';
-import { wasCold } from '#contract/call.ts';
 import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION, SINCE_OPTION, integerBetween } from '../command.ts';
 import type { Context } from '../context.ts';
 import { printJson, say } from '../context.ts';
-import { chosenNamespace } from '../names.ts';
-import { formatMs, printable, table } from '../output.ts';
 
 export const calls: CommandSpec = {
   name: 'calls',
@@ -30,7 +26,11 @@ export const calls: CommandSpec = {
 const DEFAULT_LIMIT = 20;
 
 async function run(ctx: Context, input: Input): Promise<void> {
-  const { connect } = await import('../client.ts');
+  const [{ connect }, { chosenNamespace }, { renderCalls }] = await Promise.all([
+    import('../client.ts'),
+    import('../names.ts'),
+    import('../calls-view.ts'),
+  ]);
   const since = input.number('since');
   const found = await connect(ctx).listCalls(chosenNamespace(ctx, input), input.arg(0), {
     failed: input.flag('failed'),
@@ -49,20 +49,4 @@ async function run(ctx: Context, input: Input): Promise<void> {
   }
   ctx.stdout.write(renderCalls(found));
   say(ctx, 'fn why REQUEST explains one of them.');
-}
-
-export function renderCalls(found: readonly CallRecord[]): string {
-  return table(
-    [
-      { title: 'TIME', value: ({ t }) => new Date(t).toISOString().slice(0, 23).replace('T', ' ') },
-      { title: 'STATUS', value: ({ status, aborted }) => (status === 0 || aborted === true ? 'gone' : String(status)), align: 'right' },
-      { title: 'TOOK', value: ({ totalMs }) => formatMs(totalMs), align: 'right' },
-      { title: 'START', value: (call) => (wasCold(call) ? call.start!.kind : call.instance === undefined ? '-' : 'warm') },
-      { title: 'REVISION', value: ({ revision }) => revision?.slice(revision.lastIndexOf('@') + 1) ?? '-', align: 'right' },
-      { title: 'INSTANCE', value: ({ instance }) => instance ?? '-' },
-      { title: 'REQUEST', value: ({ id }) => printable(id) },
-      { title: 'WHAT', value: ({ method, path, code }) => printable(`${method} ${path}${code === undefined ? '' : ` ${code}`}`) },
-    ],
-    found,
-  );
 }

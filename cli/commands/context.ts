@@ -2,7 +2,6 @@ import type { CommandSpec, Input } from '../command.ts';
 import { CONTEXT_OPTION, JSON_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import { print, printJson, say } from '../context.ts';
-import { readContexts, remoteOf, requireContext, writeContexts } from '../contexts.ts';
 import { table } from '../output.ts';
 
 const NAME = [{ name: 'name', description: 'name of the context', completes: 'context' }] as const;
@@ -13,6 +12,7 @@ export const contextList: CommandSpec = {
   options: [JSON_OPTION],
   examples: ['fn context list', 'fn context list --json'],
   run: async (ctx, input) => {
+    const { readContexts } = await import('../contexts.ts');
     const { current, contexts } = readContexts(ctx);
     const rows = Object.entries(contexts)
       .map(([name, { url, namespace }]) => ({ name, url, namespace: namespace ?? null, current: name === current }))
@@ -38,6 +38,7 @@ export const contextShow: CommandSpec = {
   options: [{ ...CONTEXT_OPTION, description: 'as if this were named' }, JSON_OPTION],
   examples: ['fn context show', 'fn context show --context fn.example.com --json'],
   run: async (ctx, input) => {
+    const { remoteOf } = await import('../contexts.ts');
     const remote = remoteOf(ctx);
     const shown = remote === null ? { home: ctx.home } : { url: remote.url, namespace: remote.namespace ?? null, from: remote.from };
     if (input.flag('json')) printJson(ctx, shown);
@@ -56,6 +57,7 @@ export const contextUse: CommandSpec = {
 };
 
 async function use(ctx: Context, input: Input): Promise<void> {
+  const { readContexts, requireContext, writeContexts } = await import('../contexts.ts');
   const name = input.arg(0);
   const contexts = readContexts(ctx);
   const current = name === '-' ? null : name;
@@ -77,6 +79,7 @@ export const contextDelete: CommandSpec = {
 };
 
 async function remove(ctx: Context, input: Input): Promise<void> {
+  const { readContexts, requireContext, writeContexts } = await import('../contexts.ts');
   const name = input.arg(0);
   const contexts = readContexts(ctx);
   requireContext(contexts, name);

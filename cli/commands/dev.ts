@@ -1,7 +1,5 @@
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { DEFAULT_ACCESS } from '#contract/access.ts';
-import { DEFAULT_NAMESPACE } from '#contract/names.ts';
 import type { CommandSpec } from '../command.ts';
 import { Input, integerBetween } from '../command.ts';
 import { ENV_OPTION } from '../settings-options.ts';
@@ -117,7 +115,9 @@ async function manifestProject(ctx: Context, input: Input, path: string, envFile
 }
 
 async function sourceProject(ctx: Context, input: Input, path: string, folder: string, envFile: string | null): Promise<Project> {
-  const [{ overridesFrom, settingsAlone }, { locate }, { usageError }] = await Promise.all([
+  const [{ DEFAULT_ACCESS }, { DEFAULT_NAMESPACE }, { overridesFrom, settingsAlone }, { locate }, { usageError }] = await Promise.all([
+    import('#contract/access.ts'),
+    import('#contract/names.ts'),
     import('../settings.ts'),
     import('../deploy.ts'),
     import('../errors.ts'),

@@ -1,14 +1,14 @@
-import type { LogEntry } from '#contract/log.ts';
-import { LogLevel } from '#contract/log.ts';
+import type { LogLevel } from '#contract/log.ts';
 import type { ApiClient } from '../client.ts';
 import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION, SINCE_OPTION, integerBetween, parseMoment } from '../command.ts';
-import type { Context, Painter } from '../context.ts';
+import type { Context } from '../context.ts';
 import { painter, say } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
 import { EXIT } from '../errors.ts';
-import { chosenNamespace } from '../names.ts';
-import { printable } from '../output.ts';
+import { renderEntry } from '../log-view.ts';
+
+const LEVELS = ['debug', 'info', 'warn', 'error'] as const satisfies readonly LogLevel[];
 
 export const logs: CommandSpec = {
   name: 'logs',
@@ -20,7 +20,7 @@ export const logs: CommandSpec = {
     SINCE_OPTION,
     { flags: '--until <moment>', description: 'up to then', parse: parseMoment },
     { flags: '--request <id>', description: 'only lines of one request: its x-request-id', completes: 'call' },
-    { flags: '--level <level>', description: 'only lines of this level and above it', choices: LogLevel.options },
+    { flags: '--level <level>', description: 'only lines of this level and above it', choices: LEVELS },
     { flags: '--grep <text>', description: 'only lines that contain this text' },
     { flags: '--revision <n>', description: 'only lines of this revision', parse: integerBetween(1, 2 ** 31), completes: 'revision' },
     { flags: '--limit <n>', description: 'only the newest so many', parse: integerBetween(1, 10_000) },
@@ -39,6 +39,7 @@ export const logs: CommandSpec = {
 async function run(ctx: Context, input: Input): Promise<ExitCode> {
   const { connect } = await import('../client.ts');
   const { readLogs } = await import('../log-reader.ts');
+  const { chosenNamespace } = await import('../names.ts');
   const namespace = chosenNamespace(ctx, input);
   const name = input.arg(0);
   const client = connect(ctx);
@@ -52,13 +53,13 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
 }
 
 function selectionFrom(input: Input) {
-  const level = LogLevel.safeParse(input.text('level'));
+  const level = input.text('level');
   const given = {
     since: input.number('since'),
     until: input.number('until'),
     limit: input.number('limit'),
     request: input.text('request'),
-    level: level.success ? level.data : undefined,
+    level: LEVELS.find((one) => one === level),
     grep: input.text('grep'),
     revision: input.number('revision'),
   };
@@ -71,20 +72,4 @@ async function tellDropped(ctx: Context, client: ApiClient, namespace: string, n
   if (droppedLines === 0) return;
   const lines = droppedLines === 1 ? '1 line was' : `${droppedLines} lines were`;
   say(ctx, `note: ${lines} dropped since ${name} was first deployed: over the rate, over the driver's limit, or the disk was full`);
-}
-
-/** `2026-11-21 12:03:04.567 @7 i-xxxxxx REQUEST text`, further lines of a message indented. */
-export function renderEntry({ t, level, stream, msg, instance, req, revision }: LogEntry, paint: Painter): string {
-  const time = paint('dim', new Date(t).toISOString().slice(0, 23).replace('T', ' '));
-  const number = revision.slice(revision.lastIndexOf('@'));
-  const who = paint('dim', `${number} ${instance.slice(0, 8)}${req === undefined ? '' : ` ${printable(req)}`}`);
-  const text = printable(msg).trimEnd().replaceAll('\n', '\n    ');
-  const mark = stream === 'sys' ? paint('cyan', 'sys ') : '';
-  return `${time} ${who} ${mark}${paintLevel(level, text, paint)}\n`;
-}
-
-function paintLevel(level: LogLevel, text: string, paint: Painter): string {
-  if (level === 'error') return paint('red', text);
-  if (level === 'warn') return paint('yellow', text);
-  return level === 'debug' ? paint('dim', text) : text;
 }

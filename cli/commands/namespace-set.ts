@@ -1,5 +1,4 @@
-import type { NamespaceSettingsInput, Quota } from '#contract/tenancy.ts';
-import { NamespaceSettings, NO_QUOTA } from '#contract/tenancy.ts';
+import type { NamespaceSettings, NamespaceSettingsInput, Quota } from '#contract/tenancy.ts';
 import type { ApiClient } from '../client.ts';
 import type { CommandSpec, Input } from '../command.ts';
 import { CONTEXT_OPTION, HOME_OPTION, JSON_OPTION } from '../command.ts';
@@ -39,10 +38,14 @@ export const namespaceSet: CommandSpec = {
 };
 
 async function run(ctx: Context, input: Input): Promise<void> {
-  const [{ connect }, { checkedNamespace }] = await Promise.all([import('../client.ts'), import('../names.ts')]);
+  const [{ connect }, { checkedNamespace }, { NamespaceSettings, NO_QUOTA }] = await Promise.all([
+    import('../client.ts'),
+    import('../names.ts'),
+    import('#contract/tenancy.ts'),
+  ]);
   const name = checkedNamespace(input.arg(0));
   const client = connect(ctx);
-  const before = await settingsOf(client, name);
+  const before = (await settingsOf(client, name)) ?? { quota: NO_QUOTA, hosts: [] };
   const quota = { ...before.quota };
   for (const [option, field] of Object.entries(LIMITS)) {
     const text = input.text(option);
@@ -66,12 +69,12 @@ async function run(ctx: Context, input: Input): Promise<void> {
   else ctx.stdout.write(renderNamespaces([view]));
 }
 
-/** As it is now; nothing where it is not there yet. */
-async function settingsOf(client: ApiClient, name: string): Promise<Required<Pick<NamespaceSettings, 'quota' | 'hosts'>>> {
+/** As it is now; null where it is not there yet. */
+async function settingsOf(client: ApiClient, name: string): Promise<Pick<NamespaceSettings, 'quota' | 'hosts'> | null> {
   try {
     return await client.namespace(name);
   } catch (error) {
-    if (error instanceof CliError && error.code === 'namespace-not-found') return { quota: NO_QUOTA, hosts: [] };
+    if (error instanceof CliError && error.code === 'namespace-not-found') return null;
     throw error;
   }
 }

@@ -1,4 +1,3 @@
-import { TokenId } from '#contract/names.ts';
 import type { CommandSpec, Input } from '../command.ts';
 import { CONTEXT_OPTION, HOME_OPTION, JSON_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
@@ -15,7 +14,7 @@ export const tokenRevoke: CommandSpec = {
 };
 
 async function run(ctx: Context, input: Input): Promise<void> {
-  const { connect } = await import('../client.ts');
+  const [{ connect }, { TokenId }] = await Promise.all([import('../client.ts'), import('#contract/names.ts')]);
   const id = input.arg(0);
   if (!TokenId.safeParse(id).success)
     // What was typed may be a token, which must not be shown again.

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { CallRecord, Why } from '#contract/call.ts';
 import { parseMoment } from '../command.ts';
-import { renderCalls } from './calls.ts';
-import { renderEntry } from './logs.ts';
-import { renderWhy } from './why.ts';
+import { renderCalls } from '../calls-view.ts';
+import { renderEntry } from '../log-view.ts';
+import { renderWhy } from '../why-view.ts';
 
 const plain = (_style: string, text: string) => text;
 const tagged = (style: string, text: string) => `<${style}>${text}</${style}>`;

@@ -1,0 +1,46 @@
+/** `fn login`: a token is checked where it is good for, and kept. */
+import type { WhoAmI } from '#contract/tenancy.ts';
+import { clientOf } from './client.ts';
+import type { Input } from './command.ts';
+import type { Context } from './context.ts';
+import { painter, printJson, say } from './context.ts';
+import { checkedContextName, checkedUrl, readContexts, requireContext, writeContexts } from './contexts.ts';
+import { usageError } from './errors.ts';
+import { checkedNamespace } from './names.ts';
+import { readHidden } from './prompts.ts';
+
+export async function logIn(ctx: Context, input: Input): Promise<void> {
+  const contexts = readContexts(ctx);
+  const url = urlFor(ctx, input, contexts);
+  const name = checkedContextName(input.text('context') ?? url.host);
+  const said = input.text('namespace');
+  const asked = said === undefined ? undefined : checkedNamespace(said);
+  if (url.protocol === 'http:' && !/^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(url.hostname))
+    say(
+      ctx,
+      `${painter(ctx.stderr, ctx.env)('yellow', 'note:')} ${url.origin} is not encrypted: whoever is on the way can read the token.`,
+    );
+  const token = await readHidden(ctx, `Token for ${url.origin}`);
+  const remote = { url: url.href.replace(/\/$/, ''), token, namespace: asked, from: 'that URL' };
+  const who = await clientOf(remote, ctx.signal).whoami();
+  const namespace = asked ?? onlyOne(who);
+  const context = { url: remote.url, token, ...(namespace === undefined ? {} : { namespace }) };
+  writeContexts(ctx, { current: name, contexts: { ...contexts.contexts, [name]: context } });
+  const where = who.namespaces === '*' ? 'all namespaces' : who.namespaces.join(', ');
+  say(ctx, `Logged in to ${remote.url} as ${who.name}: ${who.scopes.join(', ')} for ${where}.`);
+  say(ctx, `Commands speak to it from now on; fn context use NAME changes that.`);
+  if (input.flag('json')) printJson(ctx, { context: name, url: remote.url, namespace: namespace ?? null, ...who });
+}
+
+const onlyOne = ({ namespaces }: WhoAmI): string | undefined => (namespaces !== '*' && namespaces.length === 1 ? namespaces[0] : undefined);
+
+/** What was typed, else the URL of the context that is named, or of the current one. */
+function urlFor({ env }: Context, input: Input, contexts: ReturnType<typeof readContexts>): URL {
+  const typed = input.optionalArg(0);
+  if (typed !== undefined) return checkedUrl(typed, 'the argument');
+  const name = input.text('context');
+  if (name === undefined && env.FN_URL !== undefined && env.FN_URL !== '') return checkedUrl(env.FN_URL, 'FN_URL');
+  const known = name ?? contexts.current;
+  if (known === null) throw usageError('log in to what? fn login URL');
+  return checkedUrl(requireContext(contexts, known).url, `the URL of context ${known}`);
+}
