@@ -8,7 +8,7 @@ import type Dockerode from 'dockerode';
 import { extract } from 'tar-stream';
 import { newSecret, shortHash } from '#kit/ids.ts';
 import type { Engine } from './engine.ts';
-import { portOf, programOf } from './images.ts';
+import { portOf, programOf, volumesOf } from './images.ts';
 
 /** Path of the shim in the image of `binary`, and in every image that it is mounted into. */
 export const SHIM = '/fn/shim';
@@ -27,10 +27,7 @@ export interface ImageProgram {
 /** What the container of an image is told beside what every container is. */
 export function imageProgram(info: Dockerode.ImageInspectInfo, shimFile: string): ImageProgram {
   const port = portOf(info);
-  const volumes = Object.keys(info.Config.Volumes ?? {}).filter(
-    (path) => path.startsWith('/') && !/^\/(?:fn|tmp|proc|sys|dev)?(?:\/|$)/.test(path),
-  );
-  return { shimFile, args: [...(port === null ? [] : ['-port', String(port)]), '--', ...programOf(info)], volumes };
+  return { shimFile, args: [...(port === null ? [] : ['-port', String(port)]), '--', ...programOf(info)], volumes: volumesOf(info) };
 }
 
 /** Takes the shim out of the image of the runtime `binary`, once per image. Returns its path on this host. */

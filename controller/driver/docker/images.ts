@@ -2,6 +2,7 @@
  * Images that functions of the runtime `image` are made of, in the engine: found, loaded from an archive,
  * pulled from a registry. What is uploaded gets a tag of ours and no other; see image-archive.ts.
  */
+import { posix } from 'node:path';
 import { Readable } from 'node:stream';
 import type Dockerode from 'dockerode';
 import { FnError } from '#contract/errors.ts';
@@ -93,10 +94,29 @@ function loadError(error: unknown): unknown {
 
 /** Throws FnError invalid for an image that cannot run here. */
 export function describe(info: Dockerode.ImageInspectInfo, reference: string | null): EngineImage {
+  volumesOf(info); // refused before anything is deployed
   if (info.Os !== 'linux' || info.Architecture !== ARCHITECTURE)
     throw new FnError('invalid', `The image is for ${info.Os}/${info.Architecture}; this platform runs linux/${ARCHITECTURE}.`);
   if (programOf(info).length === 0) throw new FnError('invalid', 'The image names no program: it has neither ENTRYPOINT nor CMD.');
   return { id: info.Id, reference: reference?.startsWith('sha256:') ? null : reference, bytes: info.Size, port: portOf(info) };
+}
+
+/** Each becomes a tmpfs of every instance. */
+const MAX_VOLUMES = 16;
+
+/**
+ * Folders that the image declares as volumes. Each must get a mount of ours: the engine would put one that
+ * has none on the host's disk, without limit. Throws FnError invalid where that cannot be.
+ */
+export function volumesOf({ Config }: Pick<Dockerode.ImageInspectInfo, 'Config'>): string[] {
+  const declared: unknown = Config.Volumes ?? {};
+  const paths = Object.keys(typeof declared === 'object' && declared !== null ? declared : {}).map((path) => posix.resolve('/', path));
+  const taken = paths.find((path) => /^\/(?:(?:fn|proc|sys|dev)(?:\/|$)|$)/.test(path));
+  if (taken !== undefined) throw new FnError('invalid', `The image declares ${taken} as a volume, and that belongs to the platform.`);
+  const volumes = [...new Set(paths)].filter((path) => path !== '/tmp');
+  if (volumes.length > MAX_VOLUMES)
+    throw new FnError('invalid', `The image declares ${volumes.length} volumes; it may have ${MAX_VOLUMES}.`);
+  return volumes;
 }
 
 /** What the image runs. */

@@ -1,0 +1,31 @@
+import { describe, expect, it } from 'vitest';
+import { volumesOf } from './images.ts';
+
+const image = (...volumes: string[]) => ({
+  Config: { Volumes: Object.fromEntries(volumes.map((path) => [path, {}])) } as Parameters<typeof volumesOf>[0]['Config'],
+});
+
+describe('volumes that an image declares', () => {
+  it('are each a mount of ours, however they are written: the engine would give them the disk of the host', () => {
+    expect(volumesOf(image('/data', '/var/lib/x/', '/./etc', '/tmp/x', 'relative', '/data/', '/fnord'))).toEqual([
+      '/data',
+      '/var/lib/x',
+      '/etc',
+      '/tmp/x',
+      '/relative',
+      '/fnord',
+    ]);
+    expect(volumesOf(image('/tmp', '/tmp/'))).toEqual([]);
+    expect(volumesOf(image())).toEqual([]);
+  });
+
+  it.each(['/fn', '/fn/data', '/x/../fn/sock', '//fn', '/', '/proc/self', '/sys', 'dev/shm'])('%s belongs to the platform', (path) =>
+    expect(() => volumesOf(image('/data', path))).toThrow(/belongs to the platform/),
+  );
+
+  it('are so many at most', () => {
+    const paths = Array.from({ length: 17 }, (_, index) => `/v${index}`);
+    expect(volumesOf(image(...paths.slice(1)))).toHaveLength(16);
+    expect(() => volumesOf(image(...paths))).toThrow(/declares 17 volumes; it may have 16/);
+  });
+});
