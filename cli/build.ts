@@ -1,9 +1,9 @@
 /**
- * Bundles each program into one file of dist/: Node starts a bundle in a third of the time that it
+ * Bundles the programs into dist/: Node starts a bundle in a third of the time that it
  * takes to strip the types of a hundred sources, and in less memory. `./fn` runs this when a source
  * is newer than dist/.stamp.
  */
-import { mkdir, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { BuildOptions, Plugin } from 'esbuild';
 import { PROGRAMS, root as ownRoot } from './root.ts';
@@ -49,7 +49,6 @@ const ownBundles: Plugin = {
 
 const OPTIONS = {
   bundle: true,
-  write: false,
   platform: 'node',
   format: 'esm',
   target: 'node24',
@@ -63,25 +62,54 @@ const OPTIONS = {
   banner: { js: "import { createRequire as __fnCreateRequire } from 'node:module';\nconst require = __fnCreateRequire(import.meta.url);" },
 } satisfies BuildOptions;
 
+/** Parts of earlier builds are kept so long: a `fn dev` or `fn up` that runs may still load one. */
+const OLD_PARTS_MS = 24 * 3_600_000;
+const PART = /^part-.+\.mjs$/;
+
+/**
+ * What is asked of esbuild: the CLI in parts, so that a command reads its own and those that it needs
+ * (`fn --version` 200 kB of 2.5 MB); the others, which live long, as one file each.
+ */
+export function bundles(root: string): BuildOptions[] {
+  const { cli, ...others } = PROGRAMS;
+  const common = { ...OPTIONS, absWorkingDir: root, outdir: join(root, 'dist'), outExtension: { '.js': '.mjs' } };
+  const points = (programs: Readonly<Record<string, string>>) =>
+    Object.entries(programs).map(([out, file]) => ({ in: join(root, file), out }));
+  return [
+    { ...common, entryPoints: points({ cli }), splitting: true, chunkNames: 'part-[name]-[hash]' },
+    { ...common, entryPoints: points(others) },
+  ];
+}
+
 /** Bundles all programs of the clone in `root`. Safe to run twice at once: every file comes by rename. */
 export async function build(root: string = ownRoot): Promise<void> {
   const startedAt = new Date();
   const esbuild = await import('esbuild');
   const dist = join(root, 'dist');
-  const entryPoints = Object.entries(PROGRAMS).map(([out, file]) => ({ in: join(root, file), out }));
-  const { outputFiles } = await esbuild.build({
-    ...OPTIONS,
-    absWorkingDir: root,
-    entryPoints,
-    outdir: dist,
-    outExtension: { '.js': '.mjs' },
-  });
+  const built = await Promise.all(bundles(root).map((options) => esbuild.build({ ...options, write: false })));
   await mkdir(dist, { recursive: true });
   // Compiled code of bundles that are no more: it would grow with every change.
   await rm(join(dist, '.compile-cache'), { recursive: true, force: true });
-  for (const file of outputFiles) await replaceFile(file.path, file.contents);
+  // A program comes after the parts that it names.
+  const files = built
+    .flatMap(({ outputFiles }) => outputFiles)
+    .toSorted((one, other) => Number(isPart(other.path)) - Number(isPart(one.path)));
+  for (const file of files) await replaceFile(file.path, file.contents);
+  await removeOldParts(dist, new Set(files.map(({ path }) => basename(path))), startedAt);
   const stamp = join(dist, '.stamp');
   await replaceFile(stamp, '', startedAt);
+}
+
+const isPart = (path: string): boolean => PART.test(basename(path));
+
+async function removeOldParts(dist: string, current: ReadonlySet<string>, now: Date): Promise<void> {
+  for (const name of await readdir(dist)) {
+    if (!isPart(name) || current.has(name)) continue;
+    const path = join(dist, name);
+    // Another build beside this one may have been faster.
+    const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: now.getTime() }));
+    if (now.getTime() - mtimeMs > OLD_PARTS_MS) await rm(path, { force: true });
+  }
 }
 
 /** `mtime`: when the sources were read; one that is edited during the build must count as newer. */
