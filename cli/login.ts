@@ -41,6 +41,6 @@ function urlFor({ env }: Context, input: Input, contexts: ReturnType<typeof read
   const name = input.text('context');
   if (name === undefined && env.FN_URL !== undefined && env.FN_URL !== '') return checkedUrl(env.FN_URL, 'FN_URL');
   const known = name ?? contexts.current;
-  if (known === null) throw usageError('log in to what? fn login URL');
+  if (known === null) throw usageError('log in to which platform?', 'Name the URL of its control API: fn login URL');
   return checkedUrl(requireContext(contexts, known).url, `the URL of context ${known}`);
 }

@@ -34,7 +34,7 @@ export async function readHidden(ctx: Context, message: string): Promise<string>
   if (isInteractive(ctx)) {
     const { password } = await import('@clack/prompts');
     const typed = await answerTo<string>(password({ message, output: process.stderr, mask: '•' }));
-    if (typed === '' || typed === undefined) throw usageError('nothing was typed');
+    if (typed === '' || typed === undefined) throw usageError('nothing was typed', 'Type it, or send it to stdin: fn … < FILE');
     return typed;
   }
   if (ctx.stdin.isTTY === true) throw usageError('there is no terminal to ask on', 'Send it to stdin.');

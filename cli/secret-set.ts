@@ -44,7 +44,7 @@ async function valuesFrom(ctx: Context, input: Input): Promise<[string, string][
     if (entries.length === 0) throw usageError(`${envFile} holds no NAME=VALUE`);
     return entries.map(([key, value]) => [checkedSecretName(key), checkedValue(key, value ?? '')]);
   }
-  if (name === undefined) throw usageError('which secret? fn secret set NAME', 'fn secret set --help says more');
+  if (name === undefined) throw usageError('which secret? fn secret set NAME', 'fn secret set --help says more.');
   checkedSecretName(name);
   const value = file === undefined ? await readHidden(ctx, `Value of ${name}`) : utf8(contentOf(ctx, file), file);
   return [[name, checkedValue(name, value)]];

@@ -18,7 +18,10 @@ export const hostSetup: CommandSpec = {
 
 async function run(ctx: Context, input: Input): Promise<void> {
   if (process.getuid?.() !== 0) {
-    throw new CliError('host-setup changes the host, and needs root', { exitCode: EXIT.notAuthorised, hint: 'sudo fn host-setup' });
+    throw new CliError('host-setup changes the host, and needs root', {
+      exitCode: EXIT.notAuthorised,
+      hint: 'Run it with sudo: sudo fn host-setup',
+    });
   }
   const sudoUser = findSudoUser(ctx.env);
   const chosen = input.has('home') || ctx.env.FN_HOME !== undefined || sudoUser === null;

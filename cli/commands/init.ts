@@ -30,11 +30,15 @@ async function run(ctx: Context, input: Input): Promise<void> {
   const interactive = ctx.stdin.isTTY === true && ctx.stderr.isTTY === true;
   if (input.flag('list') || (wanted === undefined && !interactive)) {
     await listTemplates(ctx, input, all);
-    if (!input.flag('list')) throw usageError('which template?', 'fn init TEMPLATE [DIR]');
+    if (!input.flag('list')) throw usageError('which template?', 'Name one: fn init TEMPLATE [DIR]');
     return;
   }
   const template = wanted === undefined ? await ask(all) : findTemplate(wanted, all);
-  if (template === null) throw usageError(`there is no template ${wanted}`, `There is: ${all.map(({ name }) => name).join(', ')}.`);
+  if (template === null) {
+    const { didYouMean } = await import('../manifest/similar.ts');
+    const names = all.map(({ name }) => name);
+    throw usageError(`there is no template ${wanted}${didYouMean(wanted ?? '', names)}`, `There is: ${names.join(', ')}.`);
+  }
   const created = createProject(template, resolve(ctx.cwd, input.optionalArg(1) ?? template.name), ctx.cwd);
   if (input.flag('json')) {
     printJson(ctx, { template: template.name, ...created });

@@ -84,6 +84,6 @@ function limitOf(text: string, option: string): number | null {
   const value = Number(text);
   const flag = `--${option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   if (text.trim() === '' || !Number.isFinite(value) || value < 0)
-    throw usageError(`${flag} ${JSON.stringify(text)}: a number from 0, or none`);
+    throw usageError(`${flag} ${JSON.stringify(text)} is neither a number from 0 nor none`);
   return value;
 }

@@ -12,7 +12,7 @@ export const tokenCreate: CommandSpec = {
   summary: 'make a token; it is printed once, on stdout',
   args: [{ name: 'name', description: 'what it is for, such as ci' }],
   options: [
-    { flags: '--scope <scope>', description: 'read, invoke, deploy or admin; several times for several', repeatable: true },
+    { flags: '--scope <scope>', description: 'what it may do; several times for several', repeatable: true, choices: SCOPES },
     {
       ...NAMESPACE_OPTION,
       description: 'namespace that it is for; several times for several (default: FN_NAMESPACE, or default)',

@@ -50,6 +50,11 @@ describe('fn demo', () => {
       const status = await platform.status();
       expect(status.driver).toBe(driver);
       expect(status.functions.length).toBeGreaterThan(0);
+      if (driver === 'process') {
+        const again: unknown = JSON.parse((await platform.fnOk([...args, '--json'])).stdout);
+        const calls = ['cold', 'warm', 'from zero', 'warm'].map((label) => ({ label, status: 200 }));
+        expect(again).toMatchObject({ url: `${platform.url}/hello`, calls });
+      }
       expect((await platform.down()).code).toBe(0);
       expect(await findLeaks(platform)).toEqual([]);
     },
