@@ -1,6 +1,6 @@
 /** Routes, traffic, CORS, tokens and limits through a whole gateway. */
 import { createHash, generateKeyPairSync } from 'node:crypto';
-import { createServer } from 'node:http';
+import { createServer, type ServerResponse } from 'node:http';
 import { BlockList } from 'node:net';
 import { exportJWK, SignJWT } from 'jose';
 import { describe, expect, it } from 'vitest';
@@ -220,6 +220,76 @@ describe('traffic', () => {
       echoes(harness);
       harness.controller.onMessage(await harness.controller.hear('want', (want) => want.revision === 'default/f@2' && want.waiting === 2));
       for (const answer of await Promise.all(waiting.slice(0, 2))) expect(seen(answer).revision).toBe('default/f@2');
+    });
+  });
+});
+
+describe('a request that has waited before it asks for an instance', () => {
+  it('for the keys of its token: goes by the routes as they are then', async () => {
+    const { publicKey, privateKey } = generateKeyPairSync('ed25519');
+    const asked = Promise.withResolvers<ServerResponse>();
+    const keys = createServer((_incoming, outgoing) => asked.resolve(outgoing));
+    await new Promise<void>((resolve) => keys.listen(0, '127.0.0.1', resolve));
+    const address = keys.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    const jwksAllow = new BlockList();
+    jwksAllow.addAddress('127.0.0.1');
+    const token = await new SignJWT({ sub: 'alice' })
+      .setProtectedHeader({ alg: 'EdDSA', kid: 'k' })
+      .setIssuer('https://id.test')
+      .setAudience('api')
+      .setExpirationTime('5m')
+      .sign(privateKey);
+    try {
+      await withGateway(
+        async (harness) => {
+          echoes(harness);
+          const auth = {
+            type: 'jwt',
+            issuer: 'https://id.test',
+            audience: 'api',
+            claims: {},
+            jwksUrl: `http://127.0.0.1:${port}/`,
+          } as const;
+          await put(harness, 'f', { auth });
+          const answer = call(`${harness.url}/f`, { headers: { authorization: `Bearer ${token}` } });
+          const fetched = await asked.promise;
+          await put(harness, 'f', { auth, shares: { 1: 0, 2: 100 } });
+          fetched.end(JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: 'k' }] }));
+          expect(seen(await answer).revision).toBe('default/f@2');
+        },
+        { config: { jwksAllow } },
+      );
+    } finally {
+      keys.closeAllConnections();
+      keys.close();
+    }
+  });
+
+  it('for those before it on its connection: likewise, or hears that the function is gone', async () => {
+    await withGateway(async (harness) => {
+      await put(harness, 'f');
+      await put(harness, 'other');
+      const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
+      const client = new RawClient(harness.port).write(get('/f') + get('/f?second') + get('/other'));
+      await waitFor('the first waits', () => harness.gateway.state.waiting === 1, { everyMs: 2 });
+      await put(harness, 'f', { shares: { 1: 100, 2: 0 } });
+      const path = harness.socket('first');
+      const first = Promise.withResolvers<ServerResponse>();
+      const instance = await startInstance(path, (_incoming, outgoing) => first.resolve(outgoing));
+      harness.defer(() => instance.stop());
+      harness.controller.grant('default/f@1', instance.address);
+      const answer = await first.promise;
+      await put(harness, 'f', { shares: { 1: 0, 2: 100 } });
+      const version = (harness.controller.version += 1);
+      harness.controller.send({ type: 'routes', version, set: [], remove: [{ namespace: 'default', name: 'other' }] });
+      await harness.controller.settled();
+      echoes(harness);
+      answer.end('the first');
+      await client.until('function-not-found');
+      expect(client.text).toMatch(/the first[^]*default\/f@2[^]*\/\?second[^]*404 Not Found/);
+      expect(client.text).not.toContain('default/f@1');
+      client.close();
     });
   });
 });

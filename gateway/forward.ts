@@ -83,7 +83,11 @@ export class Exchange extends Call implements Waiter<Upstream>, AttemptOwner, Ev
     this.connection.last = this;
     this.outgoing.on('close', onOutgoingClose);
     if (open.size === 1) this.#begin();
-    else pipelined.push(() => this.#begin());
+    // What it is for may have changed while those before it were answered.
+    else
+      pipelined.push(() => {
+        if (this.#resolve()) this.#begin();
+      });
   }
 
   #begin(): void {
@@ -98,8 +102,9 @@ export class Exchange extends Call implements Waiter<Upstream>, AttemptOwner, Ev
       this.#phase = 'checking';
       this.#admission = new Admission(gatekeeper, this.namespace);
       this.#admission.ask(entry, this.head, this.connection.remote, (denial) => {
-        if (denial === null) this.#admit();
-        else this.#answer({ ...denial, problem: problem(denial.code, denial.detail) });
+        // Its token may have taken a while to check, and the routes may be others by now.
+        if (denial !== null) this.#answer({ ...denial, problem: problem(denial.code, denial.detail) });
+        else if (this.#resolve()) this.#admit();
       });
     }
   }

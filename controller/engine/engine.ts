@@ -151,6 +151,7 @@ export class Engine implements Platform, InstanceEvents {
     const platformHosts = [options.publicUrl, options.tlsUrl].flatMap((url) => (url === undefined ? [] : new URL(url).hostname));
     this.#changes = new Changes(parts, options.retention, platformHosts);
     this.#rotation = new Rotation({ ...parts, changes: this.#changes });
+    this.#gateways.onStaleHeld = () => this.#rotation.replaceStale();
     const { tlsUrl } = options;
     const covers = (host: string) => this.#certificates.covers(host);
     const urls = urlsAt(options.publicUrl, tlsUrl === undefined ? null : { url: tlsUrl, covers });

@@ -47,6 +47,21 @@ describe('settings of gateways', () => {
     await machine.until('one is left', () => settings(one).at(-1)?.gateways === 1);
   });
 
+  it('count a gateway whose link is down until it is lost: it serves on, by its share', async () => {
+    await machine.start({ tenancy: new Tenants() });
+    const one = await machine.gateway({ gateway: 'one' });
+    const two = await machine.gateway({ gateway: 'two' });
+    await machine.until('both know of each other', () => settings(one).at(-1)?.gateways === 2);
+    two.close();
+    await machine.pass(1_000);
+    expect(settings(one).at(-1)?.gateways).toBe(2);
+    const back = await machine.gateway({ gateway: 'two' });
+    await machine.until('it is told', () => settings(back).length > 0);
+    expect(settings(one).at(-1)?.gateways).toBe(2);
+    back.close();
+    await machine.until('one is left', () => settings(one).at(-1)?.gateways === 1);
+  });
+
   it('that change are answered when the gateways have heard', async () => {
     const tenancy = new Tenants();
     await machine.start({ tenancy });

@@ -51,6 +51,9 @@ export class Gateways implements LinkEvents {
   /** State of a revision that somebody asks for; null where it is not kept. */
   wake: (revision: string) => RevisionState | null = () => null;
 
+  /** Hears of a gateway that came back with leases of instances that have the old value of a secret [18]. */
+  onStaleHeld: () => void = () => {};
+
   /** Certificates that gateways get. */
   certificates: () => Certificate[] = () => [];
 
@@ -104,15 +107,18 @@ export class Gateways implements LinkEvents {
     link.send({ type: 'certificates', certificates: this.certificates() });
     this.#sendSettings();
     log.info({ gateway: link.key, pid: link.pid, kept: keep.length, dropped: drop.length }, 'a gateway is here');
+    if (keep.some((id) => world.instances.get(world.leaseIndex.get(id) ?? '')?.stale)) this.onStaleHeld();
     this.#changed();
   }
 
-  /** Each keeps its share of a limit, so all must know how many there are. One that is being replaced and its successor count once. */
+  /**
+   * Each keeps its share of a limit, so all must know how many there are. One that is being replaced and its successor
+   * count once; one whose link is down serves on, and counts until it is lost [12, 13].
+   */
   #sendSettings(): void {
-    const links = this.connected;
-    const gateways = Math.max(1, new Set(links.map((link) => link.key.slice(0, link.key.lastIndexOf('/')))).size);
+    const gateways = Math.max(1, new Set([...this.#gateways.keys()].map((key) => key.slice(0, key.lastIndexOf('/')))).size);
     const { limits, tokens } = this.#context.tenancy.gatewaySettings();
-    for (const link of links) link.send({ type: 'settings', gateways, limits, tokens });
+    for (const link of this.connected) link.send({ type: 'settings', gateways, limits, tokens });
   }
 
   /** Limits or tokens have changed. Resolves when the connected gateways have heard, or after 2 s. */
@@ -146,7 +152,6 @@ export class Gateways implements LinkEvents {
     const gateway = this.#gateways.get(link.key);
     if (gateway?.link !== link) return;
     gateway.link = null;
-    this.#sendSettings();
     const { world, clock } = this.#context;
     // Nothing can be granted to it now; it asks again when it is back [5].
     world.forgetDemand(link.key);
@@ -165,6 +170,7 @@ export class Gateways implements LinkEvents {
     this.#gateways.delete(gateway.key);
     const held = this.#context.world.dropGateway(gateway.key, this.#context.clock.now());
     this.#context.log.warn({ gateway: gateway.key, instances: held.length }, 'a gateway is gone; its leases are free');
+    this.#sendSettings();
     this.#changed();
   }
 

@@ -250,6 +250,29 @@ describe('a new value', () => {
     expect(given('DB').at(-1)).toBe('new');
   });
 
+  it('that the controller could not finish with: a gateway that comes back with a lease of the old one gets a fresh one for it', async () => {
+    const engine = await start();
+    await set(engine, 'DB', 'old');
+    await deploy(machine, engine, 'hello', { secrets: ['DB'] });
+    const before = await machine.gateway();
+    before.want(KEY, 1);
+    const { lease } = await before.next('grant');
+    before.want(KEY, 0, 1);
+    await machine.quiet();
+    await engine.close();
+    await set(null, 'DB', 'new');
+    const next = await start();
+    // After the inventory, as gateways come that look for the link once a second.
+    await machine.quiet();
+    const gateway = await machine.gateway({ held: [lease] });
+    expect((await gateway.next('welcome')).keep).toEqual([lease.lease]);
+    gateway.want(KEY, 0, 1);
+    const revoke = await machine.until('a revoke', () => gateway.heard.find((message) => message.type === 'revoke'));
+    expect(revoke).toMatchObject({ lease: lease.lease, slots: 0 });
+    expect(await ids(next)).toHaveLength(2);
+    expect(given('DB').at(-1)).toBe('new');
+  });
+
   it('says why whoever waited for a fresh one had to wait', async () => {
     const engine = await start();
     const gateway = await machine.gateway();
