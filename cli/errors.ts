@@ -1,5 +1,6 @@
 /** Errors of the CLI: which exit code, and how a person reads them. */
 import type { Painter } from './context.ts';
+import { printable } from './output.ts';
 
 /** Exit codes, a part of the interface (docs/cli.md). */
 export const EXIT = {
@@ -59,8 +60,10 @@ export function stackLines(stack: string | undefined): string[] {
 
 /** What a person reads on stderr: what went wrong, where, what to do next. */
 export function renderError(error: CliError, paint: Painter): string {
-  const lines = [`${paint('red', 'error:')} ${error.message}`, ...error.details.map((detail) => `  ${detail.replaceAll('\n', '\n  ')}`)];
-  if (error.hint !== undefined) lines.push(`  ${paint('dim', '→')} ${error.hint}`);
+  // A function's own words are among them, and the API's.
+  const details = error.details.map((detail) => `  ${printable(detail).replaceAll('\n', '\n  ')}`);
+  const lines = [`${paint('red', 'error:')} ${printable(error.message)}`, ...details];
+  if (error.hint !== undefined) lines.push(`  ${paint('dim', '→')} ${printable(error.hint)}`);
   return `${lines.join('\n')}\n`;
 }
 
