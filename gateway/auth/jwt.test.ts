@@ -64,6 +64,12 @@ describe('a good token', () => {
     expect(await outcome(one)).not.toBe(await outcome(two));
   });
 
+  it('with a long subject is a caller with a short name: it is kept for each that is counted', async () => {
+    const [one, two] = ['x'.repeat(5_000), `${'x'.repeat(5_000)}y`].map((sub) => signed({ ...GOOD, sub }));
+    expect(await outcome(await one!)).toMatch(/^jwt:[\w-]{43}$/);
+    expect(await outcome(await one!)).not.toBe(await outcome(await two!));
+  });
+
   it('that names no key is tried with each that fits', async () => {
     const auth = { ...AUTH, jwks: { keys: [await jwk(other.publicKey, 'o'), await jwk(rsa.publicKey, 'r')] } };
     expect(await outcome(await signed(GOOD, { kid: '' }), auth)).toBe('jwt:https://id.test:alice');

@@ -18,6 +18,9 @@ const MAX_KEYS_TRIED = 8;
 /** Tokens that were found good, over all functions: a signature costs some 50 µs and a turn of the thread pool. */
 const MAX_VERIFIED = 10_000;
 
+/** Longest name of a caller that is kept as it is, characters. */
+const MAX_CALLER_ID = 128;
+
 type JwtAuth = Extract<Auth, { type: 'jwt' }>;
 
 /** The token is not good; the message may be told to who sent it. */
@@ -25,7 +28,7 @@ export class InvalidToken extends Error {}
 
 /** Who a good token speaks for. */
 export interface JwtCaller {
-  /** Issuer and subject; the hash of the token where it names no subject. */
+  /** Issuer and subject, hashed where they are long; the hash of the token where it names no subject. */
   readonly id: string;
 }
 
@@ -76,7 +79,7 @@ export class JwtChecks {
       const { result, used } = await verifyWithSet(token, auth, clock.wall(), from, current);
       const { payload } = result;
       checkClaims(payload, auth.claims);
-      const caller = { id: payload.sub === undefined ? `jwt:${digest}` : `jwt:${auth.issuer}:${payload.sub}` };
+      const caller = { id: callerId(auth.issuer, payload.sub, digest) };
       this.#verified.set(number + digest, { caller, keys: used, ...timesOf(payload) });
       return caller;
     };
@@ -94,6 +97,13 @@ export class JwtChecks {
       },
     };
   }
+}
+
+/** Kept for each caller that is counted, and who issues tokens says how long a subject is: so it is bounded here. */
+function callerId(issuer: string, subject: unknown, digest: string): string {
+  if (typeof subject !== 'string') return `jwt:${digest}`;
+  const id = `jwt:${issuer}:${subject}`;
+  return id.length <= MAX_CALLER_ID ? id : `jwt:${hash('sha256', id, 'base64url')}`;
 }
 
 const timesOf = ({ nbf, exp }: JWTPayload): { from: number; until: number } => ({
