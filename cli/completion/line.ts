@@ -1,5 +1,5 @@
 /** A command line that is still being typed, read as far as it goes. */
-import type { ArgumentSpec, CommandSpec, OptionSpec } from '../command.ts';
+import type { CommandSpec, OptionSpec } from '../command.ts';
 import { readFlags } from '../command.ts';
 
 export interface Line {
@@ -42,15 +42,9 @@ function split(word: string): [string, string | undefined] {
 }
 
 /** The option that is called so in a command. */
-export function optionOf({ options = [] }: CommandSpec, flag: string): OptionSpec | undefined {
+function optionOf({ options = [] }: CommandSpec, flag: string): OptionSpec | undefined {
   return options.find(({ flags }) => {
     const { short, long } = readFlags(flags);
     return flag === long || flag === short;
   });
-}
-
-/** The argument that stands at this place; the last one where it takes all that follows. */
-export function argumentAt({ args = [] }: CommandSpec, index: number): ArgumentSpec | undefined {
-  const last = args.at(-1);
-  return args[index] ?? (last?.variadic === true ? last : undefined);
 }

@@ -65,14 +65,16 @@ export function temporaryFolder(onFinished: (clean: () => void) => void): string
 /** A result as text, for snapshots: times, sizes, ages, digests, ports and folders change; nothing else may. */
 export function stable({ code, stdout, stderr }: CliResult): string {
   const text = `exit ${code}\n--- stdout\n${stdout}--- stderr\n${stderr}`;
-  return text
-    .replace(/\d+(?:\.\d+)? (?:ms|s)\b/g, 'TIME')
-    // How wide a column is depends on what is in it.
-    .replace(/ +TIME\b/g, ' TIME')
-    .replace(/\d+(?:\.\d)? k?B\b/g, 'SIZE')
-    .replace(/ +(?:\d+[smhd]|AGE)(?= )/g, ' AGE')
-    .replace(/127\.0\.0\.1:\d{4,}/g, 'HOST')
-    .replace(/sha256:[0-9a-f]{64}/g, 'DIGEST')
-    .replace(/\/tmp\/fn-cli-\w+/g, 'FOLDER')
-    .replace(/pid \d{5,}|pid \d+(?=, term)/g, 'pid PID');
+  return (
+    text
+      .replace(/\d+(?:\.\d+)? (?:ms|s)\b/g, 'TIME')
+      // How wide a column is depends on what is in it.
+      .replace(/ +TIME\b/g, ' TIME')
+      .replace(/\d+(?:\.\d)? k?B\b/g, 'SIZE')
+      .replace(/ +(?:\d+[smhd]|AGE)(?= )/g, ' AGE')
+      .replace(/127\.0\.0\.1:\d{4,}/g, 'HOST')
+      .replace(/sha256:[0-9a-f]{64}/g, 'DIGEST')
+      .replace(/\/tmp\/fn-cli-\w+/g, 'FOLDER')
+      .replace(/pid \d{5,}|pid \d+(?=, term)/g, 'pid PID')
+  );
 }
