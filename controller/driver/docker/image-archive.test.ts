@@ -156,6 +156,10 @@ describe('an archive of an image', () => {
     thrice.push([{ name: 'manifest.json' }, JSON.stringify([{ Config: 'c.json', Layers: ['a', 'a', 'a'] }])]);
     expect(await limited(thrice, 8_000_000)).toMatch(/more than 8000000 bytes when it is unpacked/);
     expect(await limited(thrice, 20_000_000, 2)).toMatch(/more than 2 files/);
+    // Little that was sent, and much that it comes to.
+    const growing = await layerOf('0'.repeat(70_000_000));
+    expect(await limited(saved(configOf(growing), { a: gzipSync(growing) }), 100_000_000)).toMatch(/grows more than 50 times/);
+    expect((await pass(saved(configOf(growing), { a: growing }))).id).toMatch(/^sha256:/);
     expect(await limited(thrice, 20_000_000)).toMatchObject({ id: expect.stringMatching(/^sha256:/) as string });
   });
 

@@ -8,7 +8,7 @@ import { posix } from 'node:path';
 import { extract, pack, type Pack } from 'tar-stream';
 import { z } from 'zod';
 import { FnError } from '#contract/errors.ts';
-import { type Allowance, drained, type Layer, LayerReader, UNPACKED_LIMITS } from './image-layer.ts';
+import { type Allowance, drained, type Layer, FREE_BYTES, LayerReader, MAX_RATIO, UNPACKED_LIMITS } from './image-layer.ts';
 
 /** Bytes of an archive, all entries together. */
 export const MAX_IMAGE_BYTES = 2 * 1024 * 1024 * 1024;
@@ -142,9 +142,11 @@ class Layers {
   async check(diffIds: readonly string[], layers: readonly string[], kept: ReadonlyMap<string, Buffer>): Promise<void> {
     if (diffIds.length !== layers.length) throw refuse(`it has ${layers.length} layers, and its configuration ${diffIds.length}`);
     let [bytes, entries] = [0, 0];
+    const distinct = new Set<Layer>();
     for (const [index, path] of layers.entries()) {
       const layer = await this.#find(path, kept);
       if (layer === null) throw refuse(`its layer ${JSON.stringify(path.slice(0, 200))} is missing`);
+      distinct.add(layer);
       bytes += layer.bytes;
       entries += layer.entries;
       if (layer.fault !== null) throw refuse(`its layer ${index + 1} ${layer.fault}`);
@@ -152,6 +154,8 @@ class Layers {
       if (entries > this.#limits.entries) throw refuse(`it has more than ${this.#limits.entries} files`);
       if (layer.diffId !== diffIds[index]) throw refuse(`its layer ${index + 1} is ${layer.diffId}, and not what its configuration says`);
     }
+    const packed = [...distinct].reduce((sum, layer) => sum + layer.packedBytes, 0);
+    if (bytes > Math.max(FREE_BYTES, packed * MAX_RATIO)) throw refuse(`it grows more than ${MAX_RATIO} times when it is unpacked`);
   }
 
   async #find(path: string, kept: ReadonlyMap<string, Buffer>): Promise<Layer | null> {

@@ -12,6 +12,8 @@ export interface Layer {
   /** Of the tar, as a configuration names it among `diff_ids`. */
   diffId: string;
   bytes: number;
+  /** As it came, compressed or not. */
+  packedBytes: number;
   entries: number;
   fault: string | null;
 }
@@ -22,6 +24,11 @@ export interface Allowance {
   /** Files, folders and links: each takes an inode. */
   entries: number;
 }
+
+/** Programs and libraries are packed to a third; nobody needs more, but to fill a disk by sending little. */
+export const MAX_RATIO = 50;
+/** What an image may come to whatever its ratio, bytes. */
+export const FREE_BYTES = 64 * 1024 * 1024;
 
 /** Of all layers of an image. */
 export const UNPACKED_LIMITS: Readonly<Allowance> = { bytes: 6 * 1024 * 1024 * 1024, entries: 500_000 };
@@ -56,6 +63,7 @@ export class LayerReader {
   #unpacking: Promise<void> = Promise.resolve();
   #begun = false;
   #bytes = 0;
+  #packedBytes = 0;
   #entries = 0;
   #fault: string | null = null;
 
@@ -72,6 +80,7 @@ export class LayerReader {
   }
 
   async write(chunk: Buffer): Promise<void> {
+    this.#packedBytes += chunk.length;
     if (!this.#begun) this.#begin(chunk);
     if (this.#fault !== null) return;
     if (this.#gunzip === null) return this.#unpacked(chunk);
@@ -87,7 +96,13 @@ export class LayerReader {
     if (this.#fault === null) this.#tar.end(null);
     else this.#tar.destroy();
     await this.#done.catch(() => {}); // it is the fault by now
-    return { diffId: `sha256:${this.#hash.digest('hex')}`, bytes: this.#bytes, entries: this.#entries, fault: this.#fault };
+    return {
+      diffId: `sha256:${this.#hash.digest('hex')}`,
+      bytes: this.#bytes,
+      packedBytes: this.#packedBytes,
+      entries: this.#entries,
+      fault: this.#fault,
+    };
   }
 
   #begin(chunk: Buffer): void {
