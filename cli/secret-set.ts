@@ -1,13 +1,13 @@
 /** `fn secret set`: values from a prompt, stdin or files; nothing is sent before all are good. */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { parseEnv } from 'node:util';
 import type { SecretView } from '#contract/tenancy.ts';
 import { MAX_SECRET_BYTES } from '#contract/tenancy.ts';
 import { connect } from './client.ts';
 import type { Input } from './command.ts';
 import type { Context } from './context.ts';
 import { printJson, say } from './context.ts';
+import { readAssignments } from './env-file.ts';
 import { usageError } from './errors.ts';
 import { checkedSecretName, chosenNamespace } from './names.ts';
 import { readHidden, utf8 } from './prompts.ts';
@@ -40,9 +40,9 @@ async function valuesFrom(ctx: Context, input: Input): Promise<[string, string][
   const [name] = names;
   if (envFile !== undefined) {
     if (name !== undefined || file !== undefined) throw usageError('--env-file names its secrets itself: leave out NAME and --file');
-    const entries = Object.entries(parseEnv(utf8(contentOf(ctx, envFile), envFile)));
+    const entries = Object.entries(readAssignments(utf8(contentOf(ctx, envFile), envFile), envFile));
     if (entries.length === 0) throw usageError(`${envFile} holds no NAME=VALUE`);
-    return entries.map(([key, value]) => [checkedSecretName(key), checkedValue(key, value ?? '')]);
+    return entries.map(([key, value]) => [checkedSecretName(key), checkedValue(key, value)]);
   }
   if (name === undefined) throw usageError('which secret? fn secret set NAME', 'fn secret set --help says more.');
   checkedSecretName(name);

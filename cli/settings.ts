@@ -5,11 +5,11 @@
  */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { parseEnv } from 'node:util';
 import type { FunctionSettingsInput } from '#contract/function.ts';
 import { CheckedFunctionSettings } from '#contract/function.ts';
 import { ManifestFunction } from '#contract/manifest.ts';
 import type { Input } from './command.ts';
+import { readAssignments } from './env-file.ts';
 import { CliError, EXIT, usageError } from './errors.ts';
 import { plainIssues } from './manifest/issues.ts';
 import type { Layer, Merged } from './manifest/merge.ts';
@@ -142,11 +142,13 @@ function parseAssignment(text: string): [string, string] {
 function envFile(path: string | undefined, cwd: string): Record<string, string> {
   if (path === undefined) return {};
   const file = resolve(cwd, path);
+  let text: string;
   try {
-    return { ...parseEnv(readFileSync(file, 'utf8')) } as Record<string, string>;
+    text = readFileSync(file, 'utf8');
   } catch (error) {
     throw usageError(`--env-file ${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
   }
+  return readAssignments(text, file);
 }
 
 /** `--env staging`: the environment of the manifest; else FN_ENVIRONMENT. Throws usageError for two of them. */

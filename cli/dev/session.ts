@@ -6,7 +6,6 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { parseEnv } from 'node:util';
 import type { LogEntry } from '#contract/api.ts';
 import type { ApiClient } from '../client.ts';
 import { connect } from '../client.ts';
@@ -14,6 +13,7 @@ import type { Context } from '../context.ts';
 import { painter, say } from '../context.ts';
 import type { Deployable, Outcome } from '../deploy-all.ts';
 import { deployAll, deployedViews } from '../deploy-all.ts';
+import { readAssignments } from '../env-file.ts';
 import type { CliError } from '../errors.ts';
 import { renderError, toCliError, usageError } from '../errors.ts';
 import { readLogs } from '../log-reader.ts';
@@ -209,7 +209,7 @@ export class DevSession {
   /** From the file; those that functions name and the file has not are told by name, before a deployment is refused for it. */
   async #setSecrets(functions: readonly Deployable[]): Promise<void> {
     const { secretsFile } = this.#options;
-    const values = secretsFile === null ? {} : readAssignments(secretsFile);
+    const values = secretsFile === null ? {} : readSecrets(secretsFile);
     for (const { namespace, name, settings } of functions) {
       for (const secret of settings.secrets ?? []) {
         const value = values[secret];
@@ -258,10 +258,12 @@ function nearestFirst(functions: readonly Deployable[], changed: readonly string
 }
 
 /** Throws usageError where it cannot be read. */
-function readAssignments(file: string): Record<string, string | undefined> {
+function readSecrets(file: string): Record<string, string> {
+  let text: string;
   try {
-    return parseEnv(readFileSync(resolve(file), 'utf8'));
+    text = readFileSync(resolve(file), 'utf8');
   } catch (error) {
     throw usageError(`the secrets in ${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
   }
+  return readAssignments(text, file);
 }
