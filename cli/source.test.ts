@@ -59,6 +59,9 @@ describe('the entry of a folder', () => {
     const missing = folderWith('package.json');
     expect(() => findSource('.', missing)).toThrow(/names \.\/lib\/start as its entry/);
     expect(() => findSource('.', folderWith('README.md'))).toThrow(/no function found/);
+    expect(() => findSource('.', folderWith('fn.yaml'))).toThrow(
+      expect.objectContaining({ hint: expect.stringMatching(/fn deploy --file .*\/fn\.yaml$/) }),
+    );
     expect(() => findSource('nowhere.ts', missing)).toThrow(CliError);
     expect(() => findSource('x.rb', folderWith('x.rb'))).toThrow(/not a source file/);
   });

@@ -70,6 +70,9 @@ function findEntry(folder: string): { entry: string; runtime: string } {
   }
   const other = otherEntry(folder);
   if (other !== null) return other;
+  const manifest = ['fn.yaml', 'fn.yml'].find((name) => existsSync(join(folder, name)));
+  if (manifest !== undefined)
+    throw usageError(`no function found in ${folder}`, `It has ${manifest}; all that it names: fn deploy --file ${join(folder, manifest)}`);
   throw usageError(
     `no function found in ${folder}`,
     `It needs a package.json with "main", or a file named ${ENTRY_NAMES.join(', ')} (.ts, .js, .py, …), or an executable, or a Dockerfile; or deploy a file: fn deploy ${join(folder, 'FILE')}`,
