@@ -42,7 +42,7 @@ describe('withRuntime', () => {
       throw missing();
     };
     await expect(withRuntime('nowhere', { client: { isLocal: true }, env, say: (line) => said.push(line) }, attempt)).rejects.toThrow(
-      'the runtime images could not be built',
+      'no runtime is called nowhere',
     );
     expect(said[0]).toBe('runtime nowhere is not built yet: building it, once');
   });

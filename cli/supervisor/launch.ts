@@ -65,6 +65,7 @@ export async function startDetached(ctx: Context, options: SupervisorOptions, re
       });
     });
   } catch (error) {
+    if (ctx.signal.aborted) throw new CliError('interrupted: it did not start', { exitCode: EXIT.interrupted });
     // Of two that begin at once, the one that came second waits for the first, as it would have a moment later.
     const first = await findRunning(paths, ctx.signal);
     if (first === null) throw error;

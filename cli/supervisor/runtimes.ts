@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { delimiter, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { findEngine } from '../engine.ts';
-import { CliError } from '../errors.ts';
+import { CliError, EXIT, usageError } from '../errors.ts';
 import { programFile, root } from '../root.ts';
 import type { Report, SupervisorOptions } from './options.ts';
 
@@ -126,6 +126,8 @@ export async function buildImages(args: readonly string[], env: NodeJS.ProcessEn
     child.once('error', reject);
     child.once('close', resolve);
   });
+  // What is wrong with its arguments, it has said in its last line.
+  if (code === EXIT.usage) throw usageError(tail.at(-1) ?? 'the image builder was called wrongly');
   if (code !== 0)
     throw new CliError('the runtime images could not be built', { details: tail, hint: 'fn doctor says what is missing on this machine.' });
   const answer = BuilderAnswer.safeParse(JSON.parse(Buffer.concat(chunks).toString('utf8')));
