@@ -116,7 +116,9 @@ export const Auth = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('jwt'),
     issuer: z.string().min(1).max(1_000),
-    audience: z.union([z.string().min(1).max(1_000), z.array(z.string().min(1).max(1_000)).min(1).max(16)]),
+    audience: z.union([z.string().min(1).max(1_000), z.array(z.string().min(1).max(1_000)).min(1).max(16)], {
+      error: 'must be who the token is for: text, or a list of up to 16',
+    }),
     /** Where the keys are; else `jwks`. Without both: ISSUER/.well-known/jwks.json. */
     jwksUrl: z
       .url({ protocol: /^https?$/ })

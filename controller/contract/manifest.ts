@@ -82,7 +82,7 @@ const seconds = (bounds: z.ZodNumber, range: string) =>
     bounds,
     pattern: DURATION_PATTERN,
     units: TIME_UNITS_SECONDS,
-    words: `must be a time ${range}, such as 30 (seconds), 30s, 5m or 2h`,
+    words: `must be a time ${range}, such as 30 (seconds), 30s, 5m or 1h`,
   });
 
 const Cores = quantity({
