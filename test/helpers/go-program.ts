@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { TEST_CACHE } from './cache.ts';
-import { debianPackage } from './registry.ts';
+import { debianPackage } from './debian-package.ts';
 
 const PACKAGES = ['golang-1.19-go', 'golang-1.19-src'] as const;
 

@@ -1,28 +1,10 @@
-/** A registry of images on a loopback port, and Debian's static busybox: fetched by apt, unpacked, never installed. */
+/** A registry of images on a loopback port. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { execa } from 'execa';
-import { TEST_CACHE } from './cache.ts';
+import { debianPackage } from './debian-package.ts';
 import { freePort } from './platform.ts';
 import { waitFor } from './wait.ts';
-
-const FETCH_TIMEOUT_MS = 120_000;
-
-/** Where Debian packages are, unpacked into one folder; kept in fn's cache, so that they are fetched once on a machine. */
-export async function debianPackage(...names: string[]): Promise<string> {
-  const folder = join(TEST_CACHE, names.join('+'));
-  if (existsSync(folder)) return folder;
-  const work = join(TEST_CACHE, `${names[0]}-${process.pid}`);
-  mkdirSync(work, { recursive: true });
-  await execa('apt-get', ['download', '-q', ...names], { cwd: work, timeout: FETCH_TIMEOUT_MS });
-  const files = readdirSync(work).filter((one) => one.endsWith('.deb'));
-  if (files.length !== names.length) throw new Error(`apt-get fetched ${files.join(', ')} for ${names.join(', ')}`);
-  for (const file of files) await execa('dpkg-deb', ['-x', join(work, file), join(work, 'root')]);
-  renameSync(join(work, 'root'), folder);
-  rmSync(work, { recursive: true });
-  return folder;
-}
 
 export interface Registry {
   /** `127.0.0.1:PORT` */

@@ -6,7 +6,7 @@ import { globSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import type { Shell } from '../../cli/completion/script.ts';
-import { debianPackage } from './registry.ts';
+import { debianPackage } from './debian-package.ts';
 import { ROOT } from './root.ts';
 
 /** A shell that waits for what never comes must not hold the run. */

@@ -14,8 +14,16 @@ const ENGINE_START_TIMEOUT_MS = 60_000;
 const ENGINE_STOP_TIMEOUT_MS = 20_000;
 const POLICY_FILE = '/usr/sbin/policy-rc.d';
 
-/** Tools by the Debian package that has them. */
-const TOOLS = { 'docker.io': 'dockerd', mmdebstrap: 'mmdebstrap', iptables: 'iptables', iproute2: 'ip' };
+/** Tools by the Debian package that has them, each with the command that shows whether it is there. */
+const TOOLS = {
+  'docker.io': ['dockerd', 'command -v dockerd'],
+  mmdebstrap: ['mmdebstrap', 'command -v mmdebstrap'],
+  iptables: ['iptables', 'command -v iptables'],
+  iproute2: ['ip', 'command -v ip'],
+  python3: ['python3', 'command -v python3'],
+  // For functions with a requirements.txt.
+  'python3-pip': ['pip for python3', 'python3 -m pip --version'],
+};
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const isRoot = process.getuid?.() === 0;
@@ -27,9 +35,9 @@ export function engineAnswers() {
 }
 
 function missingPackages() {
-  const has = (tool) => spawnSync('sh', ['-c', `command -v ${tool}`], { stdio: 'ignore' }).status === 0;
+  const succeeds = (command) => spawnSync('sh', ['-c', command], { stdio: 'ignore' }).status === 0;
   const missing = Object.entries(TOOLS)
-    .filter(([, tool]) => !has(tool))
+    .filter(([, [, command]]) => !succeeds(command))
     .map(([name]) => name);
   // An engine that answers need not be Debian's, nor on this machine.
   return missing.filter((name) => name !== 'docker.io' || !engineAnswers());
@@ -56,7 +64,7 @@ export function ensureTools() {
   if (missing.length === 0) return;
   if (!isRoot || !existsSync('/etc/debian_version')) {
     throw new Error(
-      `the tests need ${missing.map((name) => TOOLS[name]).join(', ')}. On Debian: sudo apt-get install ${missing.join(' ')}\n` +
+      `the tests need ${missing.map((name) => TOOLS[name][0]).join(', ')}. On Debian: sudo apt-get install ${missing.join(' ')}\n` +
         'As root on Debian, `npm test` installs it by itself.',
     );
   }
