@@ -10,6 +10,8 @@ import type { Template } from './templates.ts';
 const LEFT_OUT: ReadonlySet<string> = new Set(['requests.yaml', 'README.md', 'node_modules']);
 /** Where a project keeps what fn made for its editor. */
 const EDITOR_FOLDER = '.fn';
+/** The Node that functions run on. */
+const NODE_TYPES_MAJOR = 24;
 
 export interface Created {
   folder: string;
@@ -33,7 +35,7 @@ export function createProject(template: Template, folder: string, cwd: string): 
     mkdirSync(folder, { recursive: true });
     cpSync(template.folder, folder, { recursive: true, filter: (source) => source === template.folder || !LEFT_OUT.has(basename(source)) });
     rename(template, folder, name);
-    addEditorFiles(template, folder);
+    addEditorFiles(template, folder, name);
   } catch (error) {
     if (isNew) rmSync(folder, { recursive: true, force: true });
     throw new CliError(`${folder} could not be made: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
@@ -57,7 +59,7 @@ function rename(template: Template, folder: string, name: string): void {
 }
 
 /** The schema of fn.yaml and the types of what a handler gets: an editor then completes both. */
-function addEditorFiles(template: Template, folder: string): void {
+function addEditorFiles(template: Template, folder: string, name: string): void {
   const editor = join(folder, EDITOR_FOLDER);
   mkdirSync(editor, { recursive: true });
   cpSync(join(root, 'docs/fn.schema.json'), join(editor, 'fn.schema.json'));
@@ -69,6 +71,8 @@ function addEditorFiles(template: Template, folder: string): void {
   const tsconfig = {
     compilerOptions: {
       target: 'es2024',
+      // Those of Node, not of a browser, which lack ReadableStream.from and the like.
+      lib: ['es2024'],
       module: 'nodenext',
       strict: true,
       noEmit: true,
@@ -78,12 +82,23 @@ function addEditorFiles(template: Template, folder: string): void {
     },
   };
   writeFileSync(join(folder, 'tsconfig.json'), `${JSON.stringify(tsconfig, null, 2)}\n`);
+  addNodeTypes(folder, name);
+}
+
+/** The tsconfig names Node's types: without the package a check of types fails before it has looked at anything. */
+function addNodeTypes(folder: string, name: string): void {
+  const file = join(folder, 'package.json');
+  const made: Record<string, unknown> = { name, private: true, type: 'module' };
+  const parsed = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>) : made;
+  const devDependencies = { ...(parsed.devDependencies as Record<string, string> | undefined), '@types/node': `^${NODE_TYPES_MAJOR}` };
+  writeFileSync(file, `${JSON.stringify({ ...parsed, devDependencies }, null, 2)}\n`);
 }
 
 function nextSteps({ language, folder: source }: Template, folder: string, cwd: string): string[] {
   const path = relative(cwd, folder);
   const steps = path === '' ? [] : [`cd ${/^[\w./-]+$/.test(path) ? path : `'${path}'`}`];
   if (existsSync(join(source, 'package.json'))) steps.push('npm install');
+  else if (language === 'TypeScript') steps.push('npm install   # types of Node, for your editor');
   if (language === 'Go' || language === 'image') steps.push('CGO_ENABLED=0 go build -o server .');
   for (const secret of secretsOf(source)) steps.push(`fn secret set ${secret}`);
   return [...steps, 'fn dev        # serve it here, and again at each change', 'fn deploy     # put it live'];

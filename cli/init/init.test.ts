@@ -57,7 +57,11 @@ describe('fn init', () => {
       expect(created.files).not.toContain('requests.yaml');
       expect(created.files).toContain('.fn/fn.schema.json');
       expect(created.next[0]).toBe(`cd my-${name}`);
-      if (template.language === 'TypeScript') expect(created.files).toContain('tsconfig.json');
+      if (template.language !== 'TypeScript') return;
+      expect(created.files).toContain('tsconfig.json');
+      // Named in tsconfig.json: types that nothing installs fail every check.
+      const { devDependencies } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+      expect(devDependencies).toHaveProperty('@types/node');
     },
   );
 
