@@ -272,7 +272,11 @@ describe('an engine that cannot create', () => {
     expect(machine.count('create') - before).toBeLessThanOrEqual(20);
     const fail = gateway.heard.find((message) => message.type === 'fail');
     expect(fail?.problem).toMatchObject({ code: 'start-failed' });
-    expect(fail?.problem.detail).toContain('no such engine');
+    // Callers may be anybody: the reason is for the function's log.
+    expect(fail?.problem.detail).toMatch(/no instance of it could be started; its log says why$/);
+    const lines: string[] = [];
+    for await (const { msg } of engine.logs('default', 'hello', { follow: false }, new AbortController().signal)) lines.push(msg);
+    expect(lines.join('\n')).toContain('no such engine');
     down = false;
     const at = machine.clock.now();
     await machine.until(

@@ -64,7 +64,11 @@ export class StartFailures {
       this.#parts.rollout.lastStartFailure = failure;
       this.#parts.planner.pauseCreates(backoffMs(this.#createFailures, CREATE_BACKOFF));
       if (this.#createFailures < MAX_CREATE_FAILURES) return;
-      for (const state of world.revisions.values()) if (state.demand.size > 0 || state.floor > 0) this.#startFailed(state, failure);
+      for (const state of world.revisions.values()) {
+        if (state.demand.size === 0 && state.floor === 0) continue;
+        this.#parts.note(state.key, failure.detail, NO_INSTANCE);
+        this.#startFailed(state, failure);
+      }
       return;
     }
     this.#parts.note(revision, failure.detail, NO_INSTANCE);

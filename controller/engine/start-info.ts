@@ -28,7 +28,9 @@ function coldReason(world: World, instance: Instance, revision: RevisionState, s
 
 /** Why waiters fail. */
 export function startProblem(revision: RevisionState, failure: StartFailure): Problem {
-  const detail = `${revisionLabel(revision.key)}: ${failure.detail}`;
+  // What broke on the platform's side names files of this host and secrets: that is for the function's log.
+  const why = failure.code === 'start-failed' ? 'no instance of it could be started; its log says why' : failure.detail;
+  const detail = `${revisionLabel(revision.key)}: ${why}`;
   // The stack is for the owner, who sees it on deploy and in the logs; callers get the message.
   const error = failure.functionError
     ? { name: failure.functionError.name, message: failure.functionError.message, at: failure.functionError.at }
