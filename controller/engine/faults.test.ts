@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Lease } from '#contract/link.ts';
 import { deploy, driven, loaded, Machine, request } from '../../test/helpers/engine-harness.ts';
 import type { TestGateway } from '../../test/helpers/test-gateway.ts';
+import type { CreateSpec, ImageStore } from '../driver/types.ts';
 import type { Engine } from './engine.ts';
 
 const KEY = 'default/hello@1';
@@ -248,6 +249,41 @@ describe('a function that does not load any more', () => {
     const fail = await machine.until('fail', () => gateway.heard.find((message) => message.type === 'fail'));
     expect(fail.problem.code).toBe('function-oom');
     await machine.until('nothing is left', () => machine.host.instances.size === 0);
+  });
+});
+
+describe('an image that no container can be made of', () => {
+  it('is the failure of who brought it: others get their instances at once', async () => {
+    const image = `sha256:${'1'.repeat(64)}`;
+    const info = { id: image, reference: null, bytes: 1, port: null };
+    const images: ImageStore = { find: async () => info, load: async () => info, pull: async () => info };
+    const engine = await machine.start({
+      driver(driver) {
+        const create = driver.create.bind(driver);
+        return Object.assign(driver, {
+          images,
+          runtimes: async () => ['node', 'image'].map((name) => ({ name, version: '1' })),
+          create: (spec: CreateSpec, signal: AbortSignal) =>
+            spec.image === null ? create(spec, signal) : Promise.reject(new Error('mkdir /secret: not a directory')),
+        });
+      },
+    });
+    const gateway = await machine.gateway();
+    await deploy(machine, engine, 'hello', { keepAliveSeconds: 0 });
+    await machine.until('scale to zero', () => machine.host.instances.size === 0);
+    const broken = { ...request({ runtime: 'image' }), image };
+    for (const name of ['a', 'b', 'c', 'd']) {
+      const deploying = engine.deploy('default', name, broken, new AbortController().signal);
+      await expect(driven(machine, deploying)).rejects.toThrow(/mkdir \/secret/);
+    }
+    const before = machine.clock.now();
+    gateway.want(KEY, 1);
+    await machine.until('a grant', () => gateway.count('grant') > 0);
+    expect(machine.clock.now() - before).toBeLessThan(100);
+    expect(gateway.heard.filter((message) => message.type === 'fail')).toEqual([]);
+    const lines: string[] = [];
+    for await (const { msg } of engine.logs('default', 'hello', { follow: false }, new AbortController().signal)) lines.push(msg);
+    expect(lines.join('\n')).not.toContain('secret');
   });
 });
 

@@ -116,14 +116,18 @@ export class Lifecycle {
           { instance: instance.id, pool: instance.runtime, error: messageOf(error), driver: driver.name },
           'an instance could not be created',
         );
-        this.#events.failed(null, {
-          code: 'start-failed',
-          detail: `No ${instance.runtime} instance could be started: ${messageOf(error)}`,
-        });
+        const detail = `No ${instance.runtime} instance could be started: ${messageOf(error)}`;
+        for (const key of this.#concerned(instance)) this.#events.failed(key, { code: 'start-failed', detail });
       }
       this.#started(instance, start);
       await this.#destroy(instance, 'lost', 'it could not be started');
     }
+  }
+
+  /** Whose failure it is: of those who brought the image, where it was made of one; else (null) everybody's. */
+  #concerned({ image }: Instance): (string | null)[] {
+    if (image === null) return [null];
+    return [...this.#context.world.revisions.values()].filter(({ revision }) => revision.image === image).map(({ key }) => key);
   }
 
   /** From nothing to a sealed instance that has answered. Throws where it ended, was ended or took too long. */
