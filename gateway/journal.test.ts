@@ -41,7 +41,7 @@ function setup(limits: Partial<JournalLimits> = {}) {
     status: 200,
     problem: null,
     traceparent: `00-${TRACE}-00f067aa0ba902b7-01`,
-    trace: { traceId: TRACE, parent: null, flags: '01', span: null },
+    trace: { traceId: TRACE, parent: null, flags: '01', span: null, spare: null },
     tries: null,
     aborted: false,
     stream: null,
@@ -107,6 +107,19 @@ describe('the record of a request', () => {
     end('c', { traceparent: null });
     expect(journal.recall('a').map(({ path }) => path)).toEqual(['/3']);
     expect(journal.recall('nobody')).toEqual([]);
+  });
+
+  it('is what it was in whichever place of the ring, short or long', () => {
+    const { journal, end } = setup({ ring: 2 });
+    const ids = ['x', 'y'.repeat(90), 'z'.repeat(200), 'x1-1', 'x2-1', 'a'.repeat(95), 'b'.repeat(32)];
+    for (const id of ids) {
+      for (const path of ['/', '/12345', '/123456', `/${'p'.repeat(300)}`]) {
+        end(id, { path: `${path}?q=1`, traceparent: null });
+        expect(journal.recall(id).slice(0, 1)).toMatchObject([{ id, path }]);
+        expect(journal.recall(`${id}1`)).toEqual([]);
+        expect(journal.recall(id.replace(/./, 'q'))).toEqual([]);
+      }
+    }
   });
 });
 

@@ -1,12 +1,13 @@
 /**
  * What became of each request: a ring of the newest, for `fn why`, and of those that are worth it a record
- * to the controller, in batches. A warm request that succeeds costs the filling of one slot of the ring.
+ * to the controller, in batches. A warm request that succeeds costs the filling of one place in the ring.
  */
 import type { CallRecord, StartInfo } from '#contract/call.ts';
 import type { GatewayMessage } from '#contract/link.ts';
 import type { Clock } from '#kit/clock.ts';
+import { CallRing } from './call-ring.ts';
 import type { Timing } from './timing.ts';
-import { type RequestTrace, traceIdOf } from './trace.ts';
+import type { RequestTrace } from './trace.ts';
 
 /** How often records are sent, ms. */
 export const SHIP_EVERY_MS = 250;
@@ -14,10 +15,6 @@ export const SHIP_EVERY_MS = 250;
 const MAX_PER_MESSAGE = 200;
 /** Records that wait to be sent; of more none is kept. */
 const MAX_PENDING = 1_000;
-/** Longest path that is remembered, characters. */
-const MAX_PATH = 512;
-const MAX_DETAIL = 1_000;
-const MAX_WHY = 100;
 /** Answers to one `recall`. */
 const MAX_RECALLED = 10;
 
@@ -55,7 +52,7 @@ export interface CallObserver {
 }
 
 export interface JournalLimits {
-  /** Requests that are remembered. One takes some 300 bytes, 2 kB at most. */
+  /** Requests that are remembered. One takes some 400 bytes, 2 kB at most. */
   ring: number;
   /** Failures, cold starts and slow requests told per second; those beyond are counted only. */
   notablePerSecond: number;
@@ -71,30 +68,6 @@ export interface JournalOptions {
   limits: JournalLimits;
   /** False while the link is down. */
   send: (message: GatewayMessage) => boolean;
-}
-
-/** A place in the ring, filled anew each time: no object is made for a request. */
-class Slot {
-  id = '';
-  t = 0;
-  namespace = '';
-  name = '';
-  revision: string | null = null;
-  instance: string | null = null;
-  method = '';
-  path = '';
-  status = 0;
-  problem: EndedCall['problem'] = null;
-  traceparent: string | null = null;
-  start: StartInfo | null = null;
-  bodyMs = 0;
-  queueMs = -1;
-  handlerMs = -1;
-  streamMs = -1;
-  totalMs = 0;
-  tries: EndedCall['tries'] = null;
-  aborted = false;
-  stream: EndedCall['stream'] = null;
 }
 
 /** So many a second, and so many at once. */
@@ -123,8 +96,7 @@ class Allowance {
 
 export class CallJournal implements CallObserver {
   readonly #options: JournalOptions;
-  readonly #ring: Slot[] = [];
-  #next = 0;
+  readonly #ring: CallRing;
   readonly #notable: Allowance;
   readonly #sampled: Allowance;
   #pending: CallRecord[] = [];
@@ -133,30 +105,26 @@ export class CallJournal implements CallObserver {
 
   constructor(options: JournalOptions) {
     this.#options = options;
+    this.#ring = new CallRing(options.gateway, options.limits.ring);
     this.#notable = new Allowance(options.limits.notablePerSecond);
     this.#sampled = new Allowance(options.limits.sampledPerSecond);
   }
 
   ended(call: EndedCall, now: number): void {
-    const slot = this.#fill(call, now);
+    const slot = this.#ring.fill(call, now, this.#options.clock.wall());
     const { slowMs } = this.#options.limits;
     // Of a stream only how long it took to begin says that it is slow.
     const slow = (slot.stream === null ? slot.totalMs : slot.totalMs - Math.max(0, slot.streamMs)) >= slowMs;
     const notable = slow || slot.problem !== null || slot.aborted || slot.status >= 500 || slot.status === 0 || isCold(slot.start);
-    if (this.#pending.length < MAX_PENDING && (notable ? this.#notable : this.#sampled).take(now)) this.#pending.push(this.#record(slot));
+    if (this.#pending.length < MAX_PENDING && (notable ? this.#notable : this.#sampled).take(now))
+      this.#pending.push(this.#ring.record(slot));
     else this.#skipped++;
     if (!this.#scheduled) this.#schedule();
   }
 
   /** What is remembered of an id, the newest first. It may also be the id of a trace. */
   recall(id: string): CallRecord[] {
-    const found: CallRecord[] = [];
-    const count = this.#ring.length;
-    for (let back = 1; back <= count && found.length < MAX_RECALLED; back++) {
-      const slot = this.#ring[(this.#next - back + count) % count]!;
-      if (slot.id === id || (slot.traceparent !== null && traceIdOf(slot.traceparent) === id)) found.push(this.#record(slot));
-    }
-    return found;
+    return this.#ring.find(id, MAX_RECALLED);
   }
 
   /** Tells the controller what is remembered of an id. */
@@ -182,74 +150,6 @@ export class CallJournal implements CallObserver {
       if (this.#pending.length > 0) this.#schedule();
     });
   }
-
-  #fill(call: EndedCall, now: number): Slot {
-    const { ring } = this.#options.limits;
-    let slot = this.#ring[this.#next];
-    if (slot === undefined) {
-      slot = new Slot();
-      this.#ring.push(slot);
-    }
-    this.#next = this.#next + 1 === ring ? 0 : this.#next + 1;
-    const { arrivedAt, askedAt, sentAt, headAt } = call;
-    slot.id = call.id;
-    slot.t = this.#options.clock.wall() - (now - arrivedAt);
-    slot.namespace = call.namespace;
-    slot.name = call.name;
-    slot.revision = call.revision;
-    slot.instance = call.instance;
-    slot.method = call.method;
-    slot.path = pathOf(call.path);
-    slot.status = call.status;
-    slot.problem = call.problem;
-    slot.traceparent = call.traceparent;
-    slot.start = call.start;
-    slot.bodyMs = (askedAt ?? now) - arrivedAt;
-    slot.queueMs = askedAt === null ? -1 : (sentAt ?? now) - askedAt;
-    slot.handlerMs = sentAt === null ? -1 : (headAt ?? now) - sentAt;
-    slot.streamMs = headAt === null ? -1 : now - headAt;
-    slot.totalMs = now - arrivedAt;
-    slot.tries = call.tries;
-    slot.aborted = call.aborted;
-    slot.stream = call.stream;
-    return slot;
-  }
-
-  #record(slot: Slot): CallRecord {
-    const { problem, start, tries } = slot;
-    return {
-      id: slot.id,
-      t: Math.round(slot.t),
-      gateway: this.#options.gateway,
-      namespace: slot.namespace,
-      name: slot.name,
-      method: slot.method,
-      path: slot.path,
-      status: slot.status,
-      totalMs: tenth(slot.totalMs),
-      ...(slot.revision === null ? {} : { revision: slot.revision }),
-      ...(slot.instance === null ? {} : { instance: slot.instance }),
-      ...(problem === null ? {} : { code: problem.code, detail: problem.detail.slice(0, MAX_DETAIL) }),
-      ...(slot.traceparent === null ? {} : { traceId: traceIdOf(slot.traceparent) }),
-      ...(start === null ? {} : { start }),
-      ...(slot.bodyMs > 0 ? { bodyMs: tenth(slot.bodyMs) } : {}),
-      ...(slot.queueMs < 0 ? {} : { queueMs: tenth(slot.queueMs) }),
-      ...(slot.handlerMs < 0 ? {} : { handlerMs: tenth(slot.handlerMs) }),
-      ...(slot.streamMs < 0 ? {} : { streamMs: tenth(slot.streamMs) }),
-      ...(tries === null ? {} : { tries: tries.slice(-10).map(({ instance, why }) => ({ instance, why: why.slice(0, MAX_WHY) })) }),
-      ...(slot.aborted ? { aborted: true } : {}),
-      ...(slot.stream === null ? {} : { stream: slot.stream }),
-    };
-  }
 }
 
 export const isCold = (start: StartInfo | null): boolean => start !== null && start.kind !== 'warm';
-
-const tenth = (ms: number): number => Math.round(Math.max(0, ms) * 100) / 100;
-
-/** Without the query, and cut. A part of a text keeps the whole of it in memory, so of a long one a copy is made. */
-function pathOf(url: string): string {
-  const query = url.indexOf('?');
-  if (url.length <= MAX_PATH) return query < 0 ? url : url.slice(0, query);
-  return Buffer.from(url.slice(0, query < 0 ? MAX_PATH : Math.min(query, MAX_PATH)), 'latin1').toString('latin1');
-}

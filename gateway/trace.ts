@@ -21,6 +21,8 @@ export interface RequestTrace {
   readonly flags: string;
   /** The gateway's own span; made when it is asked for first. */
   span: string | null;
+  /** A span's id that came with the trace's; null once it is used. */
+  spare: string | null;
 }
 
 export interface Tracer {
@@ -53,11 +55,17 @@ export function createTracer(sampler: Sampler = ALWAYS): Tracer {
   return {
     begin(incoming) {
       const match = incoming === undefined ? null : TRACEPARENT.exec(incoming);
-      if (match !== null) return { traceId: match[1]!, parent: match[2]!, flags: match[3]!, span: null };
-      const traceId = random(TRACE_BYTES);
-      return { traceId, parent: null, flags: sampler(traceId) ? '01' : '00', span: null };
+      if (match !== null) return { traceId: match[1]!, parent: match[2]!, flags: match[3]!, span: null, spare: null };
+      // Most requests begin a trace and are sent once: both ids at one go.
+      const ids = random(TRACE_BYTES + SPAN_BYTES);
+      const traceId = ids.slice(0, TRACE_BYTES * 2);
+      return { traceId, parent: null, flags: sampler(traceId) ? '01' : '00', span: null, spare: ids.slice(TRACE_BYTES * 2) };
     },
-    next: ({ traceId, flags }) => `00-${traceId}-${random(SPAN_BYTES)}-${flags}`,
+    next(trace) {
+      const span = trace.spare ?? random(SPAN_BYTES);
+      trace.spare = null;
+      return `00-${trace.traceId}-${span}-${trace.flags}`;
+    },
     own(trace) {
       trace.span ??= random(SPAN_BYTES);
       return `00-${trace.traceId}-${trace.span}-${trace.flags}`;

@@ -1,0 +1,178 @@
+/**
+ * The newest requests, in places that are filled anew: no object is made for a request that nobody asks
+ * about, and none lives on. What is different in each (its id, its trace, its path) is copied as bytes:
+ * ten thousand requests with strings of their own are garbage that has grown old, which cost a tenth of a
+ * warm request.
+ */
+import type { CallRecord, StartInfo } from '#contract/call.ts';
+import type { EndedCall } from './journal.ts';
+
+/** Longest path that is remembered, characters. */
+const MAX_PATH = 512;
+const MAX_DETAIL = 1_000;
+const MAX_WHY = 100;
+const MAX_TRIES = 10;
+/** Characters of a trace's id. */
+const TRACE_LENGTH = 32;
+/** For an id and a path together, bytes; longer ones are kept as they are. */
+const TEXT_BYTES = 96;
+const SLOT_BYTES = TRACE_LENGTH + TEXT_BYTES;
+
+/** A place in the ring. Times in ms; −1: did not come to it. */
+export class CallSlot {
+  /** Where its bytes begin: trace, id, path. */
+  readonly at: number;
+  traced = false;
+  idLength = 0;
+  pathLength = 0;
+  /** Id and path where they are too long for their bytes. */
+  long: { id: string; path: string } | null = null;
+  t = 0;
+  namespace = '';
+  name = '';
+  revision: string | null = null;
+  instance: string | null = null;
+  method = '';
+  status = 0;
+  problem: EndedCall['problem'] = null;
+  start: StartInfo | null = null;
+  bodyMs = 0;
+  queueMs = -1;
+  handlerMs = -1;
+  streamMs = -1;
+  totalMs = 0;
+  tries: EndedCall['tries'] = null;
+  aborted = false;
+  stream: EndedCall['stream'] = null;
+
+  constructor(at: number) {
+    this.at = at;
+  }
+}
+
+export class CallRing {
+  readonly #gateway: string;
+  readonly #size: number;
+  readonly #slots: CallSlot[] = [];
+  /** The system gives memory for it as it is written to. */
+  readonly #bytes: Buffer;
+  #next = 0;
+
+  constructor(gateway: string, size: number) {
+    this.#gateway = gateway;
+    this.#size = size;
+    this.#bytes = Buffer.alloc(size * SLOT_BYTES);
+  }
+
+  /** Takes the place of the oldest. `wall` is the time of `now` (monotonic), ms since 1970. */
+  fill(call: EndedCall, now: number, wall: number): CallSlot {
+    const slot = this.#slots[this.#next] ?? this.#grow();
+    this.#next = this.#next + 1 === this.#size ? 0 : this.#next + 1;
+    this.#write(slot, call);
+    const { arrivedAt, askedAt, sentAt, headAt } = call;
+    slot.t = wall - (now - arrivedAt);
+    slot.namespace = call.namespace;
+    slot.name = call.name;
+    slot.revision = call.revision;
+    slot.instance = call.instance;
+    slot.method = call.method;
+    slot.status = call.status;
+    slot.problem = call.problem;
+    slot.start = call.start;
+    slot.bodyMs = (askedAt ?? now) - arrivedAt;
+    slot.queueMs = askedAt === null ? -1 : (sentAt ?? now) - askedAt;
+    slot.handlerMs = sentAt === null ? -1 : (headAt ?? now) - sentAt;
+    slot.streamMs = headAt === null ? -1 : now - headAt;
+    slot.totalMs = now - arrivedAt;
+    slot.tries = call.tries;
+    slot.aborted = call.aborted;
+    slot.stream = call.stream;
+    return slot;
+  }
+
+  #grow(): CallSlot {
+    const slot = new CallSlot(this.#slots.length * SLOT_BYTES);
+    this.#slots.push(slot);
+    return slot;
+  }
+
+  /** Ids and paths are ASCII: what else is in a request line is refused. */
+  #write(slot: CallSlot, call: EndedCall): void {
+    const { id, path, traceparent } = call;
+    const query = path.indexOf('?');
+    const pathLength = Math.min(query < 0 ? path.length : query, MAX_PATH);
+    const bytes = this.#bytes;
+    slot.traced = traceparent !== null;
+    if (slot.traced) bytes.write(call.trace.traceId, slot.at, TRACE_LENGTH, 'latin1');
+    slot.idLength = id.length;
+    slot.pathLength = pathLength;
+    if (id.length + pathLength > TEXT_BYTES) {
+      // A part of a text keeps the whole of it in memory, so it is a copy.
+      slot.long = { id, path: Buffer.from(path.slice(0, pathLength), 'latin1').toString('latin1') };
+      return;
+    }
+    slot.long = null;
+    const at = slot.at + TRACE_LENGTH;
+    bytes.write(id, at, id.length, 'latin1');
+    bytes.write(path, at + id.length, pathLength, 'latin1');
+  }
+
+  #text(from: number, length: number): string {
+    return this.#bytes.toString('latin1', from, from + length);
+  }
+
+  /** At most so many with this id, or of the trace with this id; the newest first. */
+  find(id: string, most: number): CallRecord[] {
+    const wanted = Buffer.from(id, 'latin1');
+    const found: CallRecord[] = [];
+    const count = this.#slots.length;
+    for (let back = 1; back <= count && found.length < most; back++) {
+      const slot = this.#slots[(this.#next - back + count) % count]!;
+      if (this.#isOf(slot, id, wanted)) found.push(this.record(slot));
+    }
+    return found;
+  }
+
+  #isOf(slot: CallSlot, id: string, wanted: Buffer): boolean {
+    if (slot.traced && wanted.length === TRACE_LENGTH && this.#holds(slot.at, wanted)) return true;
+    if (slot.idLength !== wanted.length) return false;
+    return slot.long === null ? this.#holds(slot.at + TRACE_LENGTH, wanted) : slot.long.id === id;
+  }
+
+  /** Ids of one process begin alike, so the last byte is looked at first. */
+  #holds(at: number, wanted: Buffer): boolean {
+    const end = at + wanted.length;
+    return this.#bytes[end - 1] === wanted.at(-1) && this.#bytes.compare(wanted, 0, wanted.length, at, end) === 0;
+  }
+
+  /** What is told of it. */
+  record(slot: CallSlot): CallRecord {
+    const { problem, start, tries, at } = slot;
+    const id = at + TRACE_LENGTH;
+    return {
+      id: slot.long?.id ?? this.#text(id, slot.idLength),
+      t: Math.round(slot.t),
+      gateway: this.#gateway,
+      namespace: slot.namespace,
+      name: slot.name,
+      method: slot.method,
+      path: slot.long?.path ?? this.#text(id + slot.idLength, slot.pathLength),
+      status: slot.status,
+      totalMs: tenth(slot.totalMs),
+      ...(slot.revision === null ? {} : { revision: slot.revision }),
+      ...(slot.instance === null ? {} : { instance: slot.instance }),
+      ...(problem === null ? {} : { code: problem.code, detail: problem.detail.slice(0, MAX_DETAIL) }),
+      ...(slot.traced ? { traceId: this.#text(at, TRACE_LENGTH) } : {}),
+      ...(start === null ? {} : { start }),
+      ...(slot.bodyMs > 0 ? { bodyMs: tenth(slot.bodyMs) } : {}),
+      ...(slot.queueMs < 0 ? {} : { queueMs: tenth(slot.queueMs) }),
+      ...(slot.handlerMs < 0 ? {} : { handlerMs: tenth(slot.handlerMs) }),
+      ...(slot.streamMs < 0 ? {} : { streamMs: tenth(slot.streamMs) }),
+      ...(tries === null ? {} : { tries: tries.slice(-MAX_TRIES).map(({ instance, why }) => ({ instance, why: why.slice(0, MAX_WHY) })) }),
+      ...(slot.aborted ? { aborted: true } : {}),
+      ...(slot.stream === null ? {} : { stream: slot.stream }),
+    };
+  }
+}
+
+const tenth = (ms: number): number => Math.round(Math.max(0, ms) * 100) / 100;
