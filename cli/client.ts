@@ -25,7 +25,7 @@ import {
   WhoAmI,
 } from '#contract/tenancy.ts';
 import { LineSplitter } from '#kit/ndjson.ts';
-import { homePaths } from '#kit/paths.ts';
+import { plannedPaths } from '#kit/paths.ts';
 import { ApiConnection } from './api-connection.ts';
 import type { Context } from './context.ts';
 import { homeFlag } from './context.ts';
@@ -231,7 +231,7 @@ const secretRoute = (namespace: string, name: string): string => `${namespaceRou
 export function connect(ctx: Context): ApiClient {
   const remote = remoteOf(ctx);
   if (remote !== null) return clientOf(remote, ctx.signal);
-  const paths = homePaths(ctx.home);
+  const paths = plannedPaths(ctx.home);
   const unreachable = { message: `fn is not running in ${paths.home}`, hint: `Start it: fn up --detach${homeFlag(ctx)}` };
   return new ApiClient(new ApiConnection({ socketPath: paths.controlSocket }, { signal: ctx.signal, unreachable }));
 }

@@ -68,9 +68,21 @@ export class Input {
   readonly #args: readonly (string | undefined)[];
   readonly #options: Readonly<Record<string, unknown>>;
 
-  constructor(args: readonly (string | undefined)[], options: Readonly<Record<string, unknown>>) {
+  readonly #typed: ReadonlySet<string>;
+
+  constructor(
+    args: readonly (string | undefined)[],
+    options: Readonly<Record<string, unknown>>,
+    typed: ReadonlySet<string> = new Set(Object.keys(options)),
+  ) {
     this.#args = args;
     this.#options = options;
+    this.#typed = typed;
+  }
+
+  /** Whether it stood on the command line, and is no default. */
+  isTyped(name: string): boolean {
+    return this.#typed.has(name);
   }
 
   arg(index: number): string {

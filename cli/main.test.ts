@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
@@ -61,7 +61,49 @@ describe('a command line', () => {
         → Start it: fn up --detach --home FOLDER/home
       "
     `);
-    expect((await runCli(['down', '--json'], { home })).stdout).toBe('{\n  "running": false,\n  "wasRunning": false\n}\n');
+    const down = await runCli(['down', '--json'], { home });
+    expect(JSON.parse(down.stdout)).toEqual({ running: false, wasRunning: false, home });
+    expect(down.stderr).toBe(`fn is not running in ${home}.\n`);
+    // Who only looks makes nothing.
+    expect(existsSync(home)).toBe(false);
+  });
+
+  it('down names the platform that other commands speak to, which it does not stop', async () => {
+    const home = join(temporaryFolder(onTestFinished), 'home');
+    const { code, stderr } = await runCli(['down'], { home, env: { FN_URL: 'http://127.0.0.1:9' } });
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/^note: .*http:\/\/127\.0\.0\.1:9 \(FN_URL\).*runs on$/m)]);
+    const said = await runCli(['down', '--home', home], { env: { FN_URL: 'http://127.0.0.1:9' } });
+    expect(said.stderr).toBe(`fn is not running in ${home}.\n`);
+  });
+
+  it('up on a platform that runs names each option that had no effect', async () => {
+    const home = temporaryFolder(onTestFinished);
+    const running = {
+      ...identify(process.pid)!,
+      phase: 'ready',
+      version: '0',
+      host: '127.0.0.1',
+      port: 9,
+      url: 'http://127.0.0.1:9',
+      driver: 'process',
+      started: { host: '127.0.0.1', pool: '2', metrics: '127.0.0.1:9900', runtimes: 'node,python' },
+      children: {},
+    } as const;
+    writeState(homePaths(home), running);
+    const up = async (...argv: string[]) =>
+      (await runCli(['up', '--detach', '--home', home, ...argv])).stderr.split('\n').slice(1).join('\n');
+    expect(await up()).toBe('');
+    const same = ['--port', '9', '--host', '127.0.0.1', '--driver', 'process', '--pool', '2', '--metrics', '127.0.0.1:9900'];
+    expect(await up(...same, '--runtimes', 'python')).toBe('');
+    expect(await up('--driver', 'auto', '--port', '0')).toBe('');
+    const other = ['--port', '8080', '--driver', 'docker', '--api', '127.0.0.1:9999', '--pool', '3', '--allow-unfiltered-egress'];
+    expect(await up(...other, '--runtimes', 'bun')).toBe(
+      'note: --port, --driver, --api, --pool, --allow-unfiltered-egress, --runtimes had no effect: it runs with --port 9, ' +
+        'with --driver process, without --api, with --pool 2, without --allow-unfiltered-egress, with --runtimes node,python\n' +
+        `  to change that: fn down --home ${home}, then fn up --home ${home} --port 8080 --driver docker --api 127.0.0.1:9999 --pool 3 ` +
+        '--allow-unfiltered-egress --runtimes bun\n',
+    );
+    expect(await up('--tls-listen', '127.0.0.1:0', '--tls-certs', home)).toContain('--tls-listen, --tls-certs had no effect');
   });
 
   it('with a home that cannot be made names it, and is no bug of fn', async () => {
@@ -69,7 +111,7 @@ describe('a command line', () => {
     writeFileSync(join(folder, 'file'), '');
     const result = await runCli(['status', '--home', join(folder, 'file/home')]);
     expect(result).toMatchObject({ code: 2, stdout: '' });
-    expect(result.stderr).toMatch(/^error: ENOTDIR: not a directory, mkdir '.*\/file\/home'\n/);
+    expect(result.stderr).toMatch(/^error: ENOTDIR: not a directory, (?:mkdir|lstat) '.*\/file\/home'\n/);
     expect(result.stderr).not.toContain('bug of fn');
   });
 
@@ -88,7 +130,7 @@ describe('a command line', () => {
       port: 9,
       url: 'http://127.0.0.1:9',
     } as const;
-    writeState(homePaths(home), { ...state, driver: 'process', children: {} });
+    writeState(homePaths(home), { ...state, driver: 'process', started: {}, children: {} });
     expect((await runCli(['doctor'], { home })).stdout).toContain('9 is the running gateway’s');
     expect((await runCli(['doctor', '--port', '9'], { home })).stdout).toContain('9 is the running gateway’s');
     expect((await runCli(['doctor', '--port', String(port)], { home })).stdout).toContain(`${port} cannot be used (EADDRINUSE)`);
@@ -277,6 +319,17 @@ describe('against an API', () => {
         → Log in: fn login URL; or set FN_TOKEN to a token that is good (HOME/token of that platform is one).
       "
     `);
+  });
+
+  it.each([
+    [['-f', '--until', '5m'], /^error: --follow goes on/],
+    [['--since', '5m', '--until', '1h'], /^error: --until is before --since/],
+    [['--revision', '9'], /^error: hello has no revision 9; the newest is 2\n/],
+  ])('logs %j is wrong usage, and no silence', async (argv, message) => {
+    await run(['deploy', 'hello']);
+    await run(['deploy', 'hello', '--memory', '256']);
+    expect(await run(['logs', 'hello', ...argv])).toEqual({ code: 2, stdout: '', stderr: expect.stringMatching(message) });
+    expect(await run(['logs', 'hello', '--revision', '1'])).toMatchObject({ code: 0, stderr: '' });
   });
 
   it('a function that is not there is 1', async () => {

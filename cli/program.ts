@@ -111,7 +111,8 @@ function addCommand(parent: Command, name: string, spec: CommandSpec, ctx: Conte
     const home = typeof options.home === 'string' ? resolve(ctx.cwd, options.home) : ctx.home;
     const context = typeof options.context === 'string' ? options.context : undefined;
     const said = { context, home: typeof options.home === 'string' };
-    await execute(spec, { ...ctx, home, said }, new Input(args, options));
+    const typed = new Set(Object.keys(options).filter((name) => command.getOptionValueSource(name) === 'cli'));
+    await execute(spec, { ...ctx, home, said }, new Input(args, options, typed));
   });
 }
 

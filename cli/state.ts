@@ -17,6 +17,8 @@ export interface SupervisorState extends ProcessIdentity {
   /** Where TLS is served; absent without it. */
   tlsUrl?: string;
   driver: (typeof DRIVERS)[number];
+  /** What it was started with beside host and port, as text by option of `fn up`. */
+  started: Readonly<Record<string, string>>;
   children: { gateway?: ProcessIdentity; controller?: ProcessIdentity };
 }
 
@@ -61,8 +63,15 @@ function parseState(value: unknown): SupervisorState | null {
     url,
     ...(typeof tlsUrl === 'string' ? { tlsUrl } : {}),
     driver,
+    started: textsOf(field('started')),
     children: { gateway, controller },
   };
+}
+
+/** What is no text is left out; a version that wrote none had nothing to say. */
+function textsOf(value: unknown): Record<string, string> {
+  if (typeof value !== 'object' || value === null) return {};
+  return Object.fromEntries(Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === 'string'));
 }
 
 /** Whoever reads sees the old or the new one, never half of it. */

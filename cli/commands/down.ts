@@ -1,15 +1,15 @@
 import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
-import { printJson, say } from '../context.ts';
+import { homeFlag, printJson, say } from '../context.ts';
 
 /** Above the supervisor's own deadlines: a second Ctrl-C still ends the waiting. */
 const PATIENCE_MS = 1_000;
 
 const WORDS = {
-  stopped: 'fn is down. What was deployed is kept: fn up brings it back.',
-  'cleaned-up': 'fn was not running; what it had left behind is removed.',
-  'was-not-running': 'fn is not running.',
+  stopped: (home: string, flag: string) => `fn is down (${home}). What was deployed is kept: fn up${flag} brings it back.`,
+  'cleaned-up': (home: string) => `fn was not running in ${home}; what it had left behind is removed.`,
+  'was-not-running': (home: string) => `fn is not running in ${home}.`,
 } as const;
 
 export const down: CommandSpec = {
@@ -22,9 +22,19 @@ export const down: CommandSpec = {
 
 async function run(ctx: Context, input: Input): Promise<void> {
   const { bringDown } = await import('../supervisor/down.ts');
-  const { homePaths } = await import('#kit/paths.ts');
+  const { plannedPaths } = await import('#kit/paths.ts');
   ctx.patience(PATIENCE_MS);
-  const result = await bringDown(homePaths(ctx.home), ctx.env);
-  say(ctx, WORDS[result]);
-  if (input.flag('json')) printJson(ctx, { running: false, wasRunning: result === 'stopped' });
+  const paths = plannedPaths(ctx.home);
+  const result = await bringDown(paths, ctx.env);
+  say(ctx, WORDS[result](paths.home, homeFlag(ctx)));
+  await tellRemote(ctx);
+  if (input.flag('json')) printJson(ctx, { running: false, wasRunning: result === 'stopped', home: paths.home });
+}
+
+/** Other commands speak to that platform: whoever meant it must read that it runs on. */
+async function tellRemote(ctx: Context): Promise<void> {
+  const { remoteOf } = await import('../contexts.ts');
+  const remote = remoteOf(ctx);
+  if (remote !== null)
+    say(ctx, `note: other commands speak to ${remote.url} (${remote.from}); fn down stops only this machine's, that one runs on`);
 }

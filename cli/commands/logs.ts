@@ -5,7 +5,7 @@ import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION, SINCE_OPTION, integerBetwee
 import type { Context } from '../context.ts';
 import { painter, say } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
-import { EXIT } from '../errors.ts';
+import { EXIT, usageError } from '../errors.ts';
 import { renderEntry } from '../log-view.ts';
 
 const LEVELS = ['debug', 'info', 'warn', 'error'] as const satisfies readonly LogLevel[];
@@ -42,21 +42,41 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
   const { chosenNamespace } = await import('../names.ts');
   const namespace = chosenNamespace(ctx, input);
   const name = input.arg(0);
+  const selection = selectionFrom(input);
   const client = connect(ctx);
+  const revision = input.number('revision');
+  const isKept = revision === undefined || (await checkRevision(client, namespace, name, revision));
   const paint = painter(ctx.stdout, ctx.env);
-  for await (const entry of readLogs(client, namespace, name, selectionFrom(input), ctx.signal)) {
+  let lines = 0;
+  for await (const entry of readLogs(client, namespace, name, selection, ctx.signal)) {
+    lines += 1;
     ctx.stdout.write(input.flag('json') ? `${JSON.stringify(entry)}\n` : renderEntry(entry, paint));
   }
   if (ctx.signal.aborted) return EXIT.interrupted;
+  if (lines === 0 && !isKept) say(ctx, `note: ${name}@${revision} is not kept any more, and no line of it is left`);
   await tellDropped(ctx, client, namespace, name);
   return EXIT.ok;
 }
 
+/** Whether the revision is still kept. Throws usageError for one that never was. */
+async function checkRevision(client: ApiClient, namespace: string, name: string, wanted: number): Promise<boolean> {
+  const numbers = (await client.revisions(namespace, name)).map(({ number }) => number);
+  const newest = Math.max(...numbers);
+  if (wanted > newest) throw usageError(`${name} has no revision ${wanted}; the newest is ${newest}`, `See fn revisions ${name}.`);
+  return numbers.includes(wanted);
+}
+
+/** Throws usageError for times that no line can be between. */
 function selectionFrom(input: Input) {
+  const [since, until] = [input.number('since'), input.number('until')];
+  if (input.flag('follow') && until !== undefined)
+    throw usageError('--follow goes on with new lines, and --until ends before them', 'Leave out one of them.');
+  if (since !== undefined && until !== undefined && until <= since)
+    throw usageError('--until is before --since: no line is between them', 'Both count back from now: --since 1h --until 5m.');
   const level = input.text('level');
   const given = {
-    since: input.number('since'),
-    until: input.number('until'),
+    since,
+    until,
     limit: input.number('limit'),
     request: input.text('request'),
     level: LEVELS.find((one) => one === level),

@@ -6,7 +6,8 @@ import type { Context } from '../context.ts';
 import { homeFlag, print, printJson, say } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
 import { EXIT, usageError } from '../errors.ts';
-import type { SupervisorOptions, TlsOptions } from '../supervisor/options.ts';
+import type { SupervisorState } from '../state.ts';
+import { type SupervisorOptions, type TlsOptions, startedWith } from '../supervisor/options.ts';
 import { runtimeNames } from './runtimes-build.ts';
 
 export const DEFAULT_PORT = 8_080;
@@ -72,11 +73,7 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
   const running = await findRunning(homePaths(ctx.home), ctx.signal);
   if (running !== null) {
     say(ctx, `fn is running already (pid ${running.pid}, driver ${running.driver})`);
-    if (input.number('port') !== running.port && input.number('port') !== DEFAULT_PORT)
-      say(
-        ctx,
-        `note: on port ${running.port}; to change it: fn down${homeFlag(ctx)}, then fn up${homeFlag(ctx)} --port ${input.number('port')}`,
-      );
+    tellIgnored(ctx, input, running);
     tellUrl(ctx, input, running);
     return EXIT.ok;
   }
@@ -97,6 +94,45 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
   });
   say(ctx, 'fn is down.');
   return interrupted ? EXIT.interrupted : EXIT.ok;
+}
+
+/** Options that a platform can only be started with: each that was typed and says something else is named. */
+function tellIgnored(ctx: Context, input: Input, running: SupervisorState): void {
+  const ignored = ignoredOptions(optionsFrom(ctx, input), input, running);
+  if (ignored.length === 0) return;
+  const names = ignored.map(([name]) => `--${name}`).join(', ');
+  const words = ignored.map(([name, value]) => (value === 'true' ? `--${name}` : `--${name} ${value}`)).join(' ');
+  say(ctx, `note: ${names} had no effect: it runs ${describeRunning(ignored, running)}`);
+  say(ctx, `  to change that: fn down${homeFlag(ctx)}, then fn up${homeFlag(ctx)} ${words}`);
+}
+
+const ONLY_AT_START = ['host', 'api', 'metrics', 'pool', 'memory-budget', 'allow-unfiltered-egress', 'tls-listen', 'tls-certs'] as const;
+
+/** By name, with what was typed. */
+function ignoredOptions(options: SupervisorOptions, input: Input, running: SupervisorState): (readonly [string, string])[] {
+  const typed = (name: string): boolean => input.isTyped(name.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase()));
+  const wanted = startedWith(options);
+  const built = running.started.runtimes?.split(',') ?? [];
+  return [
+    ...(typed('port') && options.port !== 0 && options.port !== running.port ? [['port', String(options.port)] as const] : []),
+    ...(typed('driver') && options.driver !== 'auto' && options.driver !== running.driver ? [['driver', options.driver] as const] : []),
+    ...ONLY_AT_START.filter((name) => typed(name) && wanted[name] !== running.started[name]).map(
+      (name) => [name, wanted[name] ?? ''] as const,
+    ),
+    ...(typed('runtimes') && !input.list('runtimes').every((name) => built.includes(name))
+      ? [['runtimes', input.list('runtimes').join(',')] as const]
+      : []),
+  ];
+}
+
+/** `on port 8080, without --api`. */
+function describeRunning(ignored: readonly (readonly [string, string])[], { port, driver, started }: SupervisorState): string {
+  const known: Readonly<Record<string, string>> = { ...started, port: String(port), driver };
+  return ignored
+    .map(([name]) =>
+      known[name] === undefined ? `without --${name}` : known[name] === 'true' ? `with --${name}` : `with --${name} ${known[name]}`,
+    )
+    .join(', ');
 }
 
 interface Told {

@@ -27,6 +27,31 @@ export interface TlsOptions {
   certificates: string;
 }
 
+/** The options as text, each as `fn up` has it; `fn up` on a platform that runs tells by them what would be different. */
+export function startedWith({
+  host,
+  api,
+  metrics,
+  pool,
+  memoryBudgetMib,
+  allowUnfilteredEgress,
+  runtimes = [],
+  tls,
+}: SupervisorOptions): Record<string, string> {
+  const texts = {
+    host,
+    api,
+    metrics,
+    pool: pool?.toString(),
+    'memory-budget': memoryBudgetMib?.toString(),
+    'allow-unfiltered-egress': allowUnfilteredEgress === true ? 'true' : undefined,
+    runtimes: runtimes.toSorted().join(','),
+    'tls-listen': tls && `${tls.host}:${tls.port}`,
+    'tls-certs': tls?.certificates,
+  };
+  return Object.fromEntries(Object.entries(texts).filter((entry): entry is [string, string] => entry[1] !== undefined));
+}
+
 /** What a supervisor tells while it starts; to the terminal, or to the `fn up --detach` that waits for it. */
 export type SupervisorEvent =
   | { type: 'step'; text: string }

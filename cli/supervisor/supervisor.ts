@@ -21,7 +21,7 @@ import { Child } from './child.ts';
 import { acquireLock } from './lock.ts';
 import { lastLines, openLog, rotate } from './log-files.ts';
 import type { Report, SupervisorOptions } from './options.ts';
-import { metricsEnv, settingsEnv } from './options.ts';
+import { metricsEnv, settingsEnv, startedWith } from './options.ts';
 import type { Programs } from './programs.ts';
 import { controllerEnv, gatewayEnv, preparePrograms, spawnController, spawnGateway } from './programs.ts';
 import type { PublicSocket } from './public-socket.ts';
@@ -128,6 +128,7 @@ export class Supervisor {
       url,
       ...(tlsUrl === undefined ? {} : { tlsUrl }),
       driver: runtimes.driver,
+      started: startedWith(this.#options),
       children: {},
     };
     writeState(this.#paths, this.#state);

@@ -47,7 +47,20 @@ export function defaultHome(env: NodeJS.ProcessEnv = process.env): string {
 /** Paths of a home, which is made if it is not there. Pure but for that: the same home, the same paths. */
 export function homePaths(home: string, uid = process.getuid?.() ?? 0): HomePaths {
   mkdirSync(home, { recursive: true, mode: 0o700 });
-  const real = realpathSync(home);
+  return pathsIn(realpathSync(home), uid);
+}
+
+/** The same for who only looks: a home that is not there is not made, and nothing is at its paths. */
+export function plannedPaths(home: string, uid = process.getuid?.() ?? 0): HomePaths {
+  try {
+    return pathsIn(realpathSync(home), uid);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return pathsIn(resolve(home), uid);
+    throw error;
+  }
+}
+
+function pathsIn(real: string, uid: number): HomePaths {
   const homeId = shortHash(real);
   const inHome = join(real, 'run');
   let runDir: string;
