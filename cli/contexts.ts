@@ -84,6 +84,9 @@ export function requireContext({ contexts }: Contexts, name: string): SavedConte
   );
 }
 
+/** Hosts that no network is between: a token may go there in the clear. */
+export const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/;
+
 /** A control API over TCP, and who said so. */
 export interface Remote {
   url: string;

@@ -153,6 +153,51 @@ describe('--json', () => {
   });
 });
 
+describe('fn invoke of a function that asks for a token', () => {
+  const seen: (string | undefined)[] = [];
+
+  /** A gateway that lets `TOKEN` in; the function behind it answers 401 where the path says so. */
+  async function gateway(auth: object): Promise<void> {
+    await deployed();
+    seen.length = 0;
+    const { createServer } = await import('node:http');
+    const server = createServer((request, response) => {
+      seen.push(request.headers.authorization);
+      if (request.url?.endsWith('/own') === true) response.writeHead(401).end('mine');
+      else if (request.headers.authorization === `Bearer ${TOKEN}`) response.end('in');
+      else response.writeHead(401, { 'content-type': 'application/problem+json' }).end('{"code": "unauthorized"}');
+    });
+    onTestFinished(() => void server.close());
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const address = server.address();
+    const base = `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}/hello`;
+    const view = api.functions.view('default', 'hello');
+    const canned = { ...view, url: base, access: { ...view.access, auth } };
+    api.canned.set('GET /v1/namespaces/default/functions/hello', { status: 200, json: canned });
+  }
+
+  it('sends the token that the platform is spoken to with, but where another was given or none is asked for', async () => {
+    await gateway({ type: 'token' });
+    expect(await run(['invoke', 'hello'])).toMatchObject({ code: 0, stdout: 'in' });
+    const other = await run(['invoke', 'hello', '-H', 'Authorization: Bearer other']);
+    expect(other).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(/→ hello asks for a token with the scope invoke: fn token create /),
+    });
+    await gateway({ type: 'public' });
+    await run(['invoke', 'hello']);
+    expect(seen).toEqual([undefined]);
+  });
+
+  it('is 3 where the gateway says no, 1 where the function does', async () => {
+    await gateway({ type: 'token' });
+    expect(await run(['invoke', 'hello', '--path', '/own'])).toMatchObject({ code: 1, stdout: 'mine' });
+    await gateway({ type: 'jwt', issuer: 'https://id.example.com', audience: 'api', jwksUrl: 'https://id.example.com/jwks' });
+    expect(await run(['invoke', 'hello'])).toMatchObject({ code: 3, stderr: expect.stringContaining('(JWT) of https://id.example.com') });
+    expect(seen).toEqual([undefined]);
+  });
+});
+
 describe('exit codes', () => {
   it.each(lines)('fn $name: 4 where nothing answers', async ({ argv }) => {
     const { code, stderr } = await run(argv, { at: 'http://127.0.0.1:9' });

@@ -3,14 +3,17 @@ import { isUtf8 } from 'node:buffer';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import type { Auth } from '#contract/access.ts';
+import { PROBLEM_TYPE } from '#contract/errors.ts';
 import { connect } from './client.ts';
 import type { Context } from './context.ts';
 import { painter, printJson, say } from './context.ts';
+import { LOOPBACK, checkedToken, remoteOf } from './contexts.ts';
 import type { ExitCode } from './errors.ts';
 import { CliError, EXIT, usageError } from './errors.ts';
 import type { Reply } from './http.ts';
 import { readBody, request } from './http.ts';
-import { formatMs } from './output.ts';
+import { formatMs, printable } from './output.ts';
 import { describeTiming, parseServerTiming } from './server-timing.ts';
 
 export interface InvokeOptions {
@@ -41,7 +44,11 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
   const body = await readData(ctx, options.data);
   const headers = parseHeaders(options.headers);
   if (body && !Object.keys(headers).some((name) => name.toLowerCase() === 'content-type')) headers['content-type'] = guessType(body);
-  const { url } = await connect(ctx).describe(options.namespace, options.name);
+  const { url, access } = await connect(ctx).describe(options.namespace, options.name);
+  if (access.auth.type === 'token' && headers.authorization === undefined) {
+    const token = tokenFor(ctx, new URL(url));
+    if (token !== undefined) headers.authorization = `Bearer ${token}`;
+  }
   const startedAt = performance.now();
   const reply = await send(ctx, new URL(url), { ...options, headers, body });
   const headMs = performance.now() - startedAt;
@@ -49,7 +56,7 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
     const bytes = await readBody(reply, MAX_JSON_BODY_BYTES);
     checkWhole(reply, options.name);
     printJson(ctx, asJson(reply, bytes, headMs, performance.now() - startedAt));
-    return reply.status >= 400 ? EXIT.failed : EXIT.ok;
+    return exitCodeFor(ctx, reply, access.auth, options);
   }
   if (options.include) ctx.stdout.write(renderHead(reply));
   let lastByte: number | undefined = NEWLINE;
@@ -61,7 +68,33 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
   if (ctx.stdout.isTTY === true && lastByte !== NEWLINE) say(ctx, '');
   checkWhole(reply, options.name);
   tell(ctx, reply, headMs, performance.now() - startedAt);
-  return reply.status >= 400 ? EXIT.failed : EXIT.ok;
+  return exitCodeFor(ctx, reply, access.auth, options);
+}
+
+/**
+ * The token that this platform is spoken to with: never one that is meant for another (FN_TOKEN belongs to FN_URL where that is
+ * set), and not in the clear over a network.
+ */
+function tokenFor(ctx: Context, gateway: URL): string | undefined {
+  const remote = remoteOf(ctx);
+  const { FN_URL = '', FN_TOKEN = '' } = ctx.env;
+  const token = remote === null ? (FN_URL === '' && FN_TOKEN !== '' ? FN_TOKEN : undefined) : remote.token;
+  const isSafe = gateway.protocol === 'https:' || LOOPBACK.test(gateway.hostname) || (remote !== null && remote.url.startsWith('http:'));
+  return isSafe ? checkedToken(token, remote?.from ?? 'FN_TOKEN') : undefined;
+}
+
+/** 3 where the gateway did not let us in, which is then told with what helps; a 401 of the function's own is its failure. */
+function exitCodeFor(ctx: Context, { status, headers }: Reply, auth: Auth, { namespace, name }: InvokeOptions): ExitCode {
+  if (status < 400) return EXIT.ok;
+  const isGateways = status === 401 && auth.type !== 'public' && headers['content-type']?.startsWith(PROBLEM_TYPE) === true;
+  if (!isGateways) return EXIT.failed;
+  const paint = painter(ctx.stderr, ctx.env);
+  const hint =
+    auth.type === 'jwt'
+      ? `${name} asks for a token (JWT) of ${auth.issuer}: -H 'authorization: Bearer JWT'`
+      : `${name} asks for a token with the scope invoke: fn token create NAME --scope invoke -n ${namespace}; then FN_TOKEN=TOKEN, or -H 'authorization: Bearer TOKEN'`;
+  say(ctx, `  ${paint('dim', '→')} ${printable(hint)}`);
+  return EXIT.notAuthorised;
 }
 
 function checkWhole({ body }: Reply, name: string): void {

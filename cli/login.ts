@@ -4,7 +4,7 @@ import { clientOf } from './client.ts';
 import type { Input } from './command.ts';
 import type { Context } from './context.ts';
 import { painter, printJson, say } from './context.ts';
-import { checkedContextName, checkedUrl, readContexts, requireContext, writeContexts } from './contexts.ts';
+import { LOOPBACK, checkedContextName, checkedUrl, readContexts, requireContext, writeContexts } from './contexts.ts';
 import { usageError } from './errors.ts';
 import { checkedNamespace } from './names.ts';
 import { readHidden } from './prompts.ts';
@@ -15,7 +15,7 @@ export async function logIn(ctx: Context, input: Input): Promise<void> {
   const name = checkedContextName(input.text('context') ?? url.host);
   const said = input.text('namespace');
   const asked = said === undefined ? undefined : checkedNamespace(said);
-  if (url.protocol === 'http:' && !/^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(url.hostname))
+  if (url.protocol === 'http:' && !LOOPBACK.test(url.hostname))
     say(
       ctx,
       `${painter(ctx.stderr, ctx.env)('yellow', 'note:')} ${url.origin} is not encrypted: whoever is on the way can read the token.`,
