@@ -18,7 +18,11 @@ import (
 type imageProgram struct {
 	argv []string
 	port int
+	// Its working directory; empty: ours.
+	folder string
 }
+
+var imageUsage = errors.New("usage: shim [-port N] [-dir FOLDER] -- PROGRAM ARG…")
 
 // Null where there are no arguments: the program is in the bundle then.
 func parseImageProgram(args []string) (*imageProgram, error) {
@@ -26,16 +30,25 @@ func parseImageProgram(args []string) (*imageProgram, error) {
 		return nil, nil
 	}
 	program := &imageProgram{}
-	if len(args) >= 2 && args[0] == "-port" {
-		port, err := strconv.Atoi(args[1])
-		if err != nil || port < 1 || port > 65_535 {
-			return nil, fmt.Errorf("-port takes a number of 1 to 65535, not %q", args[1])
+	for ; len(args) >= 2 && args[0] != "--"; args = args[2:] {
+		switch args[0] {
+		case "-port":
+			port, err := strconv.Atoi(args[1])
+			if err != nil || port < 1 || port > 65_535 {
+				return nil, fmt.Errorf("-port takes a number of 1 to 65535, not %q", args[1])
+			}
+			program.port = port
+		case "-dir":
+			if !filepath.IsAbs(args[1]) {
+				return nil, fmt.Errorf("-dir takes an absolute path, not %q", args[1])
+			}
+			program.folder = args[1]
+		default:
+			return nil, imageUsage
 		}
-		program.port = port
-		args = args[2:]
 	}
 	if len(args) < 2 || args[0] != "--" {
-		return nil, errors.New("usage: shim [-port N] -- PROGRAM ARG…")
+		return nil, imageUsage
 	}
 	program.argv = args[1:]
 	return program, nil
@@ -125,7 +138,7 @@ func (s *Shim) bundleProgram(request *initRequest) (map[string]string, string, [
 	return env, *request.Code, []string{filepath.Join(*request.Code, *request.Entry)}
 }
 
-// The environment and the folder of an image are those that the container was started with.
+// The environment of an image is the one that the container was started with.
 func (s *Shim) imageProgram(request *initRequest) (map[string]string, string, []string, *functionError) {
 	env := map[string]string{}
 	for _, pair := range os.Environ() {
@@ -133,15 +146,36 @@ func (s *Shim) imageProgram(request *initRequest) (map[string]string, string, []
 		env[name] = value
 	}
 	addFunction(env, request, s.image.port)
-	folder, err := os.Getwd()
-	if err != nil {
-		return nil, "", nil, &functionError{"StartError", "the image's working directory cannot be entered: " + err.Error()}
+	folder, failure := s.imageFolder()
+	if failure != nil {
+		return nil, "", nil, failure
 	}
 	path, failure := lookUp(s.image.argv[0], env["PATH"], folder)
 	if failure != nil {
 		return nil, "", nil, failure
 	}
 	return env, folder, append([]string{path}, s.image.argv[1:]...), nil
+}
+
+// The folder is entered by the program's own process, without rights and without descriptors of ours: whoever
+// starts the container has some of the host's, and a link in the image could lead to them.
+func (s *Shim) imageFolder() (string, *functionError) {
+	folder := s.image.folder
+	if folder == "" {
+		own, err := os.Getwd()
+		if err != nil {
+			return "", &functionError{"StartError", "the working directory cannot be told: " + err.Error()}
+		}
+		return own, nil
+	}
+	info, err := os.Stat(folder)
+	if err == nil && !info.IsDir() {
+		err = syscall.ENOTDIR
+	}
+	if err != nil {
+		return "", &functionError{"StartError", fmt.Sprintf("the image's WORKDIR %s cannot be entered: %v", folder, err)}
+	}
+	return folder, nil
 }
 
 // `port`: what the image says it listens on; 0: nothing.

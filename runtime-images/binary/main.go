@@ -2,8 +2,10 @@
 // for ever. It speaks the runtime protocol (runtime-images/PROTOCOL.md), starts the program at init,
 // and passes it its requests on $PORT.
 //
-//	shim                            the program is in the bundle, its environment is a clean one
-//	shim [-port N] -- PROGRAM ARG…  the program is that of an image, whose environment and folder are ours
+//	shim
+//	    the program is in the bundle, its environment is a clean one
+//	shim [-port N] [-dir FOLDER] -- PROGRAM ARG…
+//	    the program is that of an image, whose environment is ours
 package main
 
 import (

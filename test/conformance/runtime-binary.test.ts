@@ -83,6 +83,24 @@ describe('boot and init', () => {
     expect(env).toEqual(expect.arrayContaining(['FROM_THE_IMAGE=yes', 'PORT=9321']));
   });
 
+  it('of an image starts it in the folder that the image names, or says why it cannot', async () => {
+    const inFolder = (folder: string) => {
+      const { file } = image.command;
+      return { ...image, command: { file, args: ['-port', '9322', '-dir', folder, '--', './server'] } };
+    };
+    const shim = await startShim(inFolder(code));
+    await shim.become('image.json', { code });
+    expect((await shim.call('GET', '/env')).text.split('\n')).toEqual(expect.arrayContaining([`cwd=${code}`, 'PORT=9322']));
+    for (const [folder, why] of [
+      [join(code, 'nothing'), 'no such file'],
+      [join(code, 'notes.txt'), 'not a directory'],
+    ] as const) {
+      const told = await (await startShim(inFolder(folder))).fails('image.json', { code });
+      expect([told.name, told.message]).toEqual(['StartError', expect.stringContaining(`WORKDIR ${folder} cannot be entered`)]);
+      expect(told.message).toContain(why);
+    }
+  });
+
   it.each(FAULTS)('tells $what as the function’s own error', async ({ entry, env, error }) => {
     const shim = await startShim(runtime);
     const told = await shim.fails(entry, { code, env });

@@ -73,6 +73,29 @@ describe('containerOptions', () => {
     });
   });
 
+  it('enters no folder that an image names: the shim does, which has nothing of the host', () => {
+    const program = { shimFile: '/run/fn/0a1b2c3d/shims/binary-1', args: ['-dir', '/app', '--', '/app/server'], volumes: ['/data'] };
+    const options = containerOptions({ ...plan, runtime: 'image', image: 'sha256:1', program });
+    const { HostConfig: usual, Cmd: _boot, Image: _image, Labels: labels, ...floor } = containerOptions(plan);
+    expect(options).toEqual({
+      ...floor,
+      Image: 'sha256:1',
+      Entrypoint: ['/fn/shim'],
+      Cmd: program.args,
+      WorkingDir: '/',
+      Healthcheck: { Test: ['NONE'] },
+      Labels: { ...labels, 'fn.runtime': 'image', 'fn.image': 'sha256:1' },
+      HostConfig: {
+        ...usual,
+        Mounts: [
+          ...(usual?.Mounts ?? []),
+          { Type: 'bind', Source: program.shimFile, Target: '/fn/shim', ReadOnly: true, BindOptions: { Propagation: 'rprivate' } },
+        ],
+        Tmpfs: { ...usual?.Tmpfs, '/data': usual?.Tmpfs?.['/tmp'] },
+      },
+    });
+  });
+
   it('sets no CPU limit: booting is not throttled, the quota comes with the code', () => {
     const names = Object.keys(containerOptions(plan).HostConfig ?? {});
     expect(names.filter((name) => /cpu/i.test(name))).toEqual([]);

@@ -80,8 +80,14 @@ export function containerOptions(plan: ContainerPlan): ContainerCreateOptions & 
     Image: plan.image,
     ...(plan.program === null
       ? bootArguments(plan.runtime, plan.memoryClassMib)
-      : // A health check of the image's would be run by the engine, beside our own.
-        { Entrypoint: [SHIM], Cmd: plan.program.args, Healthcheck: { Test: ['NONE'] } }),
+      : {
+          Entrypoint: [SHIM],
+          Cmd: plan.program.args,
+          // The engine's runtime would enter the image's before it has let go of the host, and follow links (CVE-2024-21626).
+          WorkingDir: '/',
+          // The image's would be run by the engine, beside our own.
+          Healthcheck: { Test: ['NONE'] },
+        }),
     Hostname: plan.id,
     User: `${INSTANCE_UID}:${INSTANCE_UID}`,
     Env: [`FN_INSTANCE=${plan.id}`, `FN_NONCE=${plan.nonce}`, `FN_SOCKET=${INSIDE.socket}`],

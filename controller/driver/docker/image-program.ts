@@ -8,7 +8,7 @@ import type Dockerode from 'dockerode';
 import { extract } from 'tar-stream';
 import { newSecret, shortHash } from '#kit/ids.ts';
 import type { Engine } from './engine.ts';
-import { portOf, programOf, volumesOf } from './images.ts';
+import { folderOf, portOf, programOf, volumesOf } from './images.ts';
 
 /** Path of the shim in the image of `binary`, and in every image that it is mounted into. */
 export const SHIM = '/fn/shim';
@@ -25,9 +25,10 @@ export interface ImageProgram {
 }
 
 /** What the container of an image is told beside what every container is. */
-export function imageProgram(info: Dockerode.ImageInspectInfo, shimFile: string): ImageProgram {
+export function imageProgram(info: Pick<Dockerode.ImageInspectInfo, 'Config'>, shimFile: string): ImageProgram {
   const port = portOf(info);
-  return { shimFile, args: [...(port === null ? [] : ['-port', String(port)]), '--', ...programOf(info)], volumes: volumesOf(info) };
+  const options = [...(port === null ? [] : ['-port', String(port)]), '-dir', folderOf(info)];
+  return { shimFile, args: [...options, '--', ...programOf(info)], volumes: volumesOf(info) };
 }
 
 /** Takes the shim out of the image of the runtime `binary`, once per image. Returns its path on this host. */

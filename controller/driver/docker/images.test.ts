@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { imageProgram } from './image-program.ts';
 import { volumesOf } from './images.ts';
 
 const image = (...volumes: string[]) => ({
@@ -27,5 +28,22 @@ describe('volumes that an image declares', () => {
     const paths = Array.from({ length: 17 }, (_, index) => `/v${index}`);
     expect(volumesOf(image(...paths.slice(1)))).toHaveLength(16);
     expect(() => volumesOf(image(...paths))).toThrow(/declares 17 volumes; it may have 16/);
+  });
+});
+
+describe('the program of an image', () => {
+  const config = (WorkingDir: string | undefined) =>
+    ({ WorkingDir, Entrypoint: ['./server'], Cmd: ['-v'], ExposedPorts: { '9000/tcp': {} } }) as Parameters<
+      typeof imageProgram
+    >[0]['Config'];
+
+  it.each([
+    ['/app', '/app'],
+    ['srv/../app/', '/app'],
+    ['../../-port', '/-port'],
+    ['', '/'],
+    [undefined, '/'],
+  ])('with the WORKDIR %j is started by the shim in %s', (folder, expected) => {
+    expect(imageProgram({ Config: config(folder) }, '/shim').args).toEqual(['-port', '9000', '-dir', expected, '--', './server', '-v']);
   });
 });

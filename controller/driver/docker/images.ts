@@ -125,6 +125,9 @@ export function programOf({ Config }: Pick<Dockerode.ImageInspectInfo, 'Config'>
   return [...words(Config.Entrypoint), ...words(Config.Cmd)];
 }
 
+/** Where its program starts. */
+export const folderOf = ({ Config }: Pick<Dockerode.ImageInspectInfo, 'Config'>): string => posix.resolve('/', Config.WorkingDir ?? '');
+
 /** The TCP port that it exposes, where that is one. */
 export function portOf({ Config }: Pick<Dockerode.ImageInspectInfo, 'Config'>): number | null {
   const exposed: unknown = Config.ExposedPorts ?? {};
