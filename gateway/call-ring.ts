@@ -5,6 +5,7 @@
  * warm request.
  */
 import type { CallRecord, StartInfo } from '#contract/call.ts';
+import { FairRings } from './fair-rings.ts';
 import type { EndedCall } from './journal.ts';
 
 /** Longest path that is remembered, characters. */
@@ -52,22 +53,20 @@ export class CallSlot {
 
 export class CallRing {
   readonly #gateway: string;
-  readonly #size: number;
-  readonly #slots: CallSlot[] = [];
+  /** By namespace: no tenant can push out what another's requests left. */
+  readonly #slots: FairRings<CallSlot>;
   /** The system gives memory for it as it is written to. */
   readonly #bytes: Buffer;
-  #next = 0;
 
   constructor(gateway: string, size: number) {
     this.#gateway = gateway;
-    this.#size = size;
+    this.#slots = new FairRings(size, (n) => new CallSlot(n * SLOT_BYTES));
     this.#bytes = Buffer.alloc(size * SLOT_BYTES);
   }
 
-  /** Takes the place of the oldest. `wall` is the time of `now` (monotonic), ms since 1970. */
+  /** Takes the place of the oldest of its namespace, or of the namespace that has most. `wall` is the time of `now` (monotonic), ms since 1970. */
   fill(call: EndedCall, now: number, wall: number): CallSlot {
-    const slot = this.#slots[this.#next] ?? this.#grow();
-    this.#next = this.#next + 1 === this.#size ? 0 : this.#next + 1;
+    const slot = this.#slots.place(call.namespace, now);
     this.#write(slot, call);
     const { arrivedAt, askedAt, sentAt, headAt } = call;
     slot.t = wall - (now - arrivedAt);
@@ -87,12 +86,6 @@ export class CallRing {
     slot.tries = call.tries;
     slot.aborted = call.aborted;
     slot.stream = call.stream;
-    return slot;
-  }
-
-  #grow(): CallSlot {
-    const slot = new CallSlot(this.#slots.length * SLOT_BYTES);
-    this.#slots.push(slot);
     return slot;
   }
 
@@ -124,13 +117,8 @@ export class CallRing {
   /** At most so many with this id, or of the trace with this id; the newest first. */
   find(id: string, most: number): CallRecord[] {
     const wanted = Buffer.from(id, 'latin1');
-    const found: CallRecord[] = [];
-    const count = this.#slots.length;
-    for (let back = 1; back <= count && found.length < most; back++) {
-      const slot = this.#slots[(this.#next - back + count) % count]!;
-      if (this.#isOf(slot, id, wanted)) found.push(this.record(slot));
-    }
-    return found;
+    const found = this.#slots.find((slot) => this.#isOf(slot, id, wanted), most);
+    return found.toSorted((a, b) => b.t - a.t).map((slot) => this.record(slot));
   }
 
   #isOf(slot: CallSlot, id: string, wanted: Buffer): boolean {

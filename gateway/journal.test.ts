@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { CallRecord } from '#contract/call.ts';
-import { GatewayMessage } from '#contract/link.ts';
+import { FLUSH_ONLY, GatewayMessage } from '#contract/link.ts';
 import { VirtualClock } from '#kit/clock.ts';
 import { CallJournal, type EndedCall, type JournalLimits, SHIP_EVERY_MS } from './journal.ts';
 
@@ -123,7 +123,68 @@ describe('the record of a request', () => {
   });
 });
 
+describe('one namespace among many', () => {
+  const other = { namespace: 'other' };
+
+  it('is remembered, however much the others do', () => {
+    const { clock, journal, end } = setup({ ring: 10 });
+    for (let n = 0; n < 50; n++) end(`mine-${n}`);
+    for (let n = 0; n < 50; n++) end(`other-${n}`, other);
+    clock.advance(1);
+    const of = (name: string) => Array.from({ length: 50 }, (_, n) => `${name}-${n}`).filter((id) => journal.recall(id).length > 0);
+    expect(of('mine')).toEqual(['mine-45', 'mine-46', 'mine-47', 'mine-48', 'mine-49']);
+    expect(of('other')).toEqual(['other-45', 'other-46', 'other-47', 'other-48', 'other-49']);
+    for (let n = 0; n < 50; n++) end(`third-${n}`, { namespace: 'third' });
+    expect([of('mine').length, of('other').length, of('third').length].toSorted()).toEqual([3, 3, 4]);
+    expect(of('third').at(-1)).toBe('third-49');
+    // Of who has not been heard of for long the places are free again.
+    clock.advance(3_600_000);
+    for (let n = 0; n < 50; n++) end(`fourth-${n}`, { namespace: 'fourth' });
+    expect(of('fourth')).toHaveLength(10);
+  });
+
+  it('where there are more of them than places, is remembered by its newest for a while', () => {
+    const { journal, end } = setup({ ring: 2 });
+    for (let n = 0; n < 5; n++) end(`r-${n}`, { namespace: `n${n}` });
+    expect(journal.recall('r-4')).toHaveLength(1);
+  });
+
+  it('is found although another has used its ids again and again', () => {
+    const { journal, end } = setup();
+    end('a');
+    for (let n = 0; n < 20; n++) end('a', other);
+    const found = journal.recall('a');
+    expect(found).toHaveLength(10);
+    expect(found.filter(({ namespace }) => namespace === 'default')).toHaveLength(1);
+  });
+
+  it('is heard of, however much fails elsewhere, also after the link was down', () => {
+    const { clock, end, records, link } = setup();
+    for (let n = 0; n < 5_000; n++) end('flood', { ...other, status: 500 });
+    end('mine', { status: 500 });
+    clock.advance(SHIP_EVERY_MS);
+    expect(records().filter(({ id }) => id === 'mine')).toHaveLength(1);
+    link(false);
+    for (let second = 0; second < 60; second++) {
+      for (let n = 0; n < 500; n++) end('flood', { ...other, status: 500 });
+      for (let n = 0; n < 10; n++) end('later', { status: 500 });
+      clock.advance(1_000);
+    }
+    link(true);
+    clock.advance(SHIP_EVERY_MS);
+    expect(records().filter(({ id }) => id === 'later').length).toBeGreaterThanOrEqual(20);
+    expect(records().length).toBeLessThanOrEqual(206 + 1_000 + 2 * 20);
+  });
+});
+
 describe('the controller hears', () => {
+  it('at once of what waits, where it asks', () => {
+    const { journal, end, records } = setup();
+    end('500', { status: 500 });
+    journal.answer(FLUSH_ONLY);
+    expect(records().map(({ id }) => id)).toEqual(['500']);
+  });
+
   it('of all that failed, were cold or slow, and of a sample of the others, in batches', () => {
     const { clock, end, sent, records, skipped } = setup();
     for (let n = 0; n < 50; n++) end(`warm-${n}`);
@@ -152,7 +213,7 @@ describe('the controller hears', () => {
       for (let n = 0; n < 5_000; n++) end('x', { status: 503 });
       clock.advance(1_000);
     }
-    expect(records().length).toBeLessThanOrEqual(200 * 11);
+    expect(records().length).toBeLessThanOrEqual((200 + 5) * 11);
     expect(records().length).toBeGreaterThan(200 * 8);
     expect(records().length + skipped()).toBe(50_000);
   });
@@ -165,7 +226,7 @@ describe('the controller hears', () => {
     expect(records()).toEqual([]);
     link(true);
     clock.advance(SHIP_EVERY_MS);
-    expect(records()).toHaveLength(1_000);
-    expect(skipped()).toBe(2_000);
+    expect(records()).toHaveLength(1_005);
+    expect(skipped()).toBe(1_995);
   });
 });

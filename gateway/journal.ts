@@ -1,11 +1,12 @@
 /**
- * What became of each request: a ring of the newest, for `fn why`, and of those that are worth it a record
- * to the controller, in batches. A warm request that succeeds costs the filling of one place in the ring.
+ * What became of each request: the newest are remembered, for `fn why`, and of those that are worth it a record
+ * goes to the controller, in batches. No namespace can use up what the others are due of either. A warm request that succeeds costs the filling of one place in the ring.
  */
 import type { CallRecord, StartInfo } from '#contract/call.ts';
-import type { GatewayMessage } from '#contract/link.ts';
+import { FLUSH_ONLY, type GatewayMessage } from '#contract/link.ts';
 import type { Clock } from '#kit/clock.ts';
 import { CallRing } from './call-ring.ts';
+import { LruMap } from './lru.ts';
 import type { Timing } from './timing.ts';
 import type { RequestTrace } from './trace.ts';
 
@@ -13,8 +14,13 @@ import type { RequestTrace } from './trace.ts';
 export const SHIP_EVERY_MS = 250;
 /** Records of one message: with the longest texts some 2 MB, half of what the controller accepts. */
 const MAX_PER_MESSAGE = 200;
-/** Records that wait to be sent; of more none is kept. */
+/** Records that wait to be sent; of more none is kept, but for those that each namespace is due. */
 const MAX_PENDING = 1_000;
+/** What each namespace is due beside what all share: records per second, and of those that wait. */
+const DUE_PER_SECOND = 5;
+const DUE_PENDING = 20;
+/** Namespaces whose due is known; beyond, that of who failed longest ago begins anew. */
+const MAX_DUES = 10_000;
 /** Answers to one `recall`. */
 const MAX_RECALLED = 10;
 
@@ -54,7 +60,10 @@ export interface CallObserver {
 export interface JournalLimits {
   /** Requests that are remembered. One takes some 400 bytes, 2 kB at most. */
   ring: number;
-  /** Failures, cold starts and slow requests told per second; those beyond are counted only. */
+  /**
+   * Failures, cold starts and slow requests told per second, over all namespaces; of those beyond each
+   * namespace is due a few, and the others are counted only. 0: none at all.
+   */
   notablePerSecond: number;
   /** Others told per second: a sample. */
   sampledPerSecond: number;
@@ -94,13 +103,22 @@ class Allowance {
   }
 }
 
+/** What a namespace is due, however many records the others have. */
+interface Due {
+  readonly allowance: Allowance;
+  pending: number;
+}
+
 export class CallJournal implements CallObserver {
   readonly #options: JournalOptions;
   readonly #ring: CallRing;
+  readonly #dues = new LruMap<string, Due>(MAX_DUES);
   readonly #notable: Allowance;
   readonly #sampled: Allowance;
   #pending: CallRecord[] = [];
   #skipped = 0;
+  /** Those of which records wait. */
+  readonly #dueWaiting: Due[] = [];
   #scheduled = false;
 
   constructor(options: JournalOptions) {
@@ -116,8 +134,8 @@ export class CallJournal implements CallObserver {
     // Of a stream only how long it took to begin says that it is slow.
     const slow = (slot.stream === null ? slot.totalMs : slot.totalMs - Math.max(0, slot.streamMs)) >= slowMs;
     const notable = slow || slot.problem !== null || slot.aborted || slot.status >= 500 || slot.status === 0 || isCold(slot.start);
-    if (this.#pending.length < MAX_PENDING && (notable ? this.#notable : this.#sampled).take(now))
-      this.#pending.push(this.#ring.record(slot));
+    const shared = this.#pending.length < MAX_PENDING && (notable ? this.#notable : this.#sampled).take(now);
+    if (shared || (notable && this.#isDue(call.namespace, now))) this.#pending.push(this.#ring.record(slot));
     else this.#skipped++;
     if (!this.#scheduled) this.#schedule();
   }
@@ -127,8 +145,13 @@ export class CallJournal implements CallObserver {
     return this.#ring.find(id, MAX_RECALLED);
   }
 
-  /** Tells the controller what is remembered of an id. */
+  /** Tells the controller what waits to be told, and then what is remembered of an id. */
   answer(id: string): void {
+    this.flush();
+    if (id === FLUSH_ONLY) {
+      this.#options.send({ type: 'recalled', id, calls: [] });
+      return;
+    }
     this.#options.send({ type: 'recalled', id, calls: this.recall(id) });
   }
 
@@ -140,6 +163,19 @@ export class CallJournal implements CallObserver {
       this.#pending = this.#pending.slice(calls.length);
       this.#skipped = 0;
     }
+    for (const due of this.#dueWaiting.splice(0)) due.pending = 0;
+  }
+
+  #isDue(namespace: string, now: number): boolean {
+    if (this.#options.limits.notablePerSecond === 0) return false;
+    let due = this.#dues.get(namespace);
+    if (due === undefined) {
+      due = { allowance: new Allowance(DUE_PER_SECOND), pending: 0 };
+      this.#dues.set(namespace, due);
+    }
+    if (due.pending >= DUE_PENDING || !due.allowance.take(now)) return false;
+    if (due.pending++ === 0) this.#dueWaiting.push(due);
+    return true;
   }
 
   #schedule(): void {

@@ -80,6 +80,9 @@ export type Certificate = z.infer<typeof Certificate>;
 /** Calls that one message may bring. */
 export const MAX_CALLS_PER_MESSAGE = 1_000;
 
+/** The id of a `recall` that asks for the waiting `calls` only: no request has it. */
+export const FLUSH_ONLY = '';
+
 export const GatewayMessage = z.discriminatedUnion('type', [
   /** [3] First message. `gateway` lives as long as the installation, `boot` as long as the process. */
   z.object({
@@ -160,7 +163,10 @@ export const ControllerMessage = z.discriminatedUnion('type', [
   }),
   /** Certificates for custom domains; sent after welcome, and whole again at each change. */
   z.object({ type: z.literal('certificates'), term, certificates: z.array(Certificate) }),
-  /** Asks for what is remembered of a request. */
+  /**
+   * Asks for what is remembered of a request. The gateway first sends the `calls` that wait to be sent,
+   * and then answers `recalled`; with the id FLUSH_ONLY it remembers nothing of it.
+   */
   z.object({ type: z.literal('recall'), term, id: z.string().max(200) }),
   /** [6] */
   z.object({ type: z.literal('grant'), term, lease: Lease, start: StartInfo }),

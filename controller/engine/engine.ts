@@ -403,6 +403,8 @@ export class Engine implements Platform, InstanceEvents {
 
   async listCalls(namespace: string, name: string, query: CallQuery): Promise<CallList> {
     this.#functions.require(namespace, name);
+    // Gateways tell in batches: who lists right after a request wants to see that one.
+    await this.#gateways.flushCalls();
     return this.#options.calls.list(namespace, name, query);
   }
 

@@ -65,6 +65,11 @@ export class Gateways implements LinkEvents {
     return this.#recalls.ask(this.connected, id);
   }
 
+  /** Has the gateways tell of the requests that are over; `onCalls` has heard of them when it resolves. */
+  flushCalls(): Promise<void> {
+    return this.#recalls.flush(() => this.connected);
+  }
+
   get connected(): Link[] {
     return [...this.#gateways.values()].flatMap((gateway) => (gateway.link ? [gateway.link] : []));
   }

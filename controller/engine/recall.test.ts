@@ -1,5 +1,6 @@
-import { expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { CallRecord } from '#contract/call.ts';
+import { FLUSH_ONLY } from '#contract/link.ts';
 import { VirtualClock } from '#kit/clock.ts';
 import type { Link } from './link-server.ts';
 import { Recalls } from './recall.ts';
@@ -49,4 +50,40 @@ it('waits for no gateway that does not answer', async () => {
   clock.advance(500);
   expect(await answer).toHaveLength(1);
   expect(await recalls.ask([], 'a')).toEqual([]);
+});
+
+describe('flush', () => {
+  it('is over when all gateways have answered', async () => {
+    const { asked, links } = gateways(2);
+    const recalls = new Recalls(new VirtualClock());
+    let over = false;
+    const flushed = recalls.flush(() => links).then(() => (over = true));
+    recalls.answered(links[0]!, FLUSH_ONLY, []);
+    await Promise.resolve();
+    expect([over, asked]).toEqual([false, ['0 recall', '1 recall']]);
+    recalls.answered(links[1]!, FLUSH_ONLY, []);
+    await flushed;
+  });
+
+  it('waits for nobody long', async () => {
+    const { links } = gateways(1);
+    const clock = new VirtualClock();
+    const flushed = new Recalls(clock).flush(() => links);
+    clock.advance(250);
+    await flushed;
+    await new Recalls(clock).flush(() => []);
+  });
+
+  it('that was asked for while another was under way is one of its own, shared by all who came meanwhile', async () => {
+    const { asked, links } = gateways(1);
+    const recalls = new Recalls(new VirtualClock());
+    const first = recalls.flush(() => links);
+    const later = [recalls.flush(() => links), recalls.flush(() => links)];
+    recalls.answered(links[0]!, FLUSH_ONLY, []);
+    await first;
+    await vi.waitFor(() => expect(asked).toHaveLength(2));
+    recalls.answered(links[0]!, FLUSH_ONLY, []);
+    await Promise.all(later);
+    expect(asked).toHaveLength(2);
+  });
 });
