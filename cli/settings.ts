@@ -139,7 +139,7 @@ function parseAssignment(text: string): [string, string] {
 }
 
 /** A file of `NAME=VALUE` lines, as Node's --env-file reads it. */
-function envFile(path: string | undefined, cwd: string): Record<string, string> {
+export function envFile(path: string | undefined, cwd: string): Record<string, string> {
   if (path === undefined) return {};
   const file = resolve(cwd, path);
   let text: string;

@@ -97,7 +97,7 @@ async function findProject(ctx: Context, input: Input): Promise<{ project: Proje
 }
 
 async function manifestProject(ctx: Context, input: Input, path: string, envFile: string | null): Promise<Project> {
-  const [{ readManifest }, { resolveManifest }, { environmentFrom, overridesFrom }] = await Promise.all([
+  const [{ readManifest }, { resolveManifest }, { envFile: fileVariables, environmentFrom, overridesFrom }] = await Promise.all([
     import('../manifest/file.ts'),
     import('../manifest/resolve.ts'),
     import('../settings.ts'),
@@ -109,7 +109,8 @@ async function manifestProject(ctx: Context, input: Input, path: string, envFile
       resolveManifest(readManifest(path, ctx.cwd), {
         environment: environmentFrom(input, ctx.env)?.name,
         overrides: overridesFrom(variablesAlone(input, envFile), ctx.env, ctx.cwd),
-        variables: ctx.env,
+        // `.env` is what stands in for the shell of later; what is set in this one counts more.
+        variables: { ...fileVariables(envFile ?? undefined, ctx.cwd), ...ctx.env },
       }),
   };
 }

@@ -75,7 +75,7 @@ export class DevSession {
     // A port each: instances come and go, and two cannot have the same.
     const flags = this.#debugger ? { FN_NODE_FLAGS: '--inspect=127.0.0.1:0' } : {};
     this.#supervisor = new Supervisor(
-      { home: this.#home, host, port, driver, pool: 2 },
+      { home: this.#home, host, port, driver, pool: 2, command: 'fn dev' },
       { env: { ...this.#ctx.env, ...flags }, report: () => undefined, logLevel: 'error' },
     );
   }

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -47,6 +47,22 @@ describe('watchProject', () => {
       expect(await next()).toContain(file);
     } finally {
       await watcher.close();
+    }
+  });
+
+  it('tells nothing of the files that its own output goes to', async () => {
+    const project = folder();
+    const output = openSync(join(project, 'out'), 'a');
+    const { onChange, next } = listener();
+    const watcher = await watchProject([project], onChange, [output]);
+    try {
+      writeSync(output, 'a line of ours');
+      writeFileSync(join(project, 'dev.log'), 'by tee');
+      writeFileSync(join(project, 'handler.ts'), '1');
+      expect(await next()).toEqual([join(project, 'handler.ts')]);
+    } finally {
+      await watcher.close();
+      closeSync(output);
     }
   });
 

@@ -1,4 +1,5 @@
 /** Tells when the sources of a project change. */
+import { type Stats, fstatSync, statSync } from 'node:fs';
 import { extname } from 'node:path';
 import { watch } from 'chokidar';
 
@@ -19,8 +20,8 @@ const NOT_SOURCES = new Set([
   '.mypy_cache',
   '.pytest_cache',
 ]);
-/** Files that editors make beside the one that they write. */
-const NOT_FILES = new Set(['.swp', '.swx', '.tmp', '.pyc']);
+/** Files that editors make beside the one that they write, and logs: each of our own lines would be a change. */
+const NOT_FILES = new Set(['.swp', '.swx', '.tmp', '.pyc', '.log']);
 
 /** Whether a path, relative or absolute, is left out. */
 export function isLeftOut(path: string): boolean {
@@ -35,6 +36,9 @@ export function isLeftOut(path: string): boolean {
   );
 }
 
+/** Which file it is, by whatever name. */
+const identityOf = ({ dev, ino }: Stats): string => `${dev}:${ino}`;
+
 export interface ProjectWatcher {
   /** Idempotent. */
   close(): Promise<void>;
@@ -42,9 +46,15 @@ export interface ProjectWatcher {
 
 /**
  * Watches folders and single files; resolves when it does. `onChange` gets the paths, absolute, that
- * were added, changed or removed, once things have settled.
+ * were added, changed or removed, once things have settled. Files that `outputs`, descriptors of this
+ * process, are written to (`fn dev > out`) are none of its sources: a line of ours would be the next change.
  */
-export async function watchProject(paths: readonly string[], onChange: (changed: string[]) => void): Promise<ProjectWatcher> {
+export async function watchProject(
+  paths: readonly string[],
+  onChange: (changed: string[]) => void,
+  outputs: readonly number[] = [1, 2],
+): Promise<ProjectWatcher> {
+  const own = new Set(outputs.map((fd) => identityOf(fstatSync(fd))));
   // Only what lies below a watched path is judged: the project itself may be in a folder named build.
   const relative = (path: string): string => {
     const root = paths.find((candidate) => path === candidate || path.startsWith(`${candidate}/`));
@@ -55,6 +65,8 @@ export async function watchProject(paths: readonly string[], onChange: (changed:
   let timer: NodeJS.Timeout | undefined;
   watcher.on('all', (event, path) => {
     if (event === 'addDir' || event === 'unlinkDir') return;
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (stats !== undefined && own.has(identityOf(stats))) return;
     changed.add(path);
     clearTimeout(timer);
     timer = setTimeout(() => {

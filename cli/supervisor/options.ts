@@ -18,6 +18,8 @@ export interface SupervisorOptions {
   pool?: number;
   memoryBudgetMib?: number;
   allowUnfilteredEgress?: boolean;
+  /** The command that it was started by, for what a person is to type instead. Default: fn up. */
+  command?: 'fn up' | 'fn dev';
 }
 
 export interface TlsOptions {

@@ -38,6 +38,19 @@ describe('the public socket', () => {
     }
   });
 
+  it('says it of the command that was typed', async () => {
+    const port = await takenPort();
+    const hints = (['fn up', 'fn dev'] as const).map((command) => {
+      try {
+        return openPublicSocket('127.0.0.1', port, 'port', command).port;
+      } catch (error) {
+        return error instanceof CliError ? error.hint : error;
+      }
+    });
+    const choose = (command: string) => expect.stringContaining(`Choose another: ${command} --port ${port + 1} `);
+    expect(hints).toEqual([choose('fn up'), choose('fn dev')]);
+  });
+
   it.each([
     ['localhost', /not an IP address/],
     ['192.0.2.77', /not an address of this machine/],

@@ -110,7 +110,7 @@ export class Supervisor {
     await this.#takeOver();
     this.#runDirWasThere = existsSync(this.#paths.runDir);
     makeRunDir(this.#paths, this.#asRoot);
-    this.#socket = openPublicSocket(this.#options.host, this.#options.port);
+    this.#socket = openPublicSocket(this.#options.host, this.#options.port, 'port', this.#options.command);
     const { tls } = this.#options;
     if (tls !== undefined) this.#tlsSocket = openPublicSocket(tls.host, tls.port, 'tls-listen');
     const runtimes = await prepareRuntimes(this.#options, this.#env, this.#report);
