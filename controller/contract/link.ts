@@ -12,8 +12,11 @@ import { TokenNamespaces } from './tenancy.ts';
 
 export { StartInfo };
 
-/** Longest line either side accepts, bytes. A snapshot of 10,000 routes is some 3 MB. */
-export const MAX_LINK_LINE_BYTES = 16 * 1024 * 1024;
+/**
+ * Longest line either side accepts, bytes: the controller's snapshot of all routes. 10,000 functions with ten revisions
+ * each are some 20 MB.
+ */
+export const MAX_LINK_LINE_BYTES = 64 * 1024 * 1024;
 /** Longest line of a gateway's, bytes: it faces the network, and what it says is believed less. 10,000 leases are some 2.5 MB. */
 export const MAX_GATEWAY_LINE_BYTES = 4 * 1024 * 1024;
 /** Leases that a gateway may hold. */

@@ -51,6 +51,15 @@ async function put(name: string, { cert, key }: TestCertificate, endings: [strin
 const names = (all: Certificates) => all.current.map((certificate) => certificate.names);
 
 describe('certificates from a folder', () => {
+  it('that are too many bytes for a message are not read; those before them stay in use', async () => {
+    await put('a', authority.issue('a.example.com'));
+    const all = await start();
+    const { cert, key } = authority.issue('b.example.com');
+    for (let n = 0; n < 70; n += 1) await put(`b${n}`, { cert: cert + '\n'.repeat(250_000), key });
+    await waitFor('a complaint', () => logged.some((text) => text.includes('is the most')));
+    expect(names(all)).toEqual([['a.example.com']]);
+  });
+
   it('are pairs of files, and folders as certbot makes them, with links', async () => {
     await put('a', authority.issue('A.example.com', '*.a.example.com'));
     await put('b', authority.issue('b.example.com'), ['pem', 'key']);

@@ -20,8 +20,9 @@ const SETTLE_MS = 200;
 const POLL_MS = 30_000;
 /** Largest file that is read, bytes. A chain of four certificates is some 8 KB. */
 const MAX_FILE_BYTES = 256 * 1024;
-/** Pairs that are read; all of them go to gateways in one message. */
+/** Pairs that are read, and bytes of all together: they go to gateways in one message. */
 const MAX_PAIRS = 1_000;
+const MAX_ALL_BYTES = 16 * 1024 * 1024;
 /** `fn status` names those that expire within this, days. */
 const EXPIRY_NOTE_DAYS = 14;
 const DAY_MS = 86_400_000;
@@ -198,12 +199,15 @@ async function findPairs(folder: string): Promise<(Pair | string)[]> {
       wanted.set(entry.name, { cert: join(inside, 'fullchain.pem'), key: join(inside, 'privkey.pem') });
   }
   if (wanted.size > MAX_PAIRS) throw new Error(`there are ${wanted.size} certificates, and ${MAX_PAIRS} is the most`);
-  return Promise.all(
+  const found = await Promise.all(
     [...wanted].map(async ([name, { cert, key }]) => {
       const [certText, keyText] = await Promise.all([readText(cert), readText(key)]);
       return certText === null || keyText === null ? name : { name, cert: certText, key: keyText };
     }),
   );
+  const bytes = found.reduce((sum, pair) => sum + (typeof pair === 'string' ? 0 : pair.cert.length + pair.key.length), 0);
+  if (bytes > MAX_ALL_BYTES) throw new Error(`its certificates are ${bytes} bytes, and ${MAX_ALL_BYTES} is the most`);
+  return found;
 }
 
 /** null where it cannot be read, or is too large for what it should be. */

@@ -15,6 +15,12 @@ import type { Planner } from './planner.ts';
 import type { Load, Rollout } from './rollout.ts';
 import { checkRoutes, type PlatformHosts } from './routes.ts';
 
+/**
+ * Longest that a function's access may be as JSON, bytes: a gateway that comes is told of all functions in one line,
+ * and no tenant may make that longer than a line can be. 64 routes, or a hundred keys, are a third of it.
+ */
+const MAX_ACCESS_BYTES = 65_536;
+
 export interface ChangeParts {
   context: EngineContext;
   functions: Functions;
@@ -61,6 +67,12 @@ export class Changes {
    */
   checkAccess(namespace: string, name: string, access: FunctionAccess): void {
     const { functions, context } = this.#parts;
+    const bytes = Buffer.byteLength(JSON.stringify(access));
+    if (bytes > MAX_ACCESS_BYTES)
+      throw new FnError(
+        'invalid',
+        `Routes, CORS, auth and limits of ${name} are ${bytes} bytes as JSON, and ${MAX_ACCESS_BYTES} is the most.`,
+      );
     checkRoutes({ namespace, name, access }, functions.list(), context.tenancy.namespaces(), this.#platformHosts);
   }
 
@@ -117,7 +129,9 @@ export class Changes {
       try {
         const requests = this.load(before);
         // All at once: what it takes is what the slowest takes. None may go on bringing instances up when another has failed.
-        const attempts = await Promise.allSettled(more.map(({ state, percent }) => this.#bringUp(state, { requests, percent }, signal)));
+        const attempts = await Promise.allSettled(
+          more.map(({ state, percent }) => this.#bringUp(state, { requests: (requests * percent) / 100, percent }, signal)),
+        );
         const failed = attempts.find((attempt) => attempt.status === 'rejected');
         if (failed) throw failed.reason;
         rollout.goOn(signal);
@@ -154,9 +168,9 @@ export class Changes {
     return load;
   }
 
-  /** What one revision has to do now; its share of that is all of it. */
+  /** What one revision has to do now. */
   loadOf(state: RevisionState): Load {
-    return { requests: requestsOf(state), percent: 100 };
+    return { requests: requestsOf(state), percent: state.percent };
   }
 
   /** Throws FnError function-not-found, invalid, forbidden, route-conflict, precondition-failed. */

@@ -5,12 +5,12 @@
 import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import { GatewayMessage, MAX_GATEWAY_LINE_BYTES, type ControllerMessage } from '#contract/link.ts';
+import { GatewayMessage, MAX_GATEWAY_LINE_BYTES, MAX_LINK_LINE_BYTES, type ControllerMessage } from '#contract/link.ts';
 import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
 import type { Log } from '#kit/log.ts';
 
 /** A gateway that does not read is cut off when so much waits for it, bytes. */
-const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
+const MAX_UNSENT_BYTES = 2 * MAX_LINK_LINE_BYTES;
 /** A connection that does not say hello is closed after this, ms. */
 const HELLO_TIMEOUT_MS = 5_000;
 /**

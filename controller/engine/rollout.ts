@@ -16,7 +16,9 @@ const LOOK_EVERY_MS = 20;
 
 /** What a revision is to be ready for. */
 export interface Load {
+  /** At a time. */
   requests: number;
+  /** Of the function's traffic: so much of `min` it has to keep. */
   percent: number;
 }
 
@@ -52,7 +54,8 @@ export class Rollout {
 
   ready(instance: Instance): void {
     const key = 'revision' in instance.state ? instance.state.revision : null;
-    if (key !== null) this.#waiting.get(key)?.resolve(instance);
+    // A secret has changed while it was loaded: the plan brings another up.
+    if (key !== null && !instance.stale) this.#waiting.get(key)?.resolve(instance);
   }
 
   failed(revision: string, failure: StartFailure): void {
@@ -97,15 +100,11 @@ export class Rollout {
     }
   }
 
-  /**
-   * At least ceil(load ÷ slots) ready, and its share of `min`; as far as budget and time allow.
-   * `requests`: those in flight and waiting of which it is to get `percent`.
-   */
+  /** At least ceil(requests ÷ slots) ready, and its share of `min`; as far as budget and time allow. */
   async readyForLoad(state: RevisionState, { requests, percent }: Load, signal: AbortSignal): Promise<void> {
     const { clock } = this.#context;
     const { min, max } = state.revision.settings;
-    const share = percent / 100;
-    const wanted = Math.min(max, Math.max(1, Math.ceil(min * share), Math.ceil((requests * share) / (state.slots ?? 1))));
+    const wanted = Math.min(max, Math.max(1, Math.ceil((min * percent) / 100), Math.ceil(requests / (state.slots ?? 1))));
     if (wanted <= 1) return;
     state.floor = wanted;
     this.#planner.kick();

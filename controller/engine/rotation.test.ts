@@ -154,6 +154,53 @@ describe('a new value', () => {
     expect(given('DB').filter((value) => value === 'new').length).toBeGreaterThanOrEqual(3);
   });
 
+  it('that comes while a fresh one is being loaded makes that one stale, too: those in use stay until there is a better one', async () => {
+    const engine = await start();
+    const gateway = await machine.gateway();
+    await set(engine, 'DB', 'old');
+    await deploy(machine, engine, 'hello', { secrets: ['DB'] });
+    gateway.want(KEY, 1);
+    await machine.until('a grant', () => gateway.count('grant') === 1);
+    gateway.want(KEY, 0, 1);
+    const first = Promise.withResolvers<void>();
+    const second = Promise.withResolvers<void>();
+    machine.shims.onInit = async (init) => {
+      await (init.env.DB === 'newer' ? second : first).promise;
+      return loaded(init);
+    };
+    await set(engine, 'DB', 'new');
+    await machine.until('it is being loaded', () => given('DB').includes('new'));
+    await set(engine, 'DB', 'newer');
+    first.resolve();
+    await machine.until('the newer one is being loaded', () => given('DB').includes('newer'));
+    await machine.pass(500);
+    expect(gateway.count('revoke')).toBe(0);
+    second.resolve();
+    await machine.until('a revoke', () => gateway.count('revoke') > 0);
+  });
+
+  it('brings up of a revision with a share of the traffic its share of `min`, no more', async () => {
+    const engine = await start();
+    const gateway = await machine.gateway();
+    await set(engine, 'DB', 'old');
+    const settings = { secrets: ['DB'], min: 4, max: 8 };
+    await deploy(machine, engine, 'hello', settings);
+    await deploy(machine, engine, 'hello', settings);
+    const traffic = [
+      { revision: 2, percent: 75 },
+      { revision: 1, percent: 25 },
+    ];
+    await driven(machine, engine.setTraffic('default', 'hello', traffic, null, new AbortController().signal));
+    gateway.want(KEY, 1);
+    await machine.until('a grant', () => gateway.count('grant') === 1);
+    await machine.until('what is too many has gone', async () => (await instances(engine)).length === 1, 200);
+    const before = machine.shims.inits.length;
+    await set(engine, 'DB', 'new');
+    await machine.until('a revoke', () => gateway.count('revoke') === 1);
+    const fresh = machine.shims.inits.slice(before).filter(({ revision }) => revision === KEY);
+    expect(fresh).toHaveLength(1);
+  });
+
   it('with which the function does not start: those in use serve what they hold, and a better value replaces them', async () => {
     const engine = await start();
     const gateway = await machine.gateway();

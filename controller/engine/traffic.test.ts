@@ -163,6 +163,17 @@ describe('a revision without traffic', () => {
 describe('how a function is reached', () => {
   const routes = (...paths: string[]) => FunctionAccess.parse({ routes: paths.map((path) => ({ path })) });
 
+  it('of a length that not all gateways could be told is refused', async () => {
+    const engine = await machine.start();
+    await deploy(machine, engine, 'hello');
+    const jwks = { keys: Array.from({ length: 100 }, (_, kid) => ({ kty: 'RSA', kid: String(kid), n: 'n'.repeat(1_000) })) };
+    const access = FunctionAccess.parse({ auth: { type: 'jwt', issuer: 'a', audience: 'b', jwks } });
+    await expect(engine.setAccess('default', 'hello', access, null)).rejects.toMatchObject({
+      code: 'invalid',
+      message: expect.stringContaining('65536'),
+    });
+  });
+
   it('is changed without a deployment, and tells the URLs', async () => {
     const engine = await machine.start();
     const gateway = await machine.gateway();
