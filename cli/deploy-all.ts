@@ -10,6 +10,7 @@ import { build, locate, release } from './deploy.ts';
 import { CliError, EXIT, toCliError } from './errors.ts';
 import type { ManifestFile } from './manifest/file.ts';
 import type { ResolvedFunction } from './manifest/resolve.ts';
+import type { Fault } from './manifest/text.ts';
 
 /** What is needed of a function to deploy it: one of a manifest, or one that is made up. */
 export type Deployable = DeploySpec & { name: string; access: FunctionAccess };
@@ -54,8 +55,8 @@ export async function deployedViews(client: ApiClient, namespaces: readonly stri
 }
 
 /** Throws CliError (exit code 2) that names, with places, every entry that is not there. */
-export function checkSources(file: ManifestFile, functions: readonly ResolvedFunction[], cwd: string): void {
-  const faults = functions.flatMap((spec) => {
+export function checkSources(file: ManifestFile, functions: readonly ResolvedFunction[], cwd: string, known: readonly Fault[] = []): void {
+  const sources = functions.flatMap((spec) => {
     try {
       locate(spec, cwd);
       return [];
@@ -64,6 +65,7 @@ export function checkSources(file: ManifestFile, functions: readonly ResolvedFun
       return [spec.sourceFault(error.hint === undefined ? error.message : `${error.message}. ${error.hint}`)];
     }
   });
+  const faults = [...known, ...sources];
   if (faults.length > 0) throw file.text.error(faults);
 }
 

@@ -9,7 +9,7 @@ import type { ManifestTarget } from './deploy-target.ts';
 import type { ExitCode } from './errors.ts';
 import { CliError, renderError, usageError } from './errors.ts';
 import type { ResolvedFunction } from './manifest/resolve.ts';
-import { resolveManifest } from './manifest/resolve.ts';
+import { inspectManifest } from './manifest/resolve.ts';
 import { defaultNamespace, saidNamespace } from './names.ts';
 import { formatMs, table } from './output.ts';
 import { Progress } from './progress.ts';
@@ -24,7 +24,7 @@ export function resolveTarget(
   const environment = environmentFrom(input, ctx.env)?.name;
   const overrides = overridesFrom(input, ctx.env, ctx.cwd);
   const [namespace, fallbackNamespace] = [saidNamespace(ctx, input), defaultNamespace(ctx)];
-  const functions = resolveManifest(file, { environment, names, namespace, fallbackNamespace, overrides, variables: ctx.env });
+  const { functions, faults } = inspectManifest(file, { environment, names, namespace, fallbackNamespace, overrides, variables: ctx.env });
   if (input.text('name') !== undefined) throw usageError('--name goes with a path; in fn.yaml functions have their names already');
   const single = ['route', 'image'].find((option) => (option === 'image' ? input.has(option) : input.list(option).length > 0));
   if (single !== undefined && functions.length > 1)
@@ -32,7 +32,7 @@ export function resolveTarget(
       `--${single} is for one function, and ${functions.length} are deployed`,
       'Name one: fn deploy NAME; or write it into fn.yaml.',
     );
-  checkSources(file, functions, ctx.cwd);
+  checkSources(file, functions, ctx.cwd, faults);
   return { functions, environment: environment ?? null };
 }
 

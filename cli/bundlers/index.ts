@@ -11,9 +11,12 @@ const BUNDLERS: Readonly<Record<string, () => Promise<Bundler>>> = {
   image: async () => (await import('./image.ts')).bundleImage,
 };
 
+/** What can be bundled for. */
+export const RUNTIMES: readonly string[] = Object.keys(BUNDLERS);
+
 /** Bundles with the runtime's bundler. Throws usageError where this fn has none for it. */
 export async function bundle(request: BundleRequest): Promise<Bundle> {
   const load = Object.hasOwn(BUNDLERS, request.runtime) ? BUNDLERS[request.runtime] : undefined;
-  if (!load) throw usageError(`fn cannot bundle for the runtime ${request.runtime}`, `It can for: ${Object.keys(BUNDLERS).join(', ')}.`);
+  if (!load) throw usageError(`fn cannot bundle for the runtime ${request.runtime}`, `It can for: ${RUNTIMES.join(', ')}.`);
   return (await load())(request);
 }

@@ -9,17 +9,20 @@ import { findManifest, readManifest } from './file.ts';
 function read(text: string | Buffer) {
   const folder = temporaryFolder(onTestFinished);
   writeFileSync(join(folder, 'fn.yaml'), text);
+  writeFileSync(join(folder, 'hello.ts'), '');
   return readManifest('fn.yaml', folder);
 }
 
-/** The lines `fn.yaml:LINE:COLUMN: …` of what is wrong. */
+/** The lines `fn.yaml:LINE:COLUMN: …` of what is wrong, but for the sources: they are not there. */
 function faults(text: string | Buffer): string[] {
   try {
     read(text);
   } catch (error) {
     if (!(error instanceof CliError)) throw error;
     expect(error.exitCode).toBe(2);
-    return error.details.length === 0 ? [error.message] : error.details.map((detail) => detail.split('\n')[0]!);
+    return error.details.length === 0
+      ? [error.message]
+      : error.details.map((detail) => detail.split('\n')[0]!).filter((line) => !line.includes(': there is no file or folder '));
   }
   throw new Error('nothing was refused');
 }
@@ -94,7 +97,7 @@ functions:
   });
 
   it('that is wrong is shown with its line and a mark under what is meant, all at once', () => {
-    const text = 'functions:\n  hello:\n    entry: ./hello.ts\n    memory: 12\n  api:\n    entry: ./api\n    tiemout: 5s\n';
+    const text = 'functions:\n  hello:\n    entry: ./hello.ts\n    memory: 12\n  api:\n    entry: ./hello.ts\n    tiemout: 5s\n';
     expect(() => read(text)).toThrowError(
       expect.objectContaining({
         message: 'fn.yaml is not valid: 2 errors',
@@ -106,6 +109,42 @@ functions:
       }),
     );
   });
+});
+
+it('says all at once, also what only the whole of a file tells, and nothing that only follows from it', () => {
+  const text = `functions:
+  here: { entry: ./fn.yaml.ts, memory: 1, secrets: [A, A] }
+  gone: { entry: ./nope.ts, timeout: soon }
+  ruby: { runtime: ruby, entry: ./fn.yaml.ts }
+  typo: { entri: ./nope.ts }
+  kind: { entry: 5, cpu: 1 }
+  none: { cpu: 99 }
+  whole: 7
+environments:
+  e: { functions: { zzz: { cpu: 1 }, whole: { cpu: 1 } } }
+`;
+  const folder = temporaryFolder(onTestFinished);
+  writeFileSync(join(folder, 'fn.yaml.ts'), '');
+  writeFileSync(join(folder, 'fn.yaml'), text);
+  let told: string[] = [];
+  try {
+    readManifest('fn.yaml', folder);
+  } catch (error) {
+    if (error instanceof CliError) told = error.details.map((detail) => detail.split('\n')[0]!.replace(folder, 'FOLDER'));
+  }
+  expect(told).toEqual([
+    expect.stringMatching(/^fn\.yaml:2:\d+: functions\.here\.memory: must be/),
+    expect.stringMatching(/^fn\.yaml:2:\d+: functions\.here\.secrets: a secret is named twice$/),
+    expect.stringMatching(/^fn\.yaml:3:\d+: functions\.gone: there is no file or folder FOLDER\/nope\.ts$/),
+    expect.stringMatching(/^fn\.yaml:3:\d+: functions\.gone\.timeout: must be/),
+    expect.stringMatching(/^fn\.yaml:4:\d+: functions\.ruby: fn cannot bundle for the runtime ruby; it can for: node, python/),
+    expect.stringMatching(/^fn\.yaml:5:\d+: functions\.typo\.entri: there is no such field \(did you mean entry\?\)$/),
+    expect.stringMatching(/^fn\.yaml:6:\d+: functions\.kind\.entry: must be text$/),
+    expect.stringMatching(/^fn\.yaml:7:\d+: functions\.none: entry is missing/),
+    expect.stringMatching(/^fn\.yaml:7:\d+: functions\.none\.cpu: must be/),
+    expect.stringMatching(/^fn\.yaml:8:\d+: functions\.whole: must be a map/),
+    expect.stringMatching(/^fn\.yaml:10:\d+: environments\.e\.functions\.zzz: there is no such function/),
+  ]);
 });
 
 describe('fields that are wrong', () => {

@@ -4,7 +4,8 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { Manifest } from '#contract/manifest.ts';
 import { usageError } from '../errors.ts';
 import { formatBytes } from '../output.ts';
-import { faultsOf } from './issues.ts';
+import { faultsOf, placesOf } from './issues.ts';
+import { restOf } from './rest.ts';
 import { ManifestText } from './text.ts';
 import { parseYaml } from './yaml.ts';
 
@@ -49,9 +50,12 @@ export function readManifest(path: string, cwd: string): ManifestFile {
   const absolute = resolve(cwd, path);
   const below = relative(cwd, absolute);
   const text = new ManifestText(below === '' || below.startsWith('..') ? absolute : below, contents(absolute));
-  const result = Manifest.safeParse(parseYaml(text));
-  if (!result.success) throw text.error(faultsOf(result.error.issues, text));
-  return { path: absolute, folder: dirname(absolute), manifest: result.data, text };
+  const raw = parseYaml(text);
+  const file = { path: absolute, folder: dirname(absolute), text };
+  const result = Manifest.safeParse(raw);
+  if (result.success) return { ...file, manifest: result.data };
+  const { issues } = result.error;
+  throw text.error([...faultsOf(issues, text), ...restOf(raw, placesOf(issues), file)]);
 }
 
 function contents(path: string): string {

@@ -12,6 +12,13 @@ export function faultsOf(issues: readonly Issue[], text: ManifestText): Fault[] 
   return issues.flatMap((issue) => flat(issue, [])).flatMap(({ issue, path }) => faultOf(issue, path, text, schema));
 }
 
+/** Where in the file they are. */
+export function placesOf(issues: readonly Issue[]): Path[] {
+  return issues
+    .flatMap((issue) => flat(issue, []))
+    .flatMap(({ issue, path }) => (issue.code === 'unrecognized_keys' ? issue.keys.map((key) => [...path, key]) : [path]));
+}
+
 /** The same for what was typed in pieces: where in the value, and what is wrong. */
 export function plainIssues(issues: readonly Issue[]): { path: Path; message: string }[] {
   return issues

@@ -5,6 +5,7 @@ import type { FunctionSettingsInput } from '#contract/function.ts';
 import { CheckedFunctionSettings } from '#contract/function.ts';
 import type { Manifest } from '#contract/manifest.ts';
 import { DEFAULT_NAMESPACE } from '#contract/names.ts';
+import { RUNTIMES } from '../bundlers/index.ts';
 import { usageError } from '../errors.ts';
 import type { ManifestFile } from './file.ts';
 import { interpolate } from './interpolate.ts';
@@ -24,8 +25,8 @@ export interface ResolveOptions {
   fallbackNamespace?: string;
   /** What was said outside of the file, the strongest last. */
   overrides?: readonly Layer[];
-  /** For `${env:NAME}`. */
-  variables: Readonly<Record<string, string | undefined>>;
+  /** For `${env:NAME}`; null: they stay as they are. */
+  variables: Readonly<Record<string, string | undefined>> | null;
 }
 
 /** One function of a manifest. */
@@ -47,6 +48,13 @@ export interface ResolvedFunction {
 
 /** Throws CliError (exit code 2) with all that is wrong, with places. */
 export function resolveManifest(file: ManifestFile, options: ResolveOptions): ResolvedFunction[] {
+  const { functions, faults } = inspectManifest(file, options);
+  if (faults.length > 0) throw file.text.error(faults);
+  return functions;
+}
+
+/** The same with all that is wrong, for who has more to add. Throws CliError for an environment or a name that the file has not. */
+export function inspectManifest(file: ManifestFile, options: ResolveOptions): { functions: ResolvedFunction[]; faults: Fault[] } {
   const { manifest, text } = file;
   const { environment } = options;
   const environmentNames = Object.keys(manifest.environments ?? {});
@@ -56,9 +64,7 @@ export function resolveManifest(file: ManifestFile, options: ResolveOptions): Re
   }
   const names = checkedNames(file, options.names);
   const faults = strangers(file);
-  const resolved = names.map((name) => resolveFunction(file, name, options, faults));
-  if (faults.length > 0) throw text.error(faults);
-  return resolved;
+  return { functions: names.map((name) => resolveFunction(file, name, options, faults)), faults };
 }
 
 /** Names as asked for, once each. Throws usageError for one that the file has not. */
@@ -103,9 +109,9 @@ function resolveFunction(file: ManifestFile, name: string, options: ResolveOptio
   const { manifest, folder } = file;
   const merged = merge([...layersOf(manifest, name, options.environment), ...(options.overrides ?? [])]);
   const at = (field: string): Fault['range'] => rangeOf(file, name, merged.origins.get(field));
-  const env = interpolate(merged, options.variables, (variable, message) => {
-    faults.push({ range: at(`env.${variable}`), message: `env.${variable}: ${message}` });
-  });
+  const tell = (variable: string, message: string) =>
+    void faults.push({ range: at(`env.${variable}`), message: `env.${variable}: ${message}` });
+  const env = options.variables === null ? merged.values.env : interpolate(merged, options.variables, tell);
   const values = { ...merged.values, ...(env === undefined ? {} : { env }) };
   if (values.image !== undefined && values.runtime === undefined) values.runtime = 'image';
   faults.push(...sourceFaults(values, name, at), ...settingsFaults(values, merged, name, at));
@@ -135,6 +141,11 @@ function rangeOf({ text }: ManifestFile, name: string, origin: Origin | undefine
 
 function sourceFaults({ entry, image, runtime }: Merged['values'], name: string, at: (field: string) => Fault['range']): Fault[] {
   const fault = (field: string, message: string): Fault[] => [{ range: at(field), message: `functions.${name}: ${message}` }];
+  if (runtime !== undefined && !RUNTIMES.includes(runtime))
+    return fault(
+      'runtime',
+      `fn cannot bundle for the runtime ${runtime}${didYouMean(runtime, RUNTIMES)}; it can for: ${RUNTIMES.join(', ')}`,
+    );
   if (image !== undefined && runtime !== 'image') return fault('image', `image goes with runtime: image, not with ${runtime}`);
   if (image !== undefined && entry !== undefined) return fault('entry', 'it has both entry and image; one of them says what it is');
   if (image === undefined && entry === undefined && runtime === 'image')
