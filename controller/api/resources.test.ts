@@ -148,6 +148,11 @@ describe('access', () => {
     ['an unknown kind of auth', '/auth/type', { auth: { type: 'basic' } }],
     ['a JWT without an issuer', '/auth/issuer', { auth: { type: 'jwt', audience: 'x' } }],
     ['keys from a file', '/auth/jwksUrl', { auth: { type: 'jwt', issuer: 'x', audience: 'x', jwksUrl: 'file:///etc/passwd' } }],
+    [
+      'a key that is secret',
+      '/auth/jwks/keys/0/k',
+      { auth: { type: 'jwt', issuer: 'x', audience: 'x', jwks: { keys: [{ kty: 'oct', k: 'c2VjcmV0' }] } } },
+    ],
     ['no requests at all', '/rateLimit/requestsPerSecond', { rateLimit: { requestsPerSecond: 0 } }],
     ['a header in upper case', '/sticky/name', { sticky: { by: 'header', name: 'X-User' } }],
     ['logs without end', '/logs/maxBytes', { logs: { maxBytes: 1e18 } }],

@@ -103,8 +103,50 @@ export const Cors = z
   });
 export type Cors = z.infer<typeof Cors>;
 
+/** Members of a JSON Web Key that are secret (RFC 7518, 6). */
+const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'];
+/** The curves that tokens are signed with, and the characters of a coordinate (base64url). */
+const CURVES: Readonly<Record<'EC' | 'OKP', Readonly<Record<string, number>>>> = {
+  EC: { 'P-256': 43, 'P-384': 64, 'P-521': 88 },
+  OKP: { Ed25519: 43 },
+};
+/** Of 2048 bits, characters: shorter ones are not taken to check signatures with (RFC 7518, 3.3). */
+const MIN_RSA_LENGTH = 342;
+
+/** What is wrong with a key, and in which member; null: signatures can be checked with it, and it tells no secret. */
+function keyFault(key: Readonly<Record<string, unknown>>): { member: string; message: string } | null {
+  const base64 = (member: string): string => {
+    const value = Object.hasOwn(key, member) ? key[member] : undefined;
+    return typeof value === 'string' && /^[A-Za-z0-9_-]+$/.test(value) ? value : '';
+  };
+  const secret = PRIVATE_MEMBERS.find((member) => Object.hasOwn(key, member));
+  if (key.kty === 'oct' || secret !== undefined)
+    return { member: secret ?? 'kty', message: 'is secret: give the public key only, without d, p, q, dp, dq, qi, oth and k' };
+  const { kty } = key;
+  if (kty === 'RSA') {
+    if (base64('n').length < MIN_RSA_LENGTH) return { member: 'n', message: 'must be the modulus in base64url, of 2048 bits or more' };
+    return base64('e') === '' ? { member: 'e', message: 'must be the exponent in base64url' } : null;
+  }
+  if (kty !== 'EC' && kty !== 'OKP') return { member: 'kty', message: 'must be RSA, EC or OKP' };
+  const lengths = CURVES[kty];
+  const length = typeof key.crv === 'string' && Object.hasOwn(lengths, key.crv) ? lengths[key.crv] : undefined;
+  if (length === undefined) return { member: 'crv', message: `of a key of the type ${kty} must be ${Object.keys(lengths).join(', ')}` };
+  const wrong = (kty === 'EC' ? ['x', 'y'] : ['x']).find((member) => base64(member).length !== length);
+  return wrong === undefined ? null : { member: wrong, message: `must be ${length} characters of base64url` };
+}
+
 /** A JSON Web Key Set with public keys only (RFC 7517). */
-const Jwks = z.object({ keys: z.array(z.record(z.string(), z.unknown())).min(1).max(100) });
+const Jwks = z.object({
+  keys: z
+    .array(
+      z.record(z.string(), z.unknown()).superRefine((key, context) => {
+        const fault = keyFault(key);
+        if (fault !== null) context.addIssue({ code: 'custom', path: [fault.member], message: fault.message });
+      }),
+    )
+    .min(1)
+    .max(100),
+});
 
 /** Who may call the function. */
 export const Auth = z.discriminatedUnion('type', [

@@ -164,6 +164,8 @@ async function verifySignature(token: string, auth: JwtAuth, now: number, keys: 
 /** What may be told to who sent the token. */
 function invalid(error: unknown): InvalidToken {
   if (error instanceof errors.JWTExpired) return new InvalidToken('the token has expired');
+  if (error instanceof errors.JWTClaimValidationFailed && error.reason === 'missing')
+    return new InvalidToken(`the token has no ${error.claim}`);
   if (error instanceof errors.JWTClaimValidationFailed) return new InvalidToken(`the claim ${error.claim} is not what it must be`);
   if (error instanceof errors.JOSEAlgNotAllowed) return new InvalidToken('the algorithm of the token is not taken');
   if (error instanceof errors.JWKSNoMatchingKey) return new InvalidToken('no key of the set fits the token');

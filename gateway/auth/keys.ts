@@ -19,7 +19,8 @@ export const RETRY_MS = 5_000;
 /** Sets that are shared by URL; functions keep those that they use besides. */
 const MAX_SETS = 256;
 
-const KeySet = z.looseObject({ keys: z.array(z.looseObject({ kty: z.string() })).max(100) });
+const Key = z.looseObject({ kty: z.string() });
+const KeySet = z.looseObject({ keys: z.array(Key).max(100) });
 
 export type KeyGetter = ReturnType<typeof createLocalJWKSet>;
 
@@ -48,21 +49,14 @@ export interface Keys {
   newer(): Promise<KeyGetter | null>;
 }
 
-/** Keys that were given with the function. Where they are none, nobody gets in. */
-export function inlineKeys(document: unknown): Keys {
-  const newer = (): Promise<null> => Promise.resolve(null);
-  try {
-    const keys = readKeySet(document);
-    return { current: () => keys, newer };
-  } catch (error) {
-    const unavailable = new KeysUnavailable(`the keys of the function: ${error instanceof Error ? error.message : String(error)}`, 60);
-    return {
-      current() {
-        throw unavailable;
-      },
-      newer,
-    };
-  }
+/**
+ * Keys that were given with the function. Those that are none are left out: no token fits them, which is
+ * said to who brings one, for there is nothing to wait for.
+ */
+export function inlineKeys({ keys }: { keys: readonly unknown[] }): Keys {
+  const usable = keys.flatMap((key) => Key.safeParse(key).data ?? []);
+  const set = createLocalJWKSet({ keys: usable });
+  return { current: () => set, newer: () => Promise.resolve(null) };
 }
 
 class RemoteKeys implements Keys {
