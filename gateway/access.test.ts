@@ -30,6 +30,7 @@ function echoes(harness: Harness): void {
       const instance = await startInstance(path, ({ method, url, headers }, outgoing) => {
         outgoing.setHeader('access-control-allow-origin', 'https://of-the-function.test');
         outgoing.setHeader('fn-revision', 'spoofed');
+        outgoing.setHeader('clear-site-data', '"*"');
         outgoing.end(JSON.stringify({ revision: message.revision, method, url, headers }));
       });
       harness.defer(() => instance.stop());
@@ -51,6 +52,22 @@ async function put(
 const seen = (answer: Answer): Seen => answer.json<Seen>();
 const codeOf = (answer: Answer): [number, string] => [answer.status, answer.json<{ code: string }>().code];
 const spec = (route: Partial<RouteSpec>): RouteSpec => RouteSpec.parse(route);
+
+describe('headers that speak for the whole origin', () => {
+  it('pass on the hosts of a namespace, and from functions of default; not where the host is other tenants’ too', async () => {
+    await withGateway(async (harness) => {
+      echoes(harness);
+      await put(harness, 'hello');
+      await put(harness, 'front', { namespace: 'team', routes: [spec({ host: 'team.test' })] });
+      const from = async (path: string, host: string) =>
+        (await call(`${harness.url}${path}`, { headers: { host } })).headers['clear-site-data'];
+      expect(await from('/', 'team.test')).toBe('"*"');
+      expect(await from('/hello', 'localhost')).toBe('"*"');
+      expect(await from('/@team/front', 'localhost')).toBeUndefined();
+      expect(await from('/@team/front@1', 'localhost')).toBeUndefined();
+    });
+  });
+});
 
 describe('routes', () => {
   it('by host, name and pattern, with what is stripped told to the function', async () => {

@@ -24,6 +24,7 @@ import type { ProblemAnswer } from './problems.ts';
 import type { Place } from './queue.ts';
 import { ResponseRelay } from './relay.ts';
 import { type Asker, replyPreflight, replyProblem } from './replies.ts';
+import { isOnSharedHost } from './routes.ts';
 import { serverTiming } from './timing.ts';
 import { ConnectError, type Upstream } from './upstream.ts';
 import { lossOf } from './failures.ts';
@@ -208,7 +209,7 @@ export class Exchange extends Call implements Waiter<Upstream>, AttemptOwner, Ev
   }
 
   onHead(status: number, statusText: string | undefined, parsed: Record<string, string | string[] | undefined>): boolean {
-    const head = readResponseHead(parsed);
+    const head = readResponseHead(parsed, isOnSharedHost(this.match));
     if (typeof head === 'string') {
       this.onBadResponse(`the response has ${head}`);
       return false;
@@ -252,7 +253,7 @@ export class Exchange extends Call implements Waiter<Upstream>, AttemptOwner, Ev
   onUpgrade(headers: Record<string, string | string[] | undefined>, upstream: Duplex): void {
     const { clock, wheel, leases } = this.context;
     const upgrade = this.outgoing.upgrade!;
-    const head = upgrade.readAnswer(headers);
+    const head = upgrade.readAnswer(headers, isOnSharedHost(this.match));
     if (typeof head === 'string') {
       upstream.destroy();
       this.onBadResponse(`the response has ${head}`);

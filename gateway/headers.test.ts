@@ -134,7 +134,7 @@ describe('response headers', () => {
           fc.oneof(value, fc.array(value, { minLength: 1, maxLength: 3 })),
         ),
         (parsed) => {
-          const result = readResponseHead(parsed);
+          const result = readResponseHead(parsed, false);
           if (typeof result === 'string') throw new Error(result);
           for (let i = 0; i < result.flat.length; i += 2) {
             expect(result.flat[i]).not.toMatch(
@@ -148,11 +148,25 @@ describe('response headers', () => {
 
   it('one date, all cookies, own timing kept apart', () => {
     expect(
-      readResponseHead({ date: ['a', 'b'], 'set-cookie': ['x', 'y'], 'server-timing': ['db;dur=1', 'z'], 'content-length': '3' }),
+      readResponseHead({ date: ['a', 'b'], 'set-cookie': ['x', 'y'], 'server-timing': ['db;dur=1', 'z'], 'content-length': '3' }, false),
     ).toEqual({
       flat: ['date', 'a', 'set-cookie', 'x', 'set-cookie', 'y', 'content-length', '3'],
       contentLength: 3,
       serverTiming: 'db;dur=1, z',
+    });
+  });
+
+  it('that speak for the whole origin pass where it is the tenant’s own', () => {
+    const own = {
+      'strict-transport-security': 'max-age=31536000; includeSubDomains',
+      'alt-svc': ['h3=":443"', 'h2=":8443"'],
+      'clear-site-data': '"*"',
+      'public-key-pins': 'pin-sha256="x"',
+      'service-worker-allowed': '/',
+    };
+    expect(readResponseHead({ ...own, etag: 'x' }, true)).toMatchObject({ flat: ['etag', 'x'] });
+    expect(readResponseHead(own, false)).toMatchObject({
+      flat: Object.entries(own).flatMap(([of, all]) => [all].flat().flatMap((one) => [of, one])),
     });
   });
 
@@ -162,6 +176,6 @@ describe('response headers', () => {
     [{ 'content-length': '1x' }],
     [{ 'content-length': '1', 'transfer-encoding': 'chunked' }],
   ])('%j is no response', (parsed) => {
-    expect(readResponseHead(parsed)).toEqual(expect.any(String));
+    expect(readResponseHead(parsed, false)).toEqual(expect.any(String));
   });
 });

@@ -30,6 +30,7 @@ const TRACESTATE = 8;
 const FROM_PROXY = 9;
 const DATE = 10;
 const SERVER_TIMING = 11;
+const ORIGIN = 12;
 type Kind = number;
 
 const REQUEST_KINDS: Record<string, Kind> = {
@@ -278,6 +279,12 @@ const RESPONSE_KINDS = new Map<string, Kind>([
   ['content-length', CONTENT_LENGTH],
   ['date', DATE],
   ['server-timing', SERVER_TIMING],
+  // What a browser does by them it does to the whole origin.
+  ['strict-transport-security', ORIGIN],
+  ['alt-svc', ORIGIN],
+  ['clear-site-data', ORIGIN],
+  ['public-key-pins', ORIGIN],
+  ['service-worker-allowed', ORIGIN],
 ]);
 
 /** What a function's response headers say. */
@@ -293,8 +300,16 @@ export interface ResponseHead {
 const first = (value: string | string[]): string => (typeof value === 'string' ? value : value[0]!);
 const joined = (value: string | string[]): string => (typeof value === 'string' ? value : value.join(', '));
 
-/** Reads what undici parsed (lower-case names). A string says what makes the response invalid. */
-export function readResponseHead(parsed: Record<string, string | string[] | undefined>): ResponseHead | string {
+function pass(flat: string[], name: string, value: string | string[]): void {
+  if (typeof value === 'string') flat.push(name, value);
+  else for (const one of value) flat.push(name, one);
+}
+
+/**
+ * Reads what undici parsed (lower-case names). A string says what makes the response invalid. On a host
+ * that is `shared` with other tenants, what speaks for the whole origin is left out.
+ */
+export function readResponseHead(parsed: Record<string, string | string[] | undefined>, shared: boolean): ResponseHead | string {
   const flat: string[] = [];
   const head: ResponseHead = { flat, contentLength: -1, serverTiming: null };
   let chunked = false;
@@ -303,9 +318,10 @@ export function readResponseHead(parsed: Record<string, string | string[] | unde
     const value = parsed[name]!;
     switch (RESPONSE_KINDS.get(name)) {
       case undefined:
-        if (name.startsWith('fn-')) break;
-        if (typeof value === 'string') flat.push(name, value);
-        else for (const one of value) flat.push(name, one);
+        if (!name.startsWith('fn-')) pass(flat, name, value);
+        break;
+      case ORIGIN:
+        if (!shared) pass(flat, name, value);
         break;
       case CONNECTION:
         listed = joined(value);

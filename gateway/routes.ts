@@ -45,6 +45,13 @@ export interface RouteMatch {
   readonly rest: string;
 }
 
+/**
+ * Whether it came by `/@NS/NAME`, so that the host may be other tenants' as well. On a host of its own a
+ * namespace has routes; `default` has the platform's.
+ */
+export const isOnSharedHost = ({ entry, via }: RouteMatch): boolean =>
+  via?.spec.host === undefined && entry.route.namespace !== DEFAULT_NAMESPACE;
+
 /** No function for this request. */
 export interface RouteMiss {
   readonly code: ErrorCode;

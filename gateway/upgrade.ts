@@ -114,9 +114,9 @@ export class Upgrade {
     return fault;
   }
 
-  /** What the function's answer of 101 says. A string says what makes it invalid. */
-  readAnswer(headers: Record<string, string | string[] | undefined>): ResponseHead | string {
-    const head = readResponseHead(headers);
+  /** What the function's answer of 101 says, on a host that is `shared` or not. A string says what makes it invalid. */
+  readAnswer(headers: Record<string, string | string[] | undefined>, shared: boolean): ResponseHead | string {
+    const head = readResponseHead(headers, shared);
     if (typeof head === 'string') return head;
     if (String(headers.upgrade).toLowerCase() !== 'websocket') return 'an answer of 101 that does not upgrade to websocket';
     const key = String(this.#incoming.headers['sec-websocket-key']).trim();
