@@ -1,6 +1,7 @@
 /** Settings of the controller: one schema, with a default, a unit and a reason for each. */
 import { availableParallelism, totalmem } from 'node:os';
 import { z } from 'zod';
+import { HostPattern } from '#contract/access.ts';
 import { CORE_DEFAULTS, type CoreSettings } from './core/settings.ts';
 import type { DriverFeatures } from './driver/types.ts';
 
@@ -69,6 +70,17 @@ export const ControllerConfig = z.object({
         .filter(Boolean),
     )
     .optional(),
+  /** Hosts by which clients reach the platform beside that of FN_PUBLIC_URL, between commas, as a proxy's: no function gets a route for one. */
+  FN_PUBLIC_HOSTS: z
+    .string()
+    .default('')
+    .transform((text) =>
+      text
+        .split(',')
+        .map((one) => one.trim().toLowerCase())
+        .filter(Boolean),
+    )
+    .pipe(z.array(HostPattern)),
   /** Entries of the audit log that are kept. 100,000 are some 40 MB. */
   FN_AUDIT_KEEP: number(100_000).pipe(z.number().int().min(100).max(10_000_000)),
   /** Records of calls that are kept for fn why and fn calls: some 600 bytes each. */

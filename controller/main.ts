@@ -125,6 +125,7 @@ async function main(): Promise<void> {
     version: metadata.version,
     publicUrl: config.FN_PUBLIC_URL,
     tlsUrl: config.FN_TLS_URL,
+    publicHosts: config.FN_PUBLIC_HOSTS,
     secrets,
     tenancy: tenants,
     retention: retention(config),

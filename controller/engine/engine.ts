@@ -64,6 +64,8 @@ export interface EngineOptions {
   publicUrl: string;
   /** https://HOST:PORT of the gateways, where they serve TLS. */
   tlsUrl?: string | undefined;
+  /** Hosts by which the gateways are reached beside those of the URLs; `*.example.com`: all one label longer. */
+  publicHosts?: readonly string[];
   secrets: SecretValues;
   tenancy: Tenancy;
   retention: Retention;
@@ -149,7 +151,7 @@ export class Engine implements Platform, InstanceEvents {
       note: (...line) => this.#note(...line),
     });
     const platformHosts = [options.publicUrl, options.tlsUrl].flatMap((url) => (url === undefined ? [] : new URL(url).hostname));
-    this.#changes = new Changes(parts, options.retention, platformHosts);
+    this.#changes = new Changes(parts, options.retention, [...platformHosts, ...(options.publicHosts ?? [])]);
     this.#rotation = new Rotation({ ...parts, changes: this.#changes });
     this.#gateways.onStaleHeld = () => this.#rotation.replaceStale();
     const { tlsUrl } = options;

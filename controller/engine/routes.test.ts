@@ -18,7 +18,7 @@ const NAMESPACES = [
 
 function problem(candidate: RouteOwner, others: RouteOwner[] = []): { code: string; detail: string; pointer: string | undefined } | null {
   try {
-    checkRoutes(candidate, others, NAMESPACES, ['fn.example.net', '127.0.0.1']);
+    checkRoutes(candidate, others, NAMESPACES, ['fn.example.net', '127.0.0.1', '*.apps.corp']);
     return null;
   } catch (error) {
     const { code, message, options } = error as { code: string; message: string; options: { errors?: { pointer: string }[] } };
@@ -97,6 +97,8 @@ describe('a host', () => {
     // There the route would go before all other functions' URLs.
     ['of the platform itself, for default', 'default', 'fn.example.net', false],
     ['that stands for that of the platform, for default', 'default', '*.example.net', false],
+    ['of a pattern of the platform’s, for default', 'default', 'a.apps.corp', false],
+    ['that is a pattern of the platform’s, for default', 'default', '*.apps.corp', false],
     ['that is an address, for default', 'default', '192.0.2.7', false],
     ['localhost, for default', 'default', 'localhost', false],
     ['of the platform itself that was given to it', 'shared', 'fn.example.net', true],

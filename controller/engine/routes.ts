@@ -77,7 +77,7 @@ interface Hosts {
 
 /** Routes with a host go before `/NAME` and `/@NS/NAME`: on a host that all share they would take what is others', tokens and all. */
 const isShared = (host: string, platform: PlatformHosts): boolean =>
-  /^[\d.]+$/.test(host) || host === 'localhost' || platform.some((one) => hostMatches(host, one));
+  /^[\d.]+$/.test(host) || host === 'localhost' || platform.some((one) => hostMatches(host, one) || hostMatches(one, host));
 
 function checkHost(namespace: string, route: RouteSpec, index: number, { namespaces, platform }: Hosts): void {
   const { host } = route;
