@@ -111,6 +111,8 @@ export const ControllerConfig = z.object({
   FN_KEEP_REVISIONS: number(10).pipe(z.number().int().min(1).max(1_000)),
   /** Days after which a revision without traffic goes. */
   FN_KEEP_REVISIONS_DAYS: number(30).pipe(z.number().min(0.01).max(36_500)),
+  /** How long an image stays that no revision is made of, seconds after it was brought. An hour: whoever brought it is about to deploy it. */
+  FN_IMAGE_KEEP_SECONDS: number(3_600).pipe(z.number().int().min(1).max(31_536_000)),
   /** Folder with certificates for custom domains, see docs/operations.md. Without it there are none. */
   FN_TLS_CERTS: z.string().min(1).optional(),
   /** 1: functions may have egress although this host cannot filter it. */

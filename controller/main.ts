@@ -129,6 +129,7 @@ async function main(): Promise<void> {
     secrets,
     tenancy: tenants,
     retention: retention(config),
+    imageKeepMs: config.FN_IMAGE_KEEP_SECONDS * 1_000,
     certificates: config.FN_TLS_CERTS ?? null,
     calls,
     onStart: telemetry?.onStart,

@@ -71,7 +71,7 @@ export function bundleRoutes(dependencies: ApiDependencies): Router {
         // Whether this namespace had it: that another one has it is not for this one to know.
         const had = (await artifacts.hasArtifact(namespace, 'bundle', digest)) && (await bundles.has(digest));
         const { created, bytes, files } = await bundles.put(digest, body);
-        await artifacts.addArtifact(namespace, 'bundle', digest);
+        await artifacts.addArtifact(namespace, 'bundle', digest, Date.now());
         note(c, { detail: { bytes, files }, unchanged: had });
         if (created) log.info({ requestId: c.env.requestId, namespace, digest, bytes, files }, 'bundle kept');
         return c.json({ digest, bytes, files } satisfies BundleInfo, had ? 200 : 201);

@@ -25,7 +25,7 @@ export function imageRoutes(dependencies: ApiDependencies): Router {
   /** From now on the namespace may deploy it. */
   const keep = async (c: ApiContext, namespace: string, image: EngineImage): Promise<Response> => {
     const had = await artifacts.hasArtifact(namespace, 'image', image.id);
-    await artifacts.addArtifact(namespace, 'image', image.id);
+    await artifacts.addArtifact(namespace, 'image', image.id, Date.now());
     note(c, { detail: { image: image.id, reference: image.reference, bytes: image.bytes }, unchanged: had });
     log.info({ requestId: c.env.requestId, namespace, image: image.id, reference: image.reference, bytes: image.bytes }, 'image kept');
     return c.json(image satisfies ImageInfo, had ? 200 : 201);
@@ -75,7 +75,10 @@ export function imageRoutes(dependencies: ApiDependencies): Router {
         const images = requireImages(dependencies);
         const { reference } = await checkedJson(c, PullImageRequest, limits);
         const here = await alreadyHere(c, namespace, reference, images);
-        if (here !== null) return await keep(c, namespace, here);
+        if (here !== null) {
+          await images.hold(here.id);
+          return await keep(c, namespace, here);
+        }
         checkRegistry(reference, c.get('principal'), registries);
         return await keep(c, namespace, await images.pull(reference, c.req.raw.signal));
       },

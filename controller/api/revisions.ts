@@ -69,8 +69,11 @@ async function requireBundle(namespace: string, { bundle, entry, image }: Deploy
       errors: [{ pointer: '/image', detail: 'is not in the store; POST it first' }],
     });
   }
-  // A function made of an image has nothing in its bundle.
-  if (image !== null) return;
+  if (image !== null) {
+    // Young again: it is not removed while it is deployed. A function made of it has nothing in its bundle.
+    await artifacts.addArtifact(namespace, 'image', image, Date.now());
+    return;
+  }
   // The store lets no links in, and the contract no `..`.
   const found = await lstat(join(await bundles.dir(bundle), entry)).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null;

@@ -121,6 +121,8 @@ const images: ImageStore = {
   pull: async (reference) => {
     throw new FnError('image-not-found', `The registry has no ${reference}.`);
   },
+  hold: () => Promise.resolve(),
+  release: () => Promise.reject(new Error('the API removes no images')),
 };
 
 let api: ApiFixture;
@@ -141,7 +143,7 @@ beforeEach(async () => {
   api.platform.functions.clear();
   for (const namespace of [MINE, THEIRS]) {
     await api.upload(files, namespace);
-    await api.store.addArtifact(namespace, 'image', IMAGE);
+    await api.store.addArtifact(namespace, 'image', IMAGE, 1);
     await api.json('PUT', `/v1/namespaces/${namespace}/secrets/${there.secret}`, { value: `of ${namespace}` });
     const deploy = { bundle: there.digest, entry: 'index.mjs', settings: {} };
     await api.json('POST', `/v1/namespaces/${namespace}/functions/${there.name}/revisions`, deploy);
@@ -353,7 +355,7 @@ describe("references to another tenant's objects", () => {
 
   it('an image in a deployment', async () => {
     const image = `sha256:${'2'.repeat(64)}`;
-    await api.store.addArtifact(THEIRS, 'image', image);
+    await api.store.addArtifact(THEIRS, 'image', image, 1);
     const body = (reference: string) => ({ bundle: there.digest, entry: 'index.mjs', image: reference, settings: { runtime: 'image' } });
     expect((await equal('POST', revisions, body, [image, ABSENT_DIGEST])).problem.errors).toMatchObject([{ pointer: '/image' }]);
     expect(api.platform.calls).toEqual([]);

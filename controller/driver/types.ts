@@ -102,6 +102,13 @@ export interface ImageStore {
   load(archive: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<EngineImage>;
   /** Throws FnError image-not-found, with what the registry said. */
   pull(reference: string, signal: AbortSignal): Promise<EngineImage>;
+  /** Holds one that the engine has, by its id, as load() and pull() do with theirs: nobody takes it for what nobody needs. Idempotent. */
+  hold(id: string): Promise<void>;
+  /**
+   * Lets go of one that is held: it is gone where nothing else in the engine has a name for it. One that is not held is
+   * not touched. False where a container is made of it still, or where it was taken up a moment ago. Idempotent.
+   */
+  release(id: string): Promise<boolean>;
 }
 
 export interface Driver {

@@ -37,6 +37,7 @@ import { LinkServer } from './link-server.ts';
 import { droppedLines } from './log-lines.ts';
 import { FunctionLogs } from './logs.ts';
 import { Planner } from './planner.ts';
+import { pruneImages } from './prune-images.ts';
 import { Records } from './records.ts';
 import type { RuntimeClient } from './runtime-client.ts';
 import { Rollout } from './rollout.ts';
@@ -45,7 +46,7 @@ import { SecretDelivery } from './secrets.ts';
 import { StartFailures } from './start-failures.ts';
 import { functionView, platformStatus, revisionViews, urlsAt, type StatusOptions } from './status.ts';
 
-/** How often old revisions, and bundles that no revision refers to, are looked for, ms; and how old such bundles must be. */
+/** How often at least old revisions, and what no revision refers to, are looked for, ms; and how old bundles must be that go. */
 const PRUNE_EVERY_MS = 3_600_000;
 /** How long instances may take to go at shutdown, ms, before what is left is left to the driver. */
 const SHUTDOWN_DEADLINE_MS = 20_000;
@@ -69,6 +70,8 @@ export interface EngineOptions {
   secrets: SecretValues;
   tenancy: Tenancy;
   retention: Retention;
+  /** How long an image stays that no revision is made of, ms after it was brought, or deployed last. */
+  imageKeepMs: number;
   /** Folder with certificates of custom domains; null: none. */
   certificates: string | null;
   /** Hears of every start that has ended well. Must not throw. */
@@ -253,18 +256,34 @@ export class Engine implements Platform, InstanceEvents {
   }
 
   #prune(): void {
-    const { store, bundles, clock, log } = this.#options;
+    const { store, bundles, clock, log, imageKeepMs } = this.#options;
+    const every = Math.min(PRUNE_EVERY_MS, imageKeepMs);
     const run = async () => {
       try {
         for (const { namespace, name } of this.#functions.list()) await this.#changes.retire(namespace, name);
         const removed = await bundles.prune(await store.bundlesInUse(), PRUNE_EVERY_MS);
         if (removed > 0) log.info({ removed }, 'removed bundles that no revision refers to');
+        await this.#pruneImages();
       } catch (error) {
-        log.warn({ error: messageOf(error) }, 'old revisions and bundles could not be removed');
+        log.warn({ error: messageOf(error) }, 'old revisions, bundles and images could not be removed');
       }
-      if (!this.#closed) this.#cancelPrune = clock.after(PRUNE_EVERY_MS, () => void run());
+      if (!this.#closed) this.#cancelPrune = clock.after(every, () => void run());
     };
     void run();
+  }
+
+  async #pruneImages(): Promise<void> {
+    const { store, driver, clock, log, imageKeepMs } = this.#options;
+    const { images } = driver;
+    if (images === null) return;
+    const { world } = this.#context;
+    const inUse = (namespace: string, image: string) => {
+      // Those that are kept; the world also has those that are being deployed, and forgets what gets no traffic.
+      const kept = this.#functions.list().flatMap((record) => record.revisions);
+      const known = [...world.revisions.values()].map((state) => state.revision);
+      return [...kept, ...known].some((revision) => revision.namespace === namespace && revision.image === image);
+    };
+    await pruneImages({ store, images, inUse, before: clock.wall() - imageKeepMs, log });
   }
 
   #setQuotas(): void {

@@ -256,7 +256,8 @@ describe('an image that no container can be made of', () => {
   it('is the failure of who brought it: others get their instances at once', async () => {
     const image = `sha256:${'1'.repeat(64)}`;
     const info = { id: image, reference: null, bytes: 1, port: null };
-    const images: ImageStore = { find: async () => info, load: async () => info, pull: async () => info };
+    const found = async () => info;
+    const images: ImageStore = { find: found, load: found, pull: found, hold: async () => {}, release: async () => true };
     const engine = await machine.start({
       driver(driver) {
         const create = driver.create.bind(driver);

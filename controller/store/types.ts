@@ -66,9 +66,13 @@ export interface TenancyStore {
   listAudit(query: { namespaces: '*' | readonly string[]; since?: number; before?: number; limit: number }): Promise<AuditEntry[]>;
   /** Removes the oldest beyond `keep` entries. */
   pruneAudit(keep: number): Promise<number>;
-  /** Idempotent. */
-  addArtifact(namespace: string, kind: ArtifactKind, digest: string): Promise<void>;
+  /** Idempotent. `at`: milliseconds since 1970; of one that is there already, the latest counts. */
+  addArtifact(namespace: string, kind: ArtifactKind, digest: string, at: number): Promise<void>;
   hasArtifact(namespace: string, kind: ArtifactKind, digest: string): Promise<boolean>;
+  /** All of a kind, by namespace, then digest, with when each was added last. */
+  listArtifacts(kind: ArtifactKind): Promise<{ namespace: string; digest: string; addedAt: number }[]>;
+  /** False where there is none, or it was added again at `before` or later. */
+  removeArtifact(namespace: string, kind: ArtifactKind, digest: string, before: number): Promise<boolean>;
 }
 
 export interface Store extends TenancyStore {

@@ -205,11 +205,35 @@ describe.each(STORES)('tenancy store: $name', ({ open }) => {
     it('belong to who uploaded them', async () => {
       const digest = `sha256:${'a'.repeat(64)}`;
       expect(await store.hasArtifact('a', 'bundle', digest)).toBe(false);
-      await store.addArtifact('a', 'bundle', digest);
-      await store.addArtifact('a', 'bundle', digest);
+      await store.addArtifact('a', 'bundle', digest, 1);
+      await store.addArtifact('a', 'bundle', digest, 1);
       expect(await store.hasArtifact('a', 'bundle', digest)).toBe(true);
       expect(await store.hasArtifact('b', 'bundle', digest)).toBe(false);
       expect(await store.hasArtifact('a', 'image', digest)).toBe(false);
+    });
+
+    it('are listed by kind, with when each was added last', async () => {
+      await store.addArtifact('b', 'image', 'x', 3);
+      await store.addArtifact('a', 'image', 'y', 5);
+      await store.addArtifact('a', 'image', 'x', 9);
+      await store.addArtifact('a', 'image', 'x', 4);
+      await store.addArtifact('a', 'bundle', 'z', 1);
+      expect(await store.listArtifacts('image')).toEqual([
+        { namespace: 'a', digest: 'x', addedAt: 9 },
+        { namespace: 'a', digest: 'y', addedAt: 5 },
+        { namespace: 'b', digest: 'x', addedAt: 3 },
+      ]);
+    });
+
+    it('are removed one by one, unless they were added again meanwhile', async () => {
+      for (const namespace of ['a', 'b']) await store.addArtifact(namespace, 'image', 'x', 5);
+      await store.addArtifact('a', 'bundle', 'x', 5);
+      expect(await store.removeArtifact('a', 'image', 'x', 5)).toBe(false);
+      expect(await store.hasArtifact('a', 'image', 'x')).toBe(true);
+      expect(await store.removeArtifact('a', 'image', 'x', 6)).toBe(true);
+      expect(await store.removeArtifact('a', 'image', 'x', 6)).toBe(false);
+      expect(await store.hasArtifact('a', 'image', 'x')).toBe(false);
+      expect([await store.hasArtifact('b', 'image', 'x'), await store.hasArtifact('a', 'bundle', 'x')]).toEqual([true, true]);
     });
   });
 
@@ -220,7 +244,9 @@ describe.each(STORES)('tenancy store: $name', ({ open }) => {
       store.listTokens(),
       store.putSecret(secret(1)),
       store.addAudit(entry(1, 'a')),
-      store.addArtifact('a', 'bundle', 'x'),
+      store.addArtifact('a', 'bundle', 'x', 1),
+      store.listArtifacts('image'),
+      store.removeArtifact('a', 'bundle', 'x', 1),
     ])
       await expect(call).rejects.toMatchObject({ code: 'store-unavailable' });
   });
@@ -240,7 +266,7 @@ describe.each(STORES.filter(({ lasting }) => lasting))('lasting tenancy store: $
     await store.revokeToken(token('a').id, 5);
     await store.putSecret(secret(await store.reserveSecretVersion('team', 'API_KEY')));
     await store.addAudit(entry(1, 'team'));
-    await store.addArtifact('team', 'bundle', 'x');
+    await store.addArtifact('team', 'bundle', 'x', 7);
     await store.close();
     store = await open(folder);
     try {
@@ -250,6 +276,7 @@ describe.each(STORES.filter(({ lasting }) => lasting))('lasting tenancy store: $
       expect(await store.reserveSecretVersion('team', 'API_KEY')).toBe(2);
       expect(await store.listAudit({ namespaces: '*', limit: 5 })).toHaveLength(1);
       expect(await store.hasArtifact('team', 'bundle', 'x')).toBe(true);
+      expect(await store.listArtifacts('bundle')).toEqual([{ namespace: 'team', digest: 'x', addedAt: 7 }]);
     } finally {
       await store.close();
     }

@@ -11,6 +11,7 @@ import { startRegistry, type Registry } from '../helpers/registry.ts';
 import { ROOT } from '../helpers/root.ts';
 import { BUILD_TIMEOUT_MS, buildRuntimes } from '../helpers/runtime-images.ts';
 import { usePlatform } from '../helpers/suite.ts';
+import { waitFor } from '../helpers/wait.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'fn-images-'));
 /** Tags that the suite gave in the engine. */
@@ -47,7 +48,8 @@ describe('programs and images (docker)', () => {
     for (const tag of tags) await execa('docker', ['image', 'rm', '--force', tag], { reject: false });
     rmSync(folder, { recursive: true, force: true });
   });
-  const platform = usePlatform({ driver: 'docker' });
+  // An hour, where nobody says so: the last test waits for it.
+  const platform = usePlatform({ driver: 'docker', env: { FN_IMAGE_KEEP_SECONDS: '5' } });
   const view = async (name: string) =>
     FunctionView.parse(JSON.parse((await platform().fnOk(['describe', name, '--json'])).stdout)).revision;
 
@@ -141,12 +143,47 @@ describe('programs and images (docker)', () => {
       await execa('docker', ['image', 'rm', '--force', reference]);
       await platform().fnOk(['deploy', '--image', reference, '--name', 'web']);
       expect((await platform().call('/web/index.html')).text).toBe('from busybox');
+      // The pull gives no name to anything: what the engine's owner calls so, they have named themselves.
+      expect((await execa('docker', ['image', 'inspect', reference], { reject: false })).exitCode).not.toBe(0);
     });
 
     it('that is not to be had is refused with what the registry says', async () => {
       const refused = await platform().fn(['deploy', '--image', `${registry.address}/nothing:1`, '--name', 'nothing']);
       expect(refused.code).toBe(1);
       expect(refused.stderr).toMatch(/nothing:1 cannot be had/);
+    });
+
+    it('goes when no revision is made of it any more, unless somebody else has a name for it', async () => {
+      const namesOf = async (id: string) => {
+        const { stdout, exitCode } = await execa('docker', ['image', 'inspect', '--format', '{{join .RepoTags " "}}', id], {
+          reject: false,
+        });
+        return exitCode === 0 ? stdout.split(' ').filter(Boolean) : null;
+      };
+      const context = await dockerfile('own', SCRATCH.replace('plain', 'own'));
+      const own = 'fn-test-own:1';
+      tags.push(own);
+      await execa('docker', ['build', '-q', '-t', own, join(context, '..')]);
+      await platform().fnOk(['deploy', '--image', own, '--name', 'own']);
+      const images = new Map<string, string>();
+      for (const name of ['scratch', 'web', 'own']) images.set(name, (await view(name)).image ?? expect.fail(`${name} has no image`));
+      tags.push(...images.values());
+      const idOf = (name: string) => images.get(name) ?? '';
+      for (const name of ['scratch', 'web']) expect(await namesOf(idOf(name))).toEqual([expect.stringMatching(/^fn-uploads:/)]);
+      for (const name of images.keys()) await platform().fnOk(['delete', name, '-y']);
+      for (const name of ['scratch', 'web']) {
+        await waitFor(`the image of ${name} is gone`, async () => (await namesOf(idOf(name))) === null, {
+          timeoutMs: 60_000,
+          everyMs: 500,
+        });
+      }
+      await waitFor('only its own name is left', async () => (await namesOf(idOf('own')))?.join() === own, {
+        timeoutMs: 60_000,
+        everyMs: 500,
+      });
+      // One that a revision is made of has stayed all the while.
+      expect((await platform().call('/packed/')).text).toBe('hello /');
+      expect(await namesOf((await view('packed')).image ?? '')).toHaveLength(1);
     });
   });
 });

@@ -17,7 +17,7 @@ import type { CoreSettings } from '../../controller/core/settings.ts';
 import { testSettings } from '../../controller/core/testing.ts';
 import { createFakeDriver } from '../../controller/driver/fake/driver.ts';
 import { FakeHost, type FakeInstance } from '../../controller/driver/fake/host.ts';
-import type { Driver, DriverFeatures } from '../../controller/driver/types.ts';
+import type { Driver, DriverFeatures, ImageStore } from '../../controller/driver/types.ts';
 import type { Retention } from '../../controller/engine/changes.ts';
 import { NO_SECRETS, ONE_TENANT, type InstanceStart, type SecretValues, type Tenancy } from '../../controller/engine/context.ts';
 import { Engine } from '../../controller/engine/engine.ts';
@@ -101,6 +101,8 @@ export interface EngineOverrides {
   settings?: Partial<CoreSettings>;
   features?: Partial<DriverFeatures>;
   driver?: (driver: Driver) => Driver;
+  /** With it there is the runtime `image`. */
+  images?: ImageStore;
   log?: Log;
   secrets?: SecretValues;
   tenancy?: Tenancy;
@@ -142,13 +144,15 @@ export class Machine {
     settings,
     features,
     driver: wrap,
+    images,
     log = silentLog,
     secrets = NO_SECRETS,
     tenancy = ONE_TENANT,
     retention = { count: 10, maxAgeMs: Infinity },
     certificates = null,
   }: EngineOverrides = {}): Promise<Engine> {
-    const fake = createFakeDriver({ host: this.host, ...(features ? { features } : {}) });
+    const ofImages = images === undefined ? {} : { images, runtimes: ['node', 'image'].map((name) => ({ name, version: '0' })) };
+    const fake = createFakeDriver({ host: this.host, ...(features ? { features } : {}), ...ofImages });
     const driver = wrap ? wrap(fake) : fake;
     await driver.start();
     const engine = new Engine({
@@ -165,6 +169,7 @@ export class Machine {
       secrets,
       tenancy,
       retention,
+      imageKeepMs: 3_600_000,
       certificates,
       onStart: (start) => this.starts.push(start),
       calls: new Calls({ path: this.paths.callsDatabase, clock: this.clock, log, maxRecords: 1_000, maxAgeMs: 3_600_000, slowMs: 1_000 }),

@@ -71,7 +71,7 @@ const NOT_STARTED: DriverFeatures = { freeze: false, limits: false, parentCgroup
 
 class DockerDriver implements Driver {
   readonly name = 'docker';
-  readonly images: ImageStore = new DockerImages(() => this.#connect());
+  readonly images: ImageStore;
   readonly #options: DockerDriverOptions;
   readonly #homeId: string;
   readonly #log: Log;
@@ -89,6 +89,7 @@ class DockerDriver implements Driver {
   constructor(options: DockerDriverOptions) {
     this.#options = options;
     this.#homeId = options.paths.homeId;
+    this.images = new DockerImages(() => this.#connect(), this.#homeId);
     this.#log = options.log;
     this.#workspace = new Workspace(options.paths);
     this.#exits = new Exits(this.#log);

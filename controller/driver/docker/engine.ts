@@ -103,6 +103,22 @@ export class Engine {
     await this.#call((abortSignal) => this.#docker.getImage(image).tag({ repo, tag, abortSignal }));
   }
 
+  /**
+   * Removes a name of an image, and the image with its last one; null where there is no such name. False where a
+   * container is made of it. What it was built from stays: it may be somebody's.
+   */
+  async untagImage(name: string): Promise<boolean | null> {
+    try {
+      await this.#call((abortSignal) => this.#docker.getImage(name).remove({ noprune: true, abortSignal }), ACT_TIMEOUT_MS);
+      return true;
+    } catch (error) {
+      const status = engineStatus(error);
+      if (status === 404) return null;
+      if (status === 409) return false;
+      throw error;
+    }
+  }
+
   /** A file of a container, as a tar. */
   async archiveOf(container: string, path: string): Promise<NodeJS.ReadableStream> {
     return await this.#call((abortSignal) => this.#docker.getContainer(container).getArchive({ path, abortSignal }), ACT_TIMEOUT_MS);

@@ -32,10 +32,12 @@ describe('volumes that an image declares', () => {
 });
 
 describe('the program of an image', () => {
-  const config = (WorkingDir: string | undefined) =>
-    ({ WorkingDir, Entrypoint: ['./server'], Cmd: ['-v'], ExposedPorts: { '9000/tcp': {} } }) as Parameters<
-      typeof imageProgram
-    >[0]['Config'];
+  type Config = Parameters<typeof imageProgram>[0]['Config'];
+  const config = (folder: string | undefined) => {
+    const said: Partial<Config> = { Entrypoint: ['./server'], Cmd: ['-v'], ExposedPorts: { '9000/tcp': {} } };
+    if (folder !== undefined) said.WorkingDir = folder;
+    return said as Config;
+  };
 
   it.each([
     ['/app', '/app'],

@@ -10,7 +10,7 @@ import type { EngineImage, ImageStore } from '../types.ts';
 import { engineStatus, type Engine } from './engine.ts';
 import { passArchive } from './image-archive.ts';
 
-/** Where uploaded images are, so that they are not taken for what nobody needs. */
+/** Where images are that somebody has brought, so that they are not taken for what nobody needs. */
 const REPOSITORY = 'fn-uploads';
 /** Of our own runtimes' images: nobody else may give such a name to anything. */
 const RESERVED = /^(?:(?:index\.)?docker\.io\/)?(?:library\/)?(?:fn\/|fn-uploads(?:[:@]|$))/;
@@ -24,11 +24,20 @@ const ARCHITECTURES: Partial<Record<NodeJS.Architecture, string>> = {
 };
 const ARCHITECTURE = ARCHITECTURES[process.arch] ?? process.arch;
 
+/** How long what was taken up is not let go of, ms: whoever brought it has yet to say whose it is. */
+const FRESH_MS = 10_000;
+
 export class DockerImages implements ImageStore {
   readonly #engine: () => Promise<Engine>;
+  readonly #homeId: string;
+  /** When each was taken up, by the monotonic clock; swept by release(). */
+  readonly #fresh = new Map<string, number>();
+  /** Pulls under way, by name: what one of them cleans up is what the next would look for. */
+  readonly #pulls = new Map<string, Promise<unknown>>();
 
-  constructor(engine: () => Promise<Engine>) {
+  constructor(engine: () => Promise<Engine>, homeId: string) {
     this.#engine = engine;
+    this.#homeId = homeId;
   }
 
   async find(reference: string): Promise<EngineImage | null> {
@@ -50,9 +59,7 @@ export class DockerImages implements ImageStore {
     if (loaded.status === 'rejected') throw loadError(loaded.reason);
     const info = await engine.image(id.value);
     if (info === null) throw new FnError('invalid', 'The engine did not take the image: its layers are not what its configuration says.');
-    const image = describe(info, null);
-    await engine.tagImage(id.value, REPOSITORY, id.value.slice('sha256:'.length));
-    return image;
+    return await this.#take(engine, info, null);
   }
 
   async pull(reference: string, signal: AbortSignal): Promise<EngineImage> {
@@ -64,16 +71,72 @@ export class DockerImages implements ImageStore {
       );
     if (RESERVED.test(reference))
       throw new FnError('invalid', `Images named ${reference.split(/[:@]/)[0]} are fn's own; name yours differently.`);
-    const engine = await this.#engine();
+    const name = withTag(reference);
+    const before = this.#pulls.get(name) ?? Promise.resolve();
+    const mine = before.then(
+      () => this.#pull(name, reference, signal),
+      () => this.#pull(name, reference, signal),
+    );
+    this.#pulls.set(name, mine);
     try {
-      await engine.pullImage(withTag(reference), signal);
+      return await mine;
+    } finally {
+      if (this.#pulls.get(name) === mine) this.#pulls.delete(name);
+    }
+  }
+
+  async #pull(name: string, reference: string, signal: AbortSignal): Promise<EngineImage> {
+    signal.throwIfAborted();
+    const engine = await this.#engine();
+    const known = (await engine.image(name)) !== null;
+    try {
+      await engine.pullImage(name, signal);
     } catch (error) {
       if (signal.aborted || !(error instanceof Error)) throw error;
       throw notFound(reference, error.message);
     }
-    const info = await engine.image(reference);
+    const info = await engine.image(name);
     if (info === null) throw notFound(reference, 'the engine pulled it and does not have it');
-    return describe(info, reference);
+    try {
+      return await this.#take(engine, info, reference);
+    } finally {
+      // The name came with our pull: only ours is left, so that the image goes with it.
+      if (!known) await engine.untagImage(name);
+    }
+  }
+
+  async hold(id: string): Promise<void> {
+    await this.#tag(await this.#engine(), id);
+  }
+
+  async release(id: string): Promise<boolean> {
+    const now = performance.now();
+    for (const [image, at] of this.#fresh) if (now - at > FRESH_MS) this.#fresh.delete(image);
+    if (this.#fresh.has(id)) return false;
+    const engine = await this.#engine();
+    return (await engine.untagImage(`${REPOSITORY}:${this.#tagOf(id)}`)) ?? true;
+  }
+
+  /** Names it before it looks at it: without a name, one that is refused could not be told from somebody's, and would stay. */
+  async #take(engine: Engine, info: Dockerode.ImageInspectInfo, reference: string | null): Promise<EngineImage> {
+    await this.#tag(engine, info.Id);
+    try {
+      return describe(info, reference);
+    } catch (error) {
+      this.#fresh.delete(info.Id);
+      await this.release(info.Id);
+      throw error;
+    }
+  }
+
+  async #tag(engine: Engine, id: string): Promise<void> {
+    this.#fresh.set(id, performance.now());
+    await engine.tagImage(id, REPOSITORY, this.#tagOf(id));
+  }
+
+  /** With the home in it: another one of this engine holds its images for itself. */
+  #tagOf(id: string): string {
+    return `${this.#homeId}-${id.slice('sha256:'.length)}`;
   }
 }
 

@@ -106,6 +106,8 @@ export const MIGRATIONS: readonly string[] = [
   -- What was deployed before there were owners belongs to where it was deployed.
   INSERT INTO artifacts (namespace, kind, digest) SELECT DISTINCT namespace, 'bundle', bundle FROM revisions;
   `,
+  // Images go when nothing has named them for a while; what was there before is as old as can be.
+  `ALTER TABLE artifacts ADD COLUMN added_at INTEGER NOT NULL DEFAULT 0;`,
 ];
 
 /** The one number that a query returns in its one column. */

@@ -114,13 +114,28 @@ export class SqliteTenancy implements TenancyStore {
     return this.connection.run(() => Number(this.connection.prepare(sql).run(keep).changes));
   }
 
-  async addArtifact(namespace: string, kind: ArtifactKind, digest: string): Promise<void> {
-    const sql = 'INSERT INTO artifacts (namespace, kind, digest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING';
-    this.connection.run(() => this.connection.prepare(sql).run(namespace, kind, digest));
+  async addArtifact(namespace: string, kind: ArtifactKind, digest: string, at: number): Promise<void> {
+    const sql = `INSERT INTO artifacts (namespace, kind, digest, added_at) VALUES (?, ?, ?, ?)
+      ON CONFLICT DO UPDATE SET added_at = max(added_at, excluded.added_at)`;
+    this.connection.run(() => this.connection.prepare(sql).run(namespace, kind, digest, at));
   }
 
   async hasArtifact(namespace: string, kind: ArtifactKind, digest: string): Promise<boolean> {
     return this.#all('SELECT 1 FROM artifacts WHERE namespace = ? AND kind = ? AND digest = ?', namespace, kind, digest).length > 0;
+  }
+
+  async listArtifacts(kind: ArtifactKind): Promise<{ namespace: string; digest: string; addedAt: number }[]> {
+    const sql = 'SELECT namespace, digest, added_at FROM artifacts WHERE kind = ? ORDER BY namespace, digest';
+    return this.#all(sql, kind).map((row) => ({
+      namespace: String(row.namespace),
+      digest: String(row.digest),
+      addedAt: Number(row.added_at),
+    }));
+  }
+
+  async removeArtifact(namespace: string, kind: ArtifactKind, digest: string, before: number): Promise<boolean> {
+    const sql = 'DELETE FROM artifacts WHERE namespace = ? AND kind = ? AND digest = ? AND added_at < ?';
+    return this.connection.run(() => Number(this.connection.prepare(sql).run(namespace, kind, digest, before).changes) > 0);
   }
 }
 
