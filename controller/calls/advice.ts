@@ -1,7 +1,7 @@
 /** What to do about a call: what the registry says, and what the evidence adds to it. Pure. */
 import { type CallRecord, wasCold, type Why } from '#contract/call.ts';
 import type { LogEntry } from '#contract/log.ts';
-import { entryOf, type Evidence, ms, startPhases } from './evidence.ts';
+import { entryOf, errorOf, type Evidence, ms, startPhases } from './evidence.ts';
 
 /** A start that is longer than this is worth a word, ms. */
 const LONG_START_MS = 500;
@@ -12,8 +12,11 @@ const LONG_WAIT_MS = 100;
 export function adviceFor(evidence: Evidence, fault: Why['fault']): string[] {
   const { call } = evidence;
   const entry = entryOf(call);
-  const advice = [...(BY_CODE[call.code ?? '']?.(evidence) ?? []), ...(entry === null ? [] : [entry.remedy])];
-  if (entry === null && fault === 'function') advice.push(...placeOfError(evidence), `See \`fn logs ${call.name} --request ${call.id}\`.`);
+  const advice = [
+    ...(BY_CODE[call.code ?? '']?.(evidence) ?? []),
+    ...(entry === null ? [] : [REMEDY_HERE[call.code ?? '']?.(call) ?? entry.remedy]),
+  ];
+  if (entry === null && fault === 'function') advice.push(...placeOfError(evidence), seeLogs(call));
   advice.push(...aboutStart(evidence), ...aboutTries(call));
   if (evidence.dropped > 0) advice.push(`${evidence.dropped} log lines were dropped around that time: the log below may not be all of it.`);
   return advice;
@@ -29,6 +32,20 @@ const BY_CODE: Readonly<Record<string, (evidence: Evidence) => string[]>> = {
   'too-many-requests': tooMany,
   'queue-full': tooMany,
   'queue-timeout': tooMany,
+};
+
+const seeLogs = ({ name, id }: CallRecord): string => `See \`fn logs ${name} --request ${id}\`.`;
+
+/** In place of the registry's, where that sends its reader to `fn why`, which is what is being read. */
+const REMEDY_HERE: Readonly<Record<string, (call: CallRecord) => string>> = {
+  'function-error': seeLogs,
+  'function-crashed': (call) => `${seeLogs(call)} The next request gets another instance.`,
+  'function-oom': () => 'Deploy with more --memory, or use less.',
+  'function-init-failed': ({ name }) => `See \`fn logs ${name}\`, and deploy a corrected version.`,
+  'function-bad-response': seeLogs,
+  'function-timeout': () => 'Make it faster, or deploy with a longer --timeout.',
+  'instance-lost': () => 'Try again; the request may have run.',
+  'queue-timeout': () => 'Try again; raise max or the budget if it happens often.',
 };
 
 function outOfMemory({ revision, notes, call }: Evidence): string[] {
@@ -61,10 +78,11 @@ function tooMany({ call, revision }: Evidence): string[] {
   return [`${call.name} works on at most ${max * concurrency} requests at a time: max ${max} × concurrency ${concurrency}.`];
 }
 
-/** Where in its source the function failed, as far as a stack that it logged tells. */
-function placeOfError({ logs, notes }: Pick<Evidence, 'logs' | 'notes'>): string[] {
-  for (const { msg } of [...logs, ...notes].filter((entry) => entry.level === 'error')) {
-    const place = placeIn(msg);
+/** Where in its source the function failed, as far as a stack tells that it, else the platform, logged. */
+function placeOfError(evidence: Pick<Evidence, 'call' | 'logs' | 'notes'>): string[] {
+  const notes = evidence.notes.filter(({ level }) => level === 'error').toReversed();
+  for (const entry of [errorOf(evidence), ...notes]) {
+    const place = entry === null ? null : placeIn(entry.msg);
     if (place !== null) return [`It failed at ${place}.`];
   }
   return [];

@@ -29,6 +29,19 @@ export function entryOf(call: CallRecord): (typeof ERRORS)[ErrorCode] | null {
   return found?.[1] ?? null;
 }
 
+/** Clocks tell whole milliseconds, and a line may be written a little after the answer has gone, ms. */
+const LATE_MS = 20;
+
+/**
+ * The error that it ended with: what a function throws is logged last, after what it reported on the way,
+ * and before what work that goes on behind the answer may report. Null where it logged none.
+ */
+export function errorOf({ call, logs }: Pick<Evidence, 'call' | 'logs'>): LogEntry | null {
+  const errors = logs.filter(({ level }) => level === 'error');
+  const end = call.t + call.totalMs + LATE_MS;
+  return errors.findLast(({ t }) => t <= end) ?? errors[0] ?? null;
+}
+
 const round = (value: number): number => Math.round(Math.max(0, value) * 100) / 100;
 
 /** 12 ms, 1.2 s */

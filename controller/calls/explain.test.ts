@@ -93,6 +93,8 @@ describe('a call that failed', () => {
     expect(fault).toMatch(/^(?:caller|function|platform)$/);
     expect(summary).toContain(`(${code}): the detail`);
     expect(advice.length).toBeGreaterThan(0);
+    // It is fn why that says so.
+    expect(advice.join(' ')).not.toMatch(/fn why/);
   });
 
   it('out of memory: what it had, what it used, and what to try', () => {
@@ -126,6 +128,20 @@ describe('a call that failed', () => {
     expect(fault).toBe('function');
     expect(summary).toContain('answered with 500 by itself after 4.6 ms: TypeError: x is not a function');
     expect(advice).toEqual(['It failed at src/handler.ts:3:9.', 'See `fn logs hello --request r-1`.']);
+  });
+
+  it('by the error that it threw, not by one that it reported on the way or by work behind the answer', () => {
+    const at = (text: string, place: string, t: number) => line(`Error: ${text}\n    at handler (${place})`, { t });
+    const logs = [at('reported', 'a.ts:1:1', 1_001), at('thrown', 'b.ts:2:2', 1_004), at('behind', 'c.ts:3:3', 1_500)];
+    const { summary, advice } = why({ status: 500 }, { logs });
+    expect(summary).toMatch(/: Error: thrown$/);
+    expect(advice[0]).toBe('It failed at b.ts:2:2.');
+    // What is thrown need not have a stack; the place is not that of another then.
+    const text = why({ status: 500 }, { logs: [logs[0]!, line('thrown as text', { t: 1_004 })] });
+    expect(text.summary).toMatch(/: thrown as text$/);
+    expect(text.advice).toEqual(['See `fn logs hello --request r-1`.']);
+    // A clock that is ahead: still something.
+    expect(why({ status: 500 }, { logs: [logs[2]!] }).summary).toMatch(/: Error: behind$/);
   });
 
   it('as the client went away: that is the client’s affair', () => {

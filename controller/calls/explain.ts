@@ -1,9 +1,8 @@
 /** What a record, the log and the settings of a revision say about one call, in words. Pure. */
 import { answerMs, type CallRecord, type ColdReason, wasCold, type Why } from '#contract/call.ts';
-import type { LogEntry } from '#contract/log.ts';
 import { revisionLabel } from '#contract/names.ts';
 import { adviceFor } from './advice.ts';
-import { entryOf, type Evidence, ms, startPhases } from './evidence.ts';
+import { entryOf, errorOf, type Evidence, ms, startPhases } from './evidence.ts';
 
 const COLD_REASONS: Record<ColdReason, string> = {
   'scaled-to-zero': 'none was running: it had scaled to zero, or was never called',
@@ -65,7 +64,8 @@ function faultOf({ call }: Evidence): Why['fault'] {
   return call.status >= 500 ? 'function' : 'none';
 }
 
-function summaryOf({ call, logs }: Evidence): string {
+function summaryOf(evidence: Evidence): string {
+  const { call } = evidence;
   const who = call.revision === undefined ? call.name : revisionLabel(call.revision);
   const took = ms(call.totalMs);
   const entry = entryOf(call);
@@ -75,7 +75,7 @@ function summaryOf({ call, logs }: Evidence): string {
   }
   if (call.aborted === true) return `The client went away after ${took}, before ${who} had finished.`;
   if (call.status >= 500) {
-    const said = firstError(logs);
+    const said = firstLineOfError(evidence);
     return `${who} answered with ${call.status} by itself after ${took}${said === null ? '.' : `: ${said}`}`;
   }
   const waited = call.queueMs ?? 0;
@@ -83,12 +83,9 @@ function summaryOf({ call, logs }: Evidence): string {
   return `${who} answered with ${call.status} in ${ms(answerMs(call))}${cold}.`;
 }
 
-/** First line of the first error that was logged for it. */
-function firstError(logs: readonly LogEntry[]): string | null {
-  const line = logs
-    .find(({ level }) => level === 'error')
-    ?.msg.split('\n')[0]
-    ?.trim();
+/** First line of the error that it ended with. */
+function firstLineOfError(evidence: Evidence): string | null {
+  const line = errorOf(evidence)?.msg.split('\n')[0]?.trim();
   return line === undefined || line === '' ? null : line.slice(0, 300);
 }
 
