@@ -224,6 +224,16 @@ describe.each(TARGETS)('$name', ({ shim: command, entry, form, strict }) => {
     await inFlight(shim, 0);
   });
 
+  it('a close frame is answered however much comes behind it', async () => {
+    const shim = await start();
+    const connection = await openWebSocket({ path: shim.socketPath }, '/echo');
+    connection.send(frame(close, closing(1000)), ...Array.from({ length: 32 }, () => frame(binary, Buffer.alloc(65_536))));
+    expect((await connection.closeFrame()).code).toBe(1000);
+    await connection.end();
+    connection.destroy();
+    await inFlight(shim, 0);
+  });
+
   it('frames, right and wrong', async () => {
     const shim = await start();
     for (const { what, send, back = [], code } of CASES.filter(({ strictOnly }) => strict || !strictOnly)) {

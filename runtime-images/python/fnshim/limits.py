@@ -29,6 +29,8 @@ MAX_WEBSOCKET_MESSAGE_BYTES = 16 * 1024 * 1024
 WEBSOCKET_HIGH_WATER_BYTES = 256 * 1024
 # How long the other side has to answer a close frame, seconds.
 WEBSOCKET_CLOSE_SECONDS = 5
+# How long what it still sends behind the close is read and dropped, seconds.
+WEBSOCKET_LINGER_SECONDS = 1
 
 # Longest message of a log line, bytes (MAX_LOG_LINE_BYTES of the contract).
 MAX_LOG_LINE_BYTES = 16_384

@@ -164,6 +164,17 @@ class Connection(asyncio.Protocol):
         self._buffer.clear()
         return rest
 
+    def finish_writing(self):
+        """Says that no more comes once all is written; reading goes on."""
+        if not self.lost:
+            self.resume_reading()
+            self.transport.write_eof()
+
+    def close(self):
+        """Ends the connection once all is written."""
+        if not self.lost:
+            self.transport.close()
+
     def abort(self):
         """Ends the connection so that what was sent looks truncated."""
         self._closing = True

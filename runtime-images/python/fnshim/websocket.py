@@ -7,7 +7,7 @@ import hashlib
 import struct
 from collections import deque
 
-from .limits import MAX_WEBSOCKET_MESSAGE_BYTES, WEBSOCKET_CLOSE_SECONDS, WEBSOCKET_HIGH_WATER_BYTES
+from .limits import MAX_WEBSOCKET_MESSAGE_BYTES, WEBSOCKET_CLOSE_SECONDS, WEBSOCKET_HIGH_WATER_BYTES, WEBSOCKET_LINGER_SECONDS
 from .response import BadResponse, as_bytes
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -320,7 +320,10 @@ class WebSocket:
     def _end(self, code, reason):
         self._state = "closed"
         self._disconnect(code, reason)
-        self._connection.transport.close()
+        # Closed with bytes of the client's unread, the system would reset the connection, and the close frame
+        # be lost: what comes is read, and dropped, until the client has closed its side as well.
+        self._connection.finish_writing()
+        self._loop.call_later(WEBSOCKET_LINGER_SECONDS, self._connection.close)
 
     def connection_lost(self):
         self._state = "closed"
