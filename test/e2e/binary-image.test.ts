@@ -1,5 +1,5 @@
 /** Programs and images that listen on $PORT, in containers: deployed, served, streamed to, crashed, refused. */
-import { copyFileSync, chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -151,6 +151,18 @@ describe('programs and images (docker)', () => {
       const refused = await platform().fn(['deploy', '--image', `${registry.address}/nothing:1`, '--name', 'nothing']);
       expect(refused.code).toBe(1);
       expect(refused.stderr).toMatch(/nothing:1 cannot be had/);
+    });
+
+    it('whose WORKDIR leads to descriptors of whoever starts it is entered by its own program alone, which has none', async () => {
+      const path = await programFolder('link');
+      symlinkSync('/proc/self/fd/7', join(path, 'w'));
+      await execa('tar', ['-C', path, '-cf', join(folder, 'link.tar'), '.']);
+      const changes = ['WORKDIR /w', 'ENTRYPOINT ["/server"]'].flatMap((change) => ['--change', change]);
+      const { stdout: id } = await execa('docker', ['import', ...changes, join(folder, 'link.tar')]);
+      tags.push(id);
+      const refused = await platform().fn(['deploy', '--image', id, '--name', 'link']);
+      expect(refused.code).toBe(1);
+      expect(refused.stderr).toContain('WORKDIR /w cannot be entered');
     });
 
     it('goes when no revision is made of it any more, unless somebody else has a name for it', async () => {
