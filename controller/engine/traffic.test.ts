@@ -166,7 +166,7 @@ describe('how a function is reached', () => {
   it('of a length that not all gateways could be told is refused', async () => {
     const engine = await machine.start();
     await deploy(machine, engine, 'hello');
-    const jwks = { keys: Array.from({ length: 100 }, (_, kid) => ({ kty: 'RSA', kid: String(kid), n: 'n'.repeat(1_000) })) };
+    const jwks = { keys: Array.from({ length: 100 }, (_, kid) => ({ kty: 'RSA', kid: String(kid), n: 'n'.repeat(1_000), e: 'AQAB' })) };
     const access = FunctionAccess.parse({ auth: { type: 'jwt', issuer: 'a', audience: 'b', jwks } });
     await expect(engine.setAccess('default', 'hello', access, null)).rejects.toMatchObject({
       code: 'invalid',
