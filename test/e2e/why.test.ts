@@ -1,6 +1,8 @@
 /** `fn why` and `fn calls`: one call explained, from the outside. */
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { CallList, Why } from '#contract/call.ts';
+import { call } from '../helpers/http.ts';
 import { drivers, usePlatform } from '../helpers/suite.ts';
 import { waitFor } from '../helpers/wait.ts';
 
@@ -80,6 +82,13 @@ for (const driver of drivers('docker', 'process').slice(0, 1)) {
       expect(newest.call.id).toBe(failed[0]!.id);
       const slow = Why.parse(JSON.parse((await platform().fnOk(['why', '--slow', 'trouble', '--json'])).stdout));
       expect(slow.call.code).toBe('function-timeout');
+      // Who asks right after a call finds it, though gateways tell in batches.
+      const list = 'http://fn/v1/namespaces/default/functions/trouble/calls?failed=true&limit=1';
+      for (let n = 0; n < 5; n += 1) {
+        const id = await idOf('/trouble/throw');
+        const answer = await call(list, { socketPath: join(platform().runDir, 'control', 's') });
+        expect(CallList.parse(answer.json()).calls.map((found) => found.id)).toEqual([id]);
+      }
     });
 
     it('survives the controller; the journal is no gateway’s memory', async () => {
