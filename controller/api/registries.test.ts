@@ -34,9 +34,9 @@ describe('checkRegistry', () => {
     checkRegistry(reference, tenant, ['*']);
   });
 
-  it.each(['node:24', 'ghcr.io/you/app:1', 'index.docker.io/team/app'])('%s is public', (reference) =>
-    checkRegistry(reference, tenant, PUBLIC_REGISTRIES),
-  );
+  it.each(['node:24', 'ghcr.io/you/app:1', 'index.docker.io/team/app'])('%s is public', (reference) => {
+    expect(() => checkRegistry(reference, tenant, PUBLIC_REGISTRIES)).not.toThrow();
+  });
 
   it('takes the list of the operator for all that there is', () => {
     checkRegistry('registry.inside:5000/app', tenant, ['registry.inside:5000']);

@@ -70,8 +70,8 @@ describe('flush', () => {
     const clock = new VirtualClock();
     const flushed = new Recalls(clock).flush(() => links);
     clock.advance(250);
-    await flushed;
-    await new Recalls(clock).flush(() => []);
+    await expect(flushed).resolves.toBeUndefined();
+    await expect(new Recalls(clock).flush(() => [])).resolves.toBeUndefined();
   });
 
   it('that was asked for while another was under way is one of its own, shared by all who came meanwhile', async () => {
