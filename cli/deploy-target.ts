@@ -20,6 +20,8 @@ export type Target = { path: string | null } | ManifestTarget;
 /** Throws usageError where there is nothing to deploy, or it is not clear what. */
 export function chooseTarget(ctx: Pick<Context, 'cwd'>, input: Input): Target {
   const words = input.rest(0);
+  if (words.includes(''))
+    throw usageError('an empty name was given, where a function or a path should be', 'Is a variable of the shell not set?');
   const said = input.text('file');
   if (said === undefined && words.length === 1 && looksLikePath(words[0]!)) return { path: words[0]! };
   if (said === undefined && words.length === 0 && input.text('image') !== undefined && input.text('name') !== undefined)

@@ -5,6 +5,7 @@ import type { StubApi } from '../test/helpers/cli-stub-api.ts';
 import { createStubApi, listenStubApi } from '../test/helpers/cli-stub-api.ts';
 import { runCli, temporaryFolder } from '../test/helpers/cli.ts';
 import { FnError } from '#contract/errors.ts';
+import { formWords } from './deploy.ts';
 
 let api: StubApi;
 let url: string;
@@ -415,3 +416,10 @@ describe('revisions and traffic', () => {
     expect(traffic()).toEqual([{ revision: 4, percent: 100 }]);
   });
 });
+
+it.each<[Parameters<typeof formWords>[0], string, string]>([
+  ['function', 'node', 'default export that is a function'],
+  ['function', 'python', 'a plain function: main, handle or handler'],
+  ['lambda', 'python', 'handler(event, context), as AWS Lambda has it'],
+  ['asgi', 'python', 'an ASGI application'],
+])('the form %s of %s is told in words of that language', (form, runtime, words) => expect(formWords(form, runtime)).toBe(words));

@@ -6,7 +6,7 @@ import { bundle as bundleSource } from './bundlers/index.ts';
 import type { Bundle } from './bundlers/types.ts';
 import type { ApiClient } from './client.ts';
 import type { Painter } from './context.ts';
-import { usageError } from './errors.ts';
+import { CliError, usageError } from './errors.ts';
 import { checkedName, checkedNamespace } from './names.ts';
 import { withRuntime } from './needed-runtime.ts';
 import { formatBytes, formatMs } from './output.ts';
@@ -79,6 +79,25 @@ const FORM_WORDS: Record<HandlerForm, string> = {
   port: 'a program that listens on $PORT',
 };
 
+const PYTHON_FORM_WORDS: Partial<Record<HandlerForm, string>> = {
+  lambda: 'handler(event, context), as AWS Lambda has it',
+  function: 'a plain function: main, handle or handler',
+};
+
+/** What a form looks like in the source of its language. */
+export const formWords = (form: HandlerForm, runtime: string): string =>
+  (runtime === 'python' ? PYTHON_FORM_WORDS[form] : undefined) ?? FORM_WORDS[form];
+
+/** A namespace that is another's answers as one that is not there: so who has the wrong token reads of a bundle that is missing. */
+function uploadError(error: unknown, namespace: string): unknown {
+  if (!(error instanceof CliError) || error.code !== 'not-found') return error;
+  return new CliError(`nothing can be deployed to the namespace ${namespace} (not-found)`, {
+    hint: 'It is not there, or the token is not for it: fn whoami says what it is for, -n NAMESPACE chooses another.',
+    code: error.code,
+    cause: error,
+  });
+}
+
 /** Where the source of it is and what it is called. Throws usageError where there is none, or no name can be made. */
 export function locate({ path, image, folder, name }: DeploySpec, cwd: string): { source: Source; name: string } {
   const source: Source = path === null ? { entry: folder, folder, name: null } : findSource(path, cwd);
@@ -112,7 +131,11 @@ export async function release(
   const uploadAt = performance.now();
   doing?.('uploading');
   const uploaded = !(await client.hasBundle(namespace, bundle.digest));
-  if (uploaded) await client.putBundle(namespace, bundle.digest, bundle.bytes);
+  try {
+    if (uploaded) await client.putBundle(namespace, bundle.digest, bundle.bytes);
+  } catch (error) {
+    throw uploadError(error, namespace);
+  }
   const uploadMs = performance.now() - uploadAt;
   say(step(paint, 'upload', uploaded ? `${formatBytes(bundle.bytes.length)} in ${formatMs(uploadMs)}` : 'skipped, unchanged'));
 
@@ -123,7 +146,13 @@ export async function release(
   const response = await withRuntime(runtime, { client, env, say, doing }, () => client.deploy(namespace, name, body));
   const { timing, revision, start, notes } = response;
   say(step(paint, 'start', `${start} ${formatMs(timing.startMs)}, init ${formatMs(timing.initMs)}, route ${formatMs(timing.routeMs)}`));
-  say(step(paint, 'form', `${revision.form} (${FORM_WORDS[revision.form]}), concurrency ${revision.settings.concurrency}`));
+  say(
+    step(
+      paint,
+      'form',
+      `${revision.form} (${formWords(revision.form, revision.settings.runtime)}), concurrency ${revision.settings.concurrency}`,
+    ),
+  );
   for (const note of notes) say(step(paint, 'note', note));
   const totalMs = performance.now() - startedAt;
   say(

@@ -47,6 +47,7 @@ const LINES: Readonly<Record<string, readonly string[]>> = {
 const LOCAL_LINES: readonly (readonly string[])[] = [
   ['version'],
   ['init', '--list'],
+  ['init'],
   ['init', 'hello', 'made'],
   ['context', 'list'],
   ['context', 'show'],

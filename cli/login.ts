@@ -1,11 +1,12 @@
 /** `fn login`: a token is checked where it is good for, and kept. */
 import type { WhoAmI } from '#contract/tenancy.ts';
+import type { ApiClient } from './client.ts';
 import { clientOf } from './client.ts';
 import type { Input } from './command.ts';
 import type { Context } from './context.ts';
 import { painter, printJson, say } from './context.ts';
 import { LOOPBACK, checkedContextName, checkedUrl, readContexts, requireContext, writeContexts } from './contexts.ts';
-import { usageError } from './errors.ts';
+import { CliError, EXIT, usageError } from './errors.ts';
 import { checkedNamespace } from './names.ts';
 import { readHidden } from './prompts.ts';
 
@@ -22,7 +23,7 @@ export async function logIn(ctx: Context, input: Input): Promise<void> {
     );
   const token = await readHidden(ctx, `Token for ${url.origin}`);
   const remote = { url: url.href.replace(/\/$/, ''), token, namespace: asked, from: 'that URL' };
-  const who = await clientOf(remote, ctx.signal).whoami();
+  const who = await whoIs(clientOf(remote, ctx.signal), remote.url);
   const namespace = asked ?? onlyOne(who);
   const context = { url: remote.url, token, ...(namespace === undefined ? {} : { namespace }) };
   writeContexts(ctx, { current: name, contexts: { ...contexts.contexts, [name]: context } });
@@ -30,6 +31,26 @@ export async function logIn(ctx: Context, input: Input): Promise<void> {
   say(ctx, `Logged in to ${remote.url} as ${who.name}: ${who.scopes.join(', ')} for ${where}.`);
   say(ctx, `Commands speak to it from now on; fn context use NAME changes that.`);
   if (input.flag('json')) printJson(ctx, { context: name, url: remote.url, namespace: namespace ?? null, ...who });
+}
+
+/** Throws CliError that says what of it is wrong, the token or the address. */
+async function whoIs(client: ApiClient, url: string): Promise<WhoAmI> {
+  try {
+    return await client.whoami();
+  } catch (error) {
+    if (!(error instanceof CliError) || error.exitCode === EXIT.unreachable) throw error;
+    if (error.exitCode === EXIT.notAuthorised)
+      throw new CliError(`${url} does not take this token (${error.code ?? 'unauthorized'})`, {
+        exitCode: EXIT.notAuthorised,
+        hint: 'It is mistyped, revoked or expired, or of another platform. fn token create makes one there; HOME/token of that platform is an admin’s. Nothing was kept.',
+        cause: error,
+      });
+    throw new CliError(`${url} does not answer as a control API: ${error.message}`, {
+      details: error.details,
+      hint: 'The control API is where --api of fn up says, not where functions are called. Nothing was kept.',
+      cause: error,
+    });
+  }
 }
 
 const onlyOne = ({ namespaces }: WhoAmI): string | undefined => (namespaces !== '*' && namespaces.length === 1 ? namespaces[0] : undefined);

@@ -17,6 +17,7 @@ describe('a command line', () => {
   it.each([
     [['frobnicate'], 2],
     [['deploy'], 2],
+    [['deploy', ''], 2],
     [['deploy', 'x.ts', '--memory', 'much'], 2],
     [['deploy', 'x.ts', '--memory', '1e18'], 2],
     [['deploy', 'x.ts', '--timeout', '0'], 2],

@@ -3,12 +3,13 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { SecretView } from '#contract/tenancy.ts';
 import { MAX_SECRET_BYTES } from '#contract/tenancy.ts';
+import type { ApiClient } from './client.ts';
 import { connect } from './client.ts';
 import type { Input } from './command.ts';
 import type { Context } from './context.ts';
 import { printJson, say } from './context.ts';
 import { readAssignments } from './env-file.ts';
-import { usageError } from './errors.ts';
+import { CliError, usageError } from './errors.ts';
 import { checkedSecretName, chosenNamespace } from './names.ts';
 import { readHidden, utf8 } from './prompts.ts';
 
@@ -16,14 +17,30 @@ export async function setSecrets(ctx: Context, input: Input): Promise<void> {
   const namespace = chosenNamespace(ctx, input);
   const values = await valuesFrom(ctx, input);
   const client = connect(ctx);
+  const before = await versionsOf(client, namespace);
   const set: SecretView[] = [];
   for (const [name, value] of values) {
     const view = await client.setSecret(namespace, name, value);
     set.push(view);
+    if (before.get(name) === view.version) {
+      say(ctx, `${namespace}/${name} has this value already, version ${view.version}: nothing changed.`);
+      continue;
+    }
     const users = view.usedBy.length === 0 ? '' : `; used by ${view.usedBy.join(', ')}, whose instances are replaced now`;
     say(ctx, `Set ${namespace}/${name}, version ${view.version}${users}.`);
   }
   if (input.flag('json')) printJson(ctx, { secrets: set });
+}
+
+/** By name; a value that is the same keeps its version. */
+async function versionsOf(client: ApiClient, namespace: string): Promise<Map<string, number>> {
+  try {
+    return new Map((await client.secrets(namespace)).map(({ name, version }) => [name, version]));
+  } catch (error) {
+    // Its first secret makes the namespace.
+    if (error instanceof CliError && error.code === 'namespace-not-found') return new Map();
+    throw error;
+  }
 }
 
 /** All that is to be set, checked before anything is sent. Never says a value. */

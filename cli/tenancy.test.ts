@@ -40,6 +40,14 @@ describe('fn secret', () => {
     expect(await valueOf('default', 'API_KEY')).toBe(value);
   });
 
+  it('set says that nothing changed where the value is the same', async () => {
+    await fn(['secret', 'set', 'SAME', '-n', 'fresh'], { stdin: 'one' });
+    expect((await fn(['secret', 'set', 'SAME', '-n', 'fresh'], { stdin: 'one' })).stderr).toBe(
+      'fresh/SAME has this value already, version 1: nothing changed.\n',
+    );
+    expect((await fn(['secret', 'set', 'SAME', '-n', 'fresh'], { stdin: 'two' })).stderr).toBe('Set fresh/SAME, version 2.\n');
+  });
+
   it('set takes a file byte by byte, and an env file with all its names', async () => {
     writeFileSync(join(folder, 'key.pem'), '-----BEGIN\nünï\n');
     expect((await fn(['secret', 'set', 'PEM', '--file', 'key.pem'])).code).toBe(0);
@@ -213,6 +221,24 @@ describe('fn login and fn context', () => {
     expect(stderr).not.toContain('hunter2');
   });
 
+  it('with a token that is not good says what may be wrong with it: exit 3, and nothing is kept', async () => {
+    const { code, stderr } = await fn(['login', url], { ...plainUser(), stdin: 'hunter2' });
+    expect([code, stderr]).toEqual([3, expect.stringMatching(/does not take this token \(unauthorized\)\n {2}→ It is mistyped, revoked/)]);
+    expect(stderr).not.toMatch(/hunter2|fn login/);
+    expect(existsSync(file())).toBe(false);
+  });
+
+  it('at an address that is no control API says so', async () => {
+    const { createServer } = await import('node:http');
+    const other = createServer((_, response) => response.writeHead(404).end('nothing here'));
+    onTestFinished(() => void other.close());
+    await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
+    const address = other.address();
+    const at = `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+    const { code, stderr } = await fn(['login', at], { ...plainUser(), stdin: 'x' });
+    expect([code, stderr]).toEqual([1, expect.stringContaining('does not answer as a control API')]);
+  });
+
   it('where nothing answers: exit 4', async () => {
     expect((await fn(['login', 'http://127.0.0.1:9'], { ...plainUser(), stdin: 'x' })).code).toBe(4);
   });
@@ -268,6 +294,13 @@ describe('fn login and fn context', () => {
     writeFileSync(file(), '{"current": 5}');
     expect(await fn(['whoami'], plainUser())).toMatchObject({ code: 2, stderr: expect.stringContaining('log in again') });
   });
+});
+
+it('a deployment to a namespace that the token is not for advises to look at the token', async () => {
+  const { token } = await api.tokenFor(['shop'], 'deploy');
+  writeFileSync(join(folder, 'rev.mjs'), "export default () => 'x';\n");
+  const { code, stderr } = await fn(['deploy', 'rev.mjs', '-n', 'theirs'], { env: { HOME: folder, FN_URL: url, FN_TOKEN: token } });
+  expect([code, stderr]).toEqual([1, expect.stringMatching(/nothing can be deployed to the namespace theirs \(not-found\)\n.*fn whoami/)]);
 });
 
 it('what a token may not is exit 3; what it may not see is exit 1, as what is not there', async () => {

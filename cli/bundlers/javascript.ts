@@ -149,11 +149,13 @@ async function buildError(
   format: typeof import('esbuild').formatMessages,
 ): Promise<CliError> {
   const shown = errors.slice(0, 10);
-  const frames = await format(shown, { kind: 'error', color: false });
+  // "You can mark the path as external": a bundle has no other place where it could come from.
+  const without = shown.map((message) => ({ ...message, notes: message.notes.filter(({ text }) => !text.includes('external')) }));
+  const frames = await format(without, { kind: 'error', color: false });
   const details = frames.map((frame, index) => [oneLine(shown[index]!), ...codeFrame(frame)].join('\n'));
   if (errors.length > shown.length) details.push(`… and ${errors.length - shown.length} more`);
-  const unresolved = errors.some(({ text }) => /^Could not resolve "[^./]/.test(text));
-  const hint = unresolved ? installHint(source.folder) : 'Nothing was deployed.';
+  const unresolved = errors.flatMap(({ text }) => /^Could not resolve "(?<name>[^./"][^"]*)"/.exec(text)?.groups?.name ?? []);
+  const hint = unresolved.length > 0 ? (runtimeHint(unresolved) ?? installHint(source.folder)) : 'Nothing was deployed.';
   const path = relative(cwd, source.entry);
   return new CliError(`${path.startsWith('..') ? source.entry : path} does not build`, { details, hint });
 }
@@ -162,6 +164,15 @@ async function buildError(
 function codeFrame(frame: string): string[] {
   const lines = frame.split('\n').slice(1);
   return lines.filter((line) => line.trim() !== '' && !/^ {4}\S+:\d+:\d+:$/.test(line)).map((line) => line.replace(/^ {4}/, '').trimEnd());
+}
+
+/** What only another runtime has: no package brings it. */
+function runtimeHint(names: readonly string[]): string | null {
+  const [foreign, runtime] = [
+    [names.find((name) => /^bun(?::|$)/.test(name)), 'bun'] as const,
+    [names.find((name) => /^(?:jsr|npm|https?):/.test(name)), 'deno'] as const,
+  ].find(([name]) => name !== undefined) ?? [undefined, undefined];
+  return foreign === undefined ? null : `${foreign} is for the runtime ${runtime}: --runtime ${runtime}, or runtime: ${runtime} in fn.yaml`;
 }
 
 /** A package that is not found: is it not installed, or not even wanted? */

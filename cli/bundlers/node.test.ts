@@ -137,6 +137,17 @@ describe('what does not build', () => {
     expect(error.hint).toBe('Nothing was deployed.');
   });
 
+  it.each([
+    ['bun:sqlite', 'bun'],
+    ['bun', 'bun'],
+    ['jsr:@std/path', 'deno'],
+    ['npm:chalk@5', 'deno'],
+  ])('for %s says which runtime has it, and nothing of esbuild’s own options', async (name, runtime) => {
+    const error = await failure(project({ 'index.js': `import x from '${name}';\nexport default () => new Response(x);\n` }));
+    expect(error.hint).toBe(`${name} is for the runtime ${runtime}: --runtime ${runtime}, or runtime: ${runtime} in fn.yaml`);
+    expect(error.details.join('\n')).not.toContain('external');
+  });
+
   it('for want of npm install says so', async () => {
     const folder = project({ 'package.json': '{"main":"index.js","dependencies":{"left-pad":"1"}}', 'index.js': "import 'left-pad';\n" });
     const error = await failure(folder);

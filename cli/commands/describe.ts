@@ -4,7 +4,7 @@ import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import { printJson } from '../context.ts';
-import { fields, formatAge, formatBytes, printable } from '../output.ts';
+import { fields, formatAge, printable } from '../output.ts';
 import { renderRevisions } from './revisions.ts';
 
 export const describe: CommandSpec = {
@@ -60,6 +60,12 @@ function functionFields({ namespace, name, url, urls, revision, instances }: Fun
   ];
 }
 
+/** As fn.yaml has it, `16Mi`, so that it can be copied from here to there. */
+function binarySize(bytes: number): string {
+  const unit = (['Gi', 'Mi', 'Ki'] as const).find((_, index) => bytes % 1_024 ** (3 - index) === 0);
+  return unit === undefined ? String(bytes) : `${bytes / 1_024 ** { Ki: 1, Mi: 2, Gi: 3 }[unit]}${unit}`;
+}
+
 function accessFields(
   { routes, auth, cors, rateLimit, sticky, logs }: FunctionAccess,
   routeText: (route: FunctionAccess['routes'][number]) => string,
@@ -78,6 +84,6 @@ function accessFields(
         : `${rateLimit.requestsPerSecond} a second${rateLimit.burst === undefined ? '' : `, ${rateLimit.burst} at once`}, by ${rateLimit.by}`,
     ],
     ['sticky', stickyText(sticky)],
-    ['logs', `${formatBytes(logs.maxBytes)}, ${formatAge(logs.maxAgeSeconds)}`],
+    ['logs', `${binarySize(logs.maxBytes)}, ${formatAge(logs.maxAgeSeconds)}`],
   ];
 }

@@ -30,7 +30,8 @@ async function run(ctx: Context, input: Input): Promise<void> {
   const interactive = ctx.stdin.isTTY === true && ctx.stderr.isTTY === true;
   if (input.flag('list') || (wanted === undefined && !interactive)) {
     await listTemplates(ctx, input, all);
-    if (!input.flag('list')) throw usageError('which template?', 'Name one: fn init TEMPLATE [DIR]');
+    // Who asks for JSON gets what was asked for: the list.
+    if (!input.flag('list') && !input.flag('json')) throw usageError('which template?', 'Name one: fn init TEMPLATE [DIR]');
     return;
   }
   const template = wanted === undefined ? await ask(all) : findTemplate(wanted, all);

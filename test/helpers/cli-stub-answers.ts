@@ -72,7 +72,7 @@ export function cannedAnswers({ canned }: StubApi): void {
   const answers: Readonly<Record<string, unknown>> = {
     'GET /v1/whoami': who,
     'GET /v1/namespaces/default/secrets': { secrets: [secret] },
-    'PUT /v1/namespaces/default/secrets/API_KEY': secret,
+    'PUT /v1/namespaces/default/secrets/API_KEY': { ...secret, version: secret.version + 1 },
     'GET /v1/tokens': { tokens: [token] },
     'POST /v1/tokens': { ...token, token: `fn_k3v9x0q2ab1f_${'a'.repeat(43)}` },
     [`DELETE /v1/tokens/${TOKEN_ID}`]: token,
