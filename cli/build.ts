@@ -14,12 +14,12 @@ import { PROGRAMS, root as ownRoot } from './root.ts';
  */
 const UNUSED_PACKAGES = ['ssh2', '@grpc/grpc-js', '@grpc/proto-loader', 'protobufjs', 'cpu-features'];
 
-const stubUnused: Plugin = {
-  name: 'stub-unused',
+const leaveOutUnused: Plugin = {
+  name: 'leave-out-unused',
   setup(build) {
     const names = UNUSED_PACKAGES.map((name) => name.replace('/', '\\/')).join('|');
-    build.onResolve({ filter: new RegExp(`^(?:${names})(?:\\/|$)`) }, ({ path }) => ({ path, namespace: 'stub' }));
-    build.onLoad({ filter: /.*/, namespace: 'stub' }, ({ path }) => ({
+    build.onResolve({ filter: new RegExp(`^(?:${names})(?:\\/|$)`) }, ({ path }) => ({ path, namespace: 'unused' }));
+    build.onLoad({ filter: /.*/, namespace: 'unused' }, ({ path }) => ({
       // Packages take properties when they load (`require('ssh2').Client`), so it is the use that throws.
       contents: `const unused = new Proxy(function () {}, {
         get: (_, key) => (key === '__esModule' || typeof key === 'symbol' ? undefined : unused),
@@ -55,7 +55,7 @@ const OPTIONS = {
   keepNames: true,
   // Finds its own executable by the place of its package, so it stays one.
   external: ['esbuild'],
-  plugins: [stubUnused, ownBundles],
+  plugins: [leaveOutUnused, ownBundles],
   legalComments: 'none',
   logLevel: 'warning',
   // CommonJS packages inside an ES module need a require of their own.

@@ -94,18 +94,18 @@ const IMPORT = /^[ \t]*(?:import[ \t]+(?<names>[^\n#;]+)|from[ \t]+(?<from>[.\w]
 /** A file, and those beside it that it imports: a folder in which much else may lie does not go along. */
 function reachable(folder: string, entry: string, warnings: string[]): ArchiveFile[] {
   const files = new Map<string, ArchiveFile>();
-  const todo = [basename(entry)];
-  for (let name = todo.pop(); name !== undefined; name = todo.pop()) {
+  const unread = [basename(entry)];
+  for (let name = unread.pop(); name !== undefined; name = unread.pop()) {
     if (files.has(name)) continue;
     const contents = readFileSync(join(folder, name));
     files.set(name, { name, contents });
     for (const top of topNames(contents.toString())) {
-      if (isFile(join(folder, `${top}.py`))) todo.push(`${top}.py`);
+      if (isFile(join(folder, `${top}.py`))) unread.push(`${top}.py`);
       else if (isFolder(join(folder, top)) && !SKIPPED.test(top) && holdsPython(join(folder, top)))
         for (const file of below(folder, top, warnings)) {
           files.set(file.name, file);
           // A package may import what lies beside it, too.
-          if (file.name.endsWith('.py')) todo.push(...outside(folder, file));
+          if (file.name.endsWith('.py')) unread.push(...outside(folder, file));
         }
     }
   }

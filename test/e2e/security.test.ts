@@ -178,6 +178,7 @@ describe('security floor (docker)', () => {
     expect(answers).not.toContain('open');
   });
 
+  // The outside is a network namespace with public addresses of its own, and only root can make one.
   it.runIf(isRoot)('can call out: to a public address by default, to a private one only if listed', async () => {
     const { features } = await platform().status();
     expect(features.egress).toBe('filtered');
@@ -191,6 +192,7 @@ describe('security floor (docker)', () => {
     expect(await dial('listed', [{ host: '203.0.114.2', port: 8077 }])).not.toEqual(['open']);
   });
 
+  // As above: only root can make the private network.
   it.runIf(isRoot)('a listed private network is reached, and only that', async () => {
     await outside('10.213.7.2', '10.213.7.1');
     await platform().deploy('private', CHECK, { flags: ['--egress', '10.213.7.2/32'] });

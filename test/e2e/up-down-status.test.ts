@@ -38,6 +38,7 @@ for (const driver of drivers('docker', 'process')) {
       expect(statSync(join(platform().runDir, 'control')).mode & 0o777).toBe(0o700);
     });
 
+    // Started by anybody else it has that person's uid: only root can give a process another.
     it.runIf(isRoot)('the gateway runs with a uid of its own and no further group', async () => {
       const pid = await platform().pid('gateway');
       expect(uidOf(pid)).toBe(64777);

@@ -35,6 +35,7 @@ export function imageProgram(info: Pick<Dockerode.ImageInspectInfo, 'Config'>, s
 export async function shimOf(engine: Engine, image: string, folder: string): Promise<string> {
   const info = await engine.image(image);
   const file = join(folder, `binary-${shortHash(info?.Id ?? image, 16)}`);
+  // Not there, or not to be seen: then it is written, and a failure of that says why.
   if ((await stat(file).catch(() => null)) !== null) return file;
   const container = await engine.create({
     Image: image,
