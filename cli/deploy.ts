@@ -77,6 +77,7 @@ const FORM_WORDS: Record<HandlerForm, string> = {
   wsgi: 'a WSGI application',
   asgi: 'an ASGI application',
   port: 'a program that listens on $PORT',
+  events: 'handlers for events, none for HTTP',
 };
 
 const PYTHON_FORM_WORDS: Partial<Record<HandlerForm, string>> = {

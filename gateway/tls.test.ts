@@ -145,6 +145,7 @@ describe('a connection over TLS', () => {
         auth: { type: 'public' },
         rateLimit: null,
         sticky: { by: 'cookie', name: 'stay', maxAgeSeconds: 60 },
+        async: true,
       });
       await harness.controller.settled();
       const socket = await dial(harness, 'a.test');

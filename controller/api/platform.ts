@@ -4,6 +4,8 @@ import type { FunctionAccess } from '#contract/access.ts';
 import type { CallList, CallQuery, Why } from '#contract/call.ts';
 import type { FunctionView, Traffic } from '#contract/function.ts';
 import type { LogEntry, LogStats } from '#contract/log.ts';
+import type { Trigger, TriggerView } from '#contract/trigger.ts';
+import type { EventQuestions } from '../dispatcher/types.ts';
 import type {
   AuditEntry,
   CreateTokenRequest,
@@ -98,4 +100,17 @@ export interface Audit {
   record(entry: Omit<AuditEntry, 'id' | 't'>): Promise<void>;
   /** Newest first; of the namespaces that `by` may read. */
   list(by: Principal, query: { namespace?: string; since?: number; before?: number; limit: number }): Promise<AuditEntry[]>;
+}
+
+/** Events of functions: invocations that are answered later, dead letters, triggers. Each throws FnError function-not-found. */
+export interface Events extends EventQuestions {
+  /** Of the namespace, or of one function; with how each does. */
+  listTriggers(namespace: string, name: string | null): Promise<TriggerView[]>;
+  /** Throws FnError trigger-not-found. */
+  getTrigger(namespace: string, name: string, trigger: string): Promise<TriggerView>;
+  /** Adds one, or replaces that of its name. Throws FnError invalid (also where it may not dial its broker), secret-not-found. */
+  putTrigger(namespace: string, name: string, trigger: Trigger): Promise<TriggerView>;
+  /** Pauses or resumes it; nothing else changes. */
+  enableTrigger(namespace: string, name: string, trigger: string, enabled: boolean): Promise<TriggerView>;
+  removeTrigger(namespace: string, name: string, trigger: string): Promise<void>;
 }

@@ -3,6 +3,8 @@
  * revision these belong to the function: a rollback does not change who may call it.
  */
 import { z } from 'zod';
+import { AsyncSettings } from './events.ts';
+import { MAX_TRIGGERS, Trigger } from './trigger.ts';
 
 /** HTTP methods that a route or CORS may name. */
 export const HttpMethod = z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
@@ -220,6 +222,14 @@ export const FunctionAccess = z.strictObject({
   rateLimit: RateLimit.nullable().default(null),
   sticky: Sticky.nullable().default(null),
   logs: LogRetention.prefault({}),
+  async: AsyncSettings.prefault({}),
+  triggers: z
+    .array(Trigger)
+    .max(MAX_TRIGGERS)
+    .refine((triggers) => new Set(triggers.map((trigger) => trigger.name)).size === triggers.length, {
+      message: 'two triggers have the same name',
+    })
+    .default([]),
 });
 export type FunctionAccess = z.infer<typeof FunctionAccess>;
 export type FunctionAccessInput = z.input<typeof FunctionAccess>;

@@ -44,6 +44,19 @@ export const ERRORS = {
     title: 'No record of this request',
     remedy: 'Check the id (the x-request-id of the answer); records are kept for a limited time.',
   },
+  'invocation-not-found': {
+    status: 404,
+    fault: 'caller',
+    title: 'No such invocation',
+    remedy: 'Check the id; what is over is kept for the time that the function says (async.resultSeconds).',
+  },
+  'trigger-not-found': { status: 404, fault: 'caller', title: 'No such trigger', remedy: 'Check the name with `fn trigger list`.' },
+  'dead-letter-not-found': {
+    status: 404,
+    fault: 'caller',
+    title: 'No such dead letter',
+    remedy: 'Check the id with `fn dlq list`; what was redriven or purged is gone.',
+  },
   'image-not-found': {
     status: 404,
     fault: 'caller',
@@ -91,6 +104,12 @@ export const ERRORS = {
     remedy: 'Send no Expect header, or 100-continue.',
   },
   invalid: { status: 422, fault: 'caller', title: 'Invalid input', remedy: 'Correct the fields listed under errors.' },
+  'idempotency-mismatch': {
+    status: 422,
+    fault: 'caller',
+    title: 'The Idempotency-Key was used for another request',
+    remedy: 'Use a new key for a new request, and the old one only to repeat the same.',
+  },
   'runtime-missing': {
     status: 422,
     fault: 'caller',
@@ -120,6 +139,12 @@ export const ERRORS = {
     fault: 'caller',
     title: 'Too many requests',
     remedy: 'Wait for Retry-After seconds, or raise max or concurrency.',
+  },
+  'backlog-full': {
+    status: 429,
+    fault: 'caller',
+    title: 'Too many invocations wait',
+    remedy: 'Wait for Retry-After seconds, or raise async.maxQueued; `fn trigger list` and `fn describe` show the backlog.',
   },
   'upgrade-required': {
     status: 426,
@@ -203,6 +228,18 @@ export const ERRORS = {
     fault: 'platform',
     title: 'No instance could be started',
     remedy: 'See `fn doctor` and the controller log.',
+  },
+  'events-unavailable': {
+    status: 503,
+    fault: 'platform',
+    title: 'Events cannot be accepted now',
+    remedy: 'Try again after Retry-After seconds, with the same Idempotency-Key. Nothing was accepted that was not answered with 202.',
+  },
+  'not-leader': {
+    status: 503,
+    fault: 'platform',
+    title: 'Another controller leads',
+    remedy: 'Try again after Retry-After seconds: the platform is being taken over by its other controller.',
   },
   'shutting-down': { status: 503, fault: 'platform', title: 'Shutting down', remedy: 'Try again after Retry-After seconds.' },
   'store-unavailable': {

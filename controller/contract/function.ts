@@ -7,9 +7,10 @@ import { BundleDigest, FunctionName, Namespace, RevisionKey, RuntimeName, Secret
 
 /**
  * How a handler is written; detected by the runtime when it loads the code, in this order. `wsgi` and
- * `asgi` are Python's; `port` is a program that listens on $PORT, of which nothing else is known.
+ * `asgi` are Python's; `port` is a program that listens on $PORT, of which nothing else is known;
+ * `events` is a module that has handlers for events (queue, scheduled, event) and none for HTTP.
  */
-export const HandlerForm = z.enum(['fetch', 'methods', 'lambda', 'function', 'server', 'wsgi', 'asgi', 'port']);
+export const HandlerForm = z.enum(['fetch', 'methods', 'lambda', 'function', 'server', 'wsgi', 'asgi', 'port', 'events']);
 export type HandlerForm = z.infer<typeof HandlerForm>;
 
 /** Requests that one instance works on at a time, where the deployment does not say. Lambda's is 1. */
@@ -22,6 +23,7 @@ export const DEFAULT_CONCURRENCY: Record<HandlerForm, number> = {
   wsgi: 10,
   asgi: 50,
   port: 50,
+  events: 50,
 };
 
 /**

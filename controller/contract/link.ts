@@ -56,6 +56,8 @@ export const Route = z.object({
   auth: Auth,
   rateLimit: RateLimit.nullable(),
   sticky: Sticky.nullable(),
+  /** `Prefer: respond-async` is the platform's to answer. */
+  async: z.boolean(),
 });
 export type Route = z.infer<typeof Route>;
 
@@ -130,6 +132,8 @@ export const GatewayMessage = z.discriminatedUnion('type', [
     calls: z.array(z.unknown()).max(MAX_CALLS_PER_MESSAGE).pipe(z.array(CallRecord)),
     skipped: z.number().int().min(0),
   }),
+  /** Somebody wants an event accepted, and there is no dispatcher to be reached: it is to be started. */
+  z.object({ type: z.literal('events') }),
   /** Answer to `recall`: what this gateway still remembers of it, sampled or not. */
   z.object({ type: z.literal('recalled'), id: z.string().max(200), calls: z.array(CallRecord).max(10) }),
 ]);

@@ -23,7 +23,21 @@ export const HEADERS = {
   /** Set by the shim on a 503 given before user code ran. */
   refused: 'fn-refused',
   traceparent: 'traceparent',
+  /** What the request is where it is an event: `invocation`, `queue`, `schedule` or `event`. Set by the platform alone. */
+  event: 'fn-event',
 } as const;
+
+/** Types of content of events, one by one in binary mode or as a batch (CloudEvents 1.0, JSON format). */
+export const CLOUDEVENTS_BATCH_TYPE = 'application/cloudevents-batch+json';
+
+/**
+ * What an answer to `fn-event: queue` may say, as JSON with 200: those of the batch that failed, by their `id`.
+ * Others, and all of an empty body or other JSON, have succeeded. The names are Lambda's.
+ */
+export const BatchAnswer = z.object({
+  batchItemFailures: z.array(z.object({ itemIdentifier: z.string(), delaySeconds: z.number().min(0).max(86_400).optional() })).max(1_000),
+});
+export type BatchAnswer = z.infer<typeof BatchAnswer>;
 
 export const Refusal = z.enum(['full', 'draining', 'not-me']);
 export type Refusal = z.infer<typeof Refusal>;

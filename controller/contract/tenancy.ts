@@ -1,6 +1,7 @@
 /** Tenants: namespaces, tokens, quotas, secrets, the audit log. */
 import { z } from 'zod';
 import { HostPattern } from './access.ts';
+import { Cidr } from './function.ts';
 import { Namespace, SecretName, TokenId } from './names.ts';
 
 /**
@@ -92,6 +93,11 @@ export const NamespaceSettings = z.strictObject({
    * routes without a host, and none for a host that is not listed. `default` may use any that no other lists.
    */
   hosts: z.array(HostPattern).max(256).default([]),
+  /**
+   * Networks (IPv4) that triggers and destinations of its functions may dial beside public addresses. null: any for
+   * `default`, whose brokers are the operator's own; none for other namespaces.
+   */
+  networks: z.array(Cidr).max(64).nullable().default(null),
 });
 export type NamespaceSettings = z.infer<typeof NamespaceSettings>;
 export type NamespaceSettingsInput = z.input<typeof NamespaceSettings>;

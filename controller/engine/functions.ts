@@ -132,6 +132,7 @@ export function routeOf(record: FunctionRecord): Route {
     auth: access.auth,
     rateLimit: access.rateLimit,
     sticky: access.sticky,
+    async: access.async.enabled,
   };
 }
 

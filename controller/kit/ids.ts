@@ -29,3 +29,7 @@ export function requestIds(): () => string {
   let counter = 0;
   return () => `${prefix}-${(counter++).toString(36)}`;
 }
+
+const eventSuffix = customAlphabet(alphabet, 24);
+/** An event: 124 bits of chance, for its id is what it can be asked for by. */
+export const newEventId = (): string => `e-${eventSuffix()}`;

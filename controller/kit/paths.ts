@@ -27,6 +27,8 @@ export interface HomePaths {
   database: string;
   /** Journal of calls: may be lost. */
   callsDatabase: string;
+  /** Events that were accepted and are not over: the dispatcher's. */
+  eventsDatabase: string;
   bundles: string;
   logs: string;
   /** JSON with the pids and URLs of what runs; written by the supervisor. */
@@ -34,6 +36,8 @@ export interface HomePaths {
   runDir: string;
   /** Folder of its own, which the gateway's group may enter. */
   linkSocket: string;
+  /** Where the dispatcher waits for gateways: a folder of its own, as the link's. */
+  eventsSocket: string;
   /** One folder per instance: sock/ (the socket is sock/s), private/code/. */
   instances: string;
   /** One JSON file per instance, outside what any instance can see. */
@@ -75,11 +79,13 @@ function pathsIn(real: string, uid: number): HomePaths {
     secretKey: join(real, 'secret.key'),
     database: join(real, 'fn.db'),
     callsDatabase: join(real, 'calls.db'),
+    eventsDatabase: join(real, 'events.db'),
     bundles: join(real, 'bundles'),
     logs: join(real, 'logs'),
     supervisorFile: join(real, 'supervisor.json'),
     runDir,
     linkSocket: join(runDir, 'link', 's'),
+    eventsSocket: join(runDir, 'events', 's'),
     instances: join(runDir, 'instances'),
     records: join(runDir, 'records'),
   };

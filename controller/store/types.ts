@@ -1,6 +1,6 @@
 /**
  * The store port: what must outlive the controller. Every write has reached the disk when its
- * promise resolves. SQLite implements it (Redis to come); both pass test/conformance/store.
+ * promise resolves. SQLite and Redis implement it; both pass test/conformance/store.
  */
 import type { FunctionAccess } from '#contract/access.ts';
 import type { Revision, Traffic } from '#contract/function.ts';
@@ -75,8 +75,24 @@ export interface TenancyStore {
   removeArtifact(namespace: string, kind: ArtifactKind, digest: string, before: number): Promise<boolean>;
 }
 
-export interface Store extends TenancyStore {
-  /** Raises the term by one and returns it: it fences one controller from the next. */
+/**
+ * Who of several controllers leads: by a lease that it renews. It says who may raise the term; that a leader that was
+ * replaced writes no more is the term's doing.
+ */
+export interface Leadership {
+  /** Takes the lease where nobody has it, or renews one's own, for `ttlMs`. False: another has it. */
+  campaign(candidate: string, ttlMs: number): Promise<boolean>;
+  /** Gives it up, where it is one's own. Idempotent. */
+  resign(candidate: string): Promise<void>;
+  /** Who has it now; null: nobody. */
+  leader(): Promise<string | null>;
+}
+
+export interface Store extends TenancyStore, Leadership {
+  /**
+   * Raises the term by one and returns it: it fences one controller from the next. From then on this store
+   * writes under that term: once another has raised it, every write throws FnError not-leader, and nothing is changed.
+   */
   raiseTerm(): Promise<number>;
   /** The lasting id of this installation, made at the first call. */
   installationId(): Promise<string>;

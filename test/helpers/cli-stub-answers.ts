@@ -53,6 +53,7 @@ const namespace: NamespaceView = {
   name: 'shop',
   quota: { functions: 20, memoryMib: null, concurrency: null, requestsPerSecond: 5.5, bundleBytes: 1_000 },
   hosts: ['shop.example.com'],
+  networks: null,
   usage: { functions: 1, memoryMib: 128 },
 };
 const entry: AuditEntry = {

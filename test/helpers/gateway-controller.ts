@@ -31,7 +31,7 @@ export function testRoute(
     maxStreamMs,
     maxSlots,
   }));
-  return { namespace, name, targets, routes: [], cors: null, auth: { type: 'public' }, rateLimit: null, sticky: null, ...access };
+  return { namespace, name, targets, routes: [], cors: null, auth: { type: 'public' }, rateLimit: null, sticky: null, async: true, ...access };
 }
 
 export class FakeController {
