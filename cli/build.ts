@@ -68,15 +68,18 @@ const PART = /^part-.+\.mjs$/;
 
 /**
  * What is asked of esbuild: the CLI in parts, so that a command reads its own and those that it needs
- * (`fn --version` 200 kB of 2.5 MB); the others, which live long, as one file each.
+ * (`fn --version` 200 kB of 2.5 MB); so too controller and dispatcher, which load a store's or a broker's client only
+ * where one is used; the others, which live long, as one file each.
  */
 export function bundles(root: string): BuildOptions[] {
-  const { cli, ...others } = PROGRAMS;
+  const { cli, controller, dispatcher, ...others } = PROGRAMS;
+  const inParts = { splitting: true, chunkNames: 'part-[name]-[hash]' };
   const common = { ...OPTIONS, absWorkingDir: root, outdir: join(root, 'dist'), outExtension: { '.js': '.mjs' } };
   const points = (programs: Readonly<Record<string, string>>) =>
     Object.entries(programs).map(([out, file]) => ({ in: join(root, file), out }));
   return [
-    { ...common, entryPoints: points({ cli }), splitting: true, chunkNames: 'part-[name]-[hash]' },
+    { ...common, entryPoints: points({ cli }), ...inParts },
+    { ...common, entryPoints: points({ controller, dispatcher }), ...inParts },
     { ...common, entryPoints: points(others) },
   ];
 }

@@ -13,6 +13,8 @@ export const PROGRAMS = {
   supervisor: 'cli/supervisor/main.ts',
   gateway: 'gateway/main.ts',
   controller: 'controller/main.ts',
+  // Started by the controller.
+  dispatcher: 'controller/dispatcher-main.ts',
   'host-setup': 'controller/host-setup-main.ts',
   // Loaded by gateway and controller where telemetry is configured; no program of its own.
   telemetry: 'controller/kit/telemetry-sdk.ts',

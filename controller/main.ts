@@ -2,7 +2,9 @@
  * The controller: composition root, the sole reader of process.env. With `--cleanup` it ends every
  * instance of the home, removes what the driver made, and exits.
  */
+import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { InstanceView } from '#contract/api.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { systemClock } from '#kit/clock.ts';
@@ -16,6 +18,8 @@ import { Calls } from './calls/calls.ts';
 import { coreSettings, readConfig, retention, type ControllerConfig } from './config.ts';
 import type { Driver } from './driver/types.ts';
 import { Engine } from './engine/engine.ts';
+import { dispatcherEnv } from './events/environment.ts';
+import { EventsService } from './events/service.ts';
 import { httpRuntimeClient } from './engine/runtime-client.ts';
 import { SealedSecrets } from './secrets/secrets.ts';
 import { openBundleStore } from './store/bundles.ts';
@@ -27,6 +31,14 @@ import { Tenants } from './tenants/tenants.ts';
 
 /** How long SIGTERM may take; instances live on and the next controller adopts them. */
 const CLOSE_DEADLINE_MS = 10_000;
+
+/** Events that run may take so long to end when the controller ends; what does not is tried again by the next one, ms. */
+const EVENTS_GRACE_MS = 3_000;
+
+/** Bundles start bundles, sources start sources. */
+function dispatcherFile(): string {
+  return join(import.meta.dirname, import.meta.filename.endsWith('.ts') ? 'dispatcher-main.ts' : 'dispatcher.mjs');
+}
 
 /** Only the driver that is used is loaded: the other's libraries would cost memory for nothing. */
 async function createDriver(config: ControllerConfig, paths: HomePaths, log: Log): Promise<Driver> {
@@ -93,7 +105,10 @@ async function main(): Promise<void> {
     store,
     keyFile: config.FN_SECRET_KEY_FILE ?? paths.secretKey,
     clock,
-    onChanged: (namespace, name) => engine.secretChanged(namespace, name),
+    onChanged: (namespace, name) => {
+      engine.secretChanged(namespace, name);
+      events.secretChanged(namespace, name);
+    },
   });
   const calls = new Calls({
     path: paths.callsDatabase,
@@ -102,6 +117,17 @@ async function main(): Promise<void> {
     maxRecords: config.FN_CALLS_KEPT,
     maxAgeMs: config.FN_CALLS_MAX_AGE_SECONDS * 1_000,
     slowMs: config.FN_SLOW_MS,
+  });
+  const events: EventsService = new EventsService({
+    functions: () => engine,
+    reveal: (namespace, names) => secrets.reveal(namespace, names),
+    namespace: (name) => tenants.settings(name),
+    installation: () => store.installationId(),
+    dispatcher: { file: dispatcherFile(), env: dispatcherEnv(process.env) },
+    mayHaveEvents: () => existsSync(paths.eventsDatabase),
+    publicUrl: config.FN_PUBLIC_URL,
+    clock,
+    log,
   });
   const servers: ApiServer[] = [];
   const closeServers = () => Promise.all(servers.map((server) => server.close()));
@@ -136,24 +162,30 @@ async function main(): Promise<void> {
     onStartFailure: telemetry?.onStartFailure,
     onLogEntries: telemetry?.onLogEntries,
     gatewayGid: config.FN_GATEWAY_GID ?? null,
+    events,
     onShutdown: () => {
-      void closeServers()
+      void events
+        .close(0)
+        .then(() => closeServers())
         .then(() => Promise.all([store.close(), telemetry?.close()]))
         .finally(() => process.exit(0));
     },
   });
   await engine.start();
+  events.start();
+  tenants.onChange(() => events.namespacesChanged());
   tenants.measureWith(async () => memoryByNamespace((await engine.status()).instances));
   const audit = new AuditLog({ store, clock, log, keep: config.FN_AUDIT_KEEP });
   const { images } = driver;
   const registries = config.FN_REGISTRIES;
-  const api = { platform: engine, secrets, tenants, audit, bundles, artifacts: store, images, registries, log };
+  const api = { platform: engine, events, secrets, tenants, audit, bundles, artifacts: store, images, registries, log };
   const app = createApi({ ...api, version: metadata.version });
   servers.push(await startApiServer({ app, listen: { path: paths.controlSocket }, log }));
   if (config.FN_API_LISTEN !== undefined) servers.push(await startApiServer({ app, listen: hostAndPort(config.FN_API_LISTEN), log }));
   onShutdown(
     async () => {
       await closeServers();
+      await events.close(EVENTS_GRACE_MS);
       await engine.close();
       await telemetry?.close();
     },

@@ -51,6 +51,16 @@ const PRUNE_EVERY_MS = 3_600_000;
 /** How long instances may take to go at shutdown, ms, before what is left is left to the driver. */
 const SHUTDOWN_DEADLINE_MS = 20_000;
 
+/** What the engine tells those who bring events to functions, and asks them. */
+export interface EngineEvents {
+  /** What a function is now; null: it was deleted. From the start on, of every function. Must not throw. */
+  functionChanged(namespace: string, name: string, record: FunctionRecord | null): void;
+  /** A gateway has an event, and cannot reach a dispatcher. */
+  wanted(): void;
+  /** Throws FnError secret-not-found, invalid: what a function's triggers and destinations must not be. */
+  check(namespace: string, access: FunctionAccess, before: FunctionAccess | null): Promise<void>;
+}
+
 export interface EngineOptions {
   paths: HomePaths;
   settings: CoreSettings;
@@ -79,6 +89,8 @@ export interface EngineOptions {
   calls: CallsPort;
   /** Hears every line of every function once it is kept. Must not throw, and must not wait. */
   onLogEntries?: ((entries: readonly LogEntry[]) => void) | undefined;
+  /** Those who bring events to functions. */
+  events?: EngineEvents | undefined;
   /** Hears the code of each start that failed. Must not throw. */
   onStartFailure?: ((code: string) => void) | undefined;
   /** Group of the gateway's process, where it has a uid of its own. */
@@ -125,6 +137,7 @@ export class Engine implements Platform, InstanceEvents {
       tenancy,
     };
     this.#functions = new Functions(this.#context.world);
+    this.#functions.onChange = (...change) => options.events?.functionChanged(...change);
     const retentionOf = (namespace: string, name: string) => (this.#functions.get(namespace, name)?.access ?? DEFAULT_ACCESS).logs;
     this.#logs = new FunctionLogs({ folder: paths.logs, records, clock, log, retention: retentionOf, onEntries: options.onLogEntries });
     this.#lifecycle = new Lifecycle(this.#context, this);
@@ -136,6 +149,7 @@ export class Engine implements Platform, InstanceEvents {
       onChange: () => this.#gateways.certificatesChanged(),
     });
     this.#gateways.wake = (revision) => this.#functions.wake(revision);
+    this.#gateways.onEventsWanted = () => options.events?.wanted();
     this.#gateways.certificates = () => this.#certificates.current;
     this.#gateways.onCalls = (calls, skipped) => options.calls.add(calls, skipped);
     this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways, (state) => this.#failures.overQuota(state));
@@ -367,6 +381,7 @@ export class Engine implements Platform, InstanceEvents {
   }
 
   async deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse> {
+    if (request.access) await this.#checkEvents(namespace, name, request.access);
     const response = await this.#deployer.deploy(namespace, name, request, signal);
     this.#options.log.info({ revision: response.revision.key, what: deployedLabel(response.revision), ...response.timing }, 'deployed');
     this.#retire(namespace, name);
@@ -403,7 +418,22 @@ export class Engine implements Platform, InstanceEvents {
   }
 
   async setAccess(namespace: string, name: string, access: FunctionAccess, ifMatch: string | null): Promise<FunctionView> {
+    await this.#checkEvents(namespace, name, access);
     return this.#view(await this.#changes.setAccess(namespace, name, access, ifMatch));
+  }
+
+  #checkEvents(namespace: string, name: string, access: FunctionAccess): Promise<void> | undefined {
+    return this.#options.events?.check(namespace, access, this.#functions.get(namespace, name)?.access ?? null);
+  }
+
+  /** Throws FnError function-not-found. */
+  function(namespace: string, name: string): FunctionRecord {
+    return this.#functions.require(namespace, name);
+  }
+
+  /** By namespace, then name. */
+  functions(namespace?: string): FunctionRecord[] {
+    return this.#functions.list(namespace);
   }
 
   async delete(namespace: string, name: string): Promise<void> {

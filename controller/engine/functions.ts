@@ -21,6 +21,9 @@ export class Functions {
     this.#world = world;
   }
 
+  /** Hears what a function is now; null: it was deleted. */
+  onChange: (namespace: string, name: string, record: FunctionRecord | null) => void = () => {};
+
   get(namespace: string, name: string): FunctionRecord | null {
     return this.#records.get(nameOf(namespace, name)) ?? null;
   }
@@ -58,6 +61,7 @@ export class Functions {
     }
     const kept = new Set(record.revisions.map((revision) => revision.key));
     for (const { key } of before?.revisions ?? []) if (!kept.has(key)) lost.push(...this.#unroute(key));
+    this.onChange(record.namespace, record.name, record);
     return lost;
   }
 
@@ -65,6 +69,7 @@ export class Functions {
   remove(namespace: string, name: string): RevisionState[] {
     const record = this.get(namespace, name);
     this.#records.delete(nameOf(namespace, name));
+    if (record !== null) this.onChange(namespace, name, null);
     return record?.revisions.flatMap(({ key }) => this.#unroute(key)) ?? [];
   }
 

@@ -60,6 +60,9 @@ export class Gateways implements LinkEvents {
   /** Hears of requests that are over, as gateways tell of them. */
   onCalls: (calls: CallRecord[], skipped: number) => void = () => {};
 
+  /** Hears that a gateway has an event and no dispatcher. */
+  onEventsWanted: () => void = () => {};
+
   /** What the gateways remember of a request. */
   recall(id: string): Promise<CallRecord[]> {
     return this.#recalls.ask(this.connected, id);
@@ -201,6 +204,9 @@ export class Gateways implements LinkEvents {
         break;
       case 'calls':
         this.onCalls(message.calls, message.skipped);
+        break;
+      case 'events':
+        this.onEventsWanted();
         break;
       case 'recalled':
         this.#recalls.answered(link, message.id, message.calls);

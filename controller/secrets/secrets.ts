@@ -1,5 +1,6 @@
 /** Secrets: sealed at rest, opened only for an instance that is about to get them. */
 import { FnError } from '#contract/errors.ts';
+import { secretsNeeded } from '#contract/trigger.ts';
 import { MAX_SECRET_BYTES, type SecretView } from '#contract/tenancy.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { FunctionRecord, SealedSecret, Store } from '../store/types.ts';
@@ -82,10 +83,15 @@ export class SealedSecrets {
   async delete(namespace: string, name: string): Promise<void> {
     const { store } = this.#options;
     await this.#require(namespace, name);
-    const users = (await store.listFunctions(namespace)).filter((record) => serving(record).some((settings) => settings.includes(name)));
+    const users = (await store.listFunctions(namespace)).filter(
+      (record) => ofEvents(record).includes(name) || serving(record).some((settings) => settings.includes(name)),
+    );
     if (users.length > 0) {
       const names = users.map((record) => record.name).join(', ');
-      throw new FnError('conflict', `Functions with traffic use the secret ${name}: ${names}. Deploy them without it first.`);
+      throw new FnError(
+        'conflict',
+        `Functions use the secret ${name}, in their environment or for their events: ${names}. Deploy them without it first.`,
+      );
     }
     if (!(await store.deleteSecret(namespace, name))) throw notFound(namespace, name);
   }
@@ -148,9 +154,14 @@ function serving({ traffic, revisions }: FunctionRecord): string[][] {
   return revisions.filter((revision) => numbers.has(revision.number)).map((revision) => revision.settings.secrets);
 }
 
+/** Names of the secrets of its triggers and destinations. */
+function ofEvents({ access: { triggers, async: settings } }: FunctionRecord): string[] {
+  return [...triggers, ...settings.onSuccess, ...settings.onFailure].flatMap(secretsNeeded);
+}
+
 function viewOf({ namespace, name, version, updatedAt }: SealedSecret, functions: readonly FunctionRecord[]): SecretView {
   const usedBy = functions
-    .filter((record) => record.revisions.some((revision) => revision.settings.secrets.includes(name)))
+    .filter((record) => ofEvents(record).includes(name) || record.revisions.some((revision) => revision.settings.secrets.includes(name)))
     .map((record) => record.name);
   return { namespace, name, version, updatedAt, usedBy };
 }

@@ -77,6 +77,11 @@ export class Tenants {
     return [...this.#namespaces].map(([name, settings]) => ({ name, settings })).toSorted((a, b) => compare(a.name, b.name));
   }
 
+  /** What was set of a namespace; null: nothing was. */
+  settings(namespace: string): NamespaceSettings | null {
+    return this.#namespaces.get(namespace) ?? null;
+  }
+
   quota(namespace: string): Quota {
     return this.#namespaces.get(namespace)?.quota ?? NO_QUOTA;
   }
