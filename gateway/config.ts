@@ -1,6 +1,7 @@
 /** Settings of the gateway: one schema with a default, a unit and a reason for each. */
-import { BlockList, isIP } from 'node:net';
+import { BlockList } from 'node:net';
 import { z } from 'zod';
+import { networkList } from '#kit/public-address.ts';
 import type { JournalLimits } from './journal.ts';
 
 const count = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
@@ -17,28 +18,21 @@ const HostPort = z.string().transform((text, context) => {
 
 /** `10.0.0.0/8,192.168.1.7` */
 const Networks = z.string().transform((text, context) => {
-  const list = new BlockList();
-  for (const part of text
-    .split(',')
-    .map((item) => item.trim())
-    .filter((item) => item !== '')) {
-    const [address = '', bits] = part.split('/');
-    const version = isIP(address);
-    const most = version === 6 ? 128 : 32;
-    const prefix = bits === undefined ? most : Number(bits);
-    if (version === 0 || !Number.isInteger(prefix) || prefix < 0 || prefix > most) {
-      context.addIssue({ code: 'custom', message: `${part} is not an address or network` });
-      return z.NEVER;
-    }
-    list.addSubnet(address, prefix, version === 6 ? 'ipv6' : 'ipv4');
+  const parts = text.split(',').map((item) => item.trim());
+  try {
+    return networkList(parts.filter((item) => item !== ''));
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+    return z.NEVER;
   }
-  return list;
 });
 
 export const ConfigSchema = z
   .object({
     /** The controller's link socket. */
     FN_LINK_SOCKET: z.string().min(1),
+    /** The dispatcher's socket. Without it there are no events: what asks for 202 is answered 503. */
+    FN_EVENTS_SOCKET: z.string().min(1).optional(),
     /** A bound socket that was inherited; the supervisor's, so that a restart refuses nobody. */
     FN_LISTEN_FD: count(3, 1_024).optional(),
     /** Or where to listen by itself, HOST:PORT. */
@@ -104,6 +98,7 @@ export type ListenAt = { fd: number } | { host: string; port: number };
 
 export interface GatewayConfig {
   linkSocket: string;
+  eventsSocket: string | null;
   listen: ListenAt;
   /** Null: no TLS. */
   tlsListen: ListenAt | null;
@@ -136,6 +131,7 @@ export function readConfig(env: Record<string, string | undefined>): GatewayConf
   const config = parsed.data;
   return {
     linkSocket: config.FN_LINK_SOCKET,
+    eventsSocket: config.FN_EVENTS_SOCKET ?? null,
     listen: config.FN_LISTEN_FD === undefined ? config.FN_LISTEN! : { fd: config.FN_LISTEN_FD },
     tlsListen: config.FN_TLS_LISTEN_FD === undefined ? (config.FN_TLS_LISTEN ?? null) : { fd: config.FN_TLS_LISTEN_FD },
     jwksAllow: config.FN_JWKS_ALLOW,

@@ -1,5 +1,6 @@
 /** What is recorded of one request to a function, and what `fn why` makes of it. */
 import { z } from 'zod';
+import { EventKind } from './events-link.ts';
 import { LogEntry } from './log.ts';
 import { InstanceId, Namespace, RevisionKey } from './names.ts';
 
@@ -64,6 +65,8 @@ export const CallRecord = z.object({
     .optional(),
   /** The client went away before the end. */
   aborted: z.boolean().optional(),
+  /** An event that was delivered: what it was to the handler. */
+  event: EventKind.optional(),
   /** `websocket`, `events` where it was one. */
   stream: z.enum(['websocket', 'events']).optional(),
 });

@@ -233,7 +233,8 @@ export const ERRORS = {
     status: 503,
     fault: 'platform',
     title: 'Events cannot be accepted now',
-    remedy: 'Try again after Retry-After seconds, with the same Idempotency-Key. Nothing was accepted that was not answered with 202.',
+    remedy:
+      'Try again after Retry-After seconds, with the same Idempotency-Key: where an answer was lost on its way, it runs once all the same.',
   },
   'not-leader': {
     status: 503,

@@ -8,8 +8,8 @@ import { EventId, MAX_EVENT_BYTES, MAX_KEY_LENGTH } from './events.ts';
 import { Problem } from './errors.ts';
 import { FunctionName, InstanceId, Namespace, RevisionKey } from './names.ts';
 
-/** Longest line, bytes: a batch of events and its headers, as text. */
-export const MAX_EVENTS_LINE_BYTES = 16 * 1024 * 1024;
+/** Longest line, bytes: a batch of events and its headers as text, each of whose quotes takes two bytes. */
+export const MAX_EVENTS_LINE_BYTES = 32 * 1024 * 1024;
 /** Longest body of one delivery, bytes: a batch is as large as ten events may be. */
 export const MAX_BATCH_BYTES = 10 * MAX_EVENT_BYTES;
 
@@ -74,6 +74,8 @@ export const GatewayEventMessage = z.discriminatedUnion('type', [
   }),
   /** `read` is answered by `invocation`, so that the gateway can check who asks; `result` and `cancel` by `answer`. */
   z.object({ type: z.literal('invocation'), seq, id: EventId, action: z.enum(['read', 'result', 'cancel']) }),
+  /** The gateway is about to end: it finishes what it was given, and is to be given no more. */
+  z.object({ type: z.literal('draining') }),
   /** What came of `deliver`. */
   z.object({
     type: z.literal('delivered'),

@@ -6,7 +6,7 @@ import { TLSSocket } from 'node:tls';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { testAuthority } from '../../test/helpers/certificates.ts';
 import { fetchDocument, MAX_DOCUMENT_BYTES } from './fetch.ts';
-import { mayDial } from './public-address.ts';
+import { mayDial } from '#kit/public-address.ts';
 
 const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');

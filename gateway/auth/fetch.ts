@@ -7,7 +7,7 @@ import { lookup } from 'node:dns/promises';
 import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { type RequestOptions as HttpsOptions, request as httpsRequest } from 'node:https';
 import { type BlockList, isIP } from 'node:net';
-import { mayDial } from './public-address.ts';
+import { mayDial } from '#kit/public-address.ts';
 
 /** For all of it: resolving, connecting, redirects and the body. */
 export const FETCH_TIMEOUT_MS = 5_000;

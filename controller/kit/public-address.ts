@@ -1,4 +1,4 @@
-/** Which addresses the gateway may dial when somebody else chose the URL: public ones, and what the operator lists. */
+/** Which addresses may be dialled where a user of the platform chose the URL: public ones, and what the operator lists. */
 import { BlockList, isIP } from 'node:net';
 
 /** Not on the public internet (IANA's special-purpose registries): private, loopback, link-local, shared, multicast, documentation, reserved. */
@@ -22,19 +22,25 @@ const SPECIAL_IPV4 = [
 /** Within the global unicast range: protocol assignments with Teredo, documentation, and 6to4, which leads to any IPv4 address. */
 const SPECIAL_IPV6 = ['2001::/23', '2001:db8::/32', '2002::/16', '3fff::/20'];
 
-function listOf(networks: readonly string[], type: 'ipv4' | 'ipv6'): BlockList {
+/** Addresses and networks (`10.0.0.0/8`, `::1`) as a list. Throws an Error that names what is neither. */
+export function networkList(networks: readonly string[]): BlockList {
   const list = new BlockList();
   for (const network of networks) {
-    const [address, bits] = network.split('/');
-    list.addSubnet(address!, Number(bits), type);
+    const [address = '', bits] = network.split('/');
+    const version = isIP(address);
+    const most = version === 6 ? 128 : 32;
+    const prefix = bits === undefined ? most : Number(bits);
+    if (version === 0 || !Number.isInteger(prefix) || prefix < 0 || prefix > most)
+      throw new Error(`${network} is not an address or network`);
+    list.addSubnet(address, prefix, version === 6 ? 'ipv6' : 'ipv4');
   }
   return list;
 }
 
-const specialIpv4 = listOf(SPECIAL_IPV4, 'ipv4');
-const specialIpv6 = listOf(SPECIAL_IPV6, 'ipv6');
+const specialIpv4 = networkList(SPECIAL_IPV4);
+const specialIpv6 = networkList(SPECIAL_IPV6);
 /** All that is routed in IPv6. Outside of it: loopback, link-local, unique local, multicast, and IPv4 in disguise. */
-const globalIpv6 = listOf(['2000::/3'], 'ipv6');
+const globalIpv6 = networkList(['2000::/3']);
 
 /** May this address be dialled? `allowed`: what the operator lists beside the public ones. */
 export function mayDial(address: string, allowed: BlockList): boolean {
