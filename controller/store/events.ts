@@ -48,7 +48,10 @@ export type EnqueueOutcome =
 export interface Claim {
   id: string;
   fence: number;
-  /** Claims of it so far, this one included: of workers that died, too. */
+  /**
+   * Claims of it so far, this one included: of workers that died, too. What is settled as `released`, or as `retry` that does not
+   * count, is taken off again: so what is above `attempts` is the number of workers that were lost with it.
+   */
   deliveries: number;
   /** Attempts that failed and counted. */
   attempts: number;
