@@ -30,7 +30,7 @@ interface Rule {
 const CONTRACT = /^controller\/contract\//;
 const KIT = /^controller\/kit\//;
 const CORE = /^controller\/core\//;
-const PORTS = /^controller\/(?:driver|store|triggers|calls)\/types\.ts$/;
+const PORTS = /^controller\/(?:driver|store|triggers|calls|dispatcher)\/types\.ts$/;
 const NODE = /^node:/;
 const NPM = /^npm:/;
 /** For its version. */

@@ -30,6 +30,18 @@ const ABSENT = {
   image: ['image-not-found', ({ namespace, image }) => `There is no image ${image} in the namespace ${namespace}.`],
   secret: ['secret-not-found', ({ namespace, name }) => `There is no secret ${name} in the namespace ${namespace}.`],
   call: ['call-not-found', ({ namespace, id }) => `There is no record of a request ${id} in the namespace ${namespace}.`],
+  invocation: [
+    'invocation-not-found',
+    ({ namespace, name, id }) => `There is no invocation ${id} of the function ${name} in the namespace ${namespace}.`,
+  ],
+  'dead letter': [
+    'dead-letter-not-found',
+    ({ namespace, name, id }) => `There is no dead letter ${id} of the function ${name} in the namespace ${namespace}.`,
+  ],
+  trigger: [
+    'trigger-not-found',
+    ({ namespace, name, trigger }) => `The function ${name} in the namespace ${namespace} has no trigger ${trigger}.`,
+  ],
   token: ['token-not-found', ({ id }) => `There is no token ${id}.`],
 } as const satisfies Record<string, readonly [ErrorCode, (parameters: Parameters) => string]>;
 

@@ -6,9 +6,11 @@ import { auditRoutes } from './audit.ts';
 import { bundleRoutes } from './bundles.ts';
 import { imageRoutes } from './images.ts';
 import { callRoutes } from './calls.ts';
+import { deadLetterRoutes } from './dead-letters.ts';
 import { API_LIMITS, type ApiBindings, type ApiDependencies, type ApiEnv, type ApiLimits, Router } from './env.ts';
 import { functionRoutes } from './functions.ts';
 import { linger } from './input.ts';
+import { invocationRoutes } from './invocations.ts';
 import { logRoutes } from './logs.ts';
 import { namespaceRoutes } from './namespaces.ts';
 import { ClientGone, logError, problemAnswer, toFnError } from './problems.ts';
@@ -18,6 +20,7 @@ import { componentSchemas } from './schemas.ts';
 import { secretRoutes } from './secrets.ts';
 import { statusRoutes } from './status.ts';
 import { tokenRoutes } from './tokens.ts';
+import { triggerRoutes } from './triggers.ts';
 
 /** Who may enter the folder of the unix socket owns the home and all that is in it. */
 export const OWNER: Principal = { id: 'owner', name: 'owner', scopes: ['admin'], namespaces: '*' };
@@ -41,6 +44,9 @@ const ROUTERS: readonly ((dependencies: ApiDependencies) => Router)[] = [
   revisionRoutes,
   logRoutes,
   callRoutes,
+  invocationRoutes,
+  deadLetterRoutes,
+  triggerRoutes,
   bundleRoutes,
   imageRoutes,
   secretRoutes,

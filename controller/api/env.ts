@@ -5,11 +5,12 @@ import type { Context } from 'hono';
 import type { z } from 'zod';
 import type { Log } from '#kit/log.ts';
 import type { Principal } from '#contract/tenancy.ts';
+import type { Trigger } from '#contract/trigger.ts';
 import type { ImageStore } from '../driver/types.ts';
 import type { BundleStore, TenancyStore } from '../store/types.ts';
 import { type AccessRule, guarded } from './access.ts';
 import type { AuditNote, AuditRule } from './audit-trail.ts';
-import type { Audit, Platform, Secrets, Tenants } from './platform.ts';
+import type { Audit, Events, Platform, Secrets, Tenants } from './platform.ts';
 
 /** How a request came in. The unix socket is in a folder that only its owner can enter; TCP needs the token. */
 export type Transport = 'unix' | 'tcp';
@@ -37,8 +38,13 @@ export type ApiContext = Context<ApiEnv>;
 /** Which namespace may refer to which bundle or image: whoever uploaded it for that namespace. */
 export type Artifacts = Pick<TenancyStore, 'addArtifact' | 'hasArtifact'>;
 
+/** What a trigger's schema cannot tell: whether its schedule, its time zone and its filter can be understood. */
+export type TriggerFaults = (trigger: Trigger) => { field: 'schedule' | 'timezone' | 'filter'; detail: string }[];
+
 export interface ApiDependencies {
   platform: Platform;
+  events: Events;
+  triggerFaults: TriggerFaults;
   secrets: Secrets;
   tenants: Tenants;
   audit: Audit;
@@ -80,7 +86,7 @@ type OpenApiRoute = Parameters<typeof createRoute>[0];
 export type RouteDescription = Omit<OpenApiRoute, 'method'> & {
   access: AccessRule;
   request?: OpenApiRoute['request'] & { params?: z.ZodObject };
-} & ({ method: 'get' | 'head'; audit?: undefined } | { method: 'post' | 'put' | 'delete'; audit: AuditRule });
+} & ({ method: 'get' | 'head'; audit?: undefined } | { method: 'post' | 'put' | 'patch' | 'delete'; audit: AuditRule });
 
 /** The routes of one resource. */
 export class Router {

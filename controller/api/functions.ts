@@ -9,6 +9,7 @@ import { type ApiContext, type ApiDependencies, Router } from './env.ts';
 import { checkedJson, checkedPath, checkedQuery, ifMatch } from './input.ts';
 import { FunctionPath, IfMatch, jsonContent, response, responses } from './schemas.ts';
 import { clientGone } from './signals.ts';
+import { checkTriggers } from './trigger-faults.ts';
 
 const ListQuery = z.strictObject({ namespace: Namespace.optional() });
 const path = '/v1/namespaces/{namespace}/functions/{name}';
@@ -17,7 +18,7 @@ const path = '/v1/namespaces/{namespace}/functions/{name}';
 const withEtag = (c: ApiContext, view: FunctionView): Response => c.json(view, 200, { etag: `"${view.etag}"` });
 
 export function functionRoutes(dependencies: ApiDependencies): Router {
-  const { platform, limits, log } = dependencies;
+  const { platform, triggerFaults, limits, log } = dependencies;
   return new Router(dependencies)
     .add(
       {
@@ -94,7 +95,8 @@ export function functionRoutes(dependencies: ApiDependencies): Router {
         method: 'put',
         path: `${path}/access`,
         operationId: 'setAccess',
-        summary: 'Set how the function is reached: routes, CORS, who may call it and how often, how much of its logs is kept',
+        summary:
+          'Set how the function is reached: routes, CORS, who may call it and how often, its triggers, how it is called later, how much of its logs is kept',
         access: { namespace: 'path', scope: 'deploy', absent: 'function' },
         audit: { action: 'function.access', subject: 'name' },
         request: { params: FunctionPath, headers: IfMatch, body: { required: true, content: jsonContent('FunctionAccess') } },
@@ -104,7 +106,8 @@ export function functionRoutes(dependencies: ApiDependencies): Router {
         const { namespace, name } = checkedPath(c, FunctionPath);
         const expected = ifMatch(c);
         const access = await checkedJson(c, PutAccessRequest, limits);
-        note(c, { detail: { routes: access.routes, auth: access.auth.type } });
+        note(c, { detail: { routes: access.routes, auth: access.auth.type, triggers: access.triggers.map((trigger) => trigger.name) } });
+        checkTriggers(access.triggers, triggerFaults, (index) => `/triggers/${index}`);
         return withEtag(c, await platform.setAccess(namespace, name, access, expected));
       },
     );

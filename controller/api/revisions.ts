@@ -9,9 +9,10 @@ import { type ApiDependencies, type Artifacts, Router } from './env.ts';
 import { checkedJson, checkedPath } from './input.ts';
 import { FunctionPath, jsonContent, response, responses } from './schemas.ts';
 import { clientGone } from './signals.ts';
+import { checkTriggers } from './trigger-faults.ts';
 
 export function revisionRoutes(dependencies: ApiDependencies): Router {
-  const { platform, bundles, artifacts, limits } = dependencies;
+  const { platform, bundles, artifacts, triggerFaults, limits } = dependencies;
   return new Router(dependencies)
     .add(
       {
@@ -44,6 +45,7 @@ export function revisionRoutes(dependencies: ApiDependencies): Router {
         const { namespace, name } = checkedPath(c, FunctionPath);
         const request = await checkedJson(c, DeployRequest, limits);
         note(c, { detail: { bundle: request.bundle, image: request.image, traffic: request.traffic } });
+        checkTriggers(request.access?.triggers ?? [], triggerFaults, (index) => `/access/triggers/${index}`);
         await requireBundle(namespace, request, { bundles, artifacts });
         const answer = await platform.deploy(namespace, name, request, clientGone(c));
         note(c, { detail: { revision: answer.revision.number, bundle: request.bundle, image: request.image, traffic: request.traffic } });

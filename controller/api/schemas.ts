@@ -21,6 +21,17 @@ import {
 } from '#contract/api.ts';
 import { CallList, CallRecord, Why } from '#contract/call.ts';
 import { FunctionError, PROBLEM_TYPE, Problem } from '#contract/errors.ts';
+import {
+  DeadLetterCount,
+  DeadLetterDetail,
+  DeadLetterList,
+  DeadLetterSelection,
+  EventBacklog,
+  EventId,
+  InvocationList,
+  InvocationResult,
+  InvocationView,
+} from '#contract/events.ts';
 import { FunctionView, Revision } from '#contract/function.ts';
 import { LogStats } from '#contract/log.ts';
 import { BundleDigest, FunctionName, Namespace } from '#contract/names.ts';
@@ -39,10 +50,14 @@ import {
   TokenView,
   WhoAmI,
 } from '#contract/tenancy.ts';
+import { PatchTriggerRequest, Trigger, TriggerList, TriggerName, TriggerStatus, TriggerView } from '#contract/trigger.ts';
 
 /** Parameters that paths have in common. */
 export const NamespacePath = z.object({ namespace: Namespace });
 export const FunctionPath = z.object({ namespace: Namespace, name: FunctionName });
+/** Of an invocation, or of a dead letter. */
+export const EventPath = FunctionPath.extend({ id: EventId });
+export const TriggerPath = FunctionPath.extend({ trigger: TriggerName });
 export const BundlePath = z.object({ namespace: Namespace, digest: BundleDigest });
 /** Of changes that may ask that nothing else has changed meanwhile; 412 where it has. */
 export const IfMatch = z.object({ 'if-match': z.string().optional() });
@@ -58,12 +73,19 @@ const ANSWERS = {
   CallList,
   CallRecord,
   CreateTokenResponse,
+  DeadLetterCount,
+  DeadLetterDetail,
+  DeadLetterList,
   DeployResponse,
+  EventBacklog,
   FunctionError,
   FunctionList,
   FunctionView,
   ImageInfo,
   InstanceView,
+  InvocationList,
+  InvocationResult,
+  InvocationView,
   LogEntry,
   LogStats,
   NamespaceList,
@@ -78,17 +100,23 @@ const ANSWERS = {
   Stopping,
   TokenList,
   TokenView,
+  TriggerList,
+  TriggerStatus,
+  TriggerView,
   WhoAmI,
   Why,
 };
 const REQUESTS = {
   CreateTokenRequest,
+  DeadLetterSelection,
   DeployRequest,
   FunctionAccess,
   NamespaceSettings,
+  PatchTriggerRequest,
   PullImageRequest,
   PutSecretRequest,
   TrafficRequest,
+  Trigger,
 };
 type SchemaName = keyof typeof ANSWERS | keyof typeof REQUESTS;
 

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { FnError } from '#contract/errors.ts';
 import type { Scope } from '#contract/tenancy.ts';
 import { type Answer, ApiFixture, bundleOf } from '../../test/helpers/api-fixture.ts';
+import { exampleDeadLetter, exampleInvocation } from '../../test/helpers/fake-events.ts';
 import type { EngineImage, ImageStore } from '../driver/types.ts';
 
 interface Operation {
@@ -24,10 +25,21 @@ const MINE = 'myself';
 const THEIRS = 'theirs';
 const NOBODY = 'nobody';
 const IMAGE = `sha256:${'1'.repeat(64)}`;
+const eventId = (digit: string): string => `e-${digit.repeat(24)}`;
 const ABSENT_DIGEST = `sha256:${'0'.repeat(64)}`;
 
 /** What is there in both namespaces, filled by seed(). */
-const there = { name: 'hello', digest: '', id: 'call-1', image: IMAGE, secret: 'KEY', token: '' };
+const there = {
+  name: 'hello',
+  digest: '',
+  id: 'call-1',
+  image: IMAGE,
+  secret: 'KEY',
+  token: '',
+  trigger: 'ticks',
+  event: eventId('1'),
+  dead: eventId('2'),
+};
 
 interface Case {
   /** Who may: the least scope, and whether it must be one for all namespaces. Written down here a second time, on purpose. */
@@ -49,6 +61,18 @@ const json = (value: unknown) => () => ({ type: 'application/json', data: JSON.s
 const named = { params: () => ({ name: there.name }), absentParams: { name: 'hullo' }, absent: 'function-not-found' };
 const secret = { params: () => ({ name: there.secret }), absentParams: { name: 'KAY' }, absent: 'secret-not-found' };
 const bundle = { params: () => ({ digest: there.digest }), absentParams: { digest: ABSENT_DIGEST }, absent: 'not-found' };
+const invocation = {
+  params: () => ({ name: there.name, id: there.event }),
+  absentParams: { name: there.name, id: eventId('9') },
+  absent: 'invocation-not-found',
+};
+const deadLetter = { ...invocation, params: () => ({ name: there.name, id: there.dead }), absent: 'dead-letter-not-found' };
+const trigger = {
+  params: () => ({ name: there.name, trigger: there.trigger }),
+  absentParams: { name: there.name, trigger: 'tacks' },
+  absent: 'trigger-not-found',
+};
+const schedule = { type: 'cron', name: there.trigger, schedule: '* * * * *' };
 const files = { 'index.mjs': 'export default () => {}' };
 let bundleData: Buffer;
 
@@ -75,6 +99,27 @@ const CASES: Record<string, Case> = {
   getLogStats: { scope: 'read', ...named },
   listCalls: { scope: 'read', ...named },
   explainCall: { scope: 'read', params: () => ({ id: there.id }), absentParams: { id: 'call-2' }, absent: 'call-not-found' },
+  listInvocations: { scope: 'read', ...named },
+  getInvocation: { scope: 'read', ...invocation },
+  getInvocationResult: { scope: 'deploy', ...invocation },
+  cancelInvocation: { scope: 'deploy', ...invocation },
+  getBacklog: { scope: 'read', ...named },
+  listDeadLetters: { scope: 'read', ...named },
+  getDeadLetter: { scope: 'deploy', ...deadLetter },
+  redriveDeadLetters: { scope: 'deploy', ...named, body: json({ all: true }) },
+  purgeDeadLetters: { scope: 'deploy', ...named, body: json({ all: true }) },
+  listNamespaceTriggers: { scope: 'read', absent: 'namespace-not-found', makes: true },
+  listTriggers: { scope: 'read', ...named },
+  getTrigger: { scope: 'read', ...trigger },
+  putTrigger: {
+    scope: 'deploy',
+    params: trigger.params,
+    absentParams: { name: 'hullo', trigger: there.trigger },
+    absent: 'function-not-found',
+    body: json(schedule),
+  },
+  enableTrigger: { scope: 'deploy', ...trigger, body: json({ enabled: false }) },
+  removeTrigger: { scope: 'deploy', ...trigger, status: 204 },
   getBundle: { scope: 'read', ...bundle },
   hasBundle: { scope: 'read', ...bundle },
   putBundle: { scope: 'deploy', ...bundle, makes: true, body: () => ({ type: 'application/gzip', data: bundleData }) },
@@ -148,6 +193,10 @@ beforeEach(async () => {
     const deploy = { bundle: there.digest, entry: 'index.mjs', settings: {} };
     await api.json('POST', `/v1/namespaces/${namespace}/functions/${there.name}/revisions`, deploy);
     api.platform.explained.add(`${namespace} ${there.id}`);
+    const of = { namespace, function: there.name };
+    api.events.invocations.set(`${namespace}/${there.name} ${there.event}`, exampleInvocation(there.event, { ...of, finishedAt: null }));
+    api.events.deadLetters.set(`${namespace}/${there.name} ${there.dead}`, exampleDeadLetter(there.dead, of));
+    await api.json('PUT', `/v1/namespaces/${namespace}/functions/${there.name}/triggers/${there.trigger}`, schedule);
   }
   ({ id: there.token } = await api.tokenFor([MINE], 'read'));
   api.platform.calls.length = 0;
@@ -199,6 +248,8 @@ async function state(): Promise<unknown> {
   const tokens = (await api.store.listTokens()).filter(({ namespaces }) => namespaces !== '*' && namespaces.includes(THEIRS));
   return structuredClone({
     functions: functions.get(`${THEIRS}/${there.name}`),
+    invocations: [...api.events.invocations].filter(([key]) => key.startsWith(`${THEIRS}/`)),
+    deadLetters: [...api.events.deadLetters].filter(([key]) => key.startsWith(`${THEIRS}/`)),
     secrets,
     tokens,
     namespaces: await api.store.listNamespaces(),

@@ -219,6 +219,26 @@ export const InvocationQuery = z.strictObject({
 });
 export type InvocationQuery = z.infer<typeof InvocationQuery>;
 
+/** GET …/invocations/ID/result of the control API: the function's own answer. */
+export const InvocationResult = z.object({
+  status: z.number().int(),
+  /** Names in lower case and values, one after the other. */
+  headers: z.array(z.string()),
+  /** Base64; cut at MAX_RESULT_BYTES, and the view says so. */
+  body: z.string(),
+});
+export type InvocationResult = z.infer<typeof InvocationResult>;
+
+/** GET …/backlog: events of a function in the event store, whatever brought them there. What waits in a broker is its trigger's `lag`. */
+export const EventBacklog = z.object({
+  waiting: z.number().int(),
+  running: z.number().int(),
+  dead: z.number().int(),
+  /** Of the oldest that is due, milliseconds since 1970; null: none is. */
+  oldestAt: z.number().nullable(),
+});
+export type EventBacklog = z.infer<typeof EventBacklog>;
+
 /** An event that failed for the last time. */
 export const DeadLetterView = z.object({
   id: EventId,
