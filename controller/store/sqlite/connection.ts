@@ -1,6 +1,7 @@
 /** One open database: its prepared statements, and its errors in words. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { FnError } from '#contract/errors.ts';
+import { replaced } from '../stored.ts';
 import { storeError } from './errors.ts';
 import { transaction } from './schema.ts';
 
@@ -8,6 +9,8 @@ export class Connection {
   readonly #db: DatabaseSync;
   readonly #path: string;
   readonly #statements = new Map<string, StatementSync>();
+  /** Under which we write; null until it was raised: then no write is fenced. */
+  #term: number | null = null;
 
   /** `path`: for messages. */
   constructor(db: DatabaseSync, path: string) {
@@ -40,6 +43,27 @@ export class Connection {
     return this.run(() => transaction(this.#db, run));
   }
 
+  /** As transaction(), under our term. Throws FnError not-leader, and then nothing is changed, where another has raised it since. */
+  write<T>(run: () => T): T {
+    return this.transaction(() => {
+      if (this.#term !== null) {
+        const now = this.term();
+        if (now !== this.#term) throw replaced(this.#term, now);
+      }
+      return run();
+    });
+  }
+
+  /** Inside of run(). 0: it was never raised. */
+  term(): number {
+    return Number(this.prepare(`SELECT CAST(value AS INTEGER) AS term FROM meta WHERE key = 'term'`).get()?.term ?? 0);
+  }
+
+  /** From now on write() is for this term only. */
+  writeUnder(term: number): void {
+    this.#term = term;
+  }
+
   /** Idempotent. */
   close(): void {
     if (!this.#db.isOpen) return;
@@ -48,11 +72,4 @@ export class Connection {
   }
 }
 
-/** undefined where it is not JSON: it fails the schema's check, which then names the row. */
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
+export { parseJson } from '../stored.ts';

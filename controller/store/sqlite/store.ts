@@ -4,16 +4,16 @@
  * writers, a few a second at most, so they are not grouped.
  */
 import { chmodSync, closeSync, openSync } from 'node:fs';
-import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
-import { FunctionAccess } from '#contract/access.ts';
+import { DatabaseSync } from 'node:sqlite';
 import { FnError } from '#contract/errors.ts';
-import { Revision, Traffic } from '#contract/function.ts';
-import { revisionKey } from '#contract/names.ts';
+import type { Revision } from '#contract/function.ts';
 import { newSecret } from '#kit/ids.ts';
 import type { Log } from '#kit/log.ts';
+import { changed, functionNotFound, readFunction, readRevision, revisionIsThere, servingNumbers, writableRevision } from '../stored.ts';
 import type { FunctionChange, FunctionRecord, Store } from '../types.ts';
-import { Connection, parseJson } from './connection.ts';
+import { Connection } from './connection.ts';
 import { isConstraint, storeError } from './errors.ts';
+import { bootId, hostTime, SqliteLeadership } from './leadership.ts';
 import { migrate } from './schema.ts';
 import { SqliteTenancy } from './tenancy.ts';
 
@@ -26,6 +26,9 @@ export interface SqliteStoreOptions {
   /** File of the database, made with mode 0600; or IN_MEMORY. */
   path: string;
   log: Log;
+  /** Milliseconds that every process of this host counts alike and no clock change moves, for leases; and which boot they are of. */
+  now?: () => number;
+  boot?: string;
 }
 
 interface Row {
@@ -77,16 +80,28 @@ function prepare(db: DatabaseSync, path: string): void {
 
 class SqliteStore extends SqliteTenancy implements Store {
   readonly #log: Log;
+  readonly #leadership: SqliteLeadership;
 
-  constructor(db: DatabaseSync, { path, log }: SqliteStoreOptions) {
+  constructor(db: DatabaseSync, { path, log, now = hostTime, boot = bootId() }: SqliteStoreOptions) {
     super(new Connection(db, path));
     this.#log = log;
+    this.#leadership = new SqliteLeadership(this.connection, now, boot);
+  }
+
+  async campaign(candidate: string, ttlMs: number): Promise<boolean> {
+    return this.#leadership.campaign(candidate, ttlMs);
+  }
+
+  async resign(candidate: string): Promise<void> {
+    this.#leadership.resign(candidate);
+  }
+
+  async leader(): Promise<string | null> {
+    return this.#leadership.leader();
   }
 
   async raiseTerm(): Promise<number> {
-    const sql = `INSERT INTO meta (key, value) VALUES ('term', '1')
-      ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT) RETURNING CAST(value AS INTEGER) AS term`;
-    return this.connection.run(() => Number(this.connection.prepare(sql).get()?.term));
+    return this.#leadership.raiseTerm();
   }
 
   async installationId(): Promise<string> {
@@ -99,22 +114,19 @@ class SqliteStore extends SqliteTenancy implements Store {
   async reserveRevision(namespace: string, name: string): Promise<number> {
     const sql = `INSERT INTO numbers (namespace, name, last) VALUES (?, ?, 1)
       ON CONFLICT (namespace, name) DO UPDATE SET last = last + 1 RETURNING last`;
-    return this.connection.run(() => Number(this.connection.prepare(sql).get(namespace, name)?.last));
+    return this.connection.write(() => Number(this.connection.prepare(sql).get(namespace, name)?.last));
   }
 
   async commitRevision(revision: Revision, change: FunctionChange): Promise<FunctionRecord> {
-    // What cannot be read again must not get in.
-    const checked = Revision.parse(revision);
-    const { namespace, name, number } = checked;
-    if (checked.key !== revisionKey(namespace, name, number))
-      throw new TypeError(`the key ${checked.key} is not that of ${namespace}/${name}@${number}`);
+    const checked = writableRevision(revision);
+    const { namespace, name } = checked;
     try {
-      return this.connection.transaction(() => {
+      return this.connection.write(() => {
         this.#insertRevision(checked);
         return this.#change(namespace, name, change);
       });
     } catch (error) {
-      if (isConstraint(error)) throw new FnError('conflict', `Revision ${checked.key} is there already.`, { cause: error });
+      if (isConstraint(error)) throw revisionIsThere(checked.key, error);
       throw error;
     }
   }
@@ -133,39 +145,25 @@ class SqliteStore extends SqliteTenancy implements Store {
   }
 
   async changeFunction(namespace: string, name: string, change: FunctionChange): Promise<FunctionRecord> {
-    return this.connection.transaction(() => {
+    return this.connection.write(() => {
       if (this.#function(namespace, name) === null) throw functionNotFound(namespace, name);
       return this.#change(namespace, name, change);
     });
   }
 
   /** Inside a transaction. Makes the function where there is none. */
-  #change(namespace: string, name: string, { traffic, access, ifGeneration }: FunctionChange): FunctionRecord {
-    const before = this.#function(namespace, name);
-    if (ifGeneration !== undefined && before?.generation !== ifGeneration)
-      throw new FnError(
-        'precondition-failed',
-        `The function ${name} has changed: it is at ${before?.generation ?? 'nothing'}, not ${ifGeneration}.`,
-      );
-    const shares = Traffic.parse(traffic ?? before?.traffic);
-    const kept = new Set(
-      this.#rows('SELECT namespace, name, number, body FROM revisions WHERE namespace = ? AND name = ?', namespace, name).map(
-        (row) => row.number,
-      ),
-    );
-    for (const { revision } of shares)
-      if (!kept.has(revision))
-        throw new FnError('revision-not-found', `There is no revision ${revision} of ${name}; there is: ${[...kept].join(', ')}.`);
+  #change(namespace: string, name: string, change: FunctionChange): FunctionRecord {
+    const rows = this.#rows('SELECT namespace, name, number, body FROM revisions WHERE namespace = ? AND name = ?', namespace, name);
+    const kept = new Set(rows.map((row) => row.number));
+    const { traffic, access } = changed(name, this.#function(namespace, name), change, kept);
     const sql = `INSERT INTO functions (namespace, name, generation, traffic, access) VALUES (?, ?, 1, ?, ?)
       ON CONFLICT (namespace, name) DO UPDATE SET generation = generation + 1, traffic = excluded.traffic, access = excluded.access`;
-    this.connection
-      .prepare(sql)
-      .run(namespace, name, JSON.stringify(shares), JSON.stringify(FunctionAccess.parse(access ?? before?.access ?? {})));
+    this.connection.prepare(sql).run(namespace, name, JSON.stringify(traffic), JSON.stringify(access));
     return this.#function(namespace, name)!;
   }
 
   async removeRevisions(namespace: string, name: string, numbers: readonly number[]): Promise<number[]> {
-    return this.connection.transaction(() => {
+    return this.connection.write(() => {
       const used = new Set(this.#function(namespace, name)?.traffic.map((share) => share.revision));
       const sql = 'DELETE FROM revisions WHERE namespace = ? AND name = ? AND number = ?';
       return numbers.filter((number) => !used.has(number) && Number(this.connection.prepare(sql).run(namespace, name, number).changes) > 0);
@@ -181,9 +179,8 @@ class SqliteStore extends SqliteTenancy implements Store {
       .prepare('SELECT generation, traffic, access FROM functions WHERE namespace = ? AND name = ?')
       .get(namespace, name);
     if (row === undefined) return null;
-    const traffic = Traffic.safeParse(parseJson(String(row.traffic)));
-    const serving = new Set(traffic.data?.map((share) => share.revision));
-    return readFunction(namespace, name, row, this.#revisionsOf(namespace, name, serving));
+    const stored = { namespace, name, generation: Number(row.generation), traffic: String(row.traffic), access: String(row.access) };
+    return readFunction(stored, this.#revisionsOf(namespace, name, servingNumbers(stored.traffic)));
   }
 
   /** One that cannot be read and has no traffic is left out and logged: a damaged old revision must not keep its function from being served. */
@@ -191,7 +188,7 @@ class SqliteStore extends SqliteTenancy implements Store {
     const sql = 'SELECT namespace, name, number, body FROM revisions WHERE namespace = ? AND name = ? ORDER BY number DESC';
     return this.#rows(sql, namespace, name).flatMap((row) => {
       try {
-        return readRevision(row);
+        return readRevision(namespace, name, row.number, row.body);
       } catch (error) {
         if (!(error instanceof FnError) || serving.has(row.number)) throw error;
         this.#log.error(
@@ -224,7 +221,7 @@ class SqliteStore extends SqliteTenancy implements Store {
   }
 
   async deleteFunction(namespace: string, name: string): Promise<boolean> {
-    return this.connection.transaction(() => {
+    return this.connection.write(() => {
       const { changes } = this.connection.prepare('DELETE FROM functions WHERE namespace = ? AND name = ?').run(namespace, name);
       this.connection.prepare('DELETE FROM revisions WHERE namespace = ? AND name = ?').run(namespace, name);
       return Number(changes) > 0;
@@ -253,33 +250,4 @@ class SqliteStore extends SqliteTenancy implements Store {
       .all(...parameters)
       .map((row) => ({ namespace: String(row.namespace), name: String(row.name), number: Number(row.number), body: String(row.body) }));
   }
-}
-
-const functionNotFound = (namespace: string, name: string) =>
-  new FnError('function-not-found', `There is no function ${name} in the namespace ${namespace}.`);
-
-/** Throws FnError store-unavailable that names the function. */
-function readFunction(namespace: string, name: string, row: Record<string, SQLOutputValue>, revisions: Revision[]): FunctionRecord {
-  const traffic = Traffic.safeParse(parseJson(String(row.traffic)));
-  const access = FunctionAccess.safeParse(parseJson(String(row.access)));
-  const kept = new Set(revisions.map((revision) => revision.number));
-  if (traffic.success && access.success && traffic.data.every((share) => kept.has(share.revision)))
-    return { namespace, name, traffic: traffic.data, access: access.data, generation: Number(row.generation), revisions };
-  throw new FnError(
-    'store-unavailable',
-    `The stored function ${namespace}/${name} cannot be read. Deploy it again, or restore the database from a backup.`,
-  );
-}
-
-/** Throws FnError store-unavailable that names the row. */
-function readRevision(row: Row): Revision {
-  const key = revisionKey(row.namespace, row.name, row.number);
-  const parsed = Revision.safeParse(parseJson(row.body));
-  if (parsed.success && parsed.data.key === key) return parsed.data;
-  const issue = parsed.error?.issues[0];
-  const why = issue === undefined ? `it says it is ${parsed.data?.key}` : `${issue.path.join('/') || 'the whole'}: ${issue.message}`;
-  throw new FnError(
-    'store-unavailable',
-    `The stored revision ${key} cannot be read (${why}). Deploy the function again, or restore the database from a backup.`,
-  );
 }

@@ -1,9 +1,9 @@
 /** Namespaces, tokens, secrets, the audit log and who uploaded what, in SQLite. */
 import type { SQLOutputValue } from 'node:sqlite';
-import { FnError } from '#contract/errors.ts';
 import { AuditEntry, NamespaceSettings, TokenView } from '#contract/tenancy.ts';
+import { parseJson, readable, readToken, tokenIsThere } from '../stored.ts';
 import type { ArtifactKind, SealedSecret, TenancyStore, TokenRecord } from '../types.ts';
-import { type Connection, parseJson } from './connection.ts';
+import type { Connection } from './connection.ts';
 import { isConstraint } from './errors.ts';
 
 type Row = Record<string, SQLOutputValue>;
@@ -29,11 +29,11 @@ export class SqliteTenancy implements TenancyStore {
   async putNamespace(name: string, settings: NamespaceSettings): Promise<void> {
     const text = JSON.stringify(NamespaceSettings.parse(settings));
     const sql = 'INSERT INTO namespaces (name, settings) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET settings = excluded.settings';
-    this.connection.run(() => this.connection.prepare(sql).run(name, text));
+    this.connection.write(() => this.connection.prepare(sql).run(name, text));
   }
 
   async deleteNamespace(name: string): Promise<boolean> {
-    return this.connection.run(() => Number(this.connection.prepare('DELETE FROM namespaces WHERE name = ?').run(name).changes) > 0);
+    return this.connection.write(() => Number(this.connection.prepare('DELETE FROM namespaces WHERE name = ?').run(name).changes) > 0);
   }
 
   async addToken(token: TokenRecord): Promise<void> {
@@ -41,36 +41,36 @@ export class SqliteTenancy implements TenancyStore {
     const body = JSON.stringify(TokenView.parse({ ...view, revokedAt: null }));
     const sql = 'INSERT INTO tokens (id, sha256, body, created_at, revoked_at) VALUES (?, ?, ?, ?, ?)';
     try {
-      this.connection.run(() => this.connection.prepare(sql).run(token.id, sha256, body, token.createdAt, revokedAt));
+      this.connection.write(() => this.connection.prepare(sql).run(token.id, sha256, body, token.createdAt, revokedAt));
     } catch (error) {
-      if (isConstraint(error)) throw new FnError('conflict', `The token ${token.id} is there already.`);
+      if (isConstraint(error)) throw tokenIsThere(token.id);
       throw error;
     }
   }
 
   async listTokens(): Promise<TokenRecord[]> {
-    return this.#all('SELECT * FROM tokens ORDER BY created_at DESC, seq DESC').map(readToken);
+    return this.#all('SELECT * FROM tokens ORDER BY created_at DESC, seq DESC').map(tokenOf);
   }
 
   async revokeToken(id: string, at: number): Promise<TokenRecord | null> {
-    return this.connection.run(() => {
+    return this.connection.write(() => {
       const sql = 'UPDATE tokens SET revoked_at = coalesce(revoked_at, ?) WHERE id = ? RETURNING *';
       const row = this.connection.prepare(sql).get(at, id);
-      return row === undefined ? null : readToken(row);
+      return row === undefined ? null : tokenOf(row);
     });
   }
 
   async reserveSecretVersion(namespace: string, name: string): Promise<number> {
     const sql = `INSERT INTO secret_versions (namespace, name, last) VALUES (?, ?, 1)
       ON CONFLICT (namespace, name) DO UPDATE SET last = last + 1 RETURNING last`;
-    return this.connection.run(() => Number(this.connection.prepare(sql).get(namespace, name)?.last));
+    return this.connection.write(() => Number(this.connection.prepare(sql).get(namespace, name)?.last));
   }
 
   async putSecret({ namespace, name, version, updatedAt, sealed }: SealedSecret): Promise<void> {
     const sql = `INSERT INTO secrets (namespace, name, version, updated_at, sealed) VALUES (?, ?, ?, ?, ?)
       ON CONFLICT (namespace, name) DO UPDATE SET version = excluded.version, updated_at = excluded.updated_at, sealed = excluded.sealed
       WHERE excluded.version > version`;
-    this.connection.run(() => this.connection.prepare(sql).run(namespace, name, version, updatedAt, sealed));
+    this.connection.write(() => this.connection.prepare(sql).run(namespace, name, version, updatedAt, sealed));
   }
 
   async getSecret(namespace: string, name: string): Promise<SealedSecret | null> {
@@ -85,12 +85,12 @@ export class SqliteTenancy implements TenancyStore {
 
   async deleteSecret(namespace: string, name: string): Promise<boolean> {
     const sql = 'DELETE FROM secrets WHERE namespace = ? AND name = ?';
-    return this.connection.run(() => Number(this.connection.prepare(sql).run(namespace, name).changes) > 0);
+    return this.connection.write(() => Number(this.connection.prepare(sql).run(namespace, name).changes) > 0);
   }
 
   async addAudit(entry: Omit<AuditEntry, 'id'>): Promise<AuditEntry> {
     const { t, namespace } = entry;
-    return this.connection.run(() => {
+    return this.connection.write(() => {
       const body = JSON.stringify(entry);
       const row = this.connection.prepare('INSERT INTO audit (t, namespace, body) VALUES (?, ?, ?) RETURNING id').get(t, namespace, body);
       return { ...entry, id: Number(row?.id) };
@@ -111,13 +111,13 @@ export class SqliteTenancy implements TenancyStore {
 
   async pruneAudit(keep: number): Promise<number> {
     const sql = 'DELETE FROM audit WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET ?)';
-    return this.connection.run(() => Number(this.connection.prepare(sql).run(keep).changes));
+    return this.connection.write(() => Number(this.connection.prepare(sql).run(keep).changes));
   }
 
   async addArtifact(namespace: string, kind: ArtifactKind, digest: string, at: number): Promise<void> {
     const sql = `INSERT INTO artifacts (namespace, kind, digest, added_at) VALUES (?, ?, ?, ?)
       ON CONFLICT DO UPDATE SET added_at = max(added_at, excluded.added_at)`;
-    this.connection.run(() => this.connection.prepare(sql).run(namespace, kind, digest, at));
+    this.connection.write(() => this.connection.prepare(sql).run(namespace, kind, digest, at));
   }
 
   async hasArtifact(namespace: string, kind: ArtifactKind, digest: string): Promise<boolean> {
@@ -135,22 +135,12 @@ export class SqliteTenancy implements TenancyStore {
 
   async removeArtifact(namespace: string, kind: ArtifactKind, digest: string, before: number): Promise<boolean> {
     const sql = 'DELETE FROM artifacts WHERE namespace = ? AND kind = ? AND digest = ? AND added_at < ?';
-    return this.connection.run(() => Number(this.connection.prepare(sql).run(namespace, kind, digest, before).changes) > 0);
+    return this.connection.write(() => Number(this.connection.prepare(sql).run(namespace, kind, digest, before).changes) > 0);
   }
 }
 
-type Parsed<T> = { success: true; data: T } | { success: false };
-
-/** Throws FnError store-unavailable that names the row. */
-function readable<T>(parsed: Parsed<T>, what: string): T {
-  if (parsed.success) return parsed.data;
-  throw new FnError('store-unavailable', `The stored ${what} cannot be read: restore the database from a backup.`);
-}
-
-function readToken(row: Row): TokenRecord {
-  const view = readable(TokenView.safeParse(parseJson(String(row.body))), `token ${String(row.id)}`);
-  return { ...view, revokedAt: row.revoked_at === null ? null : Number(row.revoked_at), sha256: String(row.sha256) };
-}
+const tokenOf = (row: Row): TokenRecord =>
+  readToken(String(row.id), String(row.body), String(row.sha256), row.revoked_at === null ? null : Number(row.revoked_at));
 
 function readSecret(row: Row): SealedSecret {
   const { sealed } = row;
