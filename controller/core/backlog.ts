@@ -18,6 +18,8 @@ export interface Backlog {
   current: number;
   /** All of them were in use when this was asked. */
   saturated: boolean;
+  /** Calls at a time that need no instance beside the first; 1 where nobody knows. */
+  least?: number;
   /** Never more: what the instances can take, and what the trigger says. */
   most: number;
 }
@@ -25,15 +27,18 @@ export interface Backlog {
 /**
  * Little's law: calls at a time = calls per second × time of one. Calls per second are those that arrive, and those
  * that work off the lag within DRAIN_TARGET_SECONDS. A source that does not tell its lag is given more for as long as
- * it uses all that it has. At least 1: who has nothing to do calls nobody.
+ * it uses all that it has. At least `least`: who has nothing to do calls nobody. While something waits and all are in use it is
+ * not taken back: otherwise the pace would fall with the backlog, and its end come ever later.
  *
  * Worked: 3,000 wait, 20 arrive per second, 10 a call, 200 ms a call → (20 + 100) ÷ 10 × 0.2 = 2.4 → 3.
  */
-export function wantedCalls({ lag, perCall, arrivalsPerSecond, serviceMs, current, saturated, most }: Backlog): number {
-  const grown = Math.max(1, Math.ceil(current * GROWTH));
-  if (lag === null) return Math.min(most, saturated ? grown : Math.max(1, current - 1));
-  if (serviceMs === 0) return Math.min(most, lag > perCall && saturated ? grown : Math.max(1, current));
+export function wantedCalls({ lag, perCall, arrivalsPerSecond, serviceMs, current, saturated, least = 1, most }: Backlog): number {
+  const floor = Math.max(1, least);
+  const grown = Math.max(floor, Math.ceil(current * GROWTH));
+  const bounded = (calls: number) => Math.max(1, Math.min(most, Math.max(floor, calls)));
+  if (lag === null) return bounded(saturated ? grown : current - 1);
+  if (serviceMs === 0) return bounded(lag > perCall && saturated ? grown : current);
   const callsPerSecond = (arrivalsPerSecond + lag / DRAIN_TARGET_SECONDS) / Math.max(1, perCall);
-  const wanted = Math.max(1, Math.ceil((callsPerSecond * serviceMs) / 1_000));
-  return Math.min(most, wanted, grown);
+  const wanted = Math.min(grown, Math.ceil((callsPerSecond * serviceMs) / 1_000));
+  return bounded(saturated && lag > perCall ? Math.max(wanted, current) : wanted);
 }

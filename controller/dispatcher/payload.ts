@@ -1,4 +1,5 @@
 /** What is kept of an event: its request as it is to be delivered. The body stays bytes; the rest is JSON before it. */
+import type { Destination } from '#contract/events.ts';
 import type { EventKind } from '#contract/events-link.ts';
 
 export interface EventPayload {
@@ -11,6 +12,8 @@ export interface EventPayload {
   /** Names in lower case and values, one after the other. */
   headers: string[];
   body: Buffer;
+  /** Of what waits in a lane `NAMESPACE/NAME>`: where it is sent to in place of a function. References to secrets are not filled in. */
+  destination?: Destination;
 }
 
 /** Length of the JSON (4 bytes, big-endian), JSON, body. */

@@ -29,6 +29,8 @@ export interface FunctionEvents {
   triggers: Trigger[];
   /** Requests at a time that all of its instances can take: max × slots. */
   maxSlots: number;
+  /** Those of one instance: calls at a time that need no second one. */
+  instanceSlots: number;
   timeoutMs: number;
   /** Where its triggers and destinations may dial beside public addresses; null: anywhere. */
   networks: string[] | null;

@@ -22,6 +22,7 @@ export function functionEvents(record: FunctionRecord, settings: NamespaceSettin
     async: access.async,
     triggers: access.triggers,
     maxSlots: Math.min(...serving.map(({ max, concurrency }) => max * concurrency)),
+    instanceSlots: Math.min(...serving.map(({ concurrency }) => concurrency)),
     timeoutMs: Math.max(...serving.map(({ timeoutSeconds }) => timeoutSeconds * 1_000)),
     networks: networksOf(namespace, settings),
   };
