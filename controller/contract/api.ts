@@ -114,6 +114,8 @@ export const PlatformStatus = z.object({
   home: z.string(),
   gateway: z.object({ pid: z.number().int().nullable(), url: z.string(), tlsUrl: z.string().optional(), connected: z.number().int() }),
   controller: z.object({ pid: z.number().int(), url: z.string(), term: z.number().int(), uptimeSeconds: z.number() }),
+  /** Brings events to functions; no process while there is nothing for it. */
+  dispatcher: z.object({ pid: z.number().int().nullable() }),
   driver: z.string(),
   /** What this host can do, a sentence each where something is missing and what it costs. */
   features: z.object({

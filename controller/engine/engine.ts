@@ -53,6 +53,8 @@ const SHUTDOWN_DEADLINE_MS = 20_000;
 
 /** What the engine tells those who bring events to functions, and asks them. */
 export interface EngineEvents {
+  /** Of the dispatcher; null: none runs. */
+  readonly dispatcherPid: number | null;
   /** What a function is now; null: it was deleted. From the start on, of every function. Must not throw. */
   functionChanged(namespace: string, name: string, record: FunctionRecord | null): void;
   /** A gateway has an event, and cannot reach a dispatcher. */
@@ -376,6 +378,7 @@ export class Engine implements Platform, InstanceEvents {
   async status(): Promise<PlatformStatus> {
     const parts = { functions: this.#functions, gateways: this.#gateways };
     const status = await platformStatus(this.#context, parts, this.#status);
+    status.dispatcher.pid = this.#options.events?.dispatcherPid ?? null;
     status.features.notes.push(...this.#certificates.notes());
     return status;
   }

@@ -2,11 +2,8 @@
  * The controller's end of the link: a unix socket (or later a TCP one) that gateways connect to. It
  * frames, checks and counts; what messages mean is decided in gateways.ts.
  */
-import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
-import { dirname } from 'node:path';
 import { GatewayMessage, MAX_GATEWAY_LINE_BYTES, MAX_LINK_LINE_BYTES, type ControllerMessage } from '#contract/link.ts';
-import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
+import { LineServer, type LineConnection, type LineHandler } from '#kit/line-server.ts';
 import type { Log } from '#kit/log.ts';
 
 /** A gateway that does not read is cut off when so much waits for it, bytes. */
@@ -18,8 +15,6 @@ const HELLO_TIMEOUT_MS = 5_000;
  * replaced. Each may have a line of MAX_GATEWAY_LINE_BYTES pending.
  */
 const MAX_CONNECTIONS = 32;
-/** Of what is wrong with a message, so much is logged, characters. */
-const MAX_LOGGED_ERROR = 500;
 
 export type Hello = Extract<GatewayMessage, { type: 'hello' }>;
 type WithoutTerm<T> = T extends { term: number } ? Omit<T, 'term'> : never;
@@ -50,82 +45,52 @@ export interface LinkServerOptions {
 
 export class LinkServer {
   readonly #options: LinkServerOptions;
-  readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
+  readonly #server: LineServer;
 
   constructor(options: LinkServerOptions) {
     this.#options = options;
-    this.#server = createServer((socket) => this.#accept(socket));
-    this.#server.maxConnections = MAX_CONNECTIONS;
+    const { path, gid, log, limits = { maxUnsentBytes: MAX_UNSENT_BYTES, helloTimeoutMs: HELLO_TIMEOUT_MS } } = options;
+    this.#server = new LineServer({
+      path,
+      gid,
+      peer: 'a gateway',
+      maxConnections: MAX_CONNECTIONS,
+      maxLineBytes: MAX_GATEWAY_LINE_BYTES,
+      ...limits,
+      onConnection: (connection) => this.#accept(connection),
+      log,
+    });
   }
 
   /** Listens. Whoever listened there before is fenced by the term, and its socket file replaced. */
   async start(): Promise<void> {
-    const { path, gid } = this.#options;
-    const folder = dirname(path);
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    if (gid !== null) chownSync(folder, -1, gid);
-    chmodSync(folder, gid === null ? 0o700 : 0o710);
-    rmSync(path, { force: true });
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(path, () => {
-        this.#server.off('error', reject);
-        resolve();
-      });
-    });
-    if (gid !== null) chownSync(path, -1, gid);
-    chmodSync(path, gid === null ? 0o600 : 0o660);
+    await this.#server.start();
   }
 
   async close(): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy();
-    await new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
-    });
+    await this.#server.close();
   }
 
-  #accept(socket: Socket): void {
-    const { events, log, term, limits = { maxUnsentBytes: MAX_UNSENT_BYTES, helloTimeoutMs: HELLO_TIMEOUT_MS } } = this.#options;
-    this.#sockets.add(socket);
-    const lines = new LineSplitter(MAX_GATEWAY_LINE_BYTES);
+  #accept(connection: LineConnection): LineHandler {
+    const { events, term } = this.#options;
     let link: Link | null = null;
-    const helloTimer = setTimeout(() => socket.destroy(), limits.helloTimeoutMs);
-    helloTimer.unref();
-    const send = (message: Outgoing) => {
-      if (socket.destroyed) return;
-      socket.write(encodeLine({ ...message, term }));
-      if (socket.writableLength > limits.maxUnsentBytes) {
-        log.error({ gateway: link?.key, bytes: socket.writableLength }, 'a gateway does not read its link; cutting it off');
-        socket.destroy();
-      }
+    return {
+      onLine(line) {
+        const message = GatewayMessage.parse(JSON.parse(line));
+        if (link === null) {
+          if (message.type !== 'hello') throw new Error(`the first message is ${message.type}, not hello`);
+          // [1] A controller of a higher term has taken over: this one must not speak for it.
+          if (message.term > term) throw new Error(`it has seen term ${message.term}, this controller's is ${term}`);
+          const key = `${message.gateway}/${message.boot}`;
+          connection.greeted(key);
+          link = { key, pid: message.pid, send: (outgoing) => connection.send({ ...outgoing, term }) };
+          events.onHello(link, message);
+        } else if (message.type === 'hello') throw new Error('a second hello');
+        else events.onMessage(link, message);
+      },
+      onClose() {
+        if (link) events.onClose(link);
+      },
     };
-    const receive = (line: string) => {
-      const message = GatewayMessage.parse(JSON.parse(line));
-      if (link === null) {
-        if (message.type !== 'hello') throw new Error(`the first message is ${message.type}, not hello`);
-        clearTimeout(helloTimer);
-        // [1] A controller of a higher term has taken over: this one must not speak for it.
-        if (message.term > term) throw new Error(`it has seen term ${message.term}, this controller's is ${term}`);
-        link = { key: `${message.gateway}/${message.boot}`, pid: message.pid, send };
-        events.onHello(link, message);
-      } else if (message.type === 'hello') throw new Error('a second hello');
-      else events.onMessage(link, message);
-    };
-    socket.on('data', (chunk: Buffer) => {
-      try {
-        for (const line of lines.push(chunk)) receive(line);
-      } catch (error) {
-        const text = String(error).slice(0, MAX_LOGGED_ERROR);
-        log.error({ gateway: link?.key, error: text }, 'a gateway says what the link does not allow; cutting it off');
-        socket.destroy();
-      }
-    });
-    socket.on('error', (error) => log.warn({ gateway: link?.key, error: error.message }, 'link error'));
-    socket.on('close', () => {
-      clearTimeout(helloTimer);
-      this.#sockets.delete(socket);
-      if (link) events.onClose(link);
-    });
   }
 }

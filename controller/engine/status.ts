@@ -110,6 +110,7 @@ export async function platformStatus(
       term: options.term,
       uptimeSeconds: Math.round((now - options.startedAt) / 1_000),
     },
+    dispatcher: { pid: null },
     driver: driver.name,
     features: { freeze, exactLimits: limits, parentCgroup, egress, notes: [...notes] },
     budget: {

@@ -30,13 +30,14 @@ const { startPlatform } = await import('../helpers/platform.ts');
 const { burstMany, burstOne } = await import('./burst.ts');
 const { coldFull, coldPooled } = await import('./cold.ts');
 const { atTheDesk } = await import('./desk.ts');
+const { eventFigures } = await import('./events.ts');
 const { closeConnections } = await import('./context.ts');
 const { machine } = await import('./host.ts');
 const { table } = await import('./report.ts');
 const { deployFirst, memoryAtRest } = await import('./rest.ts');
 const { warmLatency, warmThroughput } = await import('./warm.ts');
 
-const ALL = [coldPooled, coldFull, warmLatency, warmThroughput, burstOne, burstMany, deployFirst, atTheDesk, memoryAtRest];
+const ALL = [coldPooled, coldFull, warmLatency, warmThroughput, burstOne, burstMany, deployFirst, atTheDesk, memoryAtRest, eventFigures];
 const only = values.only?.split(',');
 const chosen = only ? ALL.filter(({ group }) => only.includes(group)) : ALL;
 if (chosen.length === 0) throw new Error(`--only takes ${ALL.map(({ group }) => group).join(', ')}`);

@@ -4,7 +4,7 @@ export interface Figure {
   /** Which measurement it belongs to: the word for --only. */
   group: string;
   what: string;
-  unit: 'ms' | 'req/s' | 'µs' | 'MiB' | 'requests' | 's' | '%';
+  unit: 'ms' | 'req/s' | 'µs' | 'MiB' | '1/s' | 'requests' | 's' | '%';
   value: number;
   /** What it is compared with: the same thing without the platform. */
   against?: { what: string; value: number };

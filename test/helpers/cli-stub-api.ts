@@ -164,6 +164,7 @@ function statusOf(state: StubApi, publicUrl: string): PlatformStatus {
     home: '/home/stub',
     gateway: { pid: 4242, url: publicUrl, connected: 1 },
     controller: { pid: process.pid, url: 'unix:/run/stub', term: 1, uptimeSeconds: 61 },
+    dispatcher: { pid: null },
     driver: 'process',
     features: { freeze: false, exactLimits: false, parentCgroup: false, egress: 'unfiltered', notes: ['Limits are not enforced here.'] },
     budget: { memoryMib: 1024, memoryUsedMib: 128, cpu: 64, cpuUsed: 1 },

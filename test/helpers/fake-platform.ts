@@ -54,6 +54,7 @@ export class FakePlatform implements Platform {
       home: '/home/fn',
       gateway: { pid: 1, url: URL, connected: 1 },
       controller: { pid: 2, url: 'unix:/run/s', term: 1, uptimeSeconds: 1 },
+      dispatcher: { pid: null },
       driver: 'fake',
       features: { freeze: false, exactLimits: false, parentCgroup: false, egress: 'none', notes: [] },
       budget: { memoryMib: 1_024, memoryUsedMib: 0, cpu: 2, cpuUsed: 0 },
