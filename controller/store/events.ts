@@ -15,9 +15,13 @@
  */
 import type { DeadLetterView, EventError, InvocationState } from '#contract/events.ts';
 
+/** A page of dead letters ends early where their payloads are together longer, bytes: a thousand of the longest would be a GiB. */
+export const MAX_LISTED_BYTES = 33_554_432;
+
 export interface NewEvent {
   /** EventId, made by the caller. One that is there already is left as it is: what a client re-sends makes no duplicate. */
   id: string;
+  /** It belongs to one function: to the one of the first event in it. */
   lane: string;
   namespace: string;
   name: string;
@@ -132,9 +136,9 @@ export interface LaneInfo {
   /** Queued and retrying, due or not. */
   waiting: number;
   claimed: number;
-  /** Earliest `dueAt` of those that wait; null: none do. */
+  /** Earliest `dueAt` of those that may be claimed then: what waits for its order key does not count. null: there is none. */
   nextAt: number | null;
-  /** Of the oldest that is due; null: none is. */
+  /** The same, where that is due; else null. */
   oldestAt: number | null;
   dead: number;
 }
@@ -164,14 +168,17 @@ export interface EventStore {
   result(id: string): Promise<Uint8Array | null>;
   /** `cancelled`; or its state where it is over already. One that runs is fenced, so what it does comes to nothing. null: there is none. */
   cancel(id: string, at: number, keptUntil: number): Promise<InvocationState | null>;
-  /** Of a function (also of its triggers), the newest first. */
+  /** Of a function (also of its triggers, not what goes to its destinations), the newest first. Their payloads are left out. */
   list(namespace: string, name: string, query: { state?: InvocationState | undefined; limit: number }): Promise<StoredEvent[]>;
   /** Every lane that has something in it, dead letters included. */
   lanes(at: number): Promise<LaneInfo[]>;
 
   /** Idempotent by (lane, trigger, message). Returns the id that it has. */
   addDead(letters: readonly NewDeadLetter[]): Promise<string[]>;
-  /** The newest first; `before` is the id of one of them. */
+  /**
+   * The newest first; `before` is the id of one of them (none is older than one that is gone). Fewer than `limit` where they are large
+   * (MAX_LISTED_BYTES): only an empty page is past the end.
+   */
   listDead(filter: DeadLetterFilter, query: { before?: string | undefined; limit: number }): Promise<StoredDeadLetter[]>;
   countDead(filter: DeadLetterFilter): Promise<number>;
   getDead(id: string): Promise<StoredDeadLetter | null>;

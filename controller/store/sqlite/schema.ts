@@ -136,10 +136,15 @@ export function transaction<T>(db: DatabaseSync, run: () => T): T {
  * Brings the database to the newest version, each step in a transaction of its own. Throws FnError
  * store-unavailable for another program's file, and for one that a newer fn has written.
  */
-export function migrate(db: DatabaseSync, path: string, migrations: readonly string[] = MIGRATIONS): void {
+export function migrate(
+  db: DatabaseSync,
+  path: string,
+  migrations: readonly string[] = MIGRATIONS,
+  applicationId: number = APPLICATION_ID,
+): void {
   const application = scalar(db, 'PRAGMA application_id');
   const tables = scalar(db, 'SELECT count(*) FROM sqlite_schema');
-  if (application !== APPLICATION_ID && (application !== 0 || tables > 0)) {
+  if (application !== applicationId && (application !== 0 || tables > 0)) {
     throw new FnError('store-unavailable', `${path} is the database of another program: move it away, or use another home.`);
   }
   for (;;) {
@@ -155,7 +160,7 @@ export function migrate(db: DatabaseSync, path: string, migrations: readonly str
       const step = migrations[version];
       if (step === undefined) return true;
       db.exec(step);
-      db.exec(`PRAGMA application_id = ${APPLICATION_ID}`);
+      db.exec(`PRAGMA application_id = ${applicationId}`);
       db.exec(`PRAGMA user_version = ${version + 1}`);
       return false;
     });
