@@ -110,10 +110,15 @@ export type ControllerToDispatcher =
 /** `NAMESPACE/NAME` of each secret that triggers and destinations refer to → its value. Whole, each time. */
 export type SecretTexts = Record<string, string>;
 
+/** How often the dispatcher says that it is well, ms. */
+export const BEAT_MS = 2_000;
+
 /** Dispatcher → controller. */
 export type DispatcherToController =
   /** It listens for gateways, and its store is open. */
   | { type: 'ready' }
+  /** Every BEAT_MS, whatever there is to do: one that is not heard is taken for hung, and ended. */
+  | { type: 'beat' }
   | { type: 'answer'; seq: number; value: unknown }
   | { type: 'problem'; seq: number; problem: Problem; retryAfterSeconds: number | null }
   /** Nothing has been enqueued, claimed or triggered for a while, and nothing waits: it may be ended. */

@@ -8,13 +8,14 @@ import { type BackoffOptions, backoffMs } from '#kit/backoff.ts';
 import type { Clock } from '#kit/clock.ts';
 import { newSecret } from '#kit/ids.ts';
 import type { Log } from '#kit/log.ts';
-import type {
-  ControllerToDispatcher,
-  DispatcherToController,
-  EventQuestions,
-  FunctionEvents,
-  FunctionEventStats,
-  SecretTexts,
+import {
+  BEAT_MS,
+  type ControllerToDispatcher,
+  type DispatcherToController,
+  type EventQuestions,
+  type FunctionEvents,
+  type FunctionEventStats,
+  type SecretTexts,
 } from '../dispatcher/types.ts';
 
 /** Between the death of one and the start of the next. The first is at once: whoever waits for it waits 150 ms. */
@@ -29,6 +30,9 @@ const ASK_TIMEOUT_MS = 15_000;
 const END_GRACE_MS = 2_000;
 /** One that has nothing to do for so long is ended: it takes some 45 MB, ms. */
 const IDLE_END_MS = 600_000;
+
+/** One that has not been heard for so long hangs, or was stopped: it is killed, and what it had is tried again, ms. */
+export const HUNG_MS = 5 * BEAT_MS;
 
 /** What a dispatcher is told first, but for its own name and those of the dead. */
 export interface DispatcherConfig {
@@ -75,6 +79,7 @@ export class DispatcherProcess {
   #seq = 0;
   readonly #pending = new Map<number, Pending>();
   #stats: FunctionEventStats[] = [];
+  #cancelHung: () => void = () => {};
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -106,6 +111,7 @@ export class DispatcherProcess {
     question: Name,
     ...args: Parameters<EventQuestions[Name]>
   ): Promise<Awaited<ReturnType<EventQuestions[Name]>>> {
+    if (this.#closed) throw unavailable('the controller is about to end');
     this.start();
     await this.#untilReady();
     const seq = (this.#seq += 1);
@@ -149,6 +155,7 @@ export class DispatcherProcess {
     });
     child.on('message', (message: DispatcherToController) => this.#receive(message));
     child.on('exit', (code, signal) => this.#gone(child, signal === null ? `exit code ${code}` : `signal ${signal}`));
+    this.#listen(child);
     void this.#configure(child, owner);
   }
 
@@ -165,7 +172,18 @@ export class DispatcherProcess {
     }
   }
 
+  /** Begins anew with each word of it. */
+  #listen(child: ChildProcess): void {
+    this.#cancelHung();
+    this.#cancelHung = this.#options.clock.after(HUNG_MS, () => {
+      if (this.#child !== child) return;
+      this.#options.log.error({ pid: child.pid, silentMs: HUNG_MS }, 'the dispatcher is not heard any more: it is ended');
+      child.kill('SIGKILL');
+    });
+  }
+
   #receive(message: DispatcherToController): void {
+    if (this.#child !== null) this.#listen(this.#child);
     switch (message.type) {
       case 'ready':
         this.#isReady = true;
@@ -173,6 +191,8 @@ export class DispatcherProcess {
         this.#options.log.info({ pid: this.pid, ms: Math.round(this.#options.clock.now() - this.#startedAt) }, 'the dispatcher is up');
         // They are known to the store as dead.
         this.#retired = [];
+        break;
+      case 'beat':
         break;
       case 'answer':
         this.#settle(message.seq)?.resolve(message.value);
@@ -205,6 +225,7 @@ export class DispatcherProcess {
     if (this.#child !== child) return;
     const { clock, log, needed } = this.#options;
     this.#child = null;
+    this.#cancelHung();
     this.#configured = false;
     if (this.#isReady) this.#ready = Promise.withResolvers<void>();
     this.#isReady = false;
