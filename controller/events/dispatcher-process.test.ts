@@ -34,11 +34,13 @@ function dispatcher({
   return one;
 }
 
+const isTold = (value: unknown): value is Told => typeof value === 'object' && value !== null && 'told' in value && 'pid' in value;
+
 /** The fake answers every question with what it was told. */
 async function told(one: DispatcherProcess, name = 'f'): Promise<Told> {
-  const answer: Partial<Told> = await one.ask('backlog', 'default', name);
-  if (answer.told === undefined || answer.pid === undefined) throw new Error('the fake dispatcher says what it was told');
-  return { told: answer.told, pid: answer.pid };
+  const answer: unknown = await one.ask('backlog', 'default', name);
+  if (!isTold(answer)) throw new Error('the fake dispatcher says what it was told');
+  return answer;
 }
 
 describe('the dispatcher’s process', () => {
