@@ -31,6 +31,7 @@ const CONTRACT = /^controller\/contract\//;
 const KIT = /^controller\/kit\//;
 const CORE = /^controller\/core\//;
 const PORTS = /^controller\/(?:driver|store|triggers|calls|dispatcher)\/types\.ts$/;
+const EVENT_STORE = /^controller\/store\/events\.ts$/;
 const NODE = /^node:/;
 const NPM = /^npm:/;
 /** For its version. */
@@ -84,7 +85,17 @@ const RULES: Rule[] = [
     says: 'the engine knows core and the ports, no adapter',
   },
   {
-    files: /^controller\/(?:main|host-setup-main)\.ts$/,
+    files: /^controller\/dispatcher\//,
+    may: [CONTRACT, KIT, CORE, PORTS, EVENT_STORE, NODE, NPM, /^controller\/dispatcher\//],
+    says: 'the dispatcher knows core and the ports, no store and no broker',
+  },
+  {
+    files: /^controller\/events\//,
+    may: [CONTRACT, KIT, PORTS, NODE, /^controller\/events\//, /^controller\/api\/platform\.ts$/],
+    says: 'who starts the dispatcher knows the ports only',
+  },
+  {
+    files: /^controller\/(?:main|dispatcher-main|host-setup-main)\.ts$/,
     may: [/^controller\//, VERSION, NODE, NPM],
     says: 'a composition root knows the controller',
   },
@@ -105,7 +116,8 @@ const RULES: Rule[] = [
 ];
 
 /** Sole readers of the environment. kit/paths.ts takes it as a parameter whose default the CLI uses. */
-const READS_ENV = /^(?:(?:controller|gateway)\/(?:main|config)\.ts|controller\/kit\/paths\.ts)$/;
+const READS_ENV =
+  /^(?:(?:controller|gateway)\/(?:main|dispatcher-main|config)\.ts|controller\/dispatcher\/config\.ts|controller\/kit\/paths\.ts)$/;
 
 /** What makes a decision depend on anything but its arguments. */
 const IMPURE =
