@@ -60,6 +60,6 @@ export function readBody(req, maxBytes) {
     });
     req.on('end', () => resolve(chunks.length === 1 ? /** @type {Buffer} */ (chunks[0]) : Buffer.concat(chunks)));
     req.on('error', reject);
-    req.on('close', () => reject(new Error('the client closed the connection before the body was complete')));
+    req.on('close', () => reject(new DOMException('the client closed the connection before the body was complete', 'AbortError')));
   });
 }

@@ -4,7 +4,7 @@
  */
 import { Server as HttpServer } from 'node:http';
 import { sendProblem } from './answer.mjs';
-import { lambdaHandler } from './lambda.mjs';
+import { lambdaCall, lambdaHandler } from './lambda.mjs';
 import { listeningServer } from './node-server.mjs';
 import { isResponse, NotAResponse, sendResponse } from './send.mjs';
 import { LightRequest, makeWebGlobals } from './web.mjs';
@@ -12,15 +12,15 @@ import { LightRequest, makeWebGlobals } from './web.mjs';
 /** @typedef {import('node:http').IncomingMessage} IncomingMessage */
 /** @typedef {import('node:http').ServerResponse} ServerResponse */
 /** @typedef {import('./invocation.mjs').Invocation} Invocation */
-/** @typedef {'fetch' | 'methods' | 'lambda' | 'function' | 'server'} Form */
+/** @typedef {'fetch' | 'methods' | 'lambda' | 'function' | 'server' | 'events'} Form */
 /** @typedef {(req: IncomingMessage, res: ServerResponse, invocation: Invocation) => Promise<unknown> | undefined} Handle returns until when it works, or nothing */
 /** @typedef {(request: any, context: object) => unknown} WebCall */
-/** @typedef {{ form: Form, handle: Handle, web?: WebCall }} Handler `web`: how a handler of the web's kind is called */
+/** @typedef {{ form: Form, handle: Handle, web?: WebCall, lambda?: import('./lambda.mjs').LambdaCall }} Handler `web`, `lambda`: how a handler of that kind is called */
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
 /** Slots where the deployment says nothing (DEFAULT_CONCURRENCY of the contract). */
-export const DEFAULT_SLOTS = { fetch: 50, methods: 50, lambda: 1, function: 50, server: 50 };
+export const DEFAULT_SLOTS = { fetch: 50, methods: 50, lambda: 1, function: 50, server: 50, events: 50 };
 
 /**
  * Forms 1 to 4, or null. `module` is the namespace that import() gave.
@@ -36,7 +36,10 @@ export function detect(module, env) {
   }
   const methods = METHODS.filter((name) => typeof exported[name] === 'function');
   if (methods.length > 0) return { form: 'methods', handle: methodsHandler(exported, methods), ...webGet(exported) };
-  if (typeof exported.handler === 'function') return { form: 'lambda', handle: lambdaHandler(exported.handler, exported) };
+  if (typeof exported.handler === 'function') {
+    const lambda = lambdaCall(exported.handler, exported);
+    return { form: 'lambda', handle: lambdaHandler(lambda), lambda };
+  }
   if (typeof main === 'function' && !isClass(main)) return functionForm(main);
   return null;
 }
@@ -47,7 +50,7 @@ export function detect(module, env) {
  * @param {Record<string, any>} module
  * @returns {Record<string, any>}
  */
-function unwrap(module) {
+export function unwrap(module) {
   const inner = module.default;
   if (typeof inner !== 'object' || inner === null || typeof inner.fetch === 'function') return module;
   const named = Object.keys(module).some(

@@ -2,7 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import { readBody, sendProblem } from './answer.mjs';
 import { MAX_LAMBDA_BODY_BYTES } from './limits.mjs';
-import { isPlatformHeader, requestUrl } from './web-request.mjs';
+import { isHiddenHeader, isPlatformHeader, requestUrl } from './web-request.mjs';
 
 /** @typedef {import('node:http').IncomingMessage} IncomingMessage */
 /** @typedef {import('node:http').ServerResponse} ServerResponse */
@@ -12,12 +12,22 @@ const TEXT_TYPE =
   /^(?:text\/|application\/(?:json|xml|javascript|ecmascript|x-www-form-urlencoded|graphql|x-ndjson)\b|[^;]+\+(?:json|xml)\b)/i;
 const NOT_SENT = new Set(['connection', 'keep-alive', 'transfer-encoding', 'content-length', 'upgrade']);
 
+/** @typedef {(payload: object, invocation: Invocation) => Promise<unknown>} LambdaCall */
+
 /**
  * @param {Function} handler
  * @param {object} owner `this` of the handler
+ * @returns {LambdaCall}
+ */
+export function lambdaCall(handler, owner) {
+  return (payload, invocation) => call(handler, owner, payload, invocation);
+}
+
+/**
+ * @param {LambdaCall} lambda
  * @returns {(req: IncomingMessage, res: ServerResponse, invocation: Invocation) => Promise<void>}
  */
-export function lambdaHandler(handler, owner) {
+export function lambdaHandler(lambda) {
   return async (req, res, invocation) => {
     const body = await readBody(req, MAX_LAMBDA_BODY_BYTES);
     if (body === null) {
@@ -26,7 +36,7 @@ export function lambdaHandler(handler, owner) {
         id: invocation.id,
       });
     }
-    const result = await call(handler, owner, event(req, body, invocation), invocation);
+    const result = await lambda(event(req, body, invocation), invocation);
     sendResult(res, result, invocation);
   };
 }
@@ -108,7 +118,7 @@ function eventHeaders(req) {
   for (let i = 0; i < raw.length; i += 2) {
     const name = /** @type {string} */ (raw[i]).toLowerCase();
     const value = /** @type {string} */ (raw[i + 1]);
-    if (!isPlatformHeader(name)) put(headers, name, Object.hasOwn(headers, name) ? `${headers[name]},${value}` : value);
+    if (!isHiddenHeader(name)) put(headers, name, Object.hasOwn(headers, name) ? `${headers[name]},${value}` : value);
   }
   return headers;
 }

@@ -2,12 +2,13 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describeError, errorText, setCodeFolder } from './errors.mjs';
+import { withEvents } from './events.mjs';
 import { detect, exportedServer, isClass, serverHandle } from './forms.mjs';
 import { host } from './host.mjs';
 import { onlyRequest } from './invocation.mjs';
 import { LOAD_TIMEOUT_MS } from './limits.mjs';
 import { logLast } from './logs.mjs';
-import { captureListen, chooseServer, serverListens } from './node-server.mjs';
+import { captureListen, chooseServer, listeningServer, serverListens } from './node-server.mjs';
 
 /** @typedef {import('./forms.mjs').Handler} Handler */
 /** @typedef {import('../../../controller/contract/runtime.ts').InitRequest} InitRequest */
@@ -123,16 +124,23 @@ export async function load(init) {
 async function loadHandler(path, env) {
   const resources = process.getActiveResourcesInfo().length;
   const module = await import(pathToFileURL(path).href);
-  const handler = host.startsServer(module) ? null : detect(module, { ...env });
-  if (handler) return handler;
+  const given = { ...env };
+  const handler = host.startsServer(module) ? null : detect(module, given);
+  if (handler) return withEvents(module, given, handler) ?? handler;
   const server = exportedServer(module);
   if (server && !server.listening) server.listen();
   else if (server) chooseServer(server);
+  const events = withEvents(module, given, null);
+  // A server that listens tells so in the next turn; for one that takes longer the handlers of events do not wait.
+  if (events !== null) await new Promise((resolve) => setImmediate(resolve));
+  if (events !== null && listeningServer() === null) return events;
   const quiet = new AbortController();
   const listened = await Promise.race([serverListens(), nothingLeftToDo(resources, quiet.signal)]);
   quiet.abort();
   if (listened === null) throw new LoadError('NoHandler', noHandler(module));
-  return { form: 'server', handle: serverHandle };
+  /** @type {Handler} */
+  const serving = { form: 'server', handle: serverHandle };
+  return withEvents(module, given, serving) ?? serving;
 }
 
 /**
@@ -164,6 +172,7 @@ function noHandler(module) {
   const exported = names.length === 0 ? 'exports nothing' : `exports ${names.slice(0, 10).join(', ')}, ${no}`;
   return (
     `the module ${exported} and calls no listen(); expected one of: export default { fetch(request) {} }; ` +
-    'export function GET(request) {}; export function handler(event, context) {}; export default function (request) {} or (req, res) {}; server.listen()'
+    'export function GET(request) {}; export function handler(event, context) {}; export default function (request) {} or (req, res) {}; server.listen(); ' +
+    'or, for events alone, export function queue(batch) {}, scheduled(event) {} or event(event) {}'
   );
 }

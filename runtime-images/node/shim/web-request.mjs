@@ -53,9 +53,17 @@ export function requestHeaders(req) {
   const raw = req.rawHeaders;
   for (let i = 0; i < raw.length; i += 2) {
     const name = /** @type {string} */ (raw[i]);
-    if (!isPlatformHeader(name)) headers.append(name, /** @type {string} */ (raw[i + 1]));
+    if (!isHiddenHeader(name)) headers.append(name, /** @type {string} */ (raw[i + 1]));
   }
   return headers;
+}
+
+/**
+ * Of a request: all of the platform's but `fn-event`, by which a handler of plain HTTP can tell an event from what a client sends.
+ * @param {string} name in any case
+ */
+export function isHiddenHeader(name) {
+  return isPlatformHeader(name) && name.toLowerCase() !== 'fn-event';
 }
 
 /** @param {string} name in any case: `fn-…` */

@@ -1,7 +1,8 @@
 """What a module offers, and which way of handling requests that is.
 
 The order: an object that was named; `handler` or `lambda_handler` of two parameters (lambda); `app`,
-`application` (asgi, wsgi); `main`, `handle`, `handler`, or a function named as the function is (function).
+`application` (asgi, wsgi); `main`, `handle`, `handler`, or a function named as the function is (function). Where there
+is none of them, but a handler for events, that is all (events).
 """
 
 import inspect
@@ -11,9 +12,10 @@ from .errors import LoadError
 LAMBDA_NAMES = ("handler", "lambda_handler")
 APP_NAMES = ("app", "application", "asgi", "wsgi")
 FUNCTION_NAMES = ("main", "handle", "handler")
+EVENT_NAMES = ("queue", "scheduled", "event")
 
 # Slots where the deployment says nothing (DEFAULT_CONCURRENCY of the contract).
-DEFAULT_SLOTS = {"lambda": 1, "function": 50, "wsgi": 10, "asgi": 50}
+DEFAULT_SLOTS = {"lambda": 1, "function": 50, "wsgi": 10, "asgi": 50, "events": 50}
 
 
 def detect(module, named, function_name):
@@ -35,7 +37,15 @@ def detect(module, named, function_name):
         found = _callable(module, name)
         if found is not None and not inspect.isclass(found):
             return "function", found
+    if event_handlers(module):
+        return "events", None
     raise LoadError("NoHandler", _no_handler(module, own))
+
+
+def event_handlers(module):
+    """Those functions of the module that are called for events, by name."""
+    found = {name: _callable(module, name) for name in EVENT_NAMES}
+    return {name: call for name, call in found.items() if call is not None and not inspect.isclass(call) and _takes(call, 1, 2)}
 
 
 def _named(module, named):
@@ -96,14 +106,21 @@ def parameter_count(found):
     return None if names is None else len(names)
 
 
-def _takes(found, count):
+def _takes(found, *counts):
+    """Whether it can be called with one of so many arguments by position."""
     try:
-        inspect.signature(found).bind(*[None] * count)
-    except TypeError:
-        return False
+        signature = inspect.signature(found)
     except ValueError:
         return True  # written in C: nobody can tell
-    return True
+    except TypeError:
+        return False
+    for count in counts:
+        try:
+            signature.bind(*[None] * count)
+            return True
+        except TypeError:
+            continue
+    return False
 
 
 def _wsgi_names(found):
@@ -136,5 +153,6 @@ def _no_handler(module, own):
     also = "" if own in FUNCTION_NAMES else f" or def {own}(request)"
     return (
         f"the module has no handler: {_offered(module)}; expected one of: def handler(event, context); "
-        f"app = Flask(…) or another WSGI or ASGI app; def main(request){also}"
+        f"app = Flask(…) or another WSGI or ASGI app; def main(request){also}; "
+        "or, for events alone, def queue(batch), def scheduled(event) or def event(event)"
     )

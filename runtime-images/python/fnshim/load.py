@@ -8,7 +8,7 @@ import os
 import sys
 
 from .errors import PACKAGE_FOLDERS, LoadError, set_code_folder
-from .forms import detect
+from .forms import detect, event_handlers
 
 # Which object of the entry is meant, where the deployment named one: {"object": "app"}.
 OBJECT_FILE = "fn.json"
@@ -42,7 +42,7 @@ def set_environment(init):
 
 
 def load(init):
-    """(form, callable). On the main thread; raises whatever the module raises, LoadError, or SystemExit as LoadError."""
+    """(form, callable, handlers of events). On the main thread; raises whatever the module raises, LoadError, or SystemExit as LoadError."""
     set_environment(init)
     code = init["code"]
     set_code_folder(code)
@@ -69,7 +69,7 @@ def load(init):
         raise LoadError("KeyboardInterrupt", "the module raised KeyboardInterrupt") from error
     finally:
         os._exit = _exit
-    return detect(module, _named_object(code), init["name"])
+    return (*detect(module, _named_object(code), init["name"]), event_handlers(module))
 
 
 def _import(path, folder, code):

@@ -36,7 +36,8 @@ _WARM = (
     "html http.client http.cookies importlib.metadata inspect io itertools logging.config math mimetypes pathlib pickle "
     "random secrets sqlite3 ssl statistics string tempfile textwrap typing urllib.error urllib.parse urllib.request uuid "
     "xml.etree.ElementTree zipfile zoneinfo ipaddress queue multiprocessing.connection unicodedata ctypes "
-    "encodings.idna difflib calendar locale struct socket threading shutil operator glob fractions bisect heapq"
+    "encodings.idna difflib calendar locale struct socket threading shutil operator glob fractions bisect heapq "
+    f"{__package__}.lambda_form {__package__}.events"
 ).split()
 
 
@@ -279,13 +280,13 @@ class Shim:
         result, failure = await future
         if failure is not None:
             raise failure
-        form, found = result
+        form, found, handlers = result
         self.slots = init["slots"] or forms.DEFAULT_SLOTS[form]
         self._pool = ThreadPoolExecutor(max_workers=min(self.slots, MAX_THREADS), thread_name_prefix="fn")
-        await self._adopt(form, found)
+        await self._adopt(form, found, handlers)
         return form
 
-    async def _adopt(self, form, found):
+    async def _adopt(self, form, found, handlers):
         """Only what the form needs is imported."""
         if form == "asgi":
             from .asgi_form import Lifespan, asgi_handler, asgi_websocket
@@ -302,10 +303,17 @@ class Shim:
             from .lambda_form import async_lambda_handler, lambda_handler
 
             self._handle = async_lambda_handler(found) if forms.is_async(found) else lambda_handler(found, self._run_on_thread)
-        else:
+        elif form == "function":
             from .function_form import function_handler
 
             self._handle = function_handler(found, self._run_on_thread)
+        # A web app may well call a route of its own so: it gets events as the requests that they are.
+        if form in ("events", "lambda") or (form == "function" and handlers):
+            from .events import event_takes, with_events, without_http
+
+            otherwise = without_http(list(handlers)) if form == "events" else self._handle
+            takes = event_takes(handlers, found if form == "lambda" else None, self._run_on_thread)
+            self._handle = with_events(takes, otherwise)
 
     def _is_nonce(self, body):
         given = body.get("nonce") if isinstance(body, dict) else None

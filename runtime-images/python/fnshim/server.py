@@ -256,5 +256,8 @@ class Request:
         return (self.head.get(b"x-forwarded-prefix") or "").rstrip("/")
 
     def user_headers(self):
-        """Those that are not the platform's own: pairs of bytes, names in lower case."""
-        return [pair for pair in self.head.headers if not pair[0].startswith(b"fn-")]
+        """Those that are not the platform's own: pairs of bytes, names in lower case.
+
+        `fn-event` is shown: by it a handler of plain HTTP can tell an event from what a client sends.
+        """
+        return [pair for pair in self.head.headers if not pair[0].startswith(b"fn-") or pair[0] == b"fn-event"]
