@@ -7,6 +7,7 @@ import { FnError } from '#contract/errors.ts';
 import { Revision, Traffic } from '#contract/function.ts';
 import { revisionKey } from '#contract/names.ts';
 import { TokenView } from '#contract/tenancy.ts';
+import type { Log } from '#kit/log.ts';
 import type { FunctionChange, FunctionRecord, TokenRecord } from './types.ts';
 
 /** A function as it is at rest: JSON that nobody has checked yet. */
@@ -27,12 +28,20 @@ export function parseJson(text: string): unknown {
   }
 }
 
+/** What was read is not what the contract says. */
+export class DamagedError extends FnError {
+  constructor(what: string, remedy: string) {
+    super('store-unavailable', `The stored ${what} cannot be read${remedy}`);
+    this.name = 'DamagedError';
+  }
+}
+
 type Parsed<T> = { success: true; data: T } | { success: false };
 
 /** Throws FnError store-unavailable that names what cannot be read. */
 export function readable<T>(parsed: Parsed<T>, what: string): T {
   if (parsed.success) return parsed.data;
-  throw new FnError('store-unavailable', `The stored ${what} cannot be read: restore the store from a backup.`);
+  throw new DamagedError(what, ': restore the store from a backup.');
 }
 
 /** Numbers that get traffic; none where that cannot be read. */
@@ -48,23 +57,56 @@ export function readFunction(stored: StoredFunction, revisions: Revision[]): Fun
   const kept = new Set(revisions.map((revision) => revision.number));
   if (traffic.success && access.success && traffic.data.every((share) => kept.has(share.revision)))
     return { namespace, name, traffic: traffic.data, access: access.data, generation, revisions };
-  throw new FnError(
-    'store-unavailable',
-    `The stored function ${namespace}/${name} cannot be read. Deploy it again, or restore the store from a backup.`,
-  );
+  throw new DamagedError(`function ${namespace}/${name}`, '. Deploy it again, or restore the store from a backup.');
 }
 
 /** Throws FnError store-unavailable that names the revision. */
-export function readRevision(namespace: string, name: string, number: number, body: string): Revision {
+function readRevision(namespace: string, name: string, number: number, body: string): Revision {
   const key = revisionKey(namespace, name, number);
   const parsed = Revision.safeParse(parseJson(body));
   if (parsed.success && parsed.data.key === key) return parsed.data;
   const issue = parsed.error?.issues[0];
   const why = issue === undefined ? `it says it is ${parsed.data?.key}` : `${issue.path.join('/') || 'the whole'}: ${issue.message}`;
-  throw new FnError(
-    'store-unavailable',
-    `The stored revision ${key} cannot be read (${why}). Deploy the function again, or restore the store from a backup.`,
-  );
+  throw new DamagedError(`revision ${key}`, ` (${why}). Deploy the function again, or restore the store from a backup.`);
+}
+
+/**
+ * Revisions of a function, in the order of `rows`. One that cannot be read and has no traffic is left out and logged: a damaged
+ * old revision must not keep its function from being served. Throws FnError store-unavailable for one that has.
+ */
+export function readRevisions(
+  of: { namespace: string; name: string },
+  rows: readonly { number: number; body: string }[],
+  serving: ReadonlySet<number>,
+  log: Log,
+): Revision[] {
+  const { namespace, name } = of;
+  return rows.flatMap(({ number, body }) => {
+    try {
+      return readRevision(namespace, name, number, body);
+    } catch (error) {
+      if (!(error instanceof DamagedError) || serving.has(number)) throw error;
+      log.error({ function: `${namespace}/${name}`, err: error.message }, 'a revision without traffic is left out: it cannot be read');
+      return [];
+    }
+  });
+}
+
+/** The function that `read` gives; none, and a line in the log, where it cannot be read: one damaged function must not keep all others from being served. */
+export async function unlessDamaged<T>(
+  of: { namespace: string; name: string },
+  log: Log,
+  read: () => T | null | Promise<T | null>,
+): Promise<T[]> {
+  try {
+    const found = await read();
+    return found === null ? [] : [found];
+  } catch (error) {
+    // A store that cannot be reached is another matter than a function that cannot be read.
+    if (!(error instanceof DamagedError)) throw error;
+    log.error({ function: `${of.namespace}/${of.name}`, err: error.message }, 'a function is left out: it cannot be read');
+    return [];
+  }
 }
 
 /** Throws FnError store-unavailable that names the token. */

@@ -1,25 +1,14 @@
-/** What every store must do about tenants, whatever it writes to. A new adapter adds a line to STORES. */
+/** What every store must do about tenants, whatever it writes to. Which stores: store.adapters.ts. */
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type AuditEntry, NamespaceSettings } from '#contract/tenancy.ts';
-import { silentLog } from '#kit/log.ts';
-import { IN_MEMORY, openSqliteStore } from '../../controller/store/sqlite/store.ts';
 import type { SealedSecret, Store, TokenRecord } from '../../controller/store/types.ts';
+import { STORES, useRedis } from './store.adapters.ts';
 
-interface Adapter {
-  name: string;
-  /** What was written is there when it is opened again. */
-  lasting: boolean;
-  open(folder: string): Promise<Store>;
-}
-
-const STORES: Adapter[] = [
-  { name: 'sqlite, file', lasting: true, open: async (folder) => openSqliteStore({ path: join(folder, 'fn.db'), log: silentLog }) },
-  { name: 'sqlite, memory', lasting: false, open: async () => openSqliteStore({ path: IN_MEMORY, log: silentLog }) },
-];
+useRedis();
 
 const settings = (functions: number | null, hosts: string[] = []) => NamespaceSettings.parse({ quota: { functions }, hosts });
 

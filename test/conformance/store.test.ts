@@ -1,4 +1,4 @@
-/** What every Store must do, whatever it writes to. A new adapter adds a line to STORES. */
+/** What every Store must do, whatever it writes to. Which stores: store.adapters.ts. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,21 +6,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DEFAULT_ACCESS, FunctionAccess } from '#contract/access.ts';
 import { FnError } from '#contract/errors.ts';
 import { Revision } from '#contract/function.ts';
-import { silentLog } from '#kit/log.ts';
-import { IN_MEMORY, openSqliteStore } from '../../controller/store/sqlite/store.ts';
 import type { FunctionChange, FunctionRecord, Store } from '../../controller/store/types.ts';
+import { STORES, useRedis } from './store.adapters.ts';
 
-interface Adapter {
-  name: string;
-  /** What was written is there when it is opened again. */
-  lasting: boolean;
-  open(folder: string): Promise<Store>;
-}
-
-const STORES: Adapter[] = [
-  { name: 'sqlite, file', lasting: true, open: async (folder) => openSqliteStore({ path: join(folder, 'fn.db'), log: silentLog }) },
-  { name: 'sqlite, memory', lasting: false, open: async () => openSqliteStore({ path: IN_MEMORY, log: silentLog }) },
-];
+useRedis();
 
 function revision(number: number, { namespace = 'default', name = 'hello', bundle = 'a' } = {}): Revision {
   return Revision.parse({

@@ -156,9 +156,11 @@ export class RedisConnection {
     const until = performance.now() + timeoutMs;
     // It goes on trying by itself; what went wrong is kept in #lastError.
     if (this.#redis.status === 'wait') this.#redis.connect().catch(() => {});
-    while (!this.ready) {
+    for (;;) {
       const why = this.#lastError?.message;
+      // Also where it is "ready" after that: a database that is not there leaves us in another one.
       if (why !== undefined && isRefusal(why)) throw redisError(this.#lastError, this.address);
+      if (this.ready) return;
       if (performance.now() >= until || this.#closed) {
         const advice = 'is it running, and can this host reach it? Check --store (or FN_STORE), and start Redis first';
         throw unavailable(this.address, why ?? 'it does not answer', advice, this.#lastError ?? undefined);
@@ -189,7 +191,7 @@ export class RedisConnection {
   #onReady(): void {
     if (this.#down) this.#log.info({ store: this.address }, 'connected to the store');
     this.#down = false;
-    this.#lastError = null;
+    if (!isRefusal(this.#lastError?.message ?? '')) this.#lastError = null;
   }
 
   /** Once per outage, however many attempts follow. */

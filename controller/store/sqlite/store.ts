@@ -9,7 +9,16 @@ import { FnError } from '#contract/errors.ts';
 import type { Revision } from '#contract/function.ts';
 import { newSecret } from '#kit/ids.ts';
 import type { Log } from '#kit/log.ts';
-import { changed, functionNotFound, readFunction, readRevision, revisionIsThere, servingNumbers, writableRevision } from '../stored.ts';
+import {
+  changed,
+  functionNotFound,
+  readFunction,
+  readRevisions,
+  revisionIsThere,
+  servingNumbers,
+  unlessDamaged,
+  writableRevision,
+} from '../stored.ts';
 import type { FunctionChange, FunctionRecord, Store } from '../types.ts';
 import { Connection } from './connection.ts';
 import { isConstraint, storeError } from './errors.ts';
@@ -183,41 +192,17 @@ class SqliteStore extends SqliteTenancy implements Store {
     return readFunction(stored, this.#revisionsOf(namespace, name, servingNumbers(stored.traffic)));
   }
 
-  /** One that cannot be read and has no traffic is left out and logged: a damaged old revision must not keep its function from being served. */
   #revisionsOf(namespace: string, name: string, serving: ReadonlySet<number>): Revision[] {
     const sql = 'SELECT namespace, name, number, body FROM revisions WHERE namespace = ? AND name = ? ORDER BY number DESC';
-    return this.#rows(sql, namespace, name).flatMap((row) => {
-      try {
-        return readRevision(namespace, name, row.number, row.body);
-      } catch (error) {
-        if (!(error instanceof FnError) || serving.has(row.number)) throw error;
-        this.#log.error(
-          { function: `${namespace}/${name}`, err: error.message },
-          'a revision without traffic is left out: it cannot be read',
-        );
-        return [];
-      }
-    });
+    return readRevisions({ namespace, name }, this.#rows(sql, namespace, name), serving, this.#log);
   }
 
-  /** One that cannot be read is left out and logged: one damaged function must not keep all others from being served. */
   async listFunctions(namespace?: string): Promise<FunctionRecord[]> {
     const sql = 'SELECT namespace, name FROM functions WHERE ?1 IS NULL OR namespace = ?1 ORDER BY namespace, name';
-    return this.connection.run(() =>
-      this.connection
-        .prepare(sql)
-        .all(namespace ?? null)
-        .flatMap((row) => {
-          const of = { namespace: String(row.namespace), name: String(row.name) };
-          try {
-            return this.#function(of.namespace, of.name) ?? [];
-          } catch (error) {
-            if (!(error instanceof FnError)) throw error;
-            this.#log.error({ function: `${of.namespace}/${of.name}`, err: error.message }, 'a function is left out: it cannot be read');
-            return [];
-          }
-        }),
-    );
+    const rows = this.connection.run(() => this.connection.prepare(sql).all(namespace ?? null));
+    const names = rows.map((row) => ({ namespace: String(row.namespace), name: String(row.name) }));
+    const found = names.map((of) => unlessDamaged(of, this.#log, () => this.connection.run(() => this.#function(of.namespace, of.name))));
+    return (await Promise.all(found)).flat();
   }
 
   async deleteFunction(namespace: string, name: string): Promise<boolean> {
