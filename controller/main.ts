@@ -135,6 +135,7 @@ async function main(): Promise<void> {
   const state: ControllerState = {
     status: () => engine.status(),
     logLinesDropped: () => engine.logLinesDropped,
+    events: () => ({ dispatcher: events.dispatcherPid !== null, functions: events.stats }),
     calls: () => ({ kept: calls.told.records - calls.lost, skipped: calls.told.skipped, lost: calls.lost }),
     traceOf: (request) => calls.traceOf(request),
   };

@@ -28,10 +28,25 @@ export interface StartFacts {
   traceparent: string | null;
 }
 
+/** What the dispatcher tells of a function's events. */
+export interface EventCounts {
+  namespace: string;
+  name: string;
+  waiting: number;
+  running: number;
+  dead: number;
+  /** Milliseconds since 1970; null: none is due. */
+  oldestAt: number | null;
+  succeeded: number;
+  failed: number;
+  deadLettered: number;
+}
+
 /** The numbers of the controller that are read when they are asked for. */
 export interface ControllerState {
   status(): Promise<PlatformStatus>;
   logLinesDropped(): number;
+  events(): { dispatcher: boolean; functions: readonly EventCounts[] };
   calls(): { kept: number; skipped: number; lost: number };
   traceOf(request: string): string | undefined;
 }
@@ -60,6 +75,7 @@ export async function startControllerTelemetry(options: ControllerTelemetryOptio
   const metrics: ControllerMetrics = new Metrics(CONTROLLER_METRICS);
   metrics.read('fn_log_lines_dropped_total', () => [{ value: state.logLinesDropped() }]);
   metrics.read('fn_calls_total', () => Object.entries(state.calls()).map(([what, value]) => ({ labels: { what }, value })));
+  readEvents(metrics, state, clock);
   const telemetry = await startTelemetry({
     plan,
     service: 'fn-controller',
@@ -154,6 +170,31 @@ function readStatus(metrics: ControllerMetrics, { instances, functions, gateway,
     'fn_cpu_used_cores',
   ] as const)
     metrics.read(name, () => [{ value: numbers[name] }]);
+}
+
+function readEvents(metrics: ControllerMetrics, state: ControllerState, clock: Clock): void {
+  const each = (values: (of: EventCounts) => { labels?: Record<string, string>; value: number }[]) => () =>
+    state.events().functions.flatMap((of) => {
+      const labels = { namespace: of.namespace, function: of.name };
+      return values(of).map((point) => ({ ...point, labels: { ...labels, ...point.labels } }));
+    });
+  metrics.read(
+    'fn_events_total',
+    each(({ succeeded, failed, deadLettered }) =>
+      Object.entries({ succeeded, failed, dead_lettered: deadLettered }).map(([outcome, value]) => ({ labels: { outcome }, value })),
+    ),
+  );
+  metrics.read(
+    'fn_events',
+    each(({ waiting, running, dead }) =>
+      Object.entries({ waiting, running, dead }).map(([of, value]) => ({ labels: { state: of }, value })),
+    ),
+  );
+  metrics.read(
+    'fn_event_oldest_seconds',
+    each(({ oldestAt }) => [{ value: oldestAt === null ? 0 : Math.max(0, clock.wall() - oldestAt) / 1_000 }]),
+  );
+  metrics.read('fn_dispatcher_up', () => [{ value: state.events().dispatcher ? 1 : 0 }]);
 }
 
 function logRecord(entry: LogEntry, traceOf: ControllerState['traceOf']): LogRecord {

@@ -104,6 +104,25 @@ export const CONTROLLER_METRICS = {
     labels: FUNCTION,
     bounds: SECONDS,
   },
+  fn_events_total: {
+    kind: 'counter',
+    unit: '{event}',
+    help: 'Events of the event store: `succeeded`, `failed` (attempts), `dead_lettered`. Begins anew with the dispatcher.',
+    labels: [...FUNCTION, 'outcome'],
+  },
+  fn_events: {
+    kind: 'gauge',
+    unit: '{event}',
+    help: 'Events of the event store now: `waiting`, `running`, `dead`.',
+    labels: [...FUNCTION, 'state'],
+  },
+  fn_event_oldest_seconds: {
+    kind: 'gauge',
+    unit: 's',
+    help: 'Since when the oldest event that is due waits.',
+    labels: FUNCTION,
+  },
+  fn_dispatcher_up: { kind: 'gauge', unit: '1', help: '1 while a dispatcher runs; none does while there is nothing for it.', labels: [] },
   fn_log_lines_dropped_total: { kind: 'counter', unit: '{line}', help: 'Lines of functions that were not kept.', labels: [] },
   fn_calls_total: {
     kind: 'counter',
