@@ -16,6 +16,7 @@ describe('readConfig', () => {
           "slowMs": 1000,
         },
         "drainDeadlineMs": 30000,
+        "eventsSocket": null,
         "gatewayId": undefined,
         "headersTimeoutMs": 10000,
         "jwksAllow": [],

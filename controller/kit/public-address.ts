@@ -51,3 +51,6 @@ export function mayDial(address: string, allowed: BlockList): boolean {
   if (version === 4) return !specialIpv4.check(address, 'ipv4');
   return globalIpv6.check(address, 'ipv6') && !specialIpv6.check(address, 'ipv6');
 }
+
+/** The same, with the networks as they are written down. */
+export const addressAllowed = (address: string, networks: readonly string[]): boolean => mayDial(address, networkList(networks));
