@@ -23,6 +23,7 @@ async function withCollector(body: (telemetry: ControllerTelemetry) => void): Pr
       state: {
         status: () => Promise.reject(new Error('not asked for here')),
         logLinesDropped: () => 0,
+        events: () => ({ dispatcher: false, functions: [] }),
         calls: () => ({ kept: 0, skipped: 0, lost: 0 }),
         traceOf: (request) => (request === 'r-1' ? TRACE : undefined),
       },

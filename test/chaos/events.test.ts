@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DeadLetterList } from '#contract/events.ts';
 import { EventLedger } from '../helpers/event-ledger.ts';
 import { startPlatform, type TestPlatform } from '../helpers/platform.ts';
-import { type RabbitmqServer, startRabbitmq } from '../helpers/rabbitmq-server.ts';
+import { startRabbit } from '../helpers/rabbitmq-server.ts';
 import { type RedisServer, startRedis } from '../helpers/redis-server.ts';
 import { sleep, waitFor } from '../helpers/wait.ts';
 import { report } from './report.ts';
@@ -35,7 +35,7 @@ describe('events while parts die', () => {
   const ledger = new EventLedger();
   let store: RedisServer;
   let broker: RedisServer;
-  let rabbit: RabbitmqServer;
+  let rabbit: Awaited<ReturnType<typeof startRabbit>>;
   let platform: TestPlatform;
   let senders: Sender[] = [];
 
@@ -44,7 +44,7 @@ describe('events while parts die', () => {
     [store, broker, rabbit] = await Promise.all([
       startRedis({ appendfsync: 'always' }),
       startRedis({ appendfsync: 'always' }),
-      startRabbitmq(),
+      startRabbit(),
     ]);
     platform = await startPlatform({ driver: 'process', env: { FN_STORE: store.url, FN_LOG_LEVEL: 'warn' } });
     const { readFile } = await import('node:fs/promises');
