@@ -5,6 +5,7 @@ import { routeText } from '#contract/access.ts';
 import type { RevisionView } from '#contract/api.ts';
 import type { FunctionSettingsInput, FunctionView } from '#contract/function.ts';
 import { DEFAULT_CONCURRENCY, FunctionSettings } from '#contract/function.ts';
+import type { Trigger } from '#contract/trigger.ts';
 import { SETTINGS_FIELDS } from './manifest/merge.ts';
 
 export interface Wanted {
@@ -88,10 +89,19 @@ function accessChanges(wanted: FunctionAccess, is: FunctionAccess): Change[] {
   const changes: Change[] = [];
   const [from, to] = [is.routes, wanted.routes].map((routes) => routes.map(routeKey).toSorted());
   if (!isDeepStrictEqual(from, to)) changes.push({ field: 'routes', from: is.routes, to: wanted.routes });
-  for (const field of ['cors', 'auth', 'rateLimit', 'sticky', 'logs'] as const) {
+  for (const field of ['cors', 'auth', 'rateLimit', 'sticky', 'logs', 'async'] as const) {
     if (!isDeepStrictEqual(plain(is[field]), plain(wanted[field]))) changes.push({ field, from: is[field], to: wanted[field] });
   }
-  return changes;
+  return [...changes, ...triggerChanges(is.triggers, wanted.triggers)];
+}
+
+/** One for each trigger that is added (`from` null), removed (`to` null) or changed; their order means nothing. */
+function triggerChanges(from: readonly Trigger[], to: readonly Trigger[]): Change[] {
+  const names = [...new Set([...from, ...to].map(({ name }) => name))].toSorted();
+  return names.flatMap((name) => {
+    const [before, after] = [from, to].map((triggers) => triggers.find((trigger) => trigger.name === name) ?? null);
+    return isDeepStrictEqual(plain(before), plain(after)) ? [] : [{ field: `triggers.${name}`, from: before, to: after }];
+  });
 }
 
 /** The order of routes means nothing. */

@@ -13,7 +13,15 @@ import type { ResolvedFunction } from './manifest/resolve.ts';
 import type { Fault } from './manifest/text.ts';
 
 /** What is needed of a function to deploy it: one of a manifest, or one that is made up. */
-export type Deployable = DeploySpec & { name: string; access: FunctionAccess };
+export type Deployable = DeploySpec & {
+  name: string;
+  access: FunctionAccess;
+  /** In place of `access` for a function that is there, whose own it is given. */
+  accessOver?(before: FunctionAccess): FunctionAccess;
+};
+
+const accessFor = ({ access, accessOver }: Deployable, view: FunctionView | undefined): FunctionAccess =>
+  view === undefined || accessOver === undefined ? access : accessOver(view.access);
 
 /** Functions that are bundled and deployed at a time: bundling takes a core, loading one the other. */
 export const AT_ONCE = 4;
@@ -79,7 +87,7 @@ export async function examine(
   const built = await build(spec, surroundings);
   const deployed = view === undefined ? null : { view, revisions: await revisionsOf(view, surroundings.client) };
   const { digest, entry, image = null } = built.bundle;
-  const access = traffic || deployed === null ? spec.access : undefined;
+  const access = traffic || deployed === null ? accessFor(spec, view) : undefined;
   return {
     built,
     deployed,
@@ -167,14 +175,14 @@ async function deployOne(
   const { built, deployed, comparison } = await examine(spec, view, surroundings, { traffic });
   const { changes, needs, same } = comparison;
   if (force || needs.revision) {
-    const access = needs.access ? spec.access : undefined;
+    const access = needs.access ? accessFor(spec, view) : undefined;
     const { url, previewUrl, revision } = await release(built, { access, traffic, message }, surroundings);
     return { result: deployed ? 'updated' : 'created', revision: revision.number, url, previewUrl, changes };
   }
   const done = { revision: same, url: deployed?.view.url ?? null, changes };
   if (!needs.access || !deployed) return { ...done, result: 'unchanged' };
   doing?.('changing its routes');
-  await client.setAccess(spec.namespace, spec.name, spec.access, deployed.view.etag);
+  await client.setAccess(spec.namespace, spec.name, accessFor(spec, view), deployed.view.etag);
   return { ...done, result: 'routed' };
 }
 

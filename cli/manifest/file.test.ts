@@ -184,7 +184,7 @@ describe('fields that are wrong', () => {
     ['rateLimit: { rps: 3 }', '4:5: functions.hello.rateLimit.requestsPerSecond: is missing'],
     ['sticky: cookies', '4:13: functions.hello.sticky: must be cookie, header:NAME'],
     ['logs: { maxAge: 1s }', '4:21: functions.hello.logs.maxAge: must be a time from 60s to 365d'],
-    ['triggers: []', '4:5: functions.hello.triggers: triggers (queues, schedules) are not in this version of fn'],
+    ['trigers: []', '4:5: functions.hello.trigers: there is no such field (did you mean triggers?)'],
     ['keep-alive: 5', '4:5: functions.hello.keep-alive: there is no such field (did you mean keepAlive?)'],
     ['mem: 5', '4:5: functions.hello.mem: there is no such field (did you mean memory?)'],
     ['zzz: 5', '4:5: functions.hello.zzz: there is no such field'],

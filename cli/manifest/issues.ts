@@ -1,6 +1,6 @@
 /** What the schema found wrong with a manifest, in words and with its place. */
 import type { z } from 'zod';
-import { LATER_KEYS, manifestJsonSchema } from '#contract/manifest.ts';
+import { manifestJsonSchema } from '#contract/manifest.ts';
 import { didYouMean } from './similar.ts';
 import type { Fault, ManifestText, Path } from './text.ts';
 
@@ -72,7 +72,6 @@ function faultOf(issue: Issue, path: Path, text: ManifestText, schema: unknown):
 const label = (path: Path): string => (path.length === 0 ? 'this file' : path.join('.'));
 
 function unknownKey(key: string, path: Path, schema: unknown): string {
-  if (Object.hasOwn(LATER_KEYS, key)) return LATER_KEYS[key]!;
   return `there is no such field${didYouMean(key, keysAt(schema, schema, path))}`;
 }
 

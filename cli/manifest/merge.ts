@@ -66,7 +66,7 @@ export const SETTINGS_FIELDS = {
 } as const satisfies Partial<Record<keyof ManifestFunction, keyof FunctionSettingsInput>>;
 
 /** Fields of a manifest that say how a function is reached; they have the contract's names. */
-export const ACCESS_FIELDS = ['routes', 'cors', 'auth', 'rateLimit', 'sticky', 'logs'] as const;
+export const ACCESS_FIELDS = ['routes', 'cors', 'auth', 'rateLimit', 'sticky', 'logs', 'async', 'triggers'] as const;
 
 /** The part that makes a revision; what nobody said is left out. */
 export function settingsOf(values: ManifestFunction): FunctionSettingsInput {
@@ -80,6 +80,21 @@ export function settingsOf(values: ManifestFunction): FunctionSettingsInput {
 export function accessOf(values: ManifestFunction, base: Partial<FunctionAccess> = {}): FunctionAccess {
   const said = ACCESS_FIELDS.map((field) => [field, values[field]] as const).filter(([, value]) => value !== undefined);
   return FunctionAccessSchema.parse({ ...base, ...Object.fromEntries(said) });
+}
+
+/**
+ * The same for a function that is there. Triggers and `async` of which the manifest says nothing stay: `fn trigger add` may
+ * have made them, and what waits in a queue is not to be lost by a deployment. A trigger stays paused, or not, where the
+ * manifest does not say `enabled`.
+ */
+export function accessOver(values: ManifestFunction, before: FunctionAccess): FunctionAccess {
+  const access = accessOf(values, { async: before.async, triggers: before.triggers });
+  const silent = new Set((values.triggers ?? []).filter(({ enabled }) => enabled === undefined).map(({ name }) => name));
+  const triggers = access.triggers.map((trigger) => {
+    const is = before.triggers.find(({ name }) => name === trigger.name);
+    return is !== undefined && silent.has(trigger.name) ? { ...trigger, enabled: is.enabled } : trigger;
+  });
+  return { ...access, triggers };
 }
 
 /** Whether anything is said of how the function is reached. */

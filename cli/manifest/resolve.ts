@@ -10,7 +10,7 @@ import { usageError } from '../errors.ts';
 import type { ManifestFile } from './file.ts';
 import { interpolate } from './interpolate.ts';
 import type { Layer, Merged, Origin } from './merge.ts';
-import { SETTINGS_FIELDS, accessOf, fileLayer, merge, settingsOf } from './merge.ts';
+import { SETTINGS_FIELDS, accessOf, accessOver, fileLayer, merge, settingsOf } from './merge.ts';
 import { didYouMean } from './similar.ts';
 import type { Fault, Path } from './text.ts';
 
@@ -41,7 +41,10 @@ export interface ResolvedFunction {
   folder: string;
   assets: readonly string[];
   settings: FunctionSettingsInput;
+  /** Of a new function. */
   access: FunctionAccess;
+  /** Of one that is there, whose access it is given: see accessOver. */
+  accessOver(before: FunctionAccess): FunctionAccess;
   /** Something wrong about its entry or image, with the place where that stands. */
   sourceFault(message: string): Fault;
 }
@@ -130,6 +133,7 @@ function resolveFunction(file: ManifestFile, name: string, options: ResolveOptio
     assets: values.assets ?? [],
     settings: settingsOf(values),
     access: accessOf(values),
+    accessOver: (before) => accessOver(values, before),
     sourceFault: (message) => ({ range: at(entry === null ? 'image' : 'entry'), message: `functions.${name}: ${message}` }),
   };
 }

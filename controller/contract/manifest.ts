@@ -5,65 +5,13 @@
  */
 import { z } from 'zod';
 import { Auth, Cors, LogRetention, RateLimit, RouteSpec, Sticky } from './access.ts';
+import { ManifestAsync, ManifestTriggers, OPENED } from './manifest-events.ts';
+import { BINARY_UNITS_BYTES, BINARY_UNITS_MIB, quantity, seconds } from './manifest-quantity.ts';
 import { Cidr, type Egress, EnvVars, FunctionSettings } from './function.ts';
 import { FunctionName, LABEL_PATTERN, Namespace, RuntimeName, SecretName } from './names.ts';
 
 /** Most functions and environments of one file, and most entries of a list. */
 export const MANIFEST_LIMITS = { functions: 500, environments: 50, assets: 64 } as const;
-
-/** Keys that mean something elsewhere, or will: what to say of them. */
-export const LATER_KEYS: Readonly<Record<string, string>> = {
-  triggers: 'triggers (queues, schedules) are not in this version of fn; a function is called over HTTP, by its URL and its routes',
-};
-
-interface Quantity {
-  /** Bounds, and whether it must be whole. */
-  bounds: z.ZodNumber;
-  pattern: RegExp;
-  /** Units, by the text after the number. */
-  units: Readonly<Record<string, number>>;
-  /** The whole message where it is not right. */
-  words: string;
-}
-
-/** A number in the contract's unit, or text with a unit. */
-function quantity({ bounds, pattern, units, words }: Quantity) {
-  const number = z
-    .number(words)
-    .min(bounds.minValue ?? 0, words)
-    .max(bounds.maxValue ?? Number.MAX_SAFE_INTEGER, words);
-  return z.union([number, z.string().regex(pattern, words)], { error: words }).transform((given, context) => {
-    const value = typeof given === 'number' ? given : withUnit(given, units);
-    if (bounds.safeParse(value).success) return value;
-    context.addIssue({ code: 'custom', message: words, input: given });
-    return z.NEVER;
-  });
-}
-
-/** `1.5Gi` → 1536. Rounded to a millionth: 0.1 × 3 is no whole number else. */
-function withUnit(text: string, units: Readonly<Record<string, number>>): number {
-  const [, digits = '', unit = ''] = /^([\d.]+) ?([A-Za-z]*)$/.exec(text) ?? [];
-  return Math.round(Number(digits) * (units[unit] ?? Number.NaN) * 1e6) / 1e6;
-}
-
-const BINARY_UNITS_MIB = { '': 1, M: 1, Mi: 1, MB: 1, MiB: 1, G: 1_024, Gi: 1_024, GB: 1_024, GiB: 1_024 };
-const BINARY_UNITS_BYTES = {
-  '': 1,
-  K: 1_024,
-  Ki: 1_024,
-  KB: 1_024,
-  KiB: 1_024,
-  M: 2 ** 20,
-  Mi: 2 ** 20,
-  MB: 2 ** 20,
-  MiB: 2 ** 20,
-  G: 2 ** 30,
-  Gi: 2 ** 30,
-  GB: 2 ** 30,
-  GiB: 2 ** 30,
-};
-const TIME_UNITS_SECONDS = { '': 1, ms: 0.001, s: 1, m: 60, h: 3_600, d: 86_400 };
-const DURATION_PATTERN = /^\d+(?:\.\d+)? ?(?:ms|s|m|h|d)?$/;
 
 const { memoryMib, cpu, timeoutSeconds, concurrency, min, max, keepAliveSeconds, maxStreamSeconds } = FunctionSettings.shape;
 const retention = LogRetention.shape;
@@ -75,15 +23,6 @@ const Memory = quantity({
   units: BINARY_UNITS_MIB,
   words: 'must be whole MiB from 64 to 8192, such as 256, 256Mi or 1Gi',
 });
-
-/** A duration → seconds. */
-const seconds = (bounds: z.ZodNumber, range: string) =>
-  quantity({
-    bounds,
-    pattern: DURATION_PATTERN,
-    units: TIME_UNITS_SECONDS,
-    words: `must be a time ${range}, such as 30 (seconds), 30s, 5m or 1h`,
-  });
 
 const Cores = quantity({
   bounds: cpu.unwrap(),
@@ -295,6 +234,11 @@ const COMMON = {
       description: 'What keeps a client on one revision while traffic is split: cookie, or header:NAME. null: chance.',
       examples: ['cookie', 'header:x-user'],
     }),
+  async: ManifestAsync.optional().meta({
+    description:
+      'How it is called later (Prefer: respond-async, fn invoke --async): false, or {maxAttempts, maxAge, retry, concurrency, maxQueued, keepResults, keepDeadLetters, onSuccess, onFailure}.',
+    examples: [{ maxAttempts: 5, maxAge: '1h', onFailure: 'report-failures' }],
+  }),
   logs: ManifestLogs.optional().meta({
     description: 'How much of its log is kept, and how long.',
     examples: [{ maxBytes: '64Mi', maxAge: '30d' }],
@@ -333,6 +277,11 @@ export const ManifestFunction = z
         description: 'Requests that it gets beside /NAME: "GET /users/:id", "api.example.com/*", or {host, path, methods, stripPrefix}.',
         examples: [['GET /users/:id', 'api.example.com/*']],
       }),
+    triggers: ManifestTriggers.optional().meta({
+      description:
+        'What calls it beside HTTP: schedules, queues, streams and topics of brokers, webhooks. A short form: {cron: "*/5 * * * *", timezone: Europe/Berlin}.',
+      examples: [[{ cron: '*/5 * * * *' }, { type: 'redis-stream', url: 'redis://redis.example.com', stream: 'orders', batchSize: 10 }]],
+    }),
     ...COMMON,
   })
   .meta({ id: 'Function', description: 'One function.' });
@@ -381,14 +330,27 @@ export type ManifestInput = z.input<typeof Manifest>;
 
 /** JSON Schema of what a person may write, for editors (draft 7, which they know best). */
 export function manifestJsonSchema(): Record<string, unknown> {
-  const schema = z.toJSONSchema(Manifest, {
+  const definitions: Record<string, unknown> = {};
+  const schema = jsonSchemaOf(Manifest, definitions);
+  return { ...schema, definitions };
+}
+
+/** `definitions`: what has a name is put there. */
+function jsonSchemaOf(zod: z.ZodType, definitions: Record<string, unknown>): Record<string, unknown> {
+  const { definitions: named, ...schema } = z.toJSONSchema(zod, {
     io: 'input',
     target: 'draft-7',
-    // zod leaves out examples of what is transformed, since they may be of its output; ours are of what is written.
     override: ({ zodSchema, jsonSchema }) => {
+      const forms = OPENED.get(zodSchema);
+      if (forms !== undefined) {
+        const { $schema: _schema, ...opened } = jsonSchemaOf(forms, definitions);
+        Object.assign(jsonSchema, opened);
+      }
+      // zod leaves out examples of what is transformed, since they may be of its output; ours are of what is written.
       const examples = z.globalRegistry.get(zodSchema)?.examples;
       if (Array.isArray(examples)) jsonSchema.examples = examples;
     },
   });
-  return { ...schema };
+  Object.assign(definitions, named);
+  return schema;
 }
