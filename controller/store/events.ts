@@ -88,7 +88,7 @@ export type Settlement = { id: string; fence: number; at: number; attempt: Attem
   | { outcome: 'released' }
 ) & {
     /** Enqueued in the same transaction: what goes to destinations. */
-    then?: NewEvent[];
+    following?: NewEvent[];
   };
 
 /** An event as it is kept: for views. */

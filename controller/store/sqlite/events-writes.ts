@@ -185,7 +185,7 @@ export class EventWrites {
     return settlements.map((settlement) => {
       const done = this.#settleOne(settlement);
       // What follows from an attempt that is not his any more is the new owner's to say.
-      if (done && settlement.then !== undefined) this.enqueue(settlement.then, settlement.at, undefined);
+      if (done && settlement.following !== undefined) this.enqueue(settlement.following, settlement.at, undefined);
       return done ? 'settled' : 'fenced';
     });
   }

@@ -1,0 +1,32 @@
+/** What every EventStore must do. A new adapter adds a line. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe } from 'vitest';
+import { silentLog } from '#kit/log.ts';
+import type { EventStore } from '../../controller/store/events.ts';
+import { openSqliteEventStore } from '../../controller/store/sqlite/events.ts';
+import type { EventStorePlace } from './event-store.fixture.ts';
+import { eventStoreModelSuite } from './event-store.random.ts';
+import { eventStoreSuite } from './event-store.suite.ts';
+
+async function sqlitePlace(): Promise<EventStorePlace> {
+  const folder = await mkdtemp(join(tmpdir(), 'fn-events-'));
+  const opened: EventStore[] = [];
+  return {
+    async open() {
+      const store = openSqliteEventStore({ path: join(folder, 'events.db'), log: silentLog });
+      opened.push(store);
+      return store;
+    },
+    async end() {
+      for (const store of opened) await store.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+describe('event store: sqlite', () => {
+  eventStoreSuite(sqlitePlace);
+  eventStoreModelSuite(sqlitePlace);
+});
