@@ -82,7 +82,8 @@ describe('the dispatcher’s process', () => {
     const one = dispatcher({ clock: fast });
     one.start();
     const first = one.pid;
-    await waitFor('another process', () => one.pid !== null && one.pid !== first);
+    const second = await waitFor('another process', () => one.pid !== null && one.pid !== first && one.pid);
+    expect(second).not.toBe(first);
   });
 
   it('is not started again where it ended because it was idle and nothing needs it', async () => {
