@@ -1,68 +1,15 @@
 /** Bundles from whoever may deploy: what is whole is kept, what is hostile is refused and leaves nothing. */
-import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BUNDLE_LIMITS } from '#contract/api.ts';
+import { digestOf, header, pax, pieces, tar } from '../../test/helpers/tar.ts';
 import { openBundleStore } from './bundles.ts';
 import type { BundleStore } from './types.ts';
 import type { BundleLimits } from './unpack.ts';
-
-interface RawEntry {
-  name: string | Buffer;
-  content?: string | Buffer;
-  /** One character of the tar header: '0' file, '5' folder, '2' symlink … */
-  type?: string;
-  mode?: number;
-  link?: string;
-  /** Declared instead of the content's own. */
-  size?: number;
-}
-
-/** A tar header as POSIX writes it, without the courtesy of a library that would refuse to write a bad one. */
-function header({ name, content = '', type = '0', mode = 0o644, link = '', size = Buffer.byteLength(content) }: RawEntry): Buffer {
-  const block = Buffer.alloc(512);
-  Buffer.from(name).copy(block, 0, 0, 100);
-  block.write(`${mode.toString(8).padStart(7, '0')}\0`, 100);
-  block.write(`${'0'.repeat(7)}\0${'0'.repeat(7)}\0`, 108);
-  block.write(`${size.toString(8).padStart(11, '0')}\0`, 124);
-  block.write(`${'0'.repeat(11)}\0`, 136);
-  block.write('        ', 148);
-  block.write(type, 156);
-  block.write(link, 157);
-  block.write('ustar\u000000', 257);
-  const sum = block.reduce((total, byte) => total + byte, 0);
-  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
-  return block;
-}
-
-function tar(...entries: RawEntry[]): Buffer {
-  const parts = entries.flatMap((entry) => {
-    const content = Buffer.from(entry.content ?? '');
-    return [header(entry), content, Buffer.alloc((512 - (content.length % 512)) % 512)];
-  });
-  return Buffer.concat([...parts, Buffer.alloc(1_024)]);
-}
-
-/** A pax header before the entry that it is about. */
-function pax(records: Record<string, string>): RawEntry {
-  const lines = Object.entries(records).map(([key, value]) => {
-    const rest = ` ${key}=${value}\n`;
-    let length = Buffer.byteLength(rest) + 1;
-    while (Buffer.byteLength(`${length}${rest}`) !== length) length++;
-    return `${length}${rest}`;
-  });
-  return { name: 'PaxHeader', type: 'x', content: lines.join('') };
-}
-
-const digestOf = (data: Buffer): string => `sha256:${createHash('sha256').update(data).digest('hex')}`;
-
-async function* pieces(data: Buffer, size = 65_536): AsyncGenerator<Uint8Array> {
-  for (let from = 0; from < data.length; from += size) yield data.subarray(from, from + size);
-}
 
 let folder: string;
 let store: BundleStore;
@@ -82,55 +29,9 @@ async function expectEmpty(): Promise<void> {
   expect(await readdir(join(folder, '..'))).toEqual(['bundles']);
 }
 
-describe('a bundle that is whole', () => {
-  const data = gzipSync(
-    tar(
-      { name: 'index.mjs', content: 'export default 1' },
-      { name: 'lib/', type: '5' },
-      { name: 'lib/deep/a.json', content: '{}', mode: 0o600 },
-      { name: './empty' },
-    ),
-  );
-
-  it('is kept under its digest', async () => {
-    expect(await store.has(digestOf(data))).toBe(false);
-    expect(await store.info(digestOf(data))).toBeNull();
-    expect(await put(data)).toEqual({ created: true, bytes: data.length, files: 3 });
-    expect(await store.has(digestOf(data))).toBe(true);
-    expect(await store.info(digestOf(data))).toEqual({ bytes: data.length, files: 3 });
-    const dir = await store.dir(digestOf(data));
-    expect(await readFile(join(dir, 'index.mjs'), 'utf8')).toBe('export default 1');
-    expect(await readFile(join(dir, 'lib/deep/a.json'), 'utf8')).toBe('{}');
-    expect(await readFile(join(dir, 'empty'), 'utf8')).toBe('');
-    expect(await readdir(join(folder, '.tmp'))).toEqual([]);
-  });
-
-  it('can be read by another uid and written by none, whatever the umask and the modes in it', async () => {
-    await put(data);
-    const dir = await store.dir(digestOf(data));
-    const modes = Object.fromEntries(
-      await Promise.all(
-        ['', 'index.mjs', 'lib', 'lib/deep', 'lib/deep/a.json'].map(async (name) => [name, (await stat(join(dir, name))).mode & 0o7777]),
-      ),
-    );
-    expect(modes).toEqual({ '': 0o755, 'index.mjs': 0o644, lib: 0o755, 'lib/deep': 0o755, 'lib/deep/a.json': 0o644 });
-    expect((await stat(join(dir, '..'))).mode & 0o777).toBe(0o755);
-  });
-
-  it('sent again: not created again, and the same answer', async () => {
-    await put(data);
-    expect(await put(data)).toEqual({ created: false, bytes: data.length, files: 3 });
-    const digest = digestOf(data);
-    await expect(store.put(digest, pieces(Buffer.from('other')))).rejects.toMatchObject({ code: 'invalid' });
-    expect(await store.has(digest)).toBe(true);
-  });
-
-  it('sent ten times at once: one of them makes it', async () => {
-    const results = await Promise.all(Array.from({ length: 10 }, () => put(data)));
-    expect(results.filter(({ created }) => created)).toHaveLength(1);
-    expect(new Set(results.map(({ files }) => files))).toEqual(new Set([3]));
-    expect(await readdir(join(folder, '.tmp'))).toEqual([]);
-  });
+/** What every store of bundles must do is in test/conformance/bundles.test.ts. */
+describe('a folder', () => {
+  const data = gzipSync(tar({ name: 'index.mjs', content: 'export default 1' }, { name: './empty' }));
 
   it('is found again when the store is opened again, and leftovers of a crash are not', async () => {
     await put(data);
@@ -141,23 +42,19 @@ describe('a bundle that is whole', () => {
     expect(await again.has(digestOf(data))).toBe(true);
   });
 
-  it('with long names, as pax writes them, keeps them', async () => {
-    const name = `${'d'.repeat(120)}/${'ü'.repeat(60)}.mjs`;
-    const long = gzipSync(tar(pax({ path: name }), { name: 'short', content: 'x' }));
-    await put(long);
-    expect(await readFile(join(await store.dir(digestOf(long)), name), 'utf8')).toBe('x');
-  });
-});
-
-describe('a digest', () => {
   it.each(['sha256:../../etc', `sha256:${'A'.repeat(64)}`, `sha512:${'a'.repeat(64)}`, ''])('%j never becomes a path', async (digest) => {
     await expect(store.has(digest)).rejects.toThrow();
     await expect(store.put(digest, pieces(Buffer.from('x')))).rejects.toThrow();
     await expectEmpty();
   });
 
-  it('that is not there: no folder', async () => {
-    await expect(store.dir(`sha256:${'0'.repeat(64)}`)).rejects.toMatchObject({ code: 'not-found' });
+  it('that holds what is not ours keeps it', async () => {
+    await put(data);
+    const anHourAgo = new Date(Date.now() - 3_600_000);
+    await utimes(join(folder, digestOf(data).slice(7)), anHourAgo, anHourAgo);
+    await writeFile(join(folder, 'not-ours'), '');
+    expect(await store.prune(new Set(), 60_000)).toBe(1);
+    expect(await readdir(folder)).toEqual(['.tmp', 'not-ours']);
   });
 });
 
@@ -311,30 +208,6 @@ describe('limits: 413, and nothing is left', () => {
     const headers = gzipSync(Buffer.concat(Array.from({ length: 60_000 }, () => header(pax({ comment: 'x' })))));
     await expect(put(headers)).rejects.toMatchObject({ name: 'FnError' });
     await expectEmpty();
-  });
-});
-
-describe('prune', () => {
-  it('removes what is neither kept nor young, and nothing else', async () => {
-    const [kept, old, young] = ['kept', 'old', 'young'].map((content) => gzipSync(tar({ name: 'f', content })));
-    for (const data of [kept, old, young]) await put(data!);
-    const anHourAgo = new Date(Date.now() - 3_600_000);
-    for (const data of [kept, old]) await utimes(join(folder, digestOf(data!).slice(7)), anHourAgo, anHourAgo);
-    await writeFile(join(folder, 'not-ours'), '');
-    expect(await store.prune(new Set([digestOf(kept!)]), 60_000)).toBe(1);
-    expect(await store.has(digestOf(old!))).toBe(false);
-    expect(await store.has(digestOf(kept!))).toBe(true);
-    expect(await store.has(digestOf(young!))).toBe(true);
-    expect(await readdir(folder)).toContain('not-ours');
-  });
-
-  it('spares what was asked for a moment ago: a deployment of it is under way', async () => {
-    const data = gzipSync(tar({ name: 'f', content: 'x' }));
-    await put(data);
-    const anHourAgo = new Date(Date.now() - 3_600_000);
-    await utimes(join(folder, digestOf(data).slice(7)), anHourAgo, anHourAgo);
-    await store.has(digestOf(data));
-    expect(await store.prune(new Set(), 60_000)).toBe(0);
   });
 });
 
