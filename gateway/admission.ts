@@ -6,12 +6,15 @@ import type { RouteEntry } from './routes.ts';
 export class Admission {
   readonly #gatekeeper: Gatekeeper;
   readonly #namespace: string;
+  readonly #authenticated: boolean;
   #over = false;
   #counted = false;
 
-  constructor(gatekeeper: Gatekeeper, namespace: string) {
+  /** Without `authenticated` it is not asked who calls. */
+  constructor(gatekeeper: Gatekeeper, namespace: string, authenticated = true) {
     this.#gatekeeper = gatekeeper;
     this.#namespace = namespace;
+    this.#authenticated = authenticated;
   }
 
   /** Tells, at once or later, why it does not come in; null: it does. Not once the request is over. */
@@ -22,7 +25,7 @@ export class Admission {
       if (this.#over) this.#uncount();
       else tell(typeof verdict === 'string' ? null : verdict);
     };
-    const verdict = this.#gatekeeper.check(entry, head, remote);
+    const verdict = this.#authenticated ? this.#gatekeeper.check(entry, head, remote) : this.#gatekeeper.checkLimits(entry, head, remote);
     if (!(verdict instanceof Promise)) judge(verdict);
     else verdict.then(judge).catch((error: unknown) => tell({ code: 'internal', detail: `the gateway failed: ${String(error)}` }));
   }

@@ -36,6 +36,7 @@ export class RequestBody implements WheelEntry {
   readonly #owner: BodyOwner;
   readonly #wheel: DeadlineWheel;
   readonly #maxBytes: number;
+  readonly #keepBytes: number;
   #kept: Buffer[] | null = [];
   #received = 0;
   #complete = false;
@@ -45,11 +46,12 @@ export class RequestBody implements WheelEntry {
   #heldBack = false;
   #discardUntil = 0;
 
-  constructor(incoming: IncomingMessage, owner: BodyOwner, wheel: DeadlineWheel, maxBytes: number) {
+  constructor(incoming: IncomingMessage, owner: BodyOwner, wheel: DeadlineWheel, limits: { maxBodyBytes: number; keepBytes: number }) {
     this.#incoming = incoming;
     this.#owner = owner;
     this.#wheel = wheel;
-    this.#maxBytes = maxBytes;
+    this.#maxBytes = limits.maxBodyBytes;
+    this.#keepBytes = limits.keepBytes;
   }
 
   get complete(): boolean {
@@ -66,7 +68,7 @@ export class RequestBody implements WheelEntry {
     return this.#kept !== null;
   }
 
-  /** Reads it whole into memory; for bodies that are declared to fit REPLAY_BYTES. */
+  /** Reads it whole into memory; for bodies that fit what is kept, by their declared length or by the limit. */
   collect(now: number): void {
     this.#mode = 'collect';
     this.#listen(now);
@@ -105,7 +107,7 @@ export class RequestBody implements WheelEntry {
       return;
     }
     if (this.#kept !== null) {
-      if (this.#received <= REPLAY_BYTES) this.#kept.push(chunk);
+      if (this.#received <= this.#keepBytes) this.#kept.push(chunk);
       else this.#kept = null;
     }
     if (this.#stream !== null && !this.#stream.push(chunk)) this.holdBack();

@@ -45,6 +45,7 @@ export class CallSlot {
   tries: EndedCall['tries'] = null;
   aborted = false;
   stream: EndedCall['stream'] = null;
+  event: EndedCall['event'] = null;
 
   constructor(at: number) {
     this.at = at;
@@ -86,6 +87,7 @@ export class CallRing {
     slot.tries = call.tries;
     slot.aborted = call.aborted;
     slot.stream = call.stream;
+    slot.event = call.event;
     return slot;
   }
 
@@ -158,6 +160,7 @@ export class CallRing {
       ...(slot.streamMs < 0 ? {} : { streamMs: tenth(slot.streamMs) }),
       ...(tries === null ? {} : { tries: tries.slice(-MAX_TRIES).map(({ instance, why }) => ({ instance, why: why.slice(0, MAX_WHY) })) }),
       ...(slot.aborted ? { aborted: true } : {}),
+      ...(slot.event === null ? {} : { event: slot.event }),
       ...(slot.stream === null ? {} : { stream: slot.stream }),
     };
   }

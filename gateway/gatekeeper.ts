@@ -78,9 +78,21 @@ export class Gatekeeper {
     this.#tokens.replace(tokens);
   }
 
-  /** Is nothing to be checked for this function? */
-  open(entry: RouteEntry): boolean {
-    return entry.open && (this.#limits.size === 0 || !this.#limits.has(entry.route.namespace));
+  /** Is nothing to be checked for this function? Without `authenticated`: but who calls. */
+  open(entry: RouteEntry, authenticated = true): boolean {
+    const free = authenticated ? entry.open : entry.route.rateLimit === null;
+    return free && (this.#limits.size === 0 || !this.#limits.has(entry.route.namespace));
+  }
+
+  /** How often, and what the namespace is allowed: for what proves in its own way who it is from. Takes from the buckets. */
+  checkLimits(entry: RouteEntry, head: RequestHead, remote: string): Verdict {
+    return this.#limited(entry, head, remote, null);
+  }
+
+  /** An event is to be delivered: one of the requests at a time of its namespace. It was counted by the second when it came. */
+  checkDelivery(namespace: string): Verdict {
+    const limits = this.#limits.size === 0 ? undefined : this.#limits.get(namespace);
+    return limits === undefined ? 'in' : this.#withinConcurrency(limits);
   }
 
   /**
@@ -161,15 +173,9 @@ export class Gatekeeper {
     return this.#clients.take(`${key} ${whom}`, rate);
   }
 
-  #withinNamespace({ namespace, concurrency, requestsPerSecond }: NamespaceLimits): Verdict {
-    const inside = this.#inside.get(namespace) ?? 0;
-    if (concurrency !== null && inside >= (concurrency === 0 ? 0 : Math.max(1, Math.floor(concurrency / this.#gateways)))) {
-      return {
-        code: 'too-many-requests',
-        detail: `the namespace ${namespace} may have ${concurrency} requests at a time`,
-        retryAfterSeconds: 1,
-      };
-    }
+  #withinNamespace(limits: NamespaceLimits): Verdict {
+    const { namespace, requestsPerSecond } = limits;
+    if (this.#isFull(limits)) return tooMany(limits);
     if (requestsPerSecond !== null) {
       // A namespace that may do nothing may not do it once, either.
       const burst = requestsPerSecond === 0 ? 0 : Math.max(1, Math.ceil(requestsPerSecond));
@@ -177,11 +183,28 @@ export class Gatekeeper {
       const wait = this.#shared.take(namespace, rate);
       if (wait > 0) return tooOften(`over ${requestsPerSecond} requests per second, the limit of the namespace ${namespace}`, wait);
     }
+    return this.#withinConcurrency(limits);
+  }
+
+  #isFull({ namespace, concurrency }: NamespaceLimits): boolean {
+    if (concurrency === null) return false;
+    return (this.#inside.get(namespace) ?? 0) >= (concurrency === 0 ? 0 : Math.max(1, Math.floor(concurrency / this.#gateways)));
+  }
+
+  #withinConcurrency(limits: NamespaceLimits): Verdict {
+    const { namespace, concurrency } = limits;
     if (concurrency === null) return 'in';
-    this.#inside.set(namespace, inside + 1);
+    if (this.#isFull(limits)) return tooMany(limits);
+    this.#inside.set(namespace, (this.#inside.get(namespace) ?? 0) + 1);
     return 'counted';
   }
 }
+
+const tooMany = ({ namespace, concurrency }: NamespaceLimits): Denial => ({
+  code: 'too-many-requests',
+  detail: `the namespace ${namespace} may have ${concurrency} requests at a time`,
+  retryAfterSeconds: 1,
+});
 
 /** The same for no token, a wrong one, an expired one, one of another namespace. */
 const UNAUTHORISED: Denial = {

@@ -31,6 +31,7 @@ const FROM_PROXY = 9;
 const DATE = 10;
 const SERVER_TIMING = 11;
 const ORIGIN = 12;
+const PREFER = 13;
 type Kind = number;
 
 const REQUEST_KINDS: Record<string, Kind> = {
@@ -58,6 +59,7 @@ const REQUEST_KINDS: Record<string, Kind> = {
   'X-Forwarded-Port': FROM_PROXY,
   Forwarded: FROM_PROXY,
   'X-Real-Ip': FROM_PROXY,
+  Prefer: PREFER,
   // Frequent ones, so that they need no lower-casing below.
   Accept: FORWARD,
   'Accept-Encoding': FORWARD,
@@ -102,6 +104,8 @@ export interface RequestHead {
   requestId: string | null;
   traceparent: string | undefined;
   tracestate: string | null;
+  /** What the client prefers (RFC 7240); it is passed on, too. */
+  prefer: string | null;
   /** From a trusted peer only. */
   forwardedFor: string | null;
   forwardedProto: string | null;
@@ -137,6 +141,7 @@ export function readRequestHead(raw: readonly string[], trusted: boolean): Reque
     requestId: null,
     traceparent: undefined,
     tracestate: null,
+    prefer: null,
     forwardedFor: null,
     forwardedProto: null,
     forwardedHost: null,
@@ -196,6 +201,10 @@ function readSpecial(head: RequestHead, { lower, kind }: KnownName, value: strin
       return null;
     case TRACESTATE:
       head.tracestate = head.tracestate === null ? value : `${head.tracestate},${value}`;
+      return null;
+    case PREFER:
+      head.prefer = head.prefer === null ? value : `${head.prefer},${value}`;
+      head.forward.push(lower, value);
       return null;
     default:
       if (trusted) readForwarded(head, lower, value);

@@ -45,6 +45,7 @@ function setup(limits: Partial<JournalLimits> = {}) {
     tries: null,
     aborted: false,
     stream: null,
+    event: null,
     ...overrides,
   });
   const end = (id: string, overrides: Partial<EndedCall> = {}) => journal.ended(call(id, overrides), clock.now());

@@ -3,6 +3,7 @@
  * goes to the controller, in batches. No namespace can use up what the others are due of either. A warm request that succeeds costs the filling of one place in the ring.
  */
 import type { CallRecord, StartInfo } from '#contract/call.ts';
+import type { EventKind } from '#contract/events-link.ts';
 import { FLUSH_ONLY, type GatewayMessage } from '#contract/link.ts';
 import type { Clock } from '#kit/clock.ts';
 import { CallRing } from './call-ring.ts';
@@ -50,6 +51,8 @@ export interface EndedCall extends Timing {
   readonly tries: readonly { instance: string; why: string }[] | null;
   readonly aborted: boolean;
   readonly stream: 'websocket' | 'events' | null;
+  /** What it is an event of; null: a client waited for the answer. */
+  readonly event: EventKind | null;
 }
 
 /** Hears of every request that is over, in the moment of its end. Must be cheap, and must not throw. */

@@ -89,7 +89,7 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     sendProblem(outgoing, { problem: problem(code, detail), close: close || unread || context.draining, allow }, id, hold);
     if (!hold) return;
     incoming.once('end', () => outgoing.end());
-    new RequestBody(incoming, NOBODY, context.wheel, 0).discard(context.clock.now());
+    new RequestBody(incoming, NOBODY, context.wheel, { maxBodyBytes: 0, keepBytes: 0 }).discard(context.clock.now());
   };
 
   const servePlatform = (incoming: IncomingMessage, outgoing: Outgoing, target: string): void => {

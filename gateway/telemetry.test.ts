@@ -34,6 +34,7 @@ function setup(incoming?: string, sampler?: () => boolean) {
     tries: null,
     aborted: false,
     stream: null,
+    event: null,
   };
   const spans: SpanRecord[] = [];
   const observer = new RequestSpans({ span: (span) => void spans.push(span) }, tracer, clock);

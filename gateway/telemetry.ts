@@ -3,6 +3,7 @@
  * were taken anyway, and only where a trace is recorded.
  */
 import { hostname } from 'node:os';
+import type { EventKind } from '#contract/events-link.ts';
 import { ATTRIBUTES, SPANS } from '#kit/telemetry-names.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
@@ -103,6 +104,12 @@ function functionAttributes({ namespace, name, revision, instance }: EndedCall):
   };
 }
 
+/** OpenTelemetry's words for what brought an event. */
+const FAAS_TRIGGERS = { invocation: 'http', queue: 'pubsub', schedule: 'timer', event: 'other' } as const satisfies Record<
+  EventKind,
+  string
+>;
+
 function serverAttributes(call: EndedCall): SpanRecord['attributes'] {
   const { start, problem } = call;
   const query = call.path.indexOf('?');
@@ -111,7 +118,7 @@ function serverAttributes(call: EndedCall): SpanRecord['attributes'] {
     [ATTRIBUTES.method]: call.method,
     [ATTRIBUTES.path]: query < 0 ? call.path : call.path.slice(0, query),
     [ATTRIBUTES.scheme]: call.secure ? 'https' : 'http',
-    [ATTRIBUTES.trigger]: 'http',
+    [ATTRIBUTES.trigger]: call.event === null ? 'http' : FAAS_TRIGGERS[call.event],
     [ATTRIBUTES.invocation]: call.id,
     [ATTRIBUTES.coldStart]: isCold(start),
     ...(call.status === 0 ? {} : { [ATTRIBUTES.status]: call.status }),
