@@ -18,10 +18,11 @@ func quiet() *log.Logger {
 	return log.New(io.Discard, "", 0)
 }
 
-// One request to the program. What only the platform may say is dropped in both directions.
+// One request to the program. What only the platform may say is dropped in both directions, but for the mark of an
+// event: by it the program can tell one from what a client sends.
 func (s *Shim) forward(w http.ResponseWriter, r *http.Request, id string) {
 	for name := range r.Header {
-		if strings.HasPrefix(name, "Fn-") {
+		if strings.HasPrefix(name, "Fn-") && name != "Fn-Event" {
 			delete(r.Header, name)
 		}
 	}

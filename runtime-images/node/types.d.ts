@@ -95,43 +95,111 @@ export type Environment = Readonly<Record<string, string>>;
 /**
  *     export default { fetch: (request) => new Response('hello') } satisfies Handler;
  *
- * `queue` and `scheduled` are called by triggers, where the platform has them; `fetch` by HTTP.
+ * `fetch` answers HTTP. The others are called by triggers, schedules and destinations, and by nobody else: an event
+ * without a handler of its own goes to `event`, and where there is none, to the handler of HTTP as a POST.
  */
-export interface Handler<Env = Environment> {
+export interface Handler<Env = Environment, Body = unknown> extends EventHandlers<Env, Body> {
   fetch?(request: Request, env: Env, ctx: Context): Response | Promise<Response>;
-  queue?(batch: MessageBatch, env: Env, ctx: Context): void | Promise<void>;
-  scheduled?(event: ScheduledEvent, env: Env, ctx: Context): void | Promise<void>;
+}
+
+// Events
+
+/**
+ * Handlers for events, as methods of the default export or as exports by name. A module may have these alone; HTTP
+ * requests are then answered with 404.
+ *
+ *     export const queue: EventHandlers['queue'] = async (batch) => { … };
+ */
+export interface EventHandlers<Env = Environment, Body = unknown> {
+  /** Messages of a broker, or of a webhook. Returning acknowledges all of which nothing else was said; throwing, none. What it returns does not matter. */
+  queue?(batch: MessageBatch<Body>, env: Env, ctx: Context): unknown;
+  /** A tick of a schedule. What it returns is kept as the result of the invocation, as JSON. */
+  scheduled?(event: ScheduledEvent<Body>, env: Env, ctx: Context): unknown;
+  /**
+   * The outcome of another function (destinations), and each event for which there is no handler of its own; of a
+   * batch one after the other. What it returns is kept as the result of the invocation, as JSON.
+   */
+  event?(event: CloudEvent<Body>, env: Env, ctx: Context): unknown;
+}
+
+/**
+ * A CloudEvent (1.0), attributes and extensions side by side. All are text but `attempt`, which is a number.
+ *
+ * `data` is parsed where it was sent as JSON; without a type, where it looks like an object or a list in JSON. Other
+ * text is a string, all else a Uint8Array; undefined where there is none.
+ */
+export interface CloudEvent<Data = unknown> {
+  readonly specversion: string;
+  /** The same when it is delivered again: with `source`, what to know duplicates by. */
+  readonly id: string;
+  /** Where it is from: `redis://host/stream`, `/functions/NAMESPACE/NAME`. */
+  readonly source: string;
+  /** What it is: `fn.redis-stream`, `fn.cron`, … or what its sender says. */
+  readonly type: string;
+  readonly subject?: string;
+  /** When it happened, RFC 3339. */
+  readonly time?: string;
+  readonly datacontenttype?: string;
+  readonly dataschema?: string;
+  readonly data?: Data;
+  /** How often it was tried, this time included. */
+  readonly attempt?: number;
+  /** Name of the trigger that brought it. */
+  readonly trigger?: string;
+  /** Events with the same key are in order. */
+  readonly partitionkey?: string;
+  readonly [extension: string]: unknown;
 }
 
 /** One message of a queue. */
 export interface Message<Body = unknown> {
+  /** The same when it is delivered again. */
   readonly id: string;
   /** When it was sent. */
   readonly timestamp: Date;
-  /** Parsed, where it was sent as JSON; else text or bytes. */
+  /** Parsed where it was sent as JSON, else text, or a Uint8Array: the `data` of `event`. */
   readonly body: Body;
   /** 1 the first time that it is delivered. */
   readonly attempts: number;
-  /** Done, whatever becomes of the others of the batch. */
+  /** The whole event: where it is from, its key, what its broker told beside it. */
+  readonly event: CloudEvent<Body>;
+  /** Done, whatever becomes of the others of the batch, and also where the handler throws later. */
   ack(): void;
-  /** To be delivered again. */
-  retry(options?: { delaySeconds?: number }): void;
+  /** To be delivered again, after its function's usual pause or after so long (0 to 86,400 s). The first word about a message holds. */
+  retry(options?: RetryOptions): void;
 }
 
-/** Messages that are delivered together. A handler that returns has done all of them; one that throws, none. */
+export interface RetryOptions {
+  /** Seconds, from 0 to 86,400; anything else throws RangeError. */
+  delaySeconds?: number;
+}
+
+/**
+ * Messages that are delivered together, in their order. A handler that returns has done all of which it did not say
+ * otherwise; one that throws, only those that it acknowledged before.
+ */
 export interface MessageBatch<Body = unknown> {
-  /** Name of the queue. */
+  /** Name of the trigger. */
   readonly queue: string;
   readonly messages: readonly Message<Body>[];
+  /** Those of which nothing was said yet. The first of ackAll and retryAll holds. */
   ackAll(): void;
-  retryAll(options?: { delaySeconds?: number }): void;
+  retryAll(options?: RetryOptions): void;
 }
 
 /** A tick of a schedule. */
-export interface ScheduledEvent {
+export interface ScheduledEvent<Data = unknown> {
+  /** The schedule, as it was written. */
   readonly cron: string;
-  /** When it was due, milliseconds since 1970. */
+  /** When it was due, milliseconds since 1970; it may run later. */
   readonly scheduledTime: number;
+  /** IANA name of the zone that the schedule is meant in. */
+  readonly timezone: string;
+  /** The same for the same tick, however often it is tried. */
+  readonly id: string;
+  /** What the trigger gives along (`data` of fn.yaml). */
+  readonly data?: Data;
+  readonly event: CloudEvent<Data>;
 }
 
 // The Lambda form: handler(event, context)
@@ -176,4 +244,56 @@ export interface LambdaContext {
   readonly functionVersion: string;
   readonly memoryLimitInMB: string;
   getRemainingTimeInMillis(): number;
+}
+
+// Events of the Lambda form
+
+/** Messages of a trigger, as SQS brings them. Answered by nothing, or by a BatchResult. */
+export interface RecordsEvent {
+  readonly Records: readonly EventRecord[];
+}
+
+export interface EventRecord {
+  readonly messageId: string;
+  readonly receiptHandle: string;
+  /** As it was sent; Base64 where it is no UTF-8, which `isBase64Encoded` says. */
+  readonly body: string;
+  readonly isBase64Encoded?: true;
+  readonly attributes: {
+    readonly ApproximateReceiveCount: string;
+    /** Milliseconds since 1970. */
+    readonly SentTimestamp: string;
+    readonly SenderId: string;
+    readonly ApproximateFirstReceiveTimestamp: string;
+    /** The `partitionkey`, where there is one. */
+    readonly MessageGroupId?: string;
+  };
+  /** The other attributes of the CloudEvent, `type` and `datacontenttype` among them. */
+  readonly messageAttributes: Readonly<Record<string, { readonly stringValue: string; readonly dataType: 'String' }>>;
+  readonly md5OfBody: string;
+  /** `fn:` and the type of the trigger: `fn:redis-stream`. */
+  readonly eventSource: string;
+  /** The `source` of the CloudEvent. */
+  readonly eventSourceARN: string;
+  readonly awsRegion: string;
+}
+
+/** Those that failed. An id that is not in the batch, or none, makes all of it failed, as with AWS. */
+export interface BatchResult {
+  batchItemFailures: { itemIdentifier: string }[];
+}
+
+/** A tick of a schedule, as EventBridge brings it. */
+export interface ScheduleEvent<Detail = unknown> {
+  readonly version: '0';
+  readonly id: string;
+  readonly 'detail-type': 'Scheduled Event';
+  readonly source: 'aws.events';
+  readonly account: string;
+  /** When it was due: `2026-11-21T02:00:00Z`. */
+  readonly time: string;
+  readonly region: string;
+  readonly resources: readonly string[];
+  /** The `data` of the trigger; else {}. */
+  readonly detail: Detail;
 }

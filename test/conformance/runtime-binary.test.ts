@@ -117,6 +117,9 @@ describe('requests', () => {
     expect(headers).toMatch(/X-Request-Id: r-2/i);
     expect(headers).toMatch(/X-Forwarded-For: 203\.0\.113\.9\r?\n/i);
     expect(headers).not.toMatch(/Fn-|User-Agent/i);
+    // The mark of an event is shown: the program can tell one from what a client sends.
+    const event = { ...gatewayHeaders('r-3'), [HEADERS.event]: 'queue', 'ce-id': '1-0' };
+    expect((await shim.call('POST', '/headers', { headers: event })).text).toMatch(/Ce-Id: 1-0[^]*Fn-Event: queue/i);
     expect((await shim.call('GET', '/refused')).headers[HEADERS.refused]).toBeUndefined();
     expect((await shim.call('POST', '/echo', { body: 'data' })).text).toBe('data');
   });

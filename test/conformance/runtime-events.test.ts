@@ -57,7 +57,11 @@ const BODIES: { type: string | undefined; body: string | Buffer; data: unknown }
   // It says that it is JSON, and is not.
   { type: 'application/json', body: '{"half', data: '{"half' },
   { type: 'text/plain', body: 'grüße 🦊', data: 'grüße 🦊' },
-  { type: undefined, body: '{"a":1}', data: '{"a":1}' },
+  // Of no type: what looks like an object or a list in JSON is taken for it.
+  { type: undefined, body: '{"a":1}', data: { a: 1 } },
+  { type: undefined, body: ' ["ü"]', data: ['ü'] },
+  { type: undefined, body: '[half', data: '[half' },
+  { type: undefined, body: '12', data: '12' },
   { type: 'application/octet-stream', body: Buffer.from('abc'), data: { bytes: [97, 98, 99] } },
   { type: 'text/plain', body: Buffer.from([0, 255, 128]), data: { bytes: [0, 255, 128] } },
   { type: undefined, body: Buffer.from([0, 255, 128]), data: { bytes: [0, 255, 128] } },
@@ -139,7 +143,7 @@ describe.each(RUNTIMES)('$name', (runtime) => {
       const shim = await start('events');
       const values = [
         { datacontenttype: 'application/json', data: 'text as JSON' },
-        { datacontenttype: 'text/plain', data: 'text' },
+        { datacontenttype: 'text/plain', data: '{"text":1}' },
         { data: { no: 'type' } },
         { datacontenttype: 'application/octet-stream', data: 'abc' },
         { datacontenttype: 'application/json', data: false },
@@ -147,7 +151,7 @@ describe.each(RUNTIMES)('$name', (runtime) => {
       const events = values.map((value, index) => ({ ...ATTRIBUTES, id: `v-${index}`, unknown: { nested: true }, ...value }));
       expect(failures(await batchOf(shim, events))).toEqual([]);
       const bodies = (await messagesOf(shim, 5)).map(({ body }) => body);
-      expect(bodies).toEqual(['text as JSON', 'text', { no: 'type' }, { bytes: [97, 98, 99] }, false]);
+      expect(bodies).toEqual(['text as JSON', '{"text":1}', { no: 'type' }, { bytes: [97, 98, 99] }, false]);
     });
 
     it('what was said of the messages is answered', async () => {

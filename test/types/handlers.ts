@@ -1,5 +1,17 @@
 /** The types of the package's entry, used as a function's author uses them. Checked by `npm run check`, never run. */
-import type { Context, Handler, HttpEvent, HttpResult, LambdaContext, MessageBatch } from 'fn';
+import type {
+  BatchResult,
+  CloudEvent,
+  Context,
+  EventHandlers,
+  Handler,
+  HttpEvent,
+  HttpResult,
+  LambdaContext,
+  MessageBatch,
+  RecordsEvent,
+  ScheduleEvent,
+} from 'fn';
 
 interface Env {
   GREETING: string;
@@ -17,11 +29,20 @@ export default {
     ctx.signal.throwIfAborted();
     return new Response(`${env.GREETING} ${ctx.functionName}@${ctx.revision} ${ctx.remainingMs()}`);
   },
-  queue(batch: MessageBatch) {
-    for (const message of batch.messages) message.ack();
+  queue(batch: MessageBatch<{ order: number }>) {
+    for (const message of batch.messages) {
+      if (message.body.order > 0) message.ack();
+      else message.retry({ delaySeconds: 2 ** message.attempts });
+      // @ts-expect-error: seconds are a number.
+      batch.retryAll({ delaySeconds: '5' });
+    }
   },
-  scheduled({ cron, scheduledTime }) {
-    console.log(cron, scheduledTime);
+  scheduled({ cron, scheduledTime, timezone, event }) {
+    console.log(cron, scheduledTime, timezone, event.source);
+    return { done: true };
+  },
+  async event({ id, data, attempt = 1 }, env) {
+    return `${env.GREETING} ${id} ${attempt} ${String(data)}`;
   },
 } satisfies Handler<Env>;
 
@@ -34,3 +55,17 @@ export function GET(_request: Request, ctx: Context): Response {
 export async function handler(event: HttpEvent, context: LambdaContext): Promise<HttpResult> {
   return { statusCode: 200, body: `${event.requestContext.http.method} ${event.rawPath} ${context.getRemainingTimeInMillis()}` };
 }
+
+export const scheduled: EventHandlers<Env>['scheduled'] = ({ data }, env, ctx) => ctx.waitUntil(Promise.resolve(`${env.GREETING} ${data}`));
+
+export function event(given: CloudEvent<{ total: number }>): number {
+  // @ts-expect-error: there may be no data.
+  void given.data.total;
+  return given.data?.total ?? 0;
+}
+
+export const records = async ({ Records }: RecordsEvent): Promise<BatchResult> => ({
+  batchItemFailures: Records.filter(({ body }) => body === '').map(({ messageId }) => ({ itemIdentifier: messageId })),
+});
+
+export const nightly = (tick: ScheduleEvent<{ table: string }>): string => `${tick.time} ${tick.detail.table}`;

@@ -114,7 +114,9 @@ function jsonEvent(value, which) {
   if (data === undefined) return { event, raw: '' };
   const isText = typeof data === 'string' && (type === undefined || !JSON_TYPE.test(type));
   // Text of a type that is neither text nor JSON: the bytes happened to be UTF-8. Alone they would be bytes, so they are here.
-  event.data = isText && type !== undefined && !TEXT_TYPE.test(type) ? plain(Buffer.from(data, 'utf8')) : data;
+  if (!isText) event.data = data;
+  else if (type === undefined) event.data = untyped(data);
+  else event.data = TEXT_TYPE.test(type) ? data : plain(Buffer.from(data, 'utf8'));
   return { event, raw: isText ? data : JSON.stringify(data) };
 }
 
@@ -149,13 +151,27 @@ function dataOf(bytes, type) {
   const isText = type !== undefined && TEXT_TYPE.test(type);
   if (bytes.length === 0) return isText ? '' : undefined;
   if (!isUtf8(bytes)) return plain(bytes);
-  if (type === undefined || isText) return bytes.toString('utf8');
-  if (!JSON_TYPE.test(type)) return plain(bytes);
   const text = bytes.toString('utf8');
+  if (type === undefined) return untyped(text);
+  if (isText) return text;
+  if (!JSON_TYPE.test(type)) return plain(bytes);
   try {
     return /** @type {unknown} */ (JSON.parse(text));
   } catch {
     return text; // it says that it is JSON, and is not: the function may know better
+  }
+}
+
+/**
+ * Many brokers tell no type (Redis, Kafka, MQTT 3): an object or a list in JSON is taken for what it looks like, all else is text.
+ * @param {string} text
+ */
+function untyped(text) {
+  if (!/^\s*[[{]/.test(text)) return text;
+  try {
+    return /** @type {unknown} */ (JSON.parse(text));
+  } catch {
+    return text;
   }
 }
 

@@ -137,7 +137,10 @@ def _from_json(value, which):
     data = value["data"]
     if isinstance(data, str) and (media is None or not _JSON_TYPE.match(media)):
         # Text of a type that is neither text nor JSON: the bytes happened to be UTF-8. Alone they would be bytes, so they are here.
-        made = data if media is None or _TEXT_TYPE.match(media) else data.encode("utf-8", "surrogatepass")
+        if media is None:
+            made = _untyped(data)
+        else:
+            made = data if _TEXT_TYPE.match(media) else data.encode("utf-8", "surrogatepass")
         return CloudEvent(attributes, made, data)
     return CloudEvent(attributes, data, json.dumps(data, ensure_ascii=False, separators=(",", ":")))
 
@@ -182,14 +185,26 @@ def _data(body, media):
     if not body:
         return "" if is_text else None
     given = _text_or_bytes(body)
-    if isinstance(given, bytes) or media is None or is_text:
+    if isinstance(given, bytes) or is_text:
         return given
+    if media is None:
+        return _untyped(given)
     if not _JSON_TYPE.match(media):
         return bytes(body)
     try:
         return json.loads(given)
     except (ValueError, RecursionError):
         return given  # it says that it is JSON, and is not: the function may know better
+
+
+def _untyped(text):
+    """Many brokers tell no type (Redis, Kafka, MQTT 3): an object or a list in JSON is taken for what it looks like."""
+    if not text.lstrip().startswith(("{", "[")):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def parse_time(text):
