@@ -98,6 +98,7 @@ export const DispatcherMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('welcome') }),
   /** It is durable. `duplicate`: there was one with this Idempotency-Key, and this is its id. */
   z.object({ type: z.literal('accepted'), seq, id: EventId, duplicate: z.boolean() }),
+  /** Of `accept`; and of `invocation`, where nothing can be looked up now. */
   z.object({ type: z.literal('refused'), seq, problem: Problem, retryAfterSeconds: z.number().nullable() }),
   /** Of whom the invocation is, for the gateway's check, and InvocationView as JSON text. null: there is none. */
   z.object({
