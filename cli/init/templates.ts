@@ -29,6 +29,10 @@ const ALIASES: Readonly<Record<string, string>> = {
   binary: 'go-server',
   dockerfile: 'image',
   sharp: 'thumbnail',
+  queue: 'queue-worker',
+  schedule: 'cron',
+  async: 'async-pipeline',
+  github: 'webhook-github',
 };
 
 /** Where the templates are: the examples beside the program. */

@@ -1,14 +1,22 @@
 /** The examples as users copy them: each is deployed from its folder by its own fn.yaml and asked what its requests.yaml says. */
-import { copyFileSync, cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { type Example, type HttpStep, type WebSocketStep, examples } from '../helpers/examples.ts';
+import { type EventuallyStep, type Example, type HttpStep, type WebSocketStep, examples } from '../helpers/examples.ts';
+import { DeadLetterList } from '#contract/events.ts';
 import { goProgram } from '../helpers/go-program.ts';
 import type { TestPlatform } from '../helpers/platform.ts';
 import { vendor } from '../helpers/python-packages.ts';
+import { type RedisServer, startRedis } from '../helpers/redis-server.ts';
 import { BUILD_TIMEOUT_MS, buildRuntimes } from '../helpers/runtime-images.ts';
 import { usePlatform } from '../helpers/suite.ts';
+import { waitFor } from '../helpers/wait.ts';
+
+/** The URL in the examples that stands for a Redis of the user's own. */
+const REDIS_URL = 'redis://127.0.0.1:6379';
+/** Until an event has had its effect, retries included. */
+const EFFECT_TIMEOUT_MS = 45_000;
 
 /** Longest that one example may take: a Go program is compiled, packages are fetched the first time. */
 const EXAMPLE_TIMEOUT_MS = 240_000;
@@ -31,13 +39,15 @@ async function compile(folder: string): Promise<void> {
 }
 
 /** The folder to deploy. npm's packages are those of the project, which the examples are in. */
-async function prepare({ name, folder }: Example): Promise<string> {
+async function prepare({ name, folder }: Example, redis: RedisServer | null): Promise<string> {
   const preparation = PREPARATIONS[name];
-  if (preparation === undefined) return folder;
+  if (preparation === undefined && redis === null) return folder;
   const copy = mkdtempSync(join(tmpdir(), 'fn-example-'));
   onTestFinished(() => rmSync(copy, { recursive: true, force: true }));
   cpSync(folder, copy, { recursive: true });
-  await preparation(copy);
+  await preparation?.(copy);
+  const manifest = join(copy, 'fn.yaml');
+  if (redis !== null) writeFileSync(manifest, readFileSync(manifest, 'utf8').replaceAll(REDIS_URL, redis.url));
   return copy;
 }
 
@@ -46,7 +56,8 @@ async function ask(platform: TestPlatform, name: string, step: HttpStep): Promis
   const { json, base64, expect: expected } = step;
   const body = json !== undefined ? JSON.stringify(json) : base64 !== undefined ? Buffer.from(base64, 'base64') : step.body;
   const headers = { ...(json === undefined ? {} : { 'content-type': 'application/json' }), ...step.headers };
-  const answer = await platform.call(`/${name}${path}`, { method, headers, body });
+  const target = step.webhook === undefined ? `/${step.function ?? name}${path}` : `/.fn/webhooks/${name}/${step.webhook}`;
+  const answer = await platform.call(target, { method, headers, body });
   // One comparison of what was said: a failure shows the whole answer.
   const { status, text } = answer;
   const { headers: expectedHeaders, contains, json: expectedJson, ...rest } = expected;
@@ -59,6 +70,23 @@ async function ask(platform: TestPlatform, name: string, step: HttpStep): Promis
   });
   if (expectedJson !== undefined) expect(JSON.parse(text)).toEqual(expectedJson);
 }
+
+const hear = async (platform: TestPlatform, name: string, { eventually, ...step }: EventuallyStep): Promise<void> =>
+  void (await waitFor(
+    `${eventually} to answer as it should`,
+    () => ask(platform, name, { request: eventually, headers: {}, ...step }).then(() => true),
+    { timeoutMs: EFFECT_TIMEOUT_MS, everyMs: 200 },
+  ));
+
+const countDeadLetters = async (platform: TestPlatform, name: string, count: number): Promise<void> =>
+  void (await waitFor(
+    `${count} dead letters`,
+    async () => {
+      const { stdout } = await platform.fnOk(['dlq', 'list', name, '--json']);
+      return DeadLetterList.parse(JSON.parse(stdout)).deadLetters.length === count;
+    },
+    { timeoutMs: EFFECT_TIMEOUT_MS, everyMs: 500 },
+  ));
 
 async function converse(platform: TestPlatform, name: string, { websocket, say }: WebSocketStep): Promise<void> {
   const socket = new WebSocket(`${platform.url.replace(/^http/, 'ws')}/${name}${websocket}`);
@@ -92,10 +120,22 @@ async function converse(platform: TestPlatform, name: string, { websocket, say }
 
 async function tryOut(platform: TestPlatform, example: Example): Promise<void> {
   const { name, secrets, steps } = example;
-  const folder = await prepare(example);
+  const redis = example.needs.includes('redis') ? await startRedis() : null;
+  if (redis !== null) onTestFinished(() => redis.stop());
+  const folder = await prepare(example, redis);
   for (const [secret, value] of Object.entries(secrets)) await platform.fnOk(['secret', 'set', secret], { input: value });
   await platform.fnOk(['deploy', '--file', `${folder}/fn.yaml`]);
-  for (const step of steps) await ('request' in step ? ask(platform, name, step) : converse(platform, name, step));
+  for (const step of steps) await take(platform, name, step, redis);
+}
+
+async function take(platform: TestPlatform, name: string, step: Example['steps'][number], redis: RedisServer | null): Promise<void> {
+  if ('request' in step) return await ask(platform, name, step);
+  if ('websocket' in step) return await converse(platform, name, step);
+  if ('eventually' in step) return await hear(platform, name, step);
+  if ('deadLetters' in step) return await countDeadLetters(platform, name, step.deadLetters);
+  if (redis === null) throw new Error(`${name} speaks to a Redis, and does not say that it needs one`);
+  const client = redis.client();
+  for (const [command, ...args] of step.redis) await client.call(command!, ...args);
 }
 
 describe('examples', () => {

@@ -15,9 +15,16 @@ const Expectation = z.strictObject({
   contains: z.string().optional(),
 });
 
+/** `POST /path?query` */
+const RequestLine = z.string().regex(/^[A-Z]+ \/\S*$/);
+
 const HttpStep = z.strictObject({
-  /** `POST /path?query`; the path is below the function's. */
-  request: z.string().regex(/^[A-Z]+ \/\S*$/),
+  /** The path is below the function's. */
+  request: RequestLine,
+  /** Another function of the example. */
+  function: z.string().optional(),
+  /** It is sent to this trigger instead, which is a webhook. */
+  webhook: z.string().optional(),
   headers: z.record(z.string(), z.string()).default({}),
   body: z.string().optional(),
   json: z.unknown().optional(),
@@ -31,23 +38,39 @@ const WebSocketStep = z.strictObject({
   say: z.array(z.strictObject({ send: z.string(), expect: z.string() })).min(1),
 });
 
-const Step = z.union([HttpStep, WebSocketStep]);
+/** Asked again and again until it answers so: what events bring takes its time. */
+const EventuallyStep = z.strictObject({ eventually: RequestLine, function: z.string().optional(), expect: Expectation });
+
+/** Commands for the Redis that the example needs. */
+const RedisStep = z.strictObject({ redis: z.array(z.array(z.string()).min(1)).min(1) });
+
+/** How many dead letters the function has in the end. */
+const DeadLettersStep = z.strictObject({ deadLetters: z.number().int().min(0) });
+
+const Step = z.union([HttpStep, WebSocketStep, EventuallyStep, RedisStep, DeadLettersStep]);
 export type Step = z.infer<typeof Step>;
 export type HttpStep = z.infer<typeof HttpStep>;
 export type WebSocketStep = z.infer<typeof WebSocketStep>;
+export type EventuallyStep = z.infer<typeof EventuallyStep>;
 
 const File = z.union([
   z
     .array(Step)
     .min(1)
-    .transform((requests) => ({ secrets: {}, requests })),
-  z.strictObject({ secrets: z.record(z.string(), z.string()).default({}), requests: z.array(Step).min(1) }),
+    .transform((requests) => ({ secrets: {}, needs: [], requests })),
+  z.strictObject({
+    secrets: z.record(z.string(), z.string()).default({}),
+    /** What must run beside it. The URL `redis://127.0.0.1:6379` in its fn.yaml becomes that of the one that is started. */
+    needs: z.array(z.enum(['redis'])).default([]),
+    requests: z.array(Step).min(1),
+  }),
 ]);
 
 export interface Example {
   name: string;
   folder: string;
   secrets: Record<string, string>;
+  needs: readonly 'redis'[];
   steps: Step[];
 }
 
@@ -57,7 +80,7 @@ export function examples(): Example[] {
     .filter((entry) => entry.isDirectory())
     .map(({ name }) => {
       const folder = join(ROOT, 'examples', name);
-      const { secrets, requests } = File.parse(parse(readFileSync(join(folder, 'requests.yaml'), 'utf8')));
-      return { name, folder, secrets, steps: requests };
+      const { secrets, needs, requests } = File.parse(parse(readFileSync(join(folder, 'requests.yaml'), 'utf8')));
+      return { name, folder, secrets, needs, steps: requests };
     });
 }
