@@ -27,11 +27,13 @@ import {
 import { LineSplitter } from '#kit/ndjson.ts';
 import { plannedPaths } from '#kit/paths.ts';
 import { ApiConnection } from './api-connection.ts';
+import { functionRoute, namespaceRoute, queryText } from './api-routes.ts';
 import type { Context } from './context.ts';
 import { homeFlag } from './context.ts';
 import type { Remote } from './contexts.ts';
 import { checkedToken, checkedUrl, remoteOf } from './contexts.ts';
-import { checkedName, checkedNamespace, checkedSecretName } from './names.ts';
+import { EventsClient } from './events-client.ts';
+import { checkedSecretName } from './names.ts';
 
 /** Longest line of a log. */
 const MAX_LOG_LINE_BYTES = 1024 * 1024;
@@ -62,9 +64,12 @@ export interface CallOptions {
 
 export class ApiClient {
   readonly #api: ApiConnection;
+  /** Triggers, invocations that are answered later, dead letters. */
+  readonly events: EventsClient;
 
   constructor(api: ApiConnection) {
     this.#api = api;
+    this.events = new EventsClient(api);
   }
 
   /** Whether the platform is on this machine, and started by who asks. */
@@ -214,17 +219,6 @@ export class ApiClient {
   }
 }
 
-/** `?a=1&b=2` of what is there; nothing where nothing is. */
-function queryText(values: Readonly<Record<string, string | number | undefined>>): string {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(values)) if (value !== undefined) query.set(name, String(value));
-  return query.size === 0 ? '' : `?${query}`;
-}
-
-/** Throws usageError for what cannot be a name: the API would speak of its own paths and fields. */
-const namespaceRoute = (namespace: string): string => `/v1/namespaces/${checkedNamespace(namespace)}`;
-const functionRoute = (namespace: string, name: string): string =>
-  `${namespaceRoute(namespace)}/functions/${checkedName(name, 'fn list shows the names.')}`;
 const secretRoute = (namespace: string, name: string): string => `${namespaceRoute(namespace)}/secrets/${checkedSecretName(name)}`;
 
 /** The client that the surroundings ask for: see contexts.ts. */

@@ -7,7 +7,9 @@ import { usageError } from './errors.ts';
 export const VALUE_KINDS = [
   'call',
   'context',
+  'dead-letter',
   'function',
+  'invocation',
   'manifest-function',
   'namespace',
   'revision',
@@ -17,6 +19,7 @@ export const VALUE_KINDS = [
   'target',
   'template',
   'token',
+  'trigger',
 ] as const;
 export type ValueKind = (typeof VALUE_KINDS)[number];
 

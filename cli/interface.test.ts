@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { REQUEST_ID, TOKEN_ID, cannedAnswers } from '../test/helpers/cli-stub-answers.ts';
+import { EVENT_ID, REQUEST_ID, TOKEN_ID, cannedAnswers } from '../test/helpers/cli-stub-answers.ts';
 import { type StubApi, createStubApi, listenStubApi } from '../test/helpers/cli-stub-api.ts';
 import { type CliOptions, type CliResult, runCli, stable, temporaryFolder } from '../test/helpers/cli.ts';
 import { FnError } from '#contract/errors.ts';
@@ -27,6 +27,20 @@ const LINES: Readonly<Record<string, readonly string[]>> = {
   logs: ['hello'],
   why: [REQUEST_ID],
   calls: ['hello'],
+  'trigger add': ['hello', '--cron', '@daily'],
+  'trigger list': [],
+  'trigger show': ['hello', 'orders'],
+  'trigger pause': ['hello', 'orders'],
+  'trigger resume': ['hello', 'orders'],
+  'trigger remove': ['hello', 'orders'],
+  'invocation list': ['hello'],
+  'invocation show': ['hello', EVENT_ID],
+  'invocation result': ['hello', EVENT_ID],
+  'invocation cancel': ['hello', EVENT_ID],
+  'dlq list': ['hello'],
+  'dlq show': ['hello', EVENT_ID],
+  'dlq redrive': ['hello', '--all'],
+  'dlq purge': ['hello', EVENT_ID],
   'secret set': ['API_KEY'],
   'secret list': [],
   'secret delete': ['API_KEY'],

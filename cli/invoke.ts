@@ -13,6 +13,7 @@ import type { ExitCode } from './errors.ts';
 import { CliError, EXIT, usageError } from './errors.ts';
 import type { Reply } from './http.ts';
 import { readBody, request } from './http.ts';
+import { type AsyncOptions, acceptedAt, asyncHeaders, followInvocation } from './invoke-async.ts';
 import { formatMs, printable } from './output.ts';
 import { describeTiming, parseServerTiming } from './server-timing.ts';
 
@@ -28,6 +29,8 @@ export interface InvokeOptions {
   include: boolean;
   /** Everything of the answer as one JSON document, in place of its body. */
   json: boolean;
+  /** It is to be answered later; null: now. */
+  later: AsyncOptions | null;
 }
 
 /** Above the longest timeout that a function can have: the gateway decides, not we. */
@@ -49,8 +52,17 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
     const token = tokenFor(ctx, new URL(url));
     if (token !== undefined) headers.authorization = `Bearer ${token}`;
   }
+  if (options.later !== null) Object.assign(headers, asyncHeaders(options.later));
   const startedAt = performance.now();
   const reply = await send(ctx, new URL(url), { ...options, headers, body });
+  const location = options.later === null ? null : acceptedAt(reply, new URL(url));
+  if (options.later !== null && location !== null) {
+    await readBody(reply, MAX_JSON_BODY_BYTES);
+    const authorization = typeof headers.authorization === 'string' ? headers.authorization : undefined;
+    return followInvocation(ctx, { ...options, location, authorization, wait: options.later.wait });
+  }
+  if (options.later !== null && reply.status < 400)
+    say(ctx, `note: it was answered at once: async is off for ${options.name} (fn describe ${options.name})`);
   const headMs = performance.now() - startedAt;
   if (options.json) {
     const bytes = await readBody(reply, MAX_JSON_BODY_BYTES);

@@ -5,11 +5,13 @@ import { HOME_OPTION, JSON_OPTION, NAMESPACE_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import { printJson } from '../context.ts';
 import { fields, formatAge, printable } from '../output.ts';
+import type { ApiClient } from '../client.ts';
+import { CliError, EXIT } from '../errors.ts';
 import { renderRevisions } from './revisions.ts';
 
 export const describe: CommandSpec = {
   name: 'describe',
-  summary: 'show a function: URLs, traffic, settings, who may call it',
+  summary: 'show a function: URLs, traffic, settings, triggers, backlog',
   args: [{ name: 'name', description: 'name of the function', completes: 'function' }],
   options: [NAMESPACE_OPTION, HOME_OPTION, JSON_OPTION],
   examples: ['fn describe hello', 'fn describe api -n shop --json'],
@@ -30,10 +32,9 @@ async function run(ctx: Context, input: Input): Promise<void> {
     printJson(ctx, view);
     return;
   }
-  const kept = await client.revisions(namespace, input.arg(0));
-  ctx.stdout.write(
-    fields([...functionFields(view), ...accessFields(view.access, routeText, stickyText)]) + `\n${renderRevisions(kept, Date.now())}`,
-  );
+  const [kept, events] = await Promise.all([client.revisions(namespace, input.arg(0)), eventParts(client, view)]);
+  const pairs = [...functionFields(view), ...accessFields(view.access, routeText, stickyText), ...events.pairs];
+  ctx.stdout.write(`${fields(pairs)}${events.triggers}\n${renderRevisions(kept, Date.now())}`);
 }
 
 /** Names of environment variables are shown, their values are not: --json gives them to who asks. */
@@ -58,6 +59,35 @@ function functionFields({ namespace, name, url, urls, revision, instances }: Fun
     ['env', Object.keys(settings.env).join(', ') || 'none'],
     ['secrets', settings.secrets.join(', ') || 'none'],
   ];
+}
+
+/** What waits, and how its triggers do. That nobody can say at the moment leaves the rest of the function to be shown. */
+async function eventParts(
+  client: ApiClient,
+  { namespace, name, access }: FunctionView,
+): Promise<{ pairs: (readonly [string, string])[]; triggers: string }> {
+  const { renderTriggers, span } = await import('../trigger-view.ts');
+  const { destinationText } = await import('../trigger-text.ts');
+  const { async } = access;
+  const later = async.enabled
+    ? `${async.maxAttempts} attempts within ${span(async.maxAgeSeconds)}, at most ${async.maxQueued} wait`
+    : 'off: Prefer: respond-async is the function’s own';
+  const to = (label: string, list: FunctionAccess['async']['onFailure']) =>
+    list.map((one) => [label, printable(destinationText(one))] as const);
+  const fixed = [['async', later] as const, ...to('on success', async.onSuccess), ...to('on failure', async.onFailure)];
+  try {
+    const [backlog, triggers] = await Promise.all([
+      client.events.backlog(namespace, name),
+      access.triggers.length === 0 ? [] : client.events.triggers(namespace, name),
+    ]);
+    const { waiting, running, dead } = backlog;
+    const words =
+      waiting + running + dead === 0 ? 'none' : `${waiting} wait, ${running} run, ${dead} dead${dead === 0 ? '' : `: fn dlq list ${name}`}`;
+    return { pairs: [...fixed, ['backlog', words]], triggers: triggers.length === 0 ? '' : `\n${renderTriggers(triggers, Date.now())}` };
+  } catch (error) {
+    if (!(error instanceof CliError) || error.exitCode !== EXIT.failed) throw error;
+    return { pairs: [...fixed, ['backlog', `unknown: ${printable(error.message)}`]], triggers: '' };
+  }
 }
 
 /** As fn.yaml has it, `16Mi`, so that it can be copied from here to there. */

@@ -12,10 +12,15 @@ import { deploy } from './deploy.ts';
 import { describe } from './describe.ts';
 import { dev } from './dev.ts';
 import { diff } from './diff.ts';
+import { dlqList } from './dlq-list.ts';
+import { dlqPurge, dlqRedrive } from './dlq-redrive.ts';
+import { dlqShow } from './dlq-show.ts';
 import { doctor } from './doctor.ts';
 import { down } from './down.ts';
 import { hostSetup } from './host-setup.ts';
 import { init } from './init.ts';
+import { invocationList } from './invocation-list.ts';
+import { invocationCancel, invocationResult, invocationShow } from './invocation-show.ts';
 import { invoke } from './invoke.ts';
 import { list } from './list.ts';
 import { login } from './login.ts';
@@ -36,6 +41,11 @@ import { tokenCreate } from './token-create.ts';
 import { tokenList } from './token-list.ts';
 import { tokenRevoke } from './token-revoke.ts';
 import { traffic } from './traffic.ts';
+import { triggerAdd } from './trigger-add.ts';
+import { triggerList } from './trigger-list.ts';
+import { triggerPause, triggerResume } from './trigger-pause.ts';
+import { triggerRemove } from './trigger-remove.ts';
+import { triggerShow } from './trigger-show.ts';
 import { up } from './up.ts';
 import { version } from './version.ts';
 import { whoami } from './whoami.ts';
@@ -50,6 +60,22 @@ export const COMMAND_GROUPS: Readonly<Record<string, readonly CommandSpec[]>> = 
   Functions: [remote(deploy), remote(diff), remote(list), remote(describe), remote(invoke), remote(deleteCommand)],
   'Revisions and traffic': [remote(revisions), remote(rollback), remote(traffic)],
   'Logs and calls': [remote(logs), remote(why), remote(calls)],
+  Events: [
+    triggerAdd,
+    triggerList,
+    triggerShow,
+    triggerPause,
+    triggerResume,
+    triggerRemove,
+    invocationList,
+    invocationShow,
+    invocationResult,
+    invocationCancel,
+    dlqList,
+    dlqShow,
+    dlqRedrive,
+    dlqPurge,
+  ],
   'Secrets and tenants': [
     secretSet,
     secretList,
@@ -75,8 +101,11 @@ export const HIDDEN_COMMANDS: readonly CommandSpec[] = [complete];
 /** What groups of commands are for. */
 export const GROUPS: Readonly<Record<string, string>> = {
   runtimes: 'build and list runtime images',
+  trigger: 'add, list, pause and remove triggers of functions',
+  invocation: 'list, show and cancel what is answered later',
+  dlq: 'list, show, redrive and purge dead letters',
   secret: 'set, list and delete secrets',
   token: 'create, list and revoke tokens',
-  namespace: 'set, list and delete namespaces: quotas and hosts',
+  namespace: 'set, list and delete namespaces: quotas, hosts, networks',
   context: 'list, show, use and delete platforms you logged in to',
 };

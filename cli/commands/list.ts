@@ -27,6 +27,7 @@ async function run(ctx: Context, input: Input): Promise<void> {
     return;
   }
   const now = Date.now();
+  const triggers = { title: 'TRIGGERS', value: (row: FunctionView) => triggerTypes(row) };
   ctx.stdout.write(
     table(
       [
@@ -37,6 +38,7 @@ async function run(ctx: Context, input: Input): Promise<void> {
         { title: 'FORM', value: (row) => row.revision.form },
         { title: 'MEMORY', value: (row) => `${row.revision.settings.memoryMib} MiB`, align: 'right' },
         { title: 'AUTH', value: (row) => row.access.auth.type },
+        ...(functions.some(({ access }) => access.triggers.length > 0) ? [triggers] : []),
         { title: 'INSTANCES', value: (row) => String(row.instances), align: 'right' },
         { title: 'AGE', value: (row) => formatAge(Math.max(0, now - row.revision.createdAt) / 1_000), align: 'right' },
         { title: 'URL', value: (row) => row.url },
@@ -44,6 +46,12 @@ async function run(ctx: Context, input: Input): Promise<void> {
       functions,
     ),
   );
+}
+
+/** `cron, redis-stream (paused)`; each type once. */
+function triggerTypes({ access }: FunctionView): string {
+  const words = access.triggers.map(({ type, enabled }) => (enabled ? type : `${type} (paused)`));
+  return [...new Set(words)].join(', ') || '–';
 }
 
 /** `7`, or `7:90%` where it is not all of it. */

@@ -34,6 +34,7 @@ export function renderNamespaces(namespaces: readonly NamespaceView[]): string {
       { title: 'REQUESTS', value: ({ quota }) => limit(quota.requestsPerSecond, '/s'), align: 'right' },
       { title: 'BUNDLE', value: ({ quota }) => (quota.bundleBytes === null ? '–' : formatBytes(quota.bundleBytes)), align: 'right' },
       { title: 'HOSTS', value: ({ hosts }) => hosts.join(', ') || '–' },
+      { title: 'NETWORKS', value: ({ networks }) => (networks === null ? 'default' : networks.join(', ') || 'none') },
     ],
     namespaces,
   );

@@ -18,7 +18,7 @@ const LIMITS: Readonly<Record<string, keyof Quota>> = {
 
 export const namespaceSet: CommandSpec = {
   name: 'namespace set',
-  summary: 'make a namespace, or change its quota and hosts',
+  summary: 'make a namespace, or change its quota, hosts, networks',
   description: 'What is not named stays as it is.',
   args: [{ name: 'name', description: 'name of the namespace', completes: 'namespace' }],
   options: [
@@ -29,11 +29,18 @@ export const namespaceSet: CommandSpec = {
     { flags: '--max-bundle <bytes>', description: 'largest bundle as uploaded, bytes' },
     { flags: '--host <host>', description: 'a host that its routes may have; several times for all of them', repeatable: true },
     { flags: '--no-hosts', description: 'take all its hosts away' },
+    {
+      flags: '--networks <cidrs>',
+      description: 'networks that its triggers may dial beside public ones: 10.1.2.0/24,…; none; default',
+    },
     CONTEXT_OPTION,
     HOME_OPTION,
     JSON_OPTION,
   ],
-  examples: ['fn namespace set shop --max-functions 20 --max-memory 4096 --host shop.example.com', 'fn namespace set shop --max-rps none'],
+  examples: [
+    'fn namespace set shop --max-functions 20 --max-memory 4096 --host shop.example.com',
+    'fn namespace set shop --max-rps none --networks 10.1.2.0/24',
+  ],
   run,
 };
 
@@ -45,7 +52,7 @@ async function run(ctx: Context, input: Input): Promise<void> {
   ]);
   const name = checkedNamespace(input.arg(0));
   const client = connect(ctx);
-  const before = (await settingsOf(client, name)) ?? { quota: NO_QUOTA, hosts: [] };
+  const before = (await settingsOf(client, name)) ?? { quota: NO_QUOTA, hosts: [], networks: null };
   const quota = { ...before.quota };
   for (const [option, field] of Object.entries(LIMITS)) {
     const text = input.text(option);
@@ -53,7 +60,8 @@ async function run(ctx: Context, input: Input): Promise<void> {
   }
   // Commander says `hosts: false` for --no-hosts.
   const hosts = input.isOff('hosts') ? [] : input.list('host').length > 0 ? input.list('host') : before.hosts;
-  const settings: NamespaceSettingsInput = { quota, hosts };
+  const networks = networksFrom(input.text('networks'), before.networks);
+  const settings: NamespaceSettingsInput = { quota, hosts, networks };
   const checked = NamespaceSettings.safeParse(settings);
   if (!checked.success) {
     const details = checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
@@ -70,13 +78,24 @@ async function run(ctx: Context, input: Input): Promise<void> {
 }
 
 /** As it is now; null where it is not there yet. */
-async function settingsOf(client: ApiClient, name: string): Promise<Pick<NamespaceSettings, 'quota' | 'hosts'> | null> {
+async function settingsOf(client: ApiClient, name: string): Promise<Pick<NamespaceSettings, 'quota' | 'hosts' | 'networks'> | null> {
   try {
     return await client.namespace(name);
   } catch (error) {
     if (error instanceof CliError && error.code === 'namespace-not-found') return null;
     throw error;
   }
+}
+
+/** `default`: what a namespace has of which nobody said anything (null). */
+function networksFrom(text: string | undefined, before: string[] | null): string[] | null {
+  if (text === undefined) return before;
+  if (text === 'default') return null;
+  if (text === 'none') return [];
+  return text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
 }
 
 function limitOf(text: string, option: string): number | null {

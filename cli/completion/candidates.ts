@@ -62,6 +62,9 @@ const SOURCES: Readonly<Record<ValueKind, (at: Surroundings) => Promise<Candidat
     const { templates } = await import('../init/templates.ts');
     return templates().map(({ name, summary }) => ({ value: name, description: summary }));
   },
+  'dead-letter': deadLetters,
+  invocation: invocations,
+  trigger: triggers,
   'manifest-function': manifestFunctions,
   target: manifestFunctions,
   async call(at) {
@@ -80,6 +83,32 @@ const SOURCES: Readonly<Record<ValueKind, (at: Surroundings) => Promise<Candidat
       }));
   },
 };
+
+/** Dead letters and invocations that are offered: the newest. */
+const MAX_EVENTS = 30;
+
+async function deadLetters({ client, namespace, line }: Surroundings): Promise<Candidate[]> {
+  const [name] = line.args;
+  if (name === undefined) return [];
+  const { deadLetters: found } = await (await client()).events.deadLetters(await namespace(), name, { limit: MAX_EVENTS });
+  return found.map(({ id, reason, error }) => ({ value: id, description: `${reason}: ${error.code}` }));
+}
+
+async function invocations({ client, namespace, line }: Surroundings): Promise<Candidate[]> {
+  const [name] = line.args;
+  if (name === undefined) return [];
+  const found = await (await client()).events.invocations(await namespace(), name, { limit: MAX_EVENTS });
+  return found.map(({ id, state, createdAt }) => ({
+    value: id,
+    description: `${state}, ${formatAge(Math.max(0, Date.now() - createdAt) / 1_000)} old`,
+  }));
+}
+
+async function triggers({ client, namespace, line }: Surroundings): Promise<Candidate[]> {
+  const [name] = line.args;
+  const found = await (await client()).events.triggers(await namespace(), name ?? null);
+  return found.map(({ trigger, status }) => ({ value: trigger.name, description: `${trigger.type}, ${status.state}` }));
+}
 
 /** `words`: those before the one that is being typed, without the program's name. Throws where it cannot know. */
 export async function candidates(kind: ValueKind, words: readonly string[], surroundings: Context): Promise<Candidate[]> {

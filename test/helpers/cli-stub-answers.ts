@@ -1,10 +1,15 @@
 /** What the stub API answers where it keeps nothing itself: an example of each view. */
 import type { CallRecord, Why } from '#contract/call.ts';
 import type { AuditEntry, NamespaceView, SecretView, TokenView, WhoAmI } from '#contract/tenancy.ts';
+import type { EventBacklog } from '#contract/events.ts';
+import { Trigger, type TriggerView } from '#contract/trigger.ts';
 import type { StubApi } from './cli-stub-api.ts';
+import { exampleDeadLetter, exampleInvocation, statusOfTrigger } from './fake-events.ts';
 
 const AT = Date.UTC(2026, 0, 1, 12);
+const HELLO = '/v1/namespaces/default/functions/hello';
 export const REQUEST_ID = 'k3v9x0q2ab-1f';
+export const EVENT_ID = 'e-k3v9x0q2abk3v9x0q2abk3v9';
 export const TOKEN_ID = 't-k3v9x0q2ab1f';
 
 const call: CallRecord = {
@@ -68,6 +73,42 @@ const entry: AuditEntry = {
   detail: {},
 };
 
+const orders = Trigger.parse({
+  type: 'redis-stream',
+  name: 'orders',
+  url: 'redis://:${secret:REDIS}@redis.example.com',
+  stream: 'orders',
+  batchSize: 10,
+});
+const daily = Trigger.parse({ type: 'cron', name: 'daily', schedule: '0 7 * * *', timezone: 'Europe/Berlin', enabled: false });
+const failing: TriggerView = {
+  namespace: 'default',
+  function: 'hello',
+  trigger: orders,
+  status: statusOfTrigger(orders, {
+    state: 'failing',
+    detail: 'connect ECONNREFUSED redis.example.com:6379',
+    lag: null,
+    succeeded: 7,
+    failed: 2,
+  }),
+  url: null,
+};
+const paused: TriggerView = { ...failing, trigger: daily, status: statusOfTrigger(daily, { lag: null, nextAt: null, concurrency: 0 }) };
+const backlog: EventBacklog = { waiting: 3, running: 1, dead: 2, oldestAt: AT };
+// Kept far beyond what a test lives: ages are told from now.
+const KEPT = { expiresAt: AT + 1e12, keptUntil: AT + 1e12 };
+const invocation = exampleInvocation(EVENT_ID, KEPT);
+const retrying = exampleInvocation('e-bbbbbbbbbbbbbbbbbbbbbbbb', {
+  ...KEPT,
+  state: 'retrying',
+  finishedAt: null,
+  result: null,
+  attempts: 2,
+  error: { code: 'function-error', detail: 'it threw', status: 500 },
+});
+const { headers: _headers, body: _body, ...deadView } = exampleDeadLetter(EVENT_ID, { keptUntil: AT + 1e12 });
+
 /** Gives the stub an answer for every path that it does not know by itself. */
 export function cannedAnswers({ canned }: StubApi): void {
   const answers: Readonly<Record<string, unknown>> = {
@@ -82,8 +123,23 @@ export function cannedAnswers({ canned }: StubApi): void {
     'PUT /v1/namespaces/shop': namespace,
     'GET /v1/audit': { entries: [entry] },
     'GET /v1/namespaces/default/functions/hello/calls': { calls: [call] },
+    'GET /v1/namespaces/default/triggers': { triggers: [failing, paused] },
+    [`GET ${HELLO}/triggers`]: { triggers: [failing, paused] },
+    [`GET ${HELLO}/triggers/orders`]: failing,
+    [`PUT ${HELLO}/triggers/cron`]: paused,
+    [`PATCH ${HELLO}/triggers/orders`]: failing,
+    [`GET ${HELLO}/backlog`]: backlog,
+    [`GET ${HELLO}/invocations`]: { invocations: [retrying, invocation] },
+    [`GET ${HELLO}/invocations/${EVENT_ID}`]: invocation,
+    [`DELETE ${HELLO}/invocations/${EVENT_ID}`]: exampleInvocation(EVENT_ID, { ...KEPT, state: 'cancelled', result: null }),
+    [`GET ${HELLO}/invocations/${EVENT_ID}/result`]: { status: 200, headers: [], body: Buffer.from('hello').toString('base64') },
+    [`GET ${HELLO}/dead-letters`]: { deadLetters: [deadView], total: 2 },
+    [`GET ${HELLO}/dead-letters/${EVENT_ID}`]: exampleDeadLetter(EVENT_ID, { keptUntil: AT + 1e12 }),
+    [`POST ${HELLO}/dead-letters/redrive`]: { count: 2 },
+    [`POST ${HELLO}/dead-letters/purge`]: { count: 1 },
     [`GET /v1/namespaces/default/calls/${REQUEST_ID}`]: why,
   };
   for (const [path, json] of Object.entries(answers)) canned.set(path, { status: 200, json });
-  for (const path of ['/v1/namespaces/default/secrets/API_KEY', '/v1/namespaces/shop']) canned.set(`DELETE ${path}`, { status: 204 });
+  for (const path of ['/v1/namespaces/default/secrets/API_KEY', '/v1/namespaces/shop', `${HELLO}/triggers/orders`])
+    canned.set(`DELETE ${path}`, { status: 204 });
 }

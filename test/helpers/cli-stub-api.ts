@@ -116,7 +116,7 @@ function answerBundle(state: StubApi, { pathname, method, body }: Asked, outgoin
 
 function answerFunction({ functions, logs }: StubApi, { pathname, method, json, ifMatch }: Asked, outgoing: ServerResponse): boolean {
   const [, namespace, name, part = ''] =
-    /^\/v1\/namespaces\/([^/]+)\/functions\/([^/]+)(?:\/(revisions|logs|logs\/stats|traffic|access))?$/.exec(pathname) ?? [];
+    /^\/v1\/namespaces\/([^/]+)\/functions\/([^/]+)(?:\/(revisions|logs|logs\/stats|traffic|access|backlog))?$/.exec(pathname) ?? [];
   if (namespace === undefined || name === undefined) return false;
   switch (`${method} ${part}`) {
     case 'POST revisions':
@@ -138,6 +138,10 @@ function answerFunction({ functions, logs }: StubApi, { pathname, method, json, 
     case 'GET logs':
       functions.view(namespace, name);
       outgoing.writeHead(200, { 'content-type': 'application/x-ndjson' }).end(logs.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
+      return true;
+    case 'GET backlog':
+      functions.view(namespace, name);
+      reply(outgoing, 200, { waiting: 0, running: 0, dead: 0, oldestAt: null });
       return true;
     case 'DELETE ':
       functions.delete(namespace, name);

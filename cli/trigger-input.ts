@@ -1,0 +1,70 @@
+/** A trigger that was typed in pieces, read by the schema of fn.yaml: a value means the same in both places. */
+import { ManifestTriggers } from '#contract/manifest-events.ts';
+import { Trigger } from '#contract/trigger.ts';
+import type { Input } from './command.ts';
+import { CliError, EXIT, usageError } from './errors.ts';
+import { plainIssues } from './manifest/issues.ts';
+
+const OPTIONS = { type: '--type', cron: '--cron', timezone: '--timezone', url: '--url', name: '--as' } as const;
+
+/** `there`: names of the triggers that the function has. Throws CliError (exit code 2) for all that is wrong. */
+export function triggerFrom(input: Input, there: readonly string[]): Trigger {
+  const given: Record<string, unknown> = {};
+  for (const [field, flag] of Object.entries(OPTIONS)) {
+    const text = input.text(flag.slice(2));
+    if (text !== undefined) given[field] = text;
+  }
+  for (const text of input.list('set')) set(given, text);
+  if (given.type === undefined && given.cron === undefined && given.webhook === undefined)
+    throw usageError('say what triggers it: --type TYPE, or --cron SCHEDULE', 'docs/triggers.md has the types and their fields.');
+  const { name } = given;
+  if (typeof name === 'string' && there.includes(name) && !input.flag('replace'))
+    throw usageError(`there is a trigger ${name} already`, 'Give another name with --as; or --replace.');
+  // Those that are there take their names, and this one what is left.
+  const others = there.filter((one) => one !== name).map((one) => ({ type: 'cron', schedule: '@yearly', name: one }));
+  const parsed = ManifestTriggers.safeParse([...others, given]);
+  if (!parsed.success) {
+    const details = plainIssues(parsed.error.issues).map(({ path, message }) => `${labelOf(path.slice(1))}: ${message}`);
+    throw new CliError('this trigger is not valid', {
+      exitCode: EXIT.usage,
+      details,
+      hint: 'docs/triggers.md has the fields of each type.',
+    });
+  }
+  return Trigger.parse(parsed.data.at(-1));
+}
+
+/** `--url` for what has an option, else `--set url`; without a path it is the trigger. */
+function labelOf(path: readonly (string | number)[]): string {
+  const [first] = path;
+  if (first === undefined) return 'the trigger';
+  const option = Object.entries(OPTIONS).find(([field]) => field === first)?.[1];
+  return option ?? `--set ${path.join('.')}`;
+}
+
+/** `retry.max=5m`; a value that is JSON is what it says, any other is text. */
+function set(given: Record<string, unknown>, text: string): void {
+  const at = text.indexOf('=');
+  if (at < 1) throw usageError(`--set ${JSON.stringify(text)} is not FIELD=VALUE`);
+  const path = text.slice(0, at).split('.');
+  if (path.some((part) => !/^[A-Za-z][A-Za-z0-9]*$/.test(part))) throw usageError(`--set ${JSON.stringify(text)}: this cannot be a field`);
+  let holder = given;
+  for (const part of path.slice(0, -1)) {
+    const inner = holder[part] ?? {};
+    if (typeof inner !== 'object' || inner === null || Array.isArray(inner))
+      throw usageError(`--set ${JSON.stringify(text)}: ${part} has a value already`);
+    holder = holder[part] = { ...inner };
+  }
+  holder[path.at(-1)!] = valueOf(text.slice(at + 1));
+}
+
+function valueOf(text: string): unknown {
+  // Digits that are no number as JSON writes it (007, 1e999) are names, say of a list.
+  if (!/^(?:[[{"]|true$|false$|null$|-?(?:0|[1-9]\d*)(?:\.\d+)?$)/.test(text)) return text;
+  try {
+    return JSON.parse(text);
+  } catch {
+    // What only begins as JSON does is text.
+    return text;
+  }
+}
