@@ -2,8 +2,19 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { z } from 'zod';
 import { HostPattern } from '#contract/access.ts';
+import { parseStoreUrl } from '#kit/store-url.ts';
 import { CORE_DEFAULTS, type CoreSettings } from './core/settings.ts';
 import type { DriverFeatures } from './driver/types.ts';
+
+/** What is wrong with the address of a store; null: nothing. */
+function storeFault(text: string): string | null {
+  try {
+    parseStoreUrl(text);
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
 
 const number = (fallback: number) => z.coerce.number().default(fallback);
 const cores = availableParallelism();
@@ -22,6 +33,19 @@ export const ControllerConfig = z.object({
   FN_HOME: z.string().min(1),
   /** docker or process; the supervisor has resolved `auto`. */
   FN_DRIVER: z.enum(['docker', 'process']),
+  /** `sqlite`, or redis://…, see docs/operations.md. */
+  FN_STORE: z
+    .string()
+    .default('sqlite')
+    .refine(
+      (text) => storeFault(text) === null,
+      // Without what was given: there may be a password in it.
+      { error: (issue) => storeFault(String(issue.input)) ?? 'is no store' },
+    ),
+  /** How long a store that is away is waited for at the start, seconds. The supervisor sets more where it starts a controller again. */
+  FN_STORE_WAIT_SECONDS: number(5).pipe(z.number().min(0).max(86_400)),
+  /** 1: there are other controllers of this home; it waits until it leads. Set by the supervisor. */
+  FN_STANDBY: z.enum(['0', '1']).default('0'),
   /** http://HOST:PORT under which functions are served, for the URLs that are shown. */
   FN_PUBLIC_URL: z.url().transform((url) => url.replace(/\/+$/, '')),
   /** Where the gateways serve TLS, for people to read; the supervisor's. */

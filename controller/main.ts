@@ -1,91 +1,64 @@
 /**
- * The controller: composition root, the sole reader of process.env. With `--cleanup` it ends every
- * instance of the home, removes what the driver made, and exits.
+ * The controller: sole reader of process.env. It opens the store, waits until it leads where there are others
+ * (FN_STANDBY=1), and then is what lead.ts makes of it. With `--cleanup` it ends every instance of the home,
+ * removes what the driver made, and exits.
  */
-import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { InstanceView } from '#contract/api.ts';
-import { createLog, type Log } from '#kit/log.ts';
+import { randomBytes } from 'node:crypto';
 import { systemClock } from '#kit/clock.ts';
-import { planTelemetry } from '#kit/telemetry.ts';
-import { homePaths, type HomePaths } from '#kit/paths.ts';
-import { onShutdown } from '#kit/shutdown.ts';
-import metadata from '../package.json' with { type: 'json' };
-import { createApi } from './api/app.ts';
-import { startApiServer, type ApiServer } from './api/server.ts';
-import { Calls } from './calls/calls.ts';
-import { coreSettings, readConfig, retention, type ControllerConfig } from './config.ts';
-import type { Driver } from './driver/types.ts';
-import { Engine } from './engine/engine.ts';
-import { dispatcherEnv } from './events/environment.ts';
-import { EventsService } from './events/service.ts';
-import { httpRuntimeClient } from './engine/runtime-client.ts';
-import { SealedSecrets } from './secrets/secrets.ts';
-import { openBundleStore } from './store/bundles.ts';
-import { openSqliteStore } from './store/sqlite/store.ts';
-import { type ControllerState, startControllerTelemetry } from './telemetry.ts';
-import { AuditLog } from './tenants/audit.ts';
-import { ensureToken } from './tenants/home-token.ts';
-import { Tenants } from './tenants/tenants.ts';
+import { createLog, type Log } from '#kit/log.ts';
+import { type HomePaths, homePaths } from '#kit/paths.ts';
+import { parseStoreUrl, type StoreAddress, storeUrlToShow } from '#kit/store-url.ts';
+import { readConfig } from './config.ts';
+import { Lease } from './leadership.ts';
+import type { BundleStore, Store } from './store/types.ts';
 
-/** How long SIGTERM may take; instances live on and the next controller adopts them. */
-const CLOSE_DEADLINE_MS = 10_000;
-
-/** Events that run may take so long to end when the controller ends; what does not is tried again by the next one, ms. */
-const EVENTS_GRACE_MS = 3_000;
-
-/** Bundles start bundles, sources start sources. */
-function dispatcherFile(): string {
-  return join(import.meta.dirname, import.meta.filename.endsWith('.ts') ? 'dispatcher-main.ts' : 'dispatcher.mjs');
+interface Stores {
+  store: Store;
+  /** Once this process leads: one at a time may have the folder open. */
+  openBundles: () => Promise<BundleStore>;
 }
 
-/** Only the driver that is used is loaded: the other's libraries would cost memory for nothing. */
-async function createDriver(config: ControllerConfig, paths: HomePaths, log: Log): Promise<Driver> {
-  if (config.FN_DRIVER === 'process') {
-    const { createProcessDriver } = await import('./driver/process/driver.ts');
-    return createProcessDriver({ paths, shims: config.FN_RUNTIME_SHIMS, nodeFlags: config.FN_NODE_FLAGS, version: metadata.version, log });
+interface StoreSurroundings {
+  address: StoreAddress;
+  paths: HomePaths;
+  log: Log;
+  /** How long a store that is away is waited for. */
+  waitMs: number;
+  /** Hears that another controller has taken over: this one's write was refused. */
+  onReplaced: () => void;
+}
+
+/** Only the store that is used is loaded. Throws FnError store-unavailable, which says what to do. */
+async function openStores({ address, paths, log, waitMs, onReplaced }: StoreSurroundings): Promise<Stores> {
+  const openFolder = async () => (await import('./store/bundles.ts')).openBundleStore({ folder: paths.bundles });
+  if (address.kind === 'sqlite') {
+    const { openSqliteStore } = await import('./store/sqlite/store.ts');
+    return { store: openSqliteStore({ path: paths.database, log, onReplaced }), openBundles: openFolder };
   }
-  const { createDockerDriver } = await import('./driver/docker/driver.ts');
-  return createDockerDriver({
-    paths,
-    images: config.FN_RUNTIME_IMAGES,
-    version: metadata.version,
-    memoryBudgetMib: config.FN_MEMORY_BUDGET_MIB,
-    cpuBudget: config.FN_CPU_BUDGET,
-    egressPolicy: config.FN_ALLOW_UNFILTERED_EGRESS === '1' ? 'allow-unfiltered' : 'require-filter',
-    log,
-  });
+  const { openRedis } = await import('./store/redis/connection.ts');
+  const { openRedisStore } = await import('./store/redis/store.ts');
+  const connection = await openRedis({ address, log, clientName: `fn-controller-${paths.homeId}`, openTimeoutMs: waitMs });
+  const store = await openRedisStore({ connection, log, onReplaced });
+  const openBundles = async () => {
+    const { openRedisBundleStore } = await import('./store/redis/bundles.ts');
+    return openRedisBundleStore({ term: store.term, cache: await openFolder() });
+  };
+  return { store, openBundles };
 }
 
-/** `[::1]:7070` or `127.0.0.1:7070` */
-function hostAndPort(listen: string): { host: string; port: number } {
-  const colon = listen.lastIndexOf(':');
-  return { host: listen.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(listen.slice(colon + 1)) };
-}
-
-/** MiB that the instances of each namespace may take; generic ones are the platform's. */
-function memoryByNamespace(instances: readonly InstanceView[]): Map<string, number> {
-  const sums = new Map<string, number>();
-  for (const { namespace, memoryMib } of instances)
-    if (namespace !== undefined) sums.set(namespace, (sums.get(namespace) ?? 0) + memoryMib);
-  return sums;
-}
-
-async function cleanup(driver: Driver, paths: HomePaths): Promise<void> {
-  await driver.start();
-  await driver.destroyAll();
-  await driver.close();
-  await rm(paths.records, { recursive: true, force: true });
+/** Whatever is open is closed by that, and instances, which are nobody's children, go on: the one that leads now has them. */
+function endReplaced(log: Log, why: string): void {
+  log.error({ why }, 'this controller leads no more: ending, without touching what runs');
+  process.exit(1);
 }
 
 async function main(): Promise<void> {
-  const config = readConfig(process.env);
+  const { env } = process;
+  const config = readConfig(env);
   const log = createLog('controller', config.FN_LOG_LEVEL);
   const paths = homePaths(config.FN_HOME);
-  const driver = await createDriver(config, paths, log);
   if (process.argv.includes('--cleanup')) {
-    await cleanup(driver, paths);
+    await (await import('./lead.ts')).cleanUp(config, paths, log);
     return;
   }
   process.on('unhandledRejection', (error) => {
@@ -95,103 +68,27 @@ async function main(): Promise<void> {
     );
     process.exit(1);
   });
-  const store = openSqliteStore({ path: paths.database, log });
-  const bundles = await openBundleStore({ folder: paths.bundles });
-  await driver.start();
-  const clock = systemClock;
-  const homeToken = config.FN_API_LISTEN === undefined ? null : await ensureToken(paths.tokenFile);
-  const tenants = await Tenants.open({ store, clock, homeToken });
-  const secrets = new SealedSecrets({
-    store,
-    keyFile: config.FN_SECRET_KEY_FILE ?? paths.secretKey,
-    clock,
-    onChanged: (namespace, name) => {
-      engine.secretChanged(namespace, name);
-      events.secretChanged(namespace, name);
-    },
-  });
-  const calls = new Calls({
-    path: paths.callsDatabase,
-    clock,
-    log,
-    maxRecords: config.FN_CALLS_KEPT,
-    maxAgeMs: config.FN_CALLS_MAX_AGE_SECONDS * 1_000,
-    slowMs: config.FN_SLOW_MS,
-  });
-  const events: EventsService = new EventsService({
-    functions: () => engine,
-    reveal: (namespace, names) => secrets.reveal(namespace, names),
-    namespace: (name) => tenants.settings(name),
-    installation: () => store.installationId(),
-    dispatcher: { file: dispatcherFile(), env: dispatcherEnv(process.env) },
-    mayHaveEvents: () => existsSync(paths.eventsDatabase),
-    publicUrl: config.FN_PUBLIC_URL,
-    clock,
-    log,
-  });
-  const servers: ApiServer[] = [];
-  const closeServers = () => Promise.all(servers.map((server) => server.close()));
-  const plan = planTelemetry(process.env, config.FN_METRICS_LISTEN === undefined ? null : hostAndPort(config.FN_METRICS_LISTEN));
-  const state: ControllerState = {
-    status: () => engine.status(),
-    logLinesDropped: () => engine.logLinesDropped,
-    events: () => ({ dispatcher: events.dispatcherPid !== null, functions: events.stats }),
-    calls: () => ({ kept: calls.told.records - calls.lost, skipped: calls.told.skipped, lost: calls.lost }),
-    traceOf: (request) => calls.traceOf(request),
-  };
-  const telemetry = plan === null ? null : await startControllerTelemetry({ plan, version: metadata.version, state, clock, log });
-  const engine: Engine = new Engine({
-    paths,
-    settings: coreSettings(config, driver.features),
-    driver,
-    store,
-    bundles,
-    runtime: httpRuntimeClient,
-    clock,
-    log,
-    version: metadata.version,
-    publicUrl: config.FN_PUBLIC_URL,
-    tlsUrl: config.FN_TLS_URL,
-    publicHosts: config.FN_PUBLIC_HOSTS,
-    secrets,
-    tenancy: tenants,
-    retention: retention(config),
-    imageKeepMs: config.FN_IMAGE_KEEP_SECONDS * 1_000,
-    certificates: config.FN_TLS_CERTS ?? null,
-    calls,
-    onStart: telemetry?.onStart,
-    onStartFailure: telemetry?.onStartFailure,
-    onLogEntries: telemetry?.onLogEntries,
-    gatewayGid: config.FN_GATEWAY_GID ?? null,
-    events,
-    onShutdown: () => {
-      void events
-        .close(0)
-        .then(() => closeServers())
-        .then(() => Promise.all([store.close(), telemetry?.close()]))
-        .finally(() => process.exit(0));
-    },
-  });
-  await engine.start();
-  events.start();
-  tenants.onChange(() => events.namespacesChanged());
-  tenants.measureWith(async () => memoryByNamespace((await engine.status()).instances));
-  const audit = new AuditLog({ store, clock, log, keep: config.FN_AUDIT_KEEP });
-  const { images } = driver;
-  const registries = config.FN_REGISTRIES;
-  const api = { platform: engine, events, secrets, tenants, audit, bundles, artifacts: store, images, registries, log };
-  const app = createApi({ ...api, version: metadata.version });
-  servers.push(await startApiServer({ app, listen: { path: paths.controlSocket }, log }));
-  if (config.FN_API_LISTEN !== undefined) servers.push(await startApiServer({ app, listen: hostAndPort(config.FN_API_LISTEN), log }));
-  onShutdown(
-    async () => {
-      await closeServers();
-      await events.close(EVENTS_GRACE_MS);
-      await engine.close();
-      await telemetry?.close();
-    },
-    { deadlineMs: CLOSE_DEADLINE_MS },
-  );
+  const standby = config.FN_STANDBY === '1';
+  const address = parseStoreUrl(config.FN_STORE);
+  // A controller that is alone goes on serving: what runs needs no write.
+  const onReplaced = standby ? () => endReplaced(log, 'a write was refused: another has raised the term') : () => {};
+  const { store, openBundles } = await openStores({ address, paths, log, waitMs: config.FN_STORE_WAIT_SECONDS * 1_000, onReplaced });
+  const lease = standby ? await takeTurn(store, log) : null;
+  const { lead } = await import('./lead.ts');
+  const bundles = await openBundles();
+  const resign = async () => lease?.resign();
+  await lead({ env, config, paths, log, store, bundles, storeAddress: storeUrlToShow(address), resign });
+}
+
+/** Waits until this process leads, and fences who led before. From then on it ends itself when it leads no more. */
+async function takeTurn(store: Store, log: Log): Promise<Lease> {
+  const candidate = `${process.pid}-${randomBytes(6).toString('hex')}`;
+  const lease = new Lease({ store, candidate, clock: systemClock, log });
+  await lease.win();
+  lease.hold((why) => endReplaced(log, why));
+  // Before anything is read: what is read now, nobody else changes any more.
+  await store.raiseTerm();
+  return lease;
 }
 
 main().catch((error: unknown) => {

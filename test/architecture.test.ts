@@ -95,7 +95,7 @@ const RULES: Rule[] = [
     says: 'who starts the dispatcher knows the ports only',
   },
   {
-    files: /^controller\/(?:main|dispatcher-main|host-setup-main)\.ts$/,
+    files: /^controller\/(?:main|lead|dispatcher-main|host-setup-main)\.ts$/,
     may: [/^controller\//, VERSION, NODE, NPM],
     says: 'a composition root knows the controller',
   },

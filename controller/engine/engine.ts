@@ -73,6 +73,8 @@ export interface EngineOptions {
   clock: Clock;
   log: Log;
   version: string;
+  /** Where the store is, for people: without a password. */
+  storeAddress?: string;
   /** http://HOST:PORT of the gateways, without a slash at the end. */
   publicUrl: string;
   /** https://HOST:PORT of the gateways, where they serve TLS. */
@@ -379,6 +381,7 @@ export class Engine implements Platform, InstanceEvents {
     const parts = { functions: this.#functions, gateways: this.#gateways };
     const status = await platformStatus(this.#context, parts, this.#status);
     status.dispatcher.pid = this.#options.events?.dispatcherPid ?? null;
+    status.store = this.#options.storeAddress;
     status.features.notes.push(...this.#certificates.notes());
     return status;
   }

@@ -110,6 +110,7 @@ export async function platformStatus(
       term: options.term,
       uptimeSeconds: Math.round((now - options.startedAt) / 1_000),
     },
+    gateways: connected.map(({ key, pid }) => ({ id: key, pid })),
     dispatcher: { pid: null },
     driver: driver.name,
     features: { freeze, exactLimits: limits, parentCgroup, egress, notes: [...notes] },

@@ -38,7 +38,8 @@ return count
 `);
 
 export class RedisAudit {
-  protected readonly term: RedisTerm;
+  /** Of the whole store: who writes beside it, as bundles do, writes under the same. */
+  readonly term: RedisTerm;
 
   constructor(term: RedisTerm) {
     this.term = term;

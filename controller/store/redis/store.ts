@@ -98,11 +98,13 @@ export interface RedisStoreOptions {
   /** Closed with the store. */
   connection: RedisConnection;
   log: Log;
+  /** Hears that another controller has taken over: a write was refused. */
+  onReplaced?: () => void;
 }
 
 /** Throws FnError store-unavailable, also for what a newer fn has written. */
-export async function openRedisStore({ connection, log }: RedisStoreOptions): Promise<RedisStore> {
-  const store = new RedisStore(connection, log);
+export async function openRedisStore({ connection, log, onReplaced }: RedisStoreOptions): Promise<RedisStore> {
+  const store = new RedisStore(connection, log, onReplaced);
   await store.installationId();
   return store;
 }
@@ -121,8 +123,8 @@ export class RedisStore extends RedisTenancy implements Store {
   readonly #log: Log;
   readonly #connection: RedisConnection;
 
-  constructor(connection: RedisConnection, log: Log) {
-    super(new RedisTerm(connection));
+  constructor(connection: RedisConnection, log: Log, onReplaced?: () => void) {
+    super(new RedisTerm(connection, onReplaced));
     this.#connection = connection;
     this.#log = log;
   }

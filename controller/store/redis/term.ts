@@ -6,7 +6,7 @@
  * an earlier term than ours; the next write puts ours back. So a term has a random part, too: the same number, given
  * again to another controller after such a loss, is not ours.
  */
-import type { ErrorCode } from '#contract/errors.ts';
+import { type ErrorCode, FnError } from '#contract/errors.ts';
 import { newSecret } from '#kit/ids.ts';
 import type { Leadership } from '../types.ts';
 import { defineScript, type RedisConnection, type RedisValue, type Script } from './connection.ts';
@@ -64,8 +64,12 @@ export class RedisTerm implements Leadership {
   #term: { number: number; by: string } | null = null;
   #candidate: string | null = null;
 
-  constructor(connection: RedisConnection) {
+  readonly #onReplaced: () => void;
+
+  /** `onReplaced` hears of each write that another's term has refused. */
+  constructor(connection: RedisConnection, onReplaced: () => void = () => {}) {
     this.connection = connection;
+    this.#onReplaced = onReplaced;
     this.meta = connection.key('meta');
     this.#lease = connection.key('leader');
   }
@@ -93,8 +97,13 @@ export class RedisTerm implements Leadership {
   }
 
   /** Runs a script of defineWrite(). Throws FnError not-leader, store-unavailable; then nothing is changed, or nobody knows whether it is. */
-  write(script: Script, keys: readonly string[], args: readonly RedisValue[]): Promise<unknown> {
+  async write(script: Script, keys: readonly string[], args: readonly RedisValue[]): Promise<unknown> {
     const fence = this.#term === null ? ['', ''] : [String(this.#term.number), this.#term.by];
-    return this.connection.run(script, [this.meta, ...keys], [...fence, ...args]);
+    try {
+      return await this.connection.run(script, [this.meta, ...keys], [...fence, ...args]);
+    } catch (error) {
+      if (error instanceof FnError && error.code === 'not-leader') this.#onReplaced();
+      throw error;
+    }
   }
 }

@@ -12,10 +12,13 @@ export class Connection {
   /** Under which we write; null until it was raised: then no write is fenced. */
   #term: number | null = null;
 
-  /** `path`: for messages. */
-  constructor(db: DatabaseSync, path: string) {
+  readonly #onReplaced: () => void;
+
+  /** `path`: for messages. `onReplaced` hears of each write that another's term has refused. */
+  constructor(db: DatabaseSync, path: string, onReplaced: () => void = () => {}) {
     this.#db = db;
     this.#path = path;
+    this.#onReplaced = onReplaced;
   }
 
   prepare(sql: string): StatementSync {
@@ -45,13 +48,18 @@ export class Connection {
 
   /** As transaction(), under our term. Throws FnError not-leader, and then nothing is changed, where another has raised it since. */
   write<T>(run: () => T): T {
-    return this.transaction(() => {
-      if (this.#term !== null) {
-        const now = this.term();
-        if (now !== this.#term) throw replaced(this.#term, now);
-      }
-      return run();
-    });
+    try {
+      return this.transaction(() => {
+        if (this.#term !== null) {
+          const now = this.term();
+          if (now !== this.#term) throw replaced(this.#term, now);
+        }
+        return run();
+      });
+    } catch (error) {
+      if (error instanceof FnError && error.code === 'not-leader') this.#onReplaced();
+      throw error;
+    }
   }
 
   /** Inside of run(). 0: it was never raised. */

@@ -35,6 +35,8 @@ export interface SqliteStoreOptions {
   /** File of the database, made with mode 0600; or IN_MEMORY. */
   path: string;
   log: Log;
+  /** Hears that another controller has taken over: a write was refused. */
+  onReplaced?: () => void;
   /** Milliseconds that every process of this host counts alike and no clock change moves, for leases; and which boot they are of. */
   now?: () => number;
   boot?: string;
@@ -91,8 +93,8 @@ class SqliteStore extends SqliteTenancy implements Store {
   readonly #log: Log;
   readonly #leadership: SqliteLeadership;
 
-  constructor(db: DatabaseSync, { path, log, now = hostTime, boot = bootId() }: SqliteStoreOptions) {
-    super(new Connection(db, path));
+  constructor(db: DatabaseSync, { path, log, onReplaced, now = hostTime, boot = bootId() }: SqliteStoreOptions) {
+    super(new Connection(db, path, onReplaced));
     this.#log = log;
     this.#leadership = new SqliteLeadership(this.connection, now, boot);
   }

@@ -1,0 +1,195 @@
+/** What the controller that leads is made of: the composition root. Loaded when it is needed, for one that stands by needs little. */
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { InstanceView } from '#contract/api.ts';
+import type { Log } from '#kit/log.ts';
+import { systemClock } from '#kit/clock.ts';
+import { planTelemetry } from '#kit/telemetry.ts';
+import type { HomePaths } from '#kit/paths.ts';
+import { onShutdown } from '#kit/shutdown.ts';
+import metadata from '../package.json' with { type: 'json' };
+import { createApi } from './api/app.ts';
+import { startApiServer, type ApiServer } from './api/server.ts';
+import { Calls } from './calls/calls.ts';
+import { coreSettings, retention, type ControllerConfig } from './config.ts';
+import type { Driver } from './driver/types.ts';
+import { Engine } from './engine/engine.ts';
+import { dispatcherEnv } from './events/environment.ts';
+import { EventsService } from './events/service.ts';
+import { httpRuntimeClient } from './engine/runtime-client.ts';
+import { SealedSecrets } from './secrets/secrets.ts';
+import type { BundleStore, Store } from './store/types.ts';
+import { type ControllerState, startControllerTelemetry } from './telemetry.ts';
+import { AuditLog } from './tenants/audit.ts';
+import { ensureToken } from './tenants/home-token.ts';
+import { Tenants } from './tenants/tenants.ts';
+
+/** How long SIGTERM may take; instances live on and the next controller adopts them. */
+const CLOSE_DEADLINE_MS = 10_000;
+
+/** Events that run may take so long to end when the controller ends; what does not is tried again by the next one, ms. */
+const EVENTS_GRACE_MS = 3_000;
+
+/** Bundles start bundles, sources start sources. */
+function dispatcherFile(): string {
+  return join(import.meta.dirname, import.meta.filename.endsWith('.ts') ? 'dispatcher-main.ts' : 'dispatcher.mjs');
+}
+
+/** Only the driver that is used is loaded: the other's libraries would cost memory for nothing. */
+async function createDriver(config: ControllerConfig, paths: HomePaths, log: Log): Promise<Driver> {
+  if (config.FN_DRIVER === 'process') {
+    const { createProcessDriver } = await import('./driver/process/driver.ts');
+    return createProcessDriver({ paths, shims: config.FN_RUNTIME_SHIMS, nodeFlags: config.FN_NODE_FLAGS, version: metadata.version, log });
+  }
+  const { createDockerDriver } = await import('./driver/docker/driver.ts');
+  return createDockerDriver({
+    paths,
+    images: config.FN_RUNTIME_IMAGES,
+    version: metadata.version,
+    memoryBudgetMib: config.FN_MEMORY_BUDGET_MIB,
+    cpuBudget: config.FN_CPU_BUDGET,
+    egressPolicy: config.FN_ALLOW_UNFILTERED_EGRESS === '1' ? 'allow-unfiltered' : 'require-filter',
+    log,
+  });
+}
+
+/** `[::1]:7070` or `127.0.0.1:7070` */
+function hostAndPort(listen: string): { host: string; port: number } {
+  const colon = listen.lastIndexOf(':');
+  return { host: listen.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(listen.slice(colon + 1)) };
+}
+
+/** MiB that the instances of each namespace may take; generic ones are the platform's. */
+function memoryByNamespace(instances: readonly InstanceView[]): Map<string, number> {
+  const sums = new Map<string, number>();
+  for (const { namespace, memoryMib } of instances)
+    if (namespace !== undefined) sums.set(namespace, (sums.get(namespace) ?? 0) + memoryMib);
+  return sums;
+}
+
+/** Ends every instance of the home, and removes what the driver made. */
+export async function cleanUp(config: ControllerConfig, paths: HomePaths, log: Log): Promise<void> {
+  const driver = await createDriver(config, paths, log);
+  await driver.start();
+  await driver.destroyAll();
+  await driver.close();
+  await rm(paths.records, { recursive: true, force: true });
+}
+
+export interface LeadOptions {
+  env: NodeJS.ProcessEnv;
+  config: ControllerConfig;
+  paths: HomePaths;
+  log: Log;
+  store: Store;
+  bundles: BundleStore;
+  /** The store as people may see it: without a password. */
+  storeAddress: string;
+  /** Gives up what says that this process leads; called last when it ends in order. */
+  resign: () => Promise<void>;
+}
+
+/** Takes over what runs, and serves until the process is told to end. */
+export async function lead({ env, config, paths, log, store, bundles, storeAddress, resign }: LeadOptions): Promise<void> {
+  const driver = await createDriver(config, paths, log);
+  await driver.start();
+  const clock = systemClock;
+  const homeToken = config.FN_API_LISTEN === undefined ? null : await ensureToken(paths.tokenFile);
+  const tenants = await Tenants.open({ store, clock, homeToken });
+  const secrets = new SealedSecrets({
+    store,
+    keyFile: config.FN_SECRET_KEY_FILE ?? paths.secretKey,
+    clock,
+    onChanged: (namespace, name) => {
+      engine.secretChanged(namespace, name);
+      events.secretChanged(namespace, name);
+    },
+  });
+  const calls = new Calls({
+    path: paths.callsDatabase,
+    clock,
+    log,
+    maxRecords: config.FN_CALLS_KEPT,
+    maxAgeMs: config.FN_CALLS_MAX_AGE_SECONDS * 1_000,
+    slowMs: config.FN_SLOW_MS,
+  });
+  const events: EventsService = new EventsService({
+    functions: () => engine,
+    reveal: (namespace, names) => secrets.reveal(namespace, names),
+    namespace: (name) => tenants.settings(name),
+    installation: () => store.installationId(),
+    dispatcher: { file: dispatcherFile(), env: dispatcherEnv(env) },
+    // What is in a Redis, nobody knows who has not asked: the dispatcher does.
+    mayHaveEvents: () => config.FN_STORE !== 'sqlite' || existsSync(paths.eventsDatabase),
+    publicUrl: config.FN_PUBLIC_URL,
+    clock,
+    log,
+  });
+  const servers: ApiServer[] = [];
+  const closeServers = () => Promise.all(servers.map((server) => server.close()));
+  const plan = planTelemetry(env, config.FN_METRICS_LISTEN === undefined ? null : hostAndPort(config.FN_METRICS_LISTEN));
+  const state: ControllerState = {
+    status: () => engine.status(),
+    logLinesDropped: () => engine.logLinesDropped,
+    events: () => ({ dispatcher: events.dispatcherPid !== null, functions: events.stats }),
+    calls: () => ({ kept: calls.told.records - calls.lost, skipped: calls.told.skipped, lost: calls.lost }),
+    traceOf: (request) => calls.traceOf(request),
+  };
+  const telemetry = plan === null ? null : await startControllerTelemetry({ plan, version: metadata.version, state, clock, log });
+  const engine: Engine = new Engine({
+    paths,
+    settings: coreSettings(config, driver.features),
+    driver,
+    store,
+    bundles,
+    runtime: httpRuntimeClient,
+    clock,
+    log,
+    version: metadata.version,
+    storeAddress,
+    publicUrl: config.FN_PUBLIC_URL,
+    tlsUrl: config.FN_TLS_URL,
+    publicHosts: config.FN_PUBLIC_HOSTS,
+    secrets,
+    tenancy: tenants,
+    retention: retention(config),
+    imageKeepMs: config.FN_IMAGE_KEEP_SECONDS * 1_000,
+    certificates: config.FN_TLS_CERTS ?? null,
+    calls,
+    onStart: telemetry?.onStart,
+    onStartFailure: telemetry?.onStartFailure,
+    onLogEntries: telemetry?.onLogEntries,
+    gatewayGid: config.FN_GATEWAY_GID ?? null,
+    events,
+    onShutdown: () => {
+      void events
+        .close(0)
+        .then(() => closeServers())
+        .then(() => resign())
+        .then(() => Promise.all([store.close(), telemetry?.close()]))
+        .finally(() => process.exit(0));
+    },
+  });
+  await engine.start();
+  events.start();
+  tenants.onChange(() => events.namespacesChanged());
+  tenants.measureWith(async () => memoryByNamespace((await engine.status()).instances));
+  const audit = new AuditLog({ store, clock, log, keep: config.FN_AUDIT_KEEP });
+  const { images } = driver;
+  const registries = config.FN_REGISTRIES;
+  const api = { platform: engine, events, secrets, tenants, audit, bundles, artifacts: store, images, registries, log };
+  const app = createApi({ ...api, version: metadata.version });
+  servers.push(await startApiServer({ app, listen: { path: paths.controlSocket }, log }));
+  if (config.FN_API_LISTEN !== undefined) servers.push(await startApiServer({ app, listen: hostAndPort(config.FN_API_LISTEN), log }));
+  onShutdown(
+    async () => {
+      await closeServers();
+      await events.close(EVENTS_GRACE_MS);
+      await engine.close();
+      await resign();
+      await telemetry?.close();
+    },
+    { deadlineMs: CLOSE_DEADLINE_MS },
+  );
+}

@@ -1,0 +1,172 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { VirtualClock } from '#kit/clock.ts';
+import { silentLog } from '#kit/log.ts';
+import { Lease } from './leadership.ts';
+import type { Leadership } from './store/types.ts';
+
+const TTL_MS = 6_000;
+const RENEW_MS = 2_000;
+
+/** A store's lease in virtual time. */
+class FakeStore implements Leadership {
+  readonly #clock: VirtualClock;
+  held: { candidate: string; until: number } | null = null;
+  /** It does not answer: every call is rejected, or left hanging. */
+  away: 'no' | 'rejects' | 'hangs' = 'no';
+  renewals = 0;
+
+  constructor(clock: VirtualClock) {
+    this.#clock = clock;
+  }
+
+  async campaign(candidate: string, ttlMs: number): Promise<boolean> {
+    if (this.away === 'rejects') throw new Error('away');
+    if (this.away === 'hangs') await new Promise(() => {});
+    const now = this.#clock.now();
+    if (this.held !== null && this.held.until > now && this.held.candidate !== candidate) return false;
+    this.held = { candidate, until: now + ttlMs };
+    this.renewals++;
+    return true;
+  }
+
+  async resign(candidate: string): Promise<void> {
+    if (this.away !== 'no') throw new Error('away');
+    if (this.held?.candidate === candidate) this.held = null;
+  }
+
+  async leader(): Promise<string | null> {
+    return this.held !== null && this.held.until > this.#clock.now() ? this.held.candidate : null;
+  }
+}
+
+function setting() {
+  const clock = new VirtualClock();
+  const store = new FakeStore(clock);
+  const lost: string[] = [];
+  const lease = (candidate: string) =>
+    new Lease({ store, candidate, clock, log: silentLog, ttlMs: TTL_MS, renewMs: RENEW_MS, campaignMs: 1 });
+  /** In steps, so that what a timer begins goes on before the next one. */
+  const advance = async (ms: number, step = 100) => {
+    for (let passed = 0; passed < ms; passed += step) {
+      clock.advance(Math.min(step, ms - passed));
+      await turn();
+    }
+  };
+  return { clock, store, lost, lease, advance };
+}
+
+describe('a lease', () => {
+  it('is renewed for as long as the store answers', async () => {
+    const { store, lost, lease, advance } = setting();
+    const one = lease('a');
+    await one.win();
+    one.hold((why) => lost.push(why));
+    await advance(60_000);
+    expect([lost, one.held, store.renewals]).toEqual([[], true, 31]);
+    one.end();
+  });
+
+  it('is waited for, and won when who had it does not renew it', async () => {
+    const { store, lease, advance } = setting();
+    await lease('a').win();
+    const two = lease('b');
+    let won = false;
+    const winning = two.win().then(() => (won = true));
+    await advance(TTL_MS - 100);
+    expect([won, two.held]).toEqual([false, false]);
+    await advance(200);
+    await winning;
+    expect([store.held?.candidate, two.held]).toEqual(['b', true]);
+  });
+
+  it('is given up at once by resign(); what waits for it wins without its time passing', async () => {
+    const { lease } = setting();
+    const one = lease('a');
+    await one.win();
+    const winning = lease('b').win();
+    await one.resign();
+    await winning;
+    expect(one.held).toBe(false);
+  });
+
+  it.each(['rejects', 'hangs'] as const)(
+    'of a store that %s is lost when its time is over by our own clock, and not before',
+    async (away) => {
+      const { store, lost, lease, advance } = setting();
+      const one = lease('a');
+      await one.win();
+      one.hold((why) => lost.push(why));
+      store.away = away;
+      await advance(TTL_MS - 100);
+      expect([lost, one.held]).toEqual([[], true]);
+      await advance(100);
+      expect([lost, one.held]).toEqual([['the lease was not renewed within 6000 ms'], false]);
+      await advance(60_000);
+      expect(lost).toHaveLength(1);
+    },
+  );
+
+  it('survives a store that is away for less than its time', async () => {
+    const { store, lost, lease, advance } = setting();
+    const one = lease('a');
+    await one.win();
+    one.hold((why) => lost.push(why));
+    store.away = 'rejects';
+    await advance(5_000);
+    store.away = 'no';
+    await advance(20_000);
+    expect([lost, one.held]).toEqual([[], true]);
+    one.end();
+  });
+
+  it('of a process that was frozen past it is lost before anything else is done', async () => {
+    const { clock, lost, lease } = setting();
+    const one = lease('a');
+    await one.win();
+    one.hold((why) => lost.push(why));
+    clock.advance(60_000);
+    expect([lost, one.held]).toEqual([['the lease was not renewed within 6000 ms'], false]);
+  });
+
+  it('that another has taken is lost at the next renewal', async () => {
+    const { clock, store, lost, lease, advance } = setting();
+    const one = lease('a');
+    await one.win();
+    one.hold((why) => lost.push(why));
+    store.held = { candidate: 'b', until: clock.now() + TTL_MS };
+    await advance(RENEW_MS);
+    expect(lost).toEqual(['the lease is held by another controller']);
+  });
+
+  it('a jump of the wall clock changes nothing', async () => {
+    const { clock, lost, lease, advance } = setting();
+    const one = lease('a');
+    await one.win();
+    one.hold((why) => lost.push(why));
+    clock.jumpWall(3_600_000);
+    await advance(10_000);
+    clock.jumpWall(-7_200_000);
+    await advance(10_000);
+    expect([lost, one.held]).toEqual([[], true]);
+    one.end();
+  });
+
+  it('waiting for one ends with its signal', async () => {
+    const { lease } = setting();
+    await lease('a').win();
+    const waiting = new AbortController();
+    const winning = lease('b').win(waiting.signal);
+    waiting.abort(new Error('enough'));
+    await expect(winning).rejects.toThrow('enough');
+  });
+
+  it('giving it up where the store is away is no failure', async () => {
+    const { store, lease } = setting();
+    const one = lease('a');
+    await one.win();
+    store.away = 'rejects';
+    await one.resign();
+    expect(one.held).toBe(false);
+  });
+});
