@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { HEADERS } from '#contract/runtime.ts';
 import { gatewayHeaders, lineWith, startShim, type Shim } from './runtime-harness.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -184,6 +185,79 @@ describe('server', () => {
     });
     expect(said).toMatch(/^HTTP\/1\.1 101 .*marco$/s);
     expect((await shim.call('GET', '/')).text).toBe('plain');
+  });
+});
+
+describe('handlers for events', () => {
+  const message = {
+    body: '{"n":1}',
+    headers: {
+      ...gatewayHeaders('ev-1'),
+      [HEADERS.event]: 'queue',
+      'ce-id': '1-0',
+      'ce-source': '/s',
+      'ce-type': 't',
+      'content-type': 'application/json',
+    },
+  };
+
+  it('are methods of an instance of a class, with its `this`; what is beside fetch goes before what is exported by name', async () => {
+    const shim = await bundled(
+      `class Api {
+         #n = 40;
+         fetch() { return new Response(String(this.#n)); }
+         async queue(batch: { messages: { body: { n: number } }[] }) { this.#n += batch.messages[0].body.n; }
+       }
+       export const queue = () => { throw new Error('not this one'); };
+       export default new Api();`,
+      'fetch',
+    );
+    expect((await shim.call('POST', '/', message)).json()).toEqual({ batchItemFailures: [] });
+    expect((await shim.call('GET', '/')).text).toBe('41');
+  });
+
+  it('are found in CommonJS', async () => {
+    const shim = await bundled(`exports.event = async (event) => ({ got: event.data });`, 'events', 'handler.cjs');
+    const answer = await shim.call('POST', '/', { ...message, headers: { ...message.headers, [HEADERS.event]: 'event' } });
+    expect(answer.json()).toEqual({ got: { n: 1 } });
+  });
+
+  it('a router that answers to every name has none: its events are requests', async () => {
+    const shim = await bundled(
+      `const routes = [];
+       const anything = new Proxy({}, { get: (_target, name) => (path) => routes.push([name, path]) });
+       export default Object.assign(Object.create(anything), { fetch: (request) => new Response('routed ' + request.headers.get('fn-event')) });`,
+      'fetch',
+    );
+    expect((await shim.call('POST', '/', message)).text).toBe('routed queue');
+  });
+
+  it('do not wait for a server: one that listens some turns later gets what is HTTP', async () => {
+    const shim = await bundled(
+      `import { createServer } from 'node:http';
+       setTimeout(() => createServer((req, res) => res.end('served')).listen(3000), 20);
+       export function queue() {}`,
+      'events',
+    );
+    expect((await shim.call('GET', '/')).text).toBe('served');
+    expect((await shim.call('POST', '/', message)).json()).toEqual({ batchItemFailures: [] });
+  });
+
+  it('a generator has run no line, and is not taken for done', async () => {
+    const shim = await bundled(`export async function* queue() {}`, 'events');
+    expect((await shim.call('POST', '/', message)).status).toBe(500);
+    await lineWith(shim, 'queue is a generator');
+  });
+
+  it('beside a server that listens at once', async () => {
+    const shim = await bundled(
+      `import express from 'express';
+       express().get('/', (req, res) => res.json({ framework: 'express' })).listen(3000);
+       export function queue(batch) { batch.retryAll({ delaySeconds: 1 }); }`,
+      'server',
+    );
+    expect((await shim.call('GET', '/')).json()).toEqual({ framework: 'express' });
+    expect((await shim.call('POST', '/', message)).json()).toEqual({ batchItemFailures: [{ itemIdentifier: '1-0', delaySeconds: 1 }] });
   });
 });
 

@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { HEADERS } from '#contract/runtime.ts';
 import { vendor } from '../helpers/python-packages.ts';
 import { waitFor } from '../helpers/wait.ts';
 import { frame, openWebSocket, OPCODE } from '../helpers/websocket.ts';
@@ -497,5 +498,56 @@ describe('modules of a bundle', () => {
     const shim = await startShim(PYTHON);
     await shim.become('app/main.py', { code });
     expect((await shim.call('GET', '/')).json()).toEqual(['beside', 'top', 'vendored', 'site', true]);
+  });
+});
+
+describe('handlers for events', () => {
+  const message = {
+    body: '{"n":1}',
+    headers: {
+      ...gatewayHeaders('ev-1'),
+      [HEADERS.event]: 'queue',
+      'ce-id': '1-0',
+      'ce-source': '/s',
+      'ce-type': 't',
+      'content-type': 'application/json',
+    },
+  };
+
+  it('that are plain functions run on a thread, with ctx where they take it', async () => {
+    const shim = await start(
+      'import time\ndef queue(batch, ctx):\n  print(f"took {batch.messages[0].body}")\n  time.sleep(0.3)\n  batch.retry_all(delay_seconds=ctx.revision)',
+      'events',
+    );
+    const answer = shim.call('POST', '/', message);
+    await lineWith(shim, "took {'n': 1}");
+    expect((await shim.health()).inFlight).toBe(1);
+    expect((await answer).json()).toEqual({ batchItemFailures: [{ itemIdentifier: '1-0', delaySeconds: 7 }] });
+  });
+
+  it('one with a yield has run no line, and is not taken for done', async () => {
+    for (const source of ['async def queue(batch):\n  yield', 'def queue(batch):\n  yield']) {
+      const shim = await start(source, 'events');
+      expect((await shim.call('POST', '/', message)).status).toBe(500);
+      await lineWith(shim, 'queue has a yield');
+    }
+  });
+
+  it('are no routes, classes or modules of these names', async () => {
+    const app =
+      'def app(environ, start_response):\n  start_response("200 OK", [])\n  return [environ.get("HTTP_FN_EVENT", "none").encode()]\n';
+    const wsgi = await start(`${app}def queue(order): raise TypeError("a route of the app")`, 'wsgi');
+    expect((await wsgi.call('POST', '/', message)).text).toBe('queue');
+    const others = await start(
+      'import queue\nfrom threading import Event as event\ndef main(request): return request.headers["fn-event"]',
+      'function',
+    );
+    expect((await others.call('POST', '/', message)).text).toBe('queue');
+  });
+
+  it('sys.exit in one ends the process with its code', async () => {
+    const shim = await start('import sys\nasync def queue(batch): sys.exit(3)', 'events');
+    await expect(shim.call('POST', '/', message)).rejects.toThrow(/hang up|ECONNRESET/);
+    expect((await shim.exited).code).toBe(3);
   });
 });

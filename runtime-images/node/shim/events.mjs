@@ -43,9 +43,20 @@ function eventHandlers(module, env) {
   const found = {};
   for (const name of NAMES) {
     const owner = [exported.default, exported].find((one) => has(one, name));
-    if (owner !== undefined) found[name] = (given, context) => owner[name](given, env, context);
+    if (owner !== undefined) found[name] = (given, context) => begun(name, owner[name](given, env, context));
   }
   return found;
+}
+
+/**
+ * A generator that nobody asks for its next value has run no line: taken for done, its messages would be lost.
+ * @param {string} name
+ * @param {any} returned
+ */
+function begun(name, returned) {
+  if (typeof returned?.next === 'function' && (Symbol.iterator in returned || Symbol.asyncIterator in returned))
+    throw new TypeError(`${name} is a generator, of which nothing has run; it must be a function`);
+  return returned;
 }
 
 /** Asked by `in` first: some routers are proxies that have a function for every name. @param {any} owner @param {string} name */

@@ -49,6 +49,9 @@ class _Call:
             result = self._handler(*args)
         else:
             result = await self._run_on_thread(invocation, lambda: self._handler(*args))
+        if inspect.isgenerator(result) or inspect.isasyncgen(result):
+            # Nothing of it has run: taken for done, its messages would be lost.
+            raise TypeError(f"{getattr(self._handler, '__name__', 'the handler')} has a yield, so that nothing of it has run; it must be a function")
         return await result if inspect.isawaitable(result) else result
 
 
