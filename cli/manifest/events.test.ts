@@ -111,6 +111,9 @@ describe('triggers', () => {
     [`[{ cron: '@daily', deadLetter: { type: kafka, topic: x } }]`, '4:34: triggers.0.deadLetter.brokers: is missing'],
     [`[{ webhook: gitlab, secret: X }]`, '4:27: triggers.0.webhook: must be standard, github, stripe or slack'],
     [`[{ cron: '@daily', name: a }, { cron: '@hourly', name: a }]`, '4:70: triggers.1.name: a second trigger of this name'],
+    [`[{ cron: '61 * * * *' }]`, '4:24: triggers.0.cron: it cannot be read'],
+    [`[{ type: cron, schedule: '@yesterday' }]`, '4:40: triggers.0.schedule: @yesterday is none of'],
+    [`[{ cron: '@daily', timezone: Nowhere/Here }]`, '4:44: triggers.0.timezone: Nowhere/Here is no time zone'],
     [`[{ cron: '@daily', batchSize: 2 }]`, '4:34: triggers.0.batchSize: there is no such field'],
   ])('%s', (triggers, expected) => expect(faults(`    triggers: ${triggers}\n`)[0]).toContain(expected));
 });

@@ -5,6 +5,7 @@ import type { FunctionSettingsInput } from '#contract/function.ts';
 import { CheckedFunctionSettings } from '#contract/function.ts';
 import type { Manifest } from '#contract/manifest.ts';
 import { DEFAULT_NAMESPACE } from '#contract/names.ts';
+import { checkSchedule } from '#kit/schedule.ts';
 import { RUNTIMES } from '../bundlers/index.ts';
 import { usageError } from '../errors.ts';
 import type { ManifestFile } from './file.ts';
@@ -117,7 +118,11 @@ function resolveFunction(file: ManifestFile, name: string, options: ResolveOptio
   const env = options.variables === null ? merged.values.env : interpolate(merged, options.variables, tell);
   const values = { ...merged.values, ...(env === undefined ? {} : { env }) };
   if (values.image !== undefined && values.runtime === undefined) values.runtime = 'image';
-  faults.push(...sourceFaults(values, name, at), ...settingsFaults(values, merged, name, at));
+  faults.push(
+    ...sourceFaults(values, name, at),
+    ...settingsFaults(values, merged, name, at),
+    ...scheduleFaults(values, merged, name, file),
+  );
   const { entry = null, image = null } = values;
   return {
     namespace:
@@ -169,5 +174,19 @@ function settingsFaults(values: Merged['values'], { origins }: Merged, name: str
       range: at(field),
       message: `functions.${name}.${field}: ${message}${origin !== undefined && 'said' in origin ? ` (${origin.said})` : ''}`,
     };
+  });
+}
+
+/** Schedules and time zones that nobody understands; the platform would refuse them after all was bundled and sent. */
+function scheduleFaults({ triggers = [] }: Merged['values'], { origins }: Merged, name: string, { text }: ManifestFile): Fault[] {
+  const origin = origins.get('triggers');
+  if (origin === undefined || !('path' in origin)) return [];
+  return triggers.flatMap((trigger, index): Fault[] => {
+    const fault = trigger.type === 'cron' ? checkSchedule(trigger.schedule, trigger.timezone) : null;
+    if (fault === null) return [];
+    const above = [...origin.path, index];
+    // The short form has another name for it; where neither stands, the place of the trigger is found.
+    const field = fault.field === 'schedule' && text.has([...above, 'cron']) ? 'cron' : fault.field;
+    return [{ range: text.valueAt([...above, field]), message: `functions.${name}.triggers.${index}.${field}: ${fault.detail}` }];
   });
 }

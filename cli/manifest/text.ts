@@ -39,6 +39,11 @@ export class ManifestText {
     this.#spots.set(JSON.stringify(path), spot);
   }
 
+  /** Whether something stands at the path. */
+  has(path: Path): boolean {
+    return this.#spots.has(JSON.stringify(path));
+  }
+
   /** Of the value at the path, or of what is nearest above it. */
   valueAt(path: Path): Range {
     for (let length = path.length; length >= 0; length -= 1) {

@@ -5,7 +5,6 @@ import type { Context } from 'hono';
 import type { z } from 'zod';
 import type { Log } from '#kit/log.ts';
 import type { Principal } from '#contract/tenancy.ts';
-import type { Trigger } from '#contract/trigger.ts';
 import type { ImageStore } from '../driver/types.ts';
 import type { BundleStore, TenancyStore } from '../store/types.ts';
 import { type AccessRule, guarded } from './access.ts';
@@ -38,13 +37,9 @@ export type ApiContext = Context<ApiEnv>;
 /** Which namespace may refer to which bundle or image: whoever uploaded it for that namespace. */
 export type Artifacts = Pick<TenancyStore, 'addArtifact' | 'hasArtifact'>;
 
-/** What a trigger's schema cannot tell: whether its schedule, its time zone and its filter can be understood. */
-export type TriggerFaults = (trigger: Trigger) => { field: 'schedule' | 'timezone' | 'filter'; detail: string }[];
-
 export interface ApiDependencies {
   platform: Platform;
   events: Events;
-  triggerFaults: TriggerFaults;
   secrets: Secrets;
   tenants: Tenants;
   audit: Audit;

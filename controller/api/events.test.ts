@@ -155,7 +155,7 @@ describe('triggers', () => {
   it.each<[string, string, Record<string, unknown>]>([
     ['a schedule that nobody understands', '/schedule', { type: 'cron', name: 'orders', schedule: 'bad' }],
     ['a time zone that there is not', '/timezone', { type: 'cron', name: 'orders', schedule: '* * * * *', timezone: 'Nowhere/Bad' }],
-    ['a filter that nobody understands', '/filter', { ...stream, filter: { bad: [1] } }],
+    ['a filter that nobody understands', '/filter', { ...stream, filter: { data: { paid: 'yes' } } }],
     ['another name than that of the path', '/name', { ...stream, name: 'others' }],
     ['an unknown field', '/strem', { ...stream, strem: 'orders' }],
     ['a field of another type', '/schedule', { ...stream, schedule: '* * * * *' }],
@@ -179,13 +179,17 @@ describe('triggers', () => {
   });
 
   it('the same is checked where the access or a deployment brings them, with the pointer of each', async () => {
-    const triggers = [stream, { type: 'cron', name: 'ticks', schedule: 'bad', timezone: 'Nowhere/Bad' }];
+    const triggers = [
+      stream,
+      { type: 'cron', name: 'ticks', schedule: '61 * * * *' },
+      { type: 'cron', name: 'tocks', schedule: '@daily', timezone: 'Nowhere/Bad' },
+    ];
     const access = await api.json('PUT', `${HELLO}/access`, { triggers });
-    expect(access.problem.errors?.map(({ pointer }) => pointer)).toEqual(['/triggers/1/schedule', '/triggers/1/timezone']);
-    expect(access.problem.detail).toBe('/triggers/1/schedule: is no schedule (and 1 more)');
+    expect(access.problem.errors?.map(({ pointer }) => pointer)).toEqual(['/triggers/1/schedule', '/triggers/2/timezone']);
+    expect(access.problem.detail).toMatch(/^\/triggers\/1\/schedule: it cannot be read: .* \(and 1 more\)$/);
     const body = { bundle: await api.upload(), entry: 'index.mjs', settings: {}, access: { triggers } };
     const deployed = await api.json('POST', `${HELLO}/revisions`, body);
-    expect(deployed.problem.errors?.map(({ pointer }) => pointer)).toEqual(['/access/triggers/1/schedule', '/access/triggers/1/timezone']);
+    expect(deployed.problem.errors?.map(({ pointer }) => pointer)).toEqual(['/access/triggers/1/schedule', '/access/triggers/2/timezone']);
     const twice = await api.json('PUT', `${HELLO}/access`, { triggers: [stream, stream] });
     expect(twice.problem).toMatchObject({ errors: [{ pointer: '/triggers', detail: 'two triggers have the same name' }] });
   });

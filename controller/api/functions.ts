@@ -18,7 +18,7 @@ const path = '/v1/namespaces/{namespace}/functions/{name}';
 const withEtag = (c: ApiContext, view: FunctionView): Response => c.json(view, 200, { etag: `"${view.etag}"` });
 
 export function functionRoutes(dependencies: ApiDependencies): Router {
-  const { platform, triggerFaults, limits, log } = dependencies;
+  const { platform, limits, log } = dependencies;
   return new Router(dependencies)
     .add(
       {
@@ -107,7 +107,7 @@ export function functionRoutes(dependencies: ApiDependencies): Router {
         const expected = ifMatch(c);
         const access = await checkedJson(c, PutAccessRequest, limits);
         note(c, { detail: { routes: access.routes, auth: access.auth.type, triggers: access.triggers.map((trigger) => trigger.name) } });
-        checkTriggers(access.triggers, triggerFaults, (index) => `/triggers/${index}`);
+        checkTriggers(access.triggers, (index) => ['triggers', index]);
         return withEtag(c, await platform.setAccess(namespace, name, access, expected));
       },
     );

@@ -12,7 +12,7 @@ import { clientGone } from './signals.ts';
 import { checkTriggers } from './trigger-faults.ts';
 
 export function revisionRoutes(dependencies: ApiDependencies): Router {
-  const { platform, bundles, artifacts, triggerFaults, limits } = dependencies;
+  const { platform, bundles, artifacts, limits } = dependencies;
   return new Router(dependencies)
     .add(
       {
@@ -45,7 +45,7 @@ export function revisionRoutes(dependencies: ApiDependencies): Router {
         const { namespace, name } = checkedPath(c, FunctionPath);
         const request = await checkedJson(c, DeployRequest, limits);
         note(c, { detail: { bundle: request.bundle, image: request.image, traffic: request.traffic } });
-        checkTriggers(request.access?.triggers ?? [], triggerFaults, (index) => `/access/triggers/${index}`);
+        checkTriggers(request.access?.triggers ?? [], (index) => ['access', 'triggers', index]);
         await requireBundle(namespace, request, { bundles, artifacts });
         const answer = await platform.deploy(namespace, name, request, clientGone(c));
         note(c, { detail: { revision: answer.revision.number, bundle: request.bundle, image: request.image, traffic: request.traffic } });

@@ -65,7 +65,7 @@ function lookingRoutes(router: Router, { events }: ApiDependencies): void {
     );
 }
 
-function changingRoutes(router: Router, { events, triggerFaults, limits }: ApiDependencies): void {
+function changingRoutes(router: Router, { events, limits }: ApiDependencies): void {
   router
     .add(
       {
@@ -86,7 +86,7 @@ function changingRoutes(router: Router, { events, triggerFaults, limits }: ApiDe
           throw new FnError('invalid', `/name: it is ${wanted.name} here and ${trigger} in the path.`, {
             errors: [{ pointer: '/name', detail: 'must be the name in the path' }],
           });
-        checkTriggers([wanted], triggerFaults, () => '');
+        checkTriggers([wanted], () => []);
         return c.json(await events.putTrigger(namespace, name, wanted));
       },
     )

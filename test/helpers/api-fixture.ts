@@ -26,7 +26,7 @@ import { IN_MEMORY, openSqliteStore } from '../../controller/store/sqlite/store.
 import type { Store } from '../../controller/store/types.ts';
 import { AuditLog } from '../../controller/tenants/audit.ts';
 import { Tenants } from '../../controller/tenants/tenants.ts';
-import { FakeEvents, faultsOfTrigger } from './fake-events.ts';
+import { FakeEvents } from './fake-events.ts';
 import { FakePlatform } from './fake-platform.ts';
 
 export interface Answer {
@@ -112,7 +112,7 @@ export class ApiFixture {
     });
     const audit = given ?? new AuditLog({ store, clock: systemClock, log, keep: 10_000 });
     const { platform, events } = fixture;
-    const functions = { platform, events, triggerFaults: faultsOfTrigger };
+    const functions = { platform, events };
     const app = createApi({ ...functions, secrets, tenants, audit, bundles, artifacts: store, images, log, version: '1.2.3', limits });
     const unix = await startApiServer({ app, listen: { path: fixture.socketPath }, log, limits: serverLimits });
     const tcp = await startApiServer({ app, listen: { host: '127.0.0.1', port: 0 }, log, limits: serverLimits });

@@ -16,7 +16,6 @@ import type {
 import { FnError } from '#contract/errors.ts';
 import { functionPath } from '#contract/names.ts';
 import { type Trigger, type TriggerStatus, type TriggerView, secretsNeeded } from '#contract/trigger.ts';
-import type { TriggerFaults } from '../../controller/api/env.ts';
 import type { Events } from '../../controller/api/platform.ts';
 import type { FakePlatform } from './fake-platform.ts';
 
@@ -78,13 +77,6 @@ export const statusOfTrigger = ({ enabled }: Trigger, more: Partial<TriggerStatu
   nextAt: null,
   ...more,
 });
-
-/** Stands in for the real checks, which know cron and filters: refuses what says that it is bad. */
-export const faultsOfTrigger: TriggerFaults = (trigger) => [
-  ...(trigger.type === 'cron' && trigger.schedule === 'bad' ? [{ field: 'schedule' as const, detail: 'is no schedule' }] : []),
-  ...(trigger.type === 'cron' && trigger.timezone === 'Nowhere/Bad' ? [{ field: 'timezone' as const, detail: 'is no time zone' }] : []),
-  ...(trigger.filter !== null && 'bad' in trigger.filter ? [{ field: 'filter' as const, detail: 'is no filter' }] : []),
-];
 
 export class FakeEvents implements Events {
   /** By `NAMESPACE/NAME ID`. */
