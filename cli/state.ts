@@ -19,7 +19,8 @@ export interface SupervisorState extends ProcessIdentity {
   driver: (typeof DRIVERS)[number];
   /** What it was started with beside host and port, as text by option of `fn up`. */
   started: Readonly<Record<string, string>>;
-  children: { gateway?: ProcessIdentity; controller?: ProcessIdentity };
+  /** By name: `gateway`, `controller`, and where there are more of them `gateway-2`, `controller-2` … */
+  children: Readonly<Record<string, ProcessIdentity>> & { gateway?: ProcessIdentity; controller?: ProcessIdentity };
 }
 
 /** The state as it was last written, or null. What cannot be read as one is as good as none. */
@@ -51,8 +52,6 @@ function parseState(value: unknown): SupervisorState | null {
     return null;
   const children = field('children');
   if (typeof children !== 'object' || children === null) return null;
-  const gateway = parseIdentity(Reflect.get(children, 'gateway')) ?? undefined;
-  const controller = parseIdentity(Reflect.get(children, 'controller')) ?? undefined;
   const tlsUrl = field('tlsUrl');
   return {
     ...identity,
@@ -64,8 +63,14 @@ function parseState(value: unknown): SupervisorState | null {
     ...(typeof tlsUrl === 'string' ? { tlsUrl } : {}),
     driver,
     started: textsOf(field('started')),
-    children: { gateway, controller },
+    children: identitiesOf(children),
   };
+}
+
+/** What is no identity is left out. */
+function identitiesOf(value: object): Record<string, ProcessIdentity> {
+  const pairs = Object.entries(value).map(([name, child]) => [name, parseIdentity(child)] as const);
+  return Object.fromEntries(pairs.filter((pair): pair is readonly [string, ProcessIdentity] => pair[1] !== null));
 }
 
 /** What is no text is left out; a version that wrote none had nothing to say. */

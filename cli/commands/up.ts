@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { chooseStoreUrl, parseStoreUrl, type StoreAddress, storeUrlToShow } from '#kit/store-url.ts';
 import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION, integerBetween } from '../command.ts';
 import type { Context } from '../context.ts';
@@ -11,6 +12,11 @@ import { type SupervisorOptions, type TlsOptions, startedWith } from '../supervi
 import { runtimeNames } from './runtimes-build.ts';
 
 export const DEFAULT_PORT = 8_080;
+
+/** Each is a process with an event loop of its own: more than there are cores gain nothing. */
+const MAX_GATEWAYS = 32;
+/** One that leads, and two so that one may be away. */
+const MAX_CONTROLLERS = 3;
 
 /** Ctrl-C in the foreground ends every instance; the supervisor's own deadlines are below it. */
 const FOREGROUND_PATIENCE_MS = 120_000;
@@ -52,6 +58,21 @@ export const up: CommandSpec = {
       description: 'serve /metrics for Prometheus: the gateway’s here, the controller’s on the next port',
       parse: hostAndPort,
     },
+    {
+      flags: '--store <store>',
+      description: 'where functions and events are kept: sqlite (in the home), or redis://HOST:PORT; a password belongs in FN_STORE',
+      parse: storeUrl,
+    },
+    {
+      flags: '--gateways <n>',
+      description: 'gateway processes, all on the same port (default: 1)',
+      parse: integerBetween(1, MAX_GATEWAYS),
+    },
+    {
+      flags: '--controllers <n>',
+      description: 'controllers; one leads, another takes over when it dies (default: 1)',
+      parse: integerBetween(1, MAX_CONTROLLERS),
+    },
     { flags: '--pool <n>', description: 'generic instances kept ready', parse: integerBetween(0, 1_000) },
     { flags: '--memory-budget <mib>', description: 'memory of all instances together, MiB', parse: integerBetween(128, 16_777_216, 'MiB') },
     { flags: '--allow-unfiltered-egress', description: 'let functions dial out even where this host cannot filter it' },
@@ -62,6 +83,7 @@ export const up: CommandSpec = {
     'fn up --detach',
     'fn up --detach --port 9000 --host 0.0.0.0',
     'fn up --tls-listen 0.0.0.0:8443 --tls-certs ./certs',
+    'fn up --detach --store redis://127.0.0.1:6379 --gateways 2 --controllers 2',
   ],
   run,
 };
@@ -106,7 +128,19 @@ function tellIgnored(ctx: Context, input: Input, running: SupervisorState): void
   say(ctx, `  to change that: fn down${homeFlag(ctx)}, then fn up${homeFlag(ctx)} ${words}`);
 }
 
-const ONLY_AT_START = ['host', 'api', 'metrics', 'pool', 'memory-budget', 'allow-unfiltered-egress', 'tls-listen', 'tls-certs'] as const;
+const ONLY_AT_START = [
+  'host',
+  'api',
+  'metrics',
+  'store',
+  'gateways',
+  'controllers',
+  'pool',
+  'memory-budget',
+  'allow-unfiltered-egress',
+  'tls-listen',
+  'tls-certs',
+] as const;
 
 /** By name, with what was typed. */
 function ignoredOptions(options: SupervisorOptions, input: Input, running: SupervisorState): (readonly [string, string])[] {
@@ -162,10 +196,35 @@ function optionsFrom(ctx: Context, input: Input): SupervisorOptions {
     api: input.text('api'),
     runtimes: ['node', ...input.list('runtimes')],
     metrics: input.text('metrics'),
+    store: storeFrom(ctx, input),
+    gateways: input.number('gateways'),
+    controllers: input.number('controllers'),
     pool: input.number('pool'),
     memoryBudgetMib: input.number('memoryBudget'),
     allowUnfilteredEgress: input.flag('allowUnfilteredEgress'),
   };
+}
+
+/** As it may be shown; the password goes by FN_STORE. */
+function storeFrom(ctx: Context, input: Input): string {
+  try {
+    return storeUrlToShow(parseStoreUrl(chooseStoreUrl(input.text('store'), ctx.env.FN_STORE || undefined)));
+  } catch (error) {
+    throw usageError(`FN_STORE: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** Throws where there is a password in it: what is typed can be read by every user of the machine. */
+function storeUrl(text: string): string {
+  let address: StoreAddress;
+  try {
+    address = parseStoreUrl(text);
+  } catch (error) {
+    throw usageError(`--store: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  if (address.kind === 'redis' && address.password !== null)
+    throw usageError(`--store: a password on the command line can be read by every user (ps). Put the whole address in FN_STORE instead`);
+  return storeUrlToShow(address);
 }
 
 /** Both or neither, by flag or by environment. */

@@ -37,6 +37,15 @@ export class Child {
     this.#options = options;
   }
 
+  get name(): string {
+    return this.#options.name;
+  }
+
+  /** null while it does not run. */
+  get pid(): number | null {
+    return this.#state.kind === 'running' ? (this.#state.process.pid ?? null) : null;
+  }
+
   get running(): boolean {
     return this.#state.kind === 'running';
   }

@@ -14,6 +14,12 @@ export interface SupervisorOptions {
   api?: string;
   /** HOST:PORT of the gateway's /metrics, where that is wanted; the controller's is on the next port. */
   metrics?: string;
+  /** Where functions are kept, without a password: that is in FN_STORE of the environment. Default: sqlite. */
+  store?: string;
+  /** Gateway processes, all on the same port. Default: 1. */
+  gateways?: number;
+  /** Controllers, of which one leads and the others stand by. Default: 1. */
+  controllers?: number;
   /** Generic instances kept ready. */
   pool?: number;
   memoryBudgetMib?: number;
@@ -34,6 +40,9 @@ export function startedWith({
   host,
   api,
   metrics,
+  store,
+  gateways = 1,
+  controllers = 1,
   pool,
   memoryBudgetMib,
   allowUnfilteredEgress,
@@ -44,6 +53,9 @@ export function startedWith({
     host,
     api,
     metrics,
+    store: store === 'sqlite' ? undefined : store,
+    gateways: gateways === 1 ? undefined : String(gateways),
+    controllers: controllers === 1 ? undefined : String(controllers),
     pool: pool?.toString(),
     'memory-budget': memoryBudgetMib?.toString(),
     'allow-unfiltered-egress': allowUnfilteredEgress === true ? 'true' : undefined,
@@ -73,9 +85,16 @@ export function settingsEnv({ api, pool, memoryBudgetMib, allowUnfilteredEgress,
   return env;
 }
 
-/** Where each process serves /metrics, as environment: the gateway where it was said, the controller on the next port. */
-export function metricsEnv(listen: string | undefined): Record<'gateway' | 'controller', Record<string, string>> {
+/**
+ * Where each process serves /metrics, as environment: the first gateway where it was said, the controller that leads on the
+ * next port, the other gateways on those after it.
+ */
+export function metricsEnv(
+  listen: string | undefined,
+  gateways = 1,
+): { gateways: Record<string, string>[]; controller: Record<string, string> } {
   const match = /^(.*):(\d{1,5})$/.exec(listen ?? '');
-  if (match === null) return { gateway: {}, controller: {} };
-  return { gateway: { FN_METRICS_LISTEN: match[0] }, controller: { FN_METRICS_LISTEN: `${match[1]}:${Number(match[2]) + 1}` } };
+  const at = (offset: number): Record<string, string> =>
+    match === null ? {} : { FN_METRICS_LISTEN: `${match[1]}:${Number(match[2]) + offset}` };
+  return { gateways: Array.from({ length: gateways }, (_, index) => at(index === 0 ? 0 : index + 1)), controller: at(1) };
 }

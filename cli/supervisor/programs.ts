@@ -100,6 +100,7 @@ const NOT_FOR_GATEWAY: ReadonlySet<string> = new Set([
   'FN_TLS_LISTEN',
   'FN_TLS_URL',
   'FN_SECRET_KEY_FILE',
+  'FN_STORE',
 ]);
 const NEUTRAL: ReadonlySet<string> = new Set(['TZ', 'LANG', 'LC_ALL']);
 

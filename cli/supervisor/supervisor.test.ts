@@ -8,7 +8,7 @@ import { readBody, request } from '../http.ts';
 import { identify, isAlive } from '../process-identity.ts';
 import { root } from '../root.ts';
 import { readState, writeState } from '../state.ts';
-import type { SupervisorEvent, TlsOptions } from './options.ts';
+import type { SupervisorEvent, SupervisorOptions } from './options.ts';
 import { Supervisor } from './supervisor.ts';
 
 const PROGRAMS = {
@@ -21,10 +21,11 @@ function supervisor({
   env = {},
   home = temporaryFolder(onTestFinished),
   tls,
-}: { port?: number; env?: NodeJS.ProcessEnv; home?: string; tls?: TlsOptions } = {}) {
+  ...more
+}: Partial<SupervisorOptions> & { env?: NodeJS.ProcessEnv } = {}) {
   const events: SupervisorEvent[] = [];
   const started = new Supervisor(
-    { home, host: '127.0.0.1', port, driver: 'process', ...(tls === undefined ? {} : { tls }) },
+    { ...more, home, host: '127.0.0.1', port, driver: 'process', ...(tls === undefined ? {} : { tls }) },
     {
       env: { ...process.env, FN_LOG_LEVEL: 'silent', ...env },
       report: (event) => void events.push(event),
@@ -54,6 +55,42 @@ describe('a supervisor', () => {
     expect(readState(paths)).toBeNull();
     for (const child of Object.values(state.children)) expect(isAlive(child)).toBe(false);
     // The controller ended when it was asked: nobody had to clean up after it.
+    expect(existsSync(join(paths.home, 'cleaned-up'))).toBe(false);
+  });
+
+  it('runs as many gateways and controllers as it is told, on one port, each with a log of its own, and ends them all', async () => {
+    const { started, paths } = supervisor({
+      gateways: 3,
+      controllers: 2,
+      store: 'redis://127.0.0.1:1/0',
+      env: { FN_STORE: 'redis://:c4nary@127.0.0.1:1/0' },
+    });
+    const state = await started.start();
+    const names = ['controller', 'controller-2', 'gateway', 'gateway-2', 'gateway-3'];
+    expect(Object.keys(state.children).toSorted()).toEqual(names);
+    const pids = new Set<string>();
+    while (pids.size < 3) pids.add(await ask(state.url));
+    expect([...pids].toSorted()).toEqual(
+      names
+        .slice(2)
+        .map((name) => String(state.children[name]!.pid))
+        .toSorted(),
+    );
+    for (const name of names) expect(existsSync(join(paths.logs, `${name}.log`))).toBe(true);
+    const environ = (name: string) =>
+      readFileSync(`/proc/${state.children[name]!.pid}/environ`, 'utf8')
+        .split('\0')
+        .filter((entry) => /^FN_(?:STORE|STANDBY|GATEWAY_ID|EVENTS_SOCKET)=/.test(entry))
+        .toSorted();
+    expect(environ('controller-2')).toEqual(['FN_STANDBY=1', 'FN_STORE=redis://:c4nary@127.0.0.1:1/0']);
+    expect(environ('gateway-2')).toEqual([`FN_EVENTS_SOCKET=${paths.eventsSocket}`, `FN_GATEWAY_ID=gw-${paths.homeId}-2`]);
+    // The password is where who may read the environment of our processes reads it, and nowhere else.
+    expect(readFileSync(paths.supervisorFile, 'utf8')).toContain('redis://127.0.0.1:1/0');
+    for (const file of [paths.supervisorFile, ...names.map((name) => join(paths.logs, `${name}.log`))])
+      expect(readFileSync(file, 'utf8')).not.toContain('c4nary');
+    for (const { pid } of Object.values(state.children)) expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).not.toContain('c4nary');
+    await started.stop();
+    for (const child of Object.values(state.children)) expect(isAlive(child)).toBe(false);
     expect(existsSync(join(paths.home, 'cleaned-up'))).toBe(false);
   });
 
@@ -132,7 +169,7 @@ describe('a supervisor', () => {
     // As kill -9 leaves it: a file that names a supervisor that is no more, whose children live.
     const home = temporaryFolder(onTestFinished);
     const second = supervisor({ home });
-    writeState(second.paths, { ...state, pid: 2 ** 22 + 1, children: { gateway: state.children.gateway } });
+    writeState(second.paths, { ...state, pid: 2 ** 22 + 1, children: { gateway: state.children.gateway! } });
     const taken = await second.started.start();
     expect(taken.children.gateway?.pid).not.toBe(state.children.gateway?.pid);
     expect(readFileSync(second.paths.supervisorFile, 'utf8')).toContain(String(taken.children.gateway?.pid));

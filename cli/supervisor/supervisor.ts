@@ -11,6 +11,7 @@ import { createLog } from '#kit/log.ts';
 import type { Log, LogLevel } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { homePaths } from '#kit/paths.ts';
+import { chooseStoreUrl } from '#kit/store-url.ts';
 import { CliError, EXIT } from '../errors.ts';
 import { readBody, request } from '../http.ts';
 import { endProcess, identify } from '../process-identity.ts';
@@ -41,6 +42,9 @@ const CLEANUP_TIMEOUT_MS = 60_000;
 /** An orphan of a supervisor that was killed. Its instances live on and are adopted. */
 const ORPHAN_GRACE_MS = 5_000;
 const LOG_CHECK_MS = 60_000;
+const MAX_STATUS_BYTES = 16 * 1024 * 1024;
+/** A controller that is started again waits so long for its store: it would only be started again. */
+const STORE_PATIENCE_SECONDS = 86_400;
 
 export interface SupervisorSurroundings {
   env: NodeJS.ProcessEnv;
@@ -68,8 +72,8 @@ export class Supervisor {
   #tlsSocket: PublicSocket | null = null;
   #programs: Programs | null = null;
   #state: SupervisorState | null = null;
-  #gateway: Child | null = null;
-  #controller: Child | null = null;
+  #gateways: Child[] = [];
+  #controllers: Child[] = [];
   #controllerEnv: NodeJS.ProcessEnv = {};
   #logFds: number[] = [];
   /** Instances of a supervisor that was killed may be in it: then it is not ours to remove before a controller has looked. */
@@ -151,31 +155,46 @@ export class Supervisor {
   }
 
   #spawnAll(url: string, runtimeEnv: Record<string, string>): void {
+    const { gateways = 1, controllers = 1 } = this.#options;
+    const metrics = metricsEnv(this.#options.metrics ?? this.#env.FN_METRICS_LISTEN, gateways);
+    const programs = this.#programs!;
+    this.#controllerEnv = this.#envOfControllers(url, { ...runtimeEnv, ...metrics.controller }, controllers);
+    const sockets = { listenFd: this.#socket!.fd, tlsListenFd: this.#tlsSocket?.fd ?? null };
+    for (const name of namesOf('controller', controllers)) {
+      const log = this.#openLog(name);
+      this.#controllers.push(this.#child(name, () => spawnController(programs, this.#envOfOneController(), log)));
+    }
+    for (const [index, name] of namesOf('gateway', gateways).entries()) {
+      const log = this.#openLog(name);
+      const env = gatewayEnv(this.#env, {
+        FN_LINK_SOCKET: this.#paths.linkSocket,
+        FN_EVENTS_SOCKET: this.#paths.eventsSocket,
+        FN_PUBLIC_URL: url,
+        FN_GATEWAY_ID: name.replace('gateway', `gw-${this.#paths.homeId}`),
+        ...metrics.gateways[index],
+      });
+      this.#gateways.push(this.#child(name, () => spawnGateway(programs, env, log, sockets)));
+    }
+    for (const child of [...this.#controllers, ...this.#gateways]) child.start();
+  }
+
+  #envOfControllers(url: string, more: Record<string, string>, controllers: number): NodeJS.ProcessEnv {
     const ids: Record<string, string> = this.#asRoot ? { FN_GATEWAY_UID: String(GATEWAY_UID), FN_GATEWAY_GID: String(GATEWAY_GID) } : {};
-    const metrics = metricsEnv(this.#options.metrics ?? this.#env.FN_METRICS_LISTEN);
-    const own = {
+    return controllerEnv(this.#env, {
       FN_HOME: this.#paths.home,
       FN_PUBLIC_URL: url,
-      ...runtimeEnv,
+      FN_STORE: chooseStoreUrl(this.#options.store, this.#env.FN_STORE || undefined),
+      FN_STANDBY: controllers > 1 ? '1' : '0',
+      ...more,
       ...ids,
       ...settingsEnv(this.#options),
-      ...metrics.controller,
-    };
-    this.#controllerEnv = controllerEnv(this.#env, own);
-    const forGateway = gatewayEnv(this.#env, {
-      FN_LINK_SOCKET: this.#paths.linkSocket,
-      FN_PUBLIC_URL: url,
-      FN_GATEWAY_ID: `gw-${this.#paths.homeId}`,
-      ...metrics.gateway,
     });
-    const programs = this.#programs!;
-    const controllerLog = this.#openLog('controller');
-    const gatewayLog = this.#openLog('gateway');
-    const sockets = { listenFd: this.#socket!.fd, tlsListenFd: this.#tlsSocket?.fd ?? null };
-    this.#controller = this.#child('controller', () => spawnController(programs, this.#controllerEnv, controllerLog));
-    this.#gateway = this.#child('gateway', () => spawnGateway(programs, forGateway, gatewayLog, sockets));
-    this.#controller.start();
-    this.#gateway.start();
+  }
+
+  /** One that is started again waits for a store that is away; at the first start, the person is told at once. */
+  #envOfOneController(): NodeJS.ProcessEnv {
+    if (this.#state?.phase === 'starting') return this.#controllerEnv;
+    return { ...this.#controllerEnv, FN_STORE_WAIT_SECONDS: String(STORE_PATIENCE_SECONDS) };
   }
 
   #openLog(name: string): number {
@@ -184,7 +203,7 @@ export class Supervisor {
     return fd;
   }
 
-  #child(name: 'gateway' | 'controller', spawn: () => ReturnType<typeof spawnController>): Child {
+  #child(name: string, spawn: () => ReturnType<typeof spawnController>): Child {
     return new Child({
       name,
       spawn,
@@ -213,9 +232,7 @@ export class Supervisor {
   }
 
   #untilControllerAnswers(): Promise<void> {
-    return this.#untilAnswers('controller', () =>
-      request({ socketPath: this.#paths.controlSocket }, { method: 'GET', path: '/v1/status', timeoutMs: PROBE_TIMEOUT_MS }),
-    );
+    return this.#untilAnswers('controller', () => this.#ask('GET', '/v1/status'));
   }
 
   #untilGatewayAnswers(port: number): Promise<void> {
@@ -229,7 +246,7 @@ export class Supervisor {
     while (this.#clock.now() < until && this.#stopping === null) {
       try {
         const reply = await probe();
-        await readBody(reply, 16 * 1024 * 1024);
+        await readBody(reply, MAX_STATUS_BYTES);
         if (reply.status === 200) return;
         last = `it answered ${reply.status}`;
       } catch (error) {
@@ -243,9 +260,13 @@ export class Supervisor {
     });
   }
 
+  get #children(): Child[] {
+    return [...this.#controllers, ...this.#gateways];
+  }
+
   #watchLogs(): void {
     const check = () => {
-      for (const name of ['controller', 'gateway', 'supervisor']) rotate(this.#paths.logs, name);
+      for (const name of [...this.#children.map((child) => child.name), 'supervisor']) rotate(this.#paths.logs, name);
       this.#cancelRotation = this.#clock.after(LOG_CHECK_MS, check);
     };
     check();
@@ -261,30 +282,47 @@ export class Supervisor {
     this.#cancelRotation();
     if (this.#state !== null) this.#update({ phase: 'stopping' });
     // First who asks for instances, then who has them.
-    await this.#gateway?.stop(GATEWAY_GRACE_MS);
-    if (this.#controller !== null) await this.#stopController(this.#controller);
+    await Promise.all(this.#gateways.map((gateway) => gateway.stop(GATEWAY_GRACE_MS)));
+    if (this.#controllers.length > 0) await this.#stopControllers();
     this.#socket?.close();
     this.#tlsSocket?.close();
     for (const fd of this.#logFds) closeSync(fd);
     if (this.#programs?.nodeFd != null) closeSync(this.#programs.nodeFd);
-    if (this.#controller !== null || !this.#runDirWasThere) removeRunDir(this.#paths, this.#asRoot);
+    if (this.#controllers.length > 0 || !this.#runDirWasThere) removeRunDir(this.#paths, this.#asRoot);
     removeState(this.#paths);
     this.#release?.();
   }
 
-  /** The controller ends its instances; where it cannot be asked, a second one is started for just that. */
-  async #stopController(controller: Child): Promise<void> {
-    if (controller.running && (await this.#askShutdown()) && (await controller.awaitEnd(CONTROLLER_GRACE_MS))) return;
-    await controller.stop(ORPHAN_GRACE_MS);
+  /** The one that leads ends its instances; where it cannot be asked, another one is started for just that. */
+  async #stopControllers(): Promise<void> {
+    const leader = await this.#leading();
+    // First who would take over.
+    await Promise.all(this.#controllers.filter((one) => one !== leader).map((one) => one.stop(ORPHAN_GRACE_MS)));
+    if (leader?.running && (await this.#askShutdown()) && (await leader.awaitEnd(CONTROLLER_GRACE_MS))) return;
+    await leader?.stop(ORPHAN_GRACE_MS);
     await cleanUp(this.#programs!, this.#controllerEnv, this.#logFds[0]!);
+  }
+
+  async #leading(): Promise<Child | null> {
+    if (this.#controllers.length === 1) return this.#controllers[0]!;
+    try {
+      const reply = await this.#ask('GET', '/v1/status');
+      const answer: unknown = JSON.parse((await readBody(reply, MAX_STATUS_BYTES)).toString());
+      const pid = statusPid(answer);
+      return this.#controllers.find((one) => one.pid === pid) ?? null;
+    } catch (error) {
+      this.#log.warn({ error: error instanceof Error ? error.message : String(error) }, 'no controller leads that could be asked');
+      return null;
+    }
+  }
+
+  #ask(method: 'GET' | 'POST', path: string): ReturnType<typeof request> {
+    return request({ socketPath: this.#paths.controlSocket }, { method, path, timeoutMs: PROBE_TIMEOUT_MS });
   }
 
   async #askShutdown(): Promise<boolean> {
     try {
-      const reply = await request(
-        { socketPath: this.#paths.controlSocket },
-        { method: 'POST', path: '/v1/shutdown', timeoutMs: PROBE_TIMEOUT_MS },
-      );
+      const reply = await this.#ask('POST', '/v1/shutdown');
       await readBody(reply, 1024 * 1024);
       return reply.status === 202;
     } catch (error) {
@@ -308,6 +346,16 @@ export async function cleanUp(programs: Programs, env: NodeJS.ProcessEnv, logFd:
   clearTimeout(timer);
   if (code !== 0)
     throw new CliError('some instances could not be removed', { hint: 'See controller.log in the home’s logs folder, and fn doctor.' });
+}
+
+/** `gateway`, `gateway-2`, … */
+const namesOf = (name: string, count: number): string[] =>
+  Array.from({ length: count }, (_, index) => (index === 0 ? name : `${name}-${index + 1}`));
+
+/** By hand, as everything that the supervisor reads: see parseState. */
+function statusPid(answer: unknown): unknown {
+  const controller: unknown = typeof answer === 'object' && answer !== null ? Reflect.get(answer, 'controller') : null;
+  return typeof controller === 'object' && controller !== null ? Reflect.get(controller, 'pid') : null;
 }
 
 /** An address that can be dialled: of all interfaces, the loopback one. */

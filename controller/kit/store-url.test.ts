@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseStoreUrl, storeUrlToShow } from './store-url.ts';
+import { chooseStoreUrl, parseStoreUrl, storeUrlToShow } from './store-url.ts';
 
 describe('the address of a store', () => {
   it.each([
@@ -39,4 +39,22 @@ describe('the address of a store', () => {
     expect(() => parseStoreUrl(text)).toThrow(words);
     expect(() => parseStoreUrl(text)).not.toThrow(/hunter2/);
   });
+});
+
+describe('of what is typed and what is in the environment', () => {
+  const secret = 'redis://fn:hunter2@h:1/2';
+  it.each<[string | undefined, string | undefined, string]>([
+    [undefined, undefined, 'sqlite'],
+    [undefined, secret, secret],
+    ['redis://h:1', undefined, 'redis://h:1'],
+    // The same place: the password goes with it.
+    ['redis://h:1/2', secret, secret],
+    ['redis://fn@h:1/2', secret, secret],
+    // Another place: it does not.
+    ['redis://other@h:1/2', secret, 'redis://other@h:1/2'],
+    ['redis://h:1/3', secret, 'redis://h:1/3'],
+    ['rediss://h:1/2', secret, 'rediss://h:1/2'],
+    ['redis://h:1/2?name=x', secret, 'redis://h:1/2?name=x'],
+    ['sqlite', secret, 'sqlite'],
+  ])('%s and %s: %s', (typed, env, chosen) => expect(chooseStoreUrl(typed, env)).toBe(chosen));
 });

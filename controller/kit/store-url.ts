@@ -63,3 +63,20 @@ export function storeUrlToShow(address: StoreAddress): string {
   const shownHost = host.includes(':') ? `[${host}]` : host;
   return `${tls ? 'rediss' : 'redis'}://${user}${shownHost}:${port}/${db}${name === DEFAULT_NAME ? '' : `?name=${name}`}`;
 }
+
+/**
+ * The address that is used where one was typed and one is in the environment: what is typed says where, and has no password, for
+ * all users of the machine can read it; where the environment names the same place, its password goes with it.
+ */
+export function chooseStoreUrl(typed: string | undefined, env: string | undefined): string {
+  if (typed === undefined) return env ?? 'sqlite';
+  if (env === undefined) return typed;
+  const wanted = parseStoreUrl(typed);
+  const known = parseStoreUrl(env);
+  const samePlace =
+    wanted.kind === 'redis' &&
+    known.kind === 'redis' &&
+    storeUrlToShow({ ...wanted, username: null }) === storeUrlToShow({ ...known, username: null }) &&
+    (wanted.username === null || wanted.username === known.username);
+  return samePlace ? env : typed;
+}
