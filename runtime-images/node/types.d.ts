@@ -134,7 +134,7 @@ export interface CloudEvent<Data = unknown> {
   readonly id: string;
   /** Where it is from: `redis://host/stream`, `/functions/NAMESPACE/NAME`. */
   readonly source: string;
-  /** What it is: `fn.redis-stream`, `fn.cron`, … or what its sender says. */
+  /** What it is: `fn.redis-stream`, `fn.schedule`, … or what its sender says. */
   readonly type: string;
   readonly subject?: string;
   /** When it happened, RFC 3339. */
