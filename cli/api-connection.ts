@@ -5,6 +5,7 @@
 import type { Readable } from 'node:stream';
 import type { z } from 'zod';
 import { Problem } from '#contract/errors.ts';
+import { sleep } from '#kit/clock.ts';
 import { CliError, EXIT } from './errors.ts';
 import type { Reply, Target } from './http.ts';
 import { readBody, request } from './http.ts';
@@ -14,6 +15,9 @@ import { problemError } from './problems.ts';
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 /** How long an answer may take to begin; a deployment waits for an instance to load the function. */
 const ANSWER_TIMEOUT_MS = 120_000;
+/** A controller that is replaced by another, or started again, answers after some seconds: a lease lasts 6. */
+const TAKEOVER_MS = 12_000;
+const TAKEOVER_POLL_MS = 100;
 
 export interface Call {
   method: string;
@@ -32,6 +36,8 @@ export interface ApiConnectionOptions {
   /** What unreachable means here, and what to do. */
   unreachable: { message: string; hint: string };
   signal?: AbortSignal | undefined;
+  /** Whether somebody is about to listen there: then it is waited for, instead of being unreachable at once. */
+  takenOver?: () => boolean;
 }
 
 export class ApiConnection {
@@ -105,17 +111,23 @@ export class ApiConnection {
     if (ifMatch !== undefined) headers['if-match'] = `"${ifMatch}"`;
     const payload = json === undefined ? body : Buffer.from(JSON.stringify(json));
     if (payload) headers['content-type'] = json === undefined ? (contentType ?? 'application/octet-stream') : 'application/json';
-    try {
-      return await request(this.#target, {
-        method,
-        path,
-        headers,
-        body: payload,
-        signal,
-        timeoutMs: timeoutMs ?? ANSWER_TIMEOUT_MS,
-      });
-    } catch (error) {
-      throw this.#translate(error);
+    const until = performance.now() + TAKEOVER_MS;
+    for (;;) {
+      try {
+        return await request(this.#target, {
+          method,
+          path,
+          headers,
+          body: payload,
+          signal,
+          timeoutMs: timeoutMs ?? ANSWER_TIMEOUT_MS,
+        });
+      } catch (error) {
+        // Nobody has heard any of it. A stream may have begun to flow, and cannot be sent again.
+        const again = nobodyListened(error) && (payload === undefined || payload instanceof Uint8Array) && this.#options.takenOver?.();
+        if (!again || performance.now() >= until) throw this.#translate(error);
+        await sleep(TAKEOVER_POLL_MS, signal);
+      }
     }
   }
 
@@ -149,6 +161,10 @@ const UNREACHABLE_CODES = new Set([
   'ETIMEDOUT',
   'ENOTSOCK',
 ]);
+
+/** There was no connection: what was to be sent has reached nobody. */
+const nobodyListened = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ECONNREFUSED');
 
 function parseJson(text: string): unknown {
   try {

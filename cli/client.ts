@@ -34,6 +34,7 @@ import type { Remote } from './contexts.ts';
 import { checkedToken, checkedUrl, remoteOf } from './contexts.ts';
 import { EventsClient } from './events-client.ts';
 import { checkedSecretName } from './names.ts';
+import { runningState } from './state.ts';
 
 /** Longest line of a log. */
 const MAX_LOG_LINE_BYTES = 1024 * 1024;
@@ -227,7 +228,8 @@ export function connect(ctx: Context): ApiClient {
   if (remote !== null) return clientOf(remote, ctx.signal);
   const paths = plannedPaths(ctx.home);
   const unreachable = { message: `fn is not running in ${paths.home}`, hint: `Start it: fn up --detach${homeFlag(ctx)}` };
-  return new ApiClient(new ApiConnection({ socketPath: paths.controlSocket }, { signal: ctx.signal, unreachable }));
+  const takenOver = () => runningState(paths)?.phase === 'ready';
+  return new ApiClient(new ApiConnection({ socketPath: paths.controlSocket }, { signal: ctx.signal, unreachable, takenOver }));
 }
 
 /** The client of a control API over TCP. */

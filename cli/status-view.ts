@@ -2,16 +2,29 @@
 import type { InstanceView, PlatformStatus } from '#contract/api.ts';
 import { revisionLabel } from '#contract/names.ts';
 import type { Painter } from './context.ts';
+import type { Column } from './output.ts';
 import { fields, formatAge, table } from './output.ts';
 
-/** The status as text. */
-export function renderStatus(answer: PlatformStatus, paint: Painter): string {
-  const { gateway, controller, driver, features, budget, functions, instances, runtimes } = answer;
+/** Processes of this machine that the controller which leads knows nothing of, by name: from the supervisor. */
+export type Processes = Readonly<Record<string, { pid: number }>>;
+
+/** The status as text. `processes`: none where the platform is another machine's. */
+export function renderStatus(answer: PlatformStatus, paint: Painter, processes: Processes = {}): string {
+  const { gateway, controller, dispatcher, driver, features, budget, functions, instances, runtimes } = answer;
+  const standby = Object.entries(processes).filter(([name, { pid }]) => /^controller(?:-\d+)?$/.test(name) && pid !== controller.pid);
   const parts = [
     fields([
-      ['gateway', `${gateway.url}  pid ${gateway.pid ?? '– (not connected)'}`],
+      ['gateway', `${gateway.url}  ${gatewayPids(answer)}`],
       ...(gateway.tlsUrl === undefined ? [] : ([['https', gateway.tlsUrl]] satisfies [string, string][])),
-      ['controller', `${controller.url}  pid ${controller.pid}, term ${controller.term}, up ${formatAge(controller.uptimeSeconds)}`],
+      [
+        'controller',
+        `${controller.url}  pid ${controller.pid}, term ${controller.term}, up ${formatAge(controller.uptimeSeconds)}${standby.length > 0 ? ', leads' : ''}`,
+      ],
+      ...(standby.length === 0
+        ? []
+        : ([['standby', standby.map(([name, { pid }]) => `${name} pid ${pid}`).join(', ')]] satisfies [string, string][])),
+      ...(answer.store === undefined ? [] : ([['store', answer.store]] satisfies [string, string][])),
+      ...(dispatcher.pid === null ? [] : ([['dispatcher', `pid ${dispatcher.pid}`]] satisfies [string, string][])),
       ['driver', `${driver}  ${featureWords(features)}`],
       ['memory', `${Math.round(budget.memoryUsedMib)} of ${Math.round(budget.memoryMib)} MiB`],
       ['cpu', `${round(budget.cpuUsed)} of ${round(budget.cpu)} cores promised`],
@@ -25,6 +38,12 @@ export function renderStatus(answer: PlatformStatus, paint: Painter): string {
   return parts.join('');
 }
 
+/** `pid 12`, or of several `pids 12, 13`. */
+function gatewayPids({ gateway, gateways = [] }: PlatformStatus): string {
+  if (gateways.length > 1) return `pids ${gateways.map(({ pid }) => pid).join(', ')}`;
+  return `pid ${gateway.pid ?? '– (not connected)'}`;
+}
+
 const round = (value: number): string => String(Math.round(value * 100) / 100);
 
 function featureWords({ freeze, exactLimits, parentCgroup, egress }: PlatformStatus['features']): string {
@@ -35,14 +54,24 @@ function featureWords({ freeze, exactLimits, parentCgroup, egress }: PlatformSta
 }
 
 function functionTable(functions: PlatformStatus['functions']): string {
+  const events: Column<PlatformStatus['functions'][number]> = { title: 'EVENTS', value: (row) => eventWords(row.events) };
   return table(
     [
       { title: 'FUNCTION', value: (row) => revisionLabel(row.revision) },
       { title: 'INSTANCES', value: (row) => String(row.instances), align: 'right' },
+      ...(functions.some((row) => row.events !== undefined) ? [events] : []),
       { title: 'URL', value: (row) => row.url },
     ],
     functions,
   );
+}
+
+/** `2 triggers, 14 wait, 1 dead`; what is 0 is left out. */
+function eventWords(events: PlatformStatus['functions'][number]['events']): string {
+  if (events === undefined) return '–';
+  const { triggers, waiting, running, dead } = events;
+  const parts = [`${triggers} ${triggers === 1 ? 'trigger' : 'triggers'}`, `${waiting} wait`, `${running} run`, `${dead} dead`];
+  return parts.filter((part) => !part.startsWith('0 ')).join(', ');
 }
 
 function instanceTable(instances: InstanceView[]): string {

@@ -1,9 +1,12 @@
 import type { PlatformStatus } from '#contract/api.ts';
+import { plannedPaths } from '#kit/paths.ts';
 import type { CommandSpec, Input } from '../command.ts';
 import { HOME_OPTION, JSON_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import { painter, printJson } from '../context.ts';
 import { CliError, EXIT } from '../errors.ts';
+import { runningState } from '../state.ts';
+import type { Processes } from '../status-view.ts';
 
 export const status: CommandSpec = {
   name: 'status',
@@ -15,9 +18,10 @@ export const status: CommandSpec = {
 
 async function run(ctx: Context, input: Input): Promise<void> {
   const { connect } = await import('../client.ts');
+  const client = connect(ctx);
   let answer: PlatformStatus;
   try {
-    answer = await connect(ctx).status();
+    answer = await client.status();
   } catch (error) {
     if (input.flag('json') && error instanceof CliError && error.exitCode === EXIT.unreachable) printJson(ctx, { running: false });
     throw error;
@@ -27,5 +31,10 @@ async function run(ctx: Context, input: Input): Promise<void> {
     return;
   }
   const { renderStatus } = await import('../status-view.ts');
-  ctx.stdout.write(renderStatus(answer, painter(ctx.stdout, ctx.env)));
+  ctx.stdout.write(renderStatus(answer, painter(ctx.stdout, ctx.env), client.isLocal ? processesOf(ctx) : {}));
+}
+
+/** What the supervisor of this machine has started. */
+function processesOf(ctx: Context): Processes {
+  return runningState(plannedPaths(ctx.home))?.children ?? {};
 }
