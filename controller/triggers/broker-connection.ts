@@ -7,6 +7,8 @@ import type { Clock } from '#kit/clock.ts';
 
 /** Longest wait for a broker to be dialled and to greet. */
 export const CONNECT_TIMEOUT_MS = 10_000;
+/** Longest until a connection can be used: dialled, and what it needs found or made. */
+const OPEN_TIMEOUT_MS = 30_000;
 /** Longest wait for the answer to one request. */
 export const REQUEST_TIMEOUT_MS = 10_000;
 /** Pauses between dials that fail: at first up to, and at most. In between, callers get the last failure at once. */
@@ -53,7 +55,12 @@ export class BrokerConnection<T> {
   async #open(): Promise<T> {
     let connection: T;
     try {
-      connection = await this.#options.open();
+      const opening = this.#options.open();
+      connection = await within(opening, OPEN_TIMEOUT_MS, this.#options.clock, 'the connection').catch((error: unknown) => {
+        // One that comes after all is not wanted any more.
+        void opening.then(this.#options.end, () => {});
+        throw error;
+      });
     } catch (error) {
       this.#failures += 1;
       this.#failure = error instanceof Error ? error : new Error(String(error));
@@ -127,6 +134,19 @@ export function brokerError(broker: string, error: unknown, secrets: readonly (s
   return new Error(`${broker}: ${text}`);
 }
 
+/** Throws where it takes longer; what it says then is nobody's. */
+export async function within<T>(work: Promise<T>, ms: number, clock: Clock, what: string): Promise<T> {
+  let cancel = () => {};
+  const late = new Promise<never>((_, reject) => {
+    cancel = clock.after(ms, () => reject(new Error(`${what}: no answer within ${ms} ms`)));
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    cancel();
+  }
+}
+
 /** Waits for the first of: the work, `ms`, the signal. Never throws: what the work throws is the work's to tell. */
 export async function firstOf(work: Promise<unknown>, ms: number, signal: AbortSignal, clock: Clock): Promise<void> {
   if (signal.aborted) return;
@@ -155,6 +175,12 @@ export class Inbox<T> {
 
   push(...items: T[]): void {
     this.#items.push(...items);
+    this.#notify();
+  }
+
+  /** Those that were taken and came back: before the others. */
+  unshift(...items: T[]): void {
+    this.#items.unshift(...items);
     this.#notify();
   }
 

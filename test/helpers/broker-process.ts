@@ -78,6 +78,8 @@ export async function startBroker({ name, port, url, command, ready }: BrokerOpt
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
     }
     await ended;
+    // What it had started dies with it, and perhaps a moment later.
+    await waitFor(`${name} to leave its port`, async () => !(await listens(port)));
   };
   const stop = async () => {
     await kill();

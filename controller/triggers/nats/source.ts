@@ -251,7 +251,8 @@ class NatsSource implements Source {
   async lag(): Promise<number | null> {
     const { manager } = await this.#connection.get();
     try {
-      return (await manager.consumers.info(this.#options.trigger.stream, this.#durable)).num_pending;
+      const { num_pending } = await manager.consumers.info(this.#options.trigger.stream, this.#durable);
+      return num_pending + this.#inbox.size;
     } catch (error) {
       throw brokerError(this.#broker, error);
     }

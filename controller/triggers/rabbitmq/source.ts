@@ -2,7 +2,7 @@
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import type { TriggerOf } from '#contract/trigger.ts';
 import { newEventId } from '#kit/ids.ts';
-import { BrokerConnection, Inbox, brokerError } from '../broker-connection.ts';
+import { BrokerConnection, Inbox, REQUEST_TIMEOUT_MS, brokerError, within } from '../broker-connection.ts';
 import { toSourceMessage } from '../broker-message.ts';
 import type { OpenSource, Source, SourceMessage, SourceOptions } from '../types.ts';
 import { dialRabbit, rabbitName } from './dial.ts';
@@ -137,7 +137,7 @@ class RabbitSource implements Source {
       // To the next power of two, so that it happens seldom.
       this.#wanted = Math.min(MAX_PREFETCH, 2 ** Math.ceil(Math.log2(wanted)));
       try {
-        await this.#consume(connected);
+        await within(this.#consume(connected), REQUEST_TIMEOUT_MS, clock, 'RabbitMQ');
       } catch (error) {
         throw connected.reason ?? brokerError(this.#broker, error);
       }
@@ -197,8 +197,7 @@ class RabbitSource implements Source {
    */
   async #reached(connected: Connected): Promise<void> {
     await this.#settling;
-    this.#settling ??= connected.channel
-      .checkQueue(this.#options.trigger.queue)
+    this.#settling ??= this.#ask(connected.channel)
       .then(() => {})
       .finally(() => (this.#settling = null));
     try {
@@ -206,6 +205,10 @@ class RabbitSource implements Source {
     } catch (error) {
       throw connected.reason ?? brokerError(this.#broker, error);
     }
+  }
+
+  #ask(channel: Channel) {
+    return within(channel.checkQueue(this.#options.trigger.queue), REQUEST_TIMEOUT_MS, this.#options.clock, 'RabbitMQ');
   }
 
   ack(messages: readonly SourceMessage[]): Promise<void> {
@@ -221,7 +224,7 @@ class RabbitSource implements Source {
   async lag(): Promise<number | null> {
     const connected = await this.#connection.get();
     try {
-      const { messageCount } = await connected.questions.checkQueue(this.#options.trigger.queue);
+      const { messageCount } = await this.#ask(connected.questions);
       return messageCount + this.#inbox.size;
     } catch (error) {
       throw connected.reason ?? brokerError(this.#broker, error);

@@ -1,0 +1,69 @@
+/** NATS JetStream as a source, against a real nats-server. */
+import { jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { connect } from '@nats-io/transport-node';
+import { afterAll } from 'vitest';
+import { NatsTrigger, type TriggerOf } from '#contract/trigger.ts';
+import { openSource } from '../../controller/triggers/nats/source.ts';
+import type { Broker } from '../helpers/broker-process.ts';
+import { startNats } from '../helpers/nats-server.ts';
+import { CANARY, type SourceKind, describeSource } from './trigger.suite.ts';
+
+const USER = { name: 'fn', password: 'nats-test-password' };
+let server: Broker | null = null;
+let streams = 0;
+const nats = (): Broker => {
+  if (server === null) throw new Error('no nats-server runs');
+  return server;
+};
+const start = async () => {
+  server ??= await startNats({ user: USER });
+};
+const stop = async () => {
+  await server?.stop();
+  server = null;
+};
+afterAll(stop);
+
+const urlWith = (password: string) => `nats://${USER.name}:${password}@127.0.0.1:${nats().port}`;
+
+const kind: SourceKind<TriggerOf<'nats'>> = {
+  name: 'nats',
+  open: openSource,
+  start,
+  stop,
+  async bench() {
+    const stream = `S${++streams}`;
+    const client = await connect({
+      servers: nats().url,
+      user: USER.name,
+      pass: USER.password,
+      maxReconnectAttempts: -1,
+      reconnectTimeWait: 50,
+    });
+    const manager = await jetstreamManager(client);
+    await manager.streams.add({ name: stream, subjects: [`${stream}.*`] });
+    const trigger = NatsTrigger.parse({ type: 'nats', name: 'in', url: 'nats://x', stream, startFrom: 'new' });
+    return {
+      trigger: { ...trigger, url: urlWith(USER.password) },
+      async send(bodies) {
+        for (const body of bodies) await jetstream(client).publish(`${stream}.in`, body);
+      },
+      async unacknowledged() {
+        const consumer = await manager.consumers.info(stream, 'fn-default-orders-in');
+        return consumer.num_pending + consumer.num_ack_pending;
+      },
+      remove: () => client.close(),
+    };
+  },
+  async restart() {
+    await nats().kill();
+    await nats().restart();
+  },
+  refused: (trigger) => ({ ...trigger, url: urlWith(CANARY) }),
+  fromBeginning: (trigger) => ({ ...trigger, startFrom: 'beginning' }),
+  keepsEarlier: false,
+  shared: true,
+  counts: true,
+};
+
+describeSource(kind);
