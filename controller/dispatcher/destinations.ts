@@ -1,0 +1,60 @@
+/** Events for destinations, as they are stored until they are sent. */
+import type { Destination } from '#contract/events.ts';
+import { newEventId } from '#kit/ids.ts';
+import type { NewEvent } from '../store/events.ts';
+import type { OutgoingEvent } from '../triggers/types.ts';
+import { binaryHeaders } from './cloudevents.ts';
+import { functionLane, sendLane } from './lane.ts';
+import { type Ended, nextHops, outcomeEvent } from './outcome-event.ts';
+import { encodePayload } from './payload.ts';
+
+export interface Addressed {
+  namespace: string;
+  /** Function whose destination it is. */
+  name: string;
+  destination: Destination;
+  event: OutgoingEvent;
+  traceparent: string | null;
+  at: number;
+  expiresAt: number;
+}
+
+/** A function gets it as an event of its own lane; all else is sent from the lane of who addresses it. */
+export function addressedEvent({ namespace, name, destination, event, traceparent, at, expiresAt }: Addressed): NewEvent {
+  const to = destination.type === 'function' ? destination.name : name;
+  return {
+    id: newEventId(),
+    lane: destination.type === 'function' ? functionLane(namespace, to) : sendLane(namespace, name),
+    namespace,
+    name: to,
+    trigger: null,
+    dedup: null,
+    orderKey: null,
+    createdAt: at,
+    dueAt: at,
+    expiresAt,
+    payload: encodePayload({
+      kind: 'event',
+      revision: null,
+      traceparent,
+      method: 'POST',
+      path: '/',
+      headers: binaryHeaders(event.attributes),
+      body: Buffer.from(event.data.buffer, event.data.byteOffset, event.data.byteLength),
+      ...(destination.type === 'function' ? {} : { destination }),
+    }),
+  };
+}
+
+/** What goes to destinations when an invocation has ended. Nothing after MAX_HOPS outcomes in a row. */
+export function outcomesFor(ended: Ended, destinations: readonly Destination[], maxAgeMs: number): NewEvent[] {
+  if (destinations.length === 0) return [];
+  const hops = nextHops(ended.payload);
+  if (hops === null) return [];
+  const event = outcomeEvent(ended, hops);
+  const { namespace, name } = ended.event;
+  const { traceparent } = ended.payload;
+  return destinations.map((destination) =>
+    addressedEvent({ namespace, name, destination, event, traceparent, at: ended.at, expiresAt: ended.at + maxAgeMs }),
+  );
+}

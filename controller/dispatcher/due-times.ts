@@ -1,0 +1,87 @@
+/** When something falls due: the earliest first, with one timer for all. A heap, so that a hundred thousand delays cost little. */
+import type { Clock } from '#kit/clock.ts';
+
+/** Times that are kept; beyond it they are found by the look at all lanes that is made every second. */
+const MAX_TIMES = 100_000;
+/** Longest that a timer runs, ms: setTimeout takes no more than 24 days, and the wall clock may jump. */
+const MAX_TIMER_MS = 60_000;
+
+interface Due {
+  at: number;
+  lane: string;
+}
+
+export class DueTimes {
+  readonly #clock: Clock;
+  readonly #onDue: (lane: string) => void;
+  readonly #heap: Due[] = [];
+  #timerAt = Infinity;
+  #cancel: () => void = () => {};
+
+  constructor(clock: Clock, onDue: (lane: string) => void) {
+    this.#clock = clock;
+    this.#onDue = onDue;
+  }
+
+  /** `at` is of the wall clock. */
+  add(at: number, lane: string): void {
+    if (this.#heap.length >= MAX_TIMES) return;
+    this.#push({ at, lane });
+    this.#arm();
+  }
+
+  close(): void {
+    this.#cancel();
+    this.#heap.length = 0;
+    this.#timerAt = Infinity;
+  }
+
+  #arm(): void {
+    const next = this.#heap[0]?.at ?? Infinity;
+    if (next >= this.#timerAt) return;
+    this.#cancel();
+    this.#timerAt = next;
+    const inMs = Math.min(MAX_TIMER_MS, Math.max(0, next - this.#clock.wall()));
+    this.#cancel = this.#clock.after(Math.ceil(inMs), () => this.#fire());
+  }
+
+  #fire(): void {
+    this.#timerAt = Infinity;
+    const now = this.#clock.wall();
+    const lanes = new Set<string>();
+    for (let first = this.#heap[0]; first !== undefined && first.at <= now; first = this.#heap[0]) {
+      lanes.add(first.lane);
+      this.#pop();
+    }
+    for (const lane of lanes) this.#onDue(lane);
+    this.#arm();
+  }
+
+  #push(due: Due): void {
+    const heap = this.#heap;
+    let index = heap.push(due) - 1;
+    while (index > 0) {
+      const parent = (index - 1) >> 1;
+      if (heap[parent]!.at <= due.at) break;
+      heap[index] = heap[parent]!;
+      index = parent;
+    }
+    heap[index] = due;
+  }
+
+  #pop(): void {
+    const heap = this.#heap;
+    const last = heap.pop();
+    if (last === undefined || heap.length === 0) return;
+    let index = 0;
+    for (;;) {
+      let child = 2 * index + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && heap[child + 1]!.at < heap[child]!.at) child += 1;
+      if (heap[child]!.at >= last.at) break;
+      heap[index] = heap[child]!;
+      index = child;
+    }
+    heap[index] = last;
+  }
+}

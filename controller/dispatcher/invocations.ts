@@ -1,0 +1,184 @@
+/** Works on a claimed event of a function: delivers it, and says what is to become of it. */
+import { MAX_RESULT_BYTES } from '#contract/events.ts';
+import { BatchAnswer } from '#contract/runtime.ts';
+import { encodeBody } from '#kit/event-body.ts';
+import type { Clock } from '#kit/clock.ts';
+import { type AttemptOutcome, type Verdict, verdictBefore, verdictOf } from '../core/events.ts';
+import type { Claim, EventStore, Settlement } from '../store/events.ts';
+import { outcomesFor } from './destinations.ts';
+import type { EventPolicy, FunctionTable } from './functions.ts';
+import { headerOf } from './headers.ts';
+import { decodePayload, type EventPayload } from './payload.ts';
+import type { Worked } from './queue.ts';
+import { encodeResult, type Result, resultOf } from './result.ts';
+import type { Deliverer, DeliveryResult } from './types.ts';
+
+export interface InvocationsOptions {
+  store: Pick<EventStore, 'get'>;
+  functions: FunctionTable;
+  deliverer: Deliverer;
+  clock: Clock;
+  random: () => number;
+}
+
+const NOTHING: Worked = { settlement: null, pushedBack: false, forget: false };
+
+/** The headers that it is delivered with: as they were kept, and the number of the attempt. */
+export function deliveredHeaders(payload: EventPayload, attempt: number): string[] {
+  // A client's CloudEvent in structured mode says all in its body.
+  if (headerOf(payload.headers, 'ce-specversion') === null) return payload.headers;
+  return [...payload.headers, 'ce-attempt', String(attempt)];
+}
+
+/** An event of a batch of one that the function itself says has failed. */
+function itemFailure(payload: EventPayload, result: DeliveryResult): { delaySeconds: number | null } | null {
+  const { response } = result;
+  if (payload.kind !== 'queue' || response === null || response.status !== 200 || response.body.length === 0) return null;
+  let value: unknown;
+  try {
+    value = JSON.parse(response.body.toString('utf8'));
+  } catch {
+    // Any other answer than JSON says nothing of items.
+    return null;
+  }
+  const answer = BatchAnswer.safeParse(value);
+  const id = headerOf(payload.headers, 'ce-id');
+  const item = answer.data?.batchItemFailures.find(({ itemIdentifier }) => itemIdentifier === id);
+  return item === undefined ? null : { delaySeconds: item.delaySeconds ?? null };
+}
+
+function outcomeOf(payload: EventPayload, result: DeliveryResult): AttemptOutcome {
+  const failed = itemFailure(payload, result);
+  return {
+    status: result.response?.status ?? null,
+    problem: result.problem,
+    retryAfterSeconds: failed?.delaySeconds ?? result.retryAfterSeconds,
+    itemFailed: failed !== null,
+  };
+}
+
+export class Invocations {
+  readonly #options: InvocationsOptions;
+
+  constructor(options: InvocationsOptions) {
+    this.#options = options;
+  }
+
+  async work(claim: Claim, signal: AbortSignal): Promise<Worked> {
+    const { clock, functions, random, deliverer, store } = this.#options;
+    const { event } = claim;
+    const { namespace, name } = event;
+    const policy = functions.policy(namespace, name, event.trigger);
+    const payload = decodePayload(event.payload);
+    const { attempts, deliveries } = claim;
+    const { expiresAt } = event;
+    const lastError = clock.wall() < expiresAt ? null : ((await store.get(claim.id))?.error ?? null);
+    const early = verdictBefore({ deliveries, attempts, expiresAt, lastError, at: clock.wall() });
+    const nobody = { requestId: null, revision: null, response: null };
+    if (early !== null) return { ...NOTHING, settlement: this.#dead(claim, payload, policy, early, nobody) };
+    const result = await deliverer.deliver(
+      {
+        namespace,
+        name,
+        revision: payload.revision,
+        kind: payload.kind,
+        request: {
+          method: payload.method,
+          path: payload.path,
+          headers: deliveredHeaders(payload, attempts + 1),
+          body: encodeBody(payload.body),
+        },
+        traceparent: payload.traceparent,
+        maxResponseBytes: MAX_RESULT_BYTES,
+      },
+      signal,
+    );
+    if (signal.aborted) return NOTHING;
+    const at = clock.wall();
+    const known = functions.get(namespace, name) !== null;
+    const verdict = verdictOf({ outcome: outcomeOf(payload, result), attempts, expiresAt, policy, known, at, chance: random() });
+    return this.#worked(claim, payload, policy, verdict, result);
+  }
+
+  #worked(claim: Claim, payload: EventPayload, policy: EventPolicy, verdict: Verdict, result: DeliveryResult): Worked {
+    switch (verdict.verdict) {
+      case 'forget':
+        return { ...NOTHING, forget: true };
+      case 'succeeded':
+        return { ...NOTHING, settlement: this.#succeeded(claim, payload, policy, result) };
+      case 'retry': {
+        const { dueAt, counted, error } = verdict;
+        const settlement: Settlement = { ...this.#base(claim, result), outcome: 'retry', dueAt, counted, error };
+        return { ...NOTHING, settlement, pushedBack: !counted };
+      }
+      case 'dead':
+        return { ...NOTHING, settlement: this.#dead(claim, payload, policy, verdict, result), pushedBack: !verdict.counted };
+    }
+  }
+
+  #base(claim: Claim, { requestId, revision }: Pick<DeliveryResult, 'requestId' | 'revision'>) {
+    return { id: claim.id, fence: claim.fence, at: this.#options.clock.wall(), attempt: { request: requestId, revision } };
+  }
+
+  #succeeded(claim: Claim, payload: EventPayload, policy: EventPolicy, answered: DeliveryResult): Settlement {
+    const base = this.#base(claim, answered);
+    const result = answered.response === null ? null : resultOf(answered.response);
+    const following = outcomesFor(
+      {
+        event: claim.event,
+        payload,
+        state: 'succeeded',
+        attempts: claim.attempts + 1,
+        reason: null,
+        error: null,
+        result,
+        request: base.attempt.request,
+        revision: base.attempt.revision,
+        at: base.at,
+      },
+      policy.onSuccess,
+      policy.maxAgeMs,
+    );
+    return { ...base, outcome: 'succeeded', ...kept(result, base.at + policy.resultMs, policy.resultMs > 0), following };
+  }
+
+  #dead(
+    claim: Claim,
+    payload: EventPayload,
+    policy: EventPolicy,
+    { reason, counted, error }: Extract<Verdict, { verdict: 'dead' }>,
+    answered: Pick<DeliveryResult, 'requestId' | 'revision' | 'response'>,
+  ): Settlement {
+    const base = this.#base(claim, answered);
+    const result = answered.response === null ? null : resultOf(answered.response);
+    const ended = {
+      event: claim.event,
+      payload,
+      state: 'failed' as const,
+      attempts: claim.attempts + (counted ? 1 : 0),
+      reason,
+      error,
+      result,
+      request: base.attempt.request,
+      revision: base.attempt.revision,
+      at: base.at,
+    };
+    const following = outcomesFor(
+      ended,
+      [...policy.onFailure, ...(policy.deadLetter === null ? [] : [policy.deadLetter])],
+      policy.maxAgeMs,
+    );
+    // Where it goes to a queue of somebody's own, it is not kept in the function's: it would be there twice. A chain that is too long stays here.
+    const elsewhere = policy.deadLetter !== null && following.length > 0;
+    const keptUntil = elsewhere ? base.at : base.at + policy.deadLetterMs;
+    return { ...base, outcome: 'dead', reason, counted, error, ...kept(result, keptUntil, true), following };
+  }
+}
+
+function kept(result: Result | null, keptUntil: number, keep: boolean) {
+  return {
+    result: result === null || !keep ? null : encodeResult(result),
+    resultInfo: result === null ? null : { status: result.status, bytes: result.body.length, truncated: result.truncated },
+    keptUntil,
+  };
+}

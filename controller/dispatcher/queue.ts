@@ -1,0 +1,339 @@
+/**
+ * The queue of events: takes them into the store, claims what is due where a slot is free, has it worked on, and settles.
+ * What waits is in the store; here are only what is claimed, and counts.
+ */
+import type { Clock } from '#kit/clock.ts';
+import type { Log } from '#kit/log.ts';
+import type { Claim, EventStore, NewEvent, Settlement } from '../store/events.ts';
+import type { FunctionTable } from './functions.ts';
+import type { Lane } from './lane.ts';
+import { DECIDE_EVERY_MS, Lanes, type Want } from './lanes.ts';
+import { messageOf, Ownership } from './ownership.ts';
+import { Settler } from './settler.ts';
+
+/** Claims at a time, those that wait to be settled included. */
+const MAX_HELD = 2_000;
+/** Their payloads, bytes. */
+const MAX_HELD_BYTES = 128 * 1024 * 1024;
+/** Most of one round of claims. */
+const MAX_CLAIMS = 256;
+/** How often all lanes are looked at for what could not be seen to become due, ms. */
+const LOOK_EVERY_MS = 1_000;
+/** How often lanes are counted anew, ms. Counting reads an index of all that waits. */
+const RECOUNT_EVERY_MS = 30_000;
+
+/** What is to become of a claim. */
+export interface Worked {
+  /** null: nothing is to be said; somebody else has (it was cancelled, or another owner has it). */
+  settlement: Settlement | null;
+  /** The platform could not take it: less at a time. */
+  pushedBack: boolean;
+  /** Its function is gone, and all of its events with it. */
+  forget: boolean;
+}
+
+export type Worker = (claim: Claim, lane: Lane, signal: AbortSignal) => Promise<Worked>;
+
+export interface QueueOptions {
+  store: EventStore;
+  functions: FunctionTable;
+  work: Worker;
+  clock: Clock;
+  log: Log;
+}
+
+interface Running {
+  claim: Claim;
+  owner: string;
+  lane: Lane;
+  abort: AbortController;
+}
+
+export class EventQueue {
+  readonly #options: QueueOptions;
+  readonly lanes: Lanes;
+  readonly ownership: Ownership;
+  readonly #settler: Settler;
+  /** By the id of the event and its fence: the same event can be claimed anew while an old claim of it still ends. */
+  readonly #running = new Map<string, Running>();
+  #heldBytes = 0;
+  #claiming = false;
+  #again = false;
+  #scheduled = false;
+  #draining = false;
+  #recounted: Promise<void> = Promise.resolve();
+  #recountWaits = false;
+  readonly #cancels: (() => void)[] = [];
+  /** When something was enqueued or claimed last, of the wall clock. */
+  activeAt: number;
+
+  constructor(options: QueueOptions) {
+    this.#options = options;
+    const { store, clock, log, functions } = options;
+    this.activeAt = clock.wall();
+    this.lanes = new Lanes({ functions, clock, onDue: () => this.#wake() });
+    this.#settler = new Settler({ store, clock, log });
+    this.ownership = new Ownership({
+      store,
+      clock,
+      log,
+      events: {
+        onLost: (owner) => this.#abandon((one) => one.owner === owner),
+        onFreed: () => this.#recount(),
+        onJoined: () => {
+          this.lanes.lookEverywhere();
+        },
+        inUse: (owner) => [...this.#running.values()].some((one) => one.owner === owner),
+      },
+    });
+  }
+
+  /** Resolves when claims can be made. Tries for as long as the store is away. */
+  async start(owner: string, retired: readonly string[]): Promise<void> {
+    await this.ownership.start(owner, retired);
+    await this.#recount();
+    this.#every(LOOK_EVERY_MS, () => this.lanes.lookEverywhere());
+    this.#every(RECOUNT_EVERY_MS, () => void this.#recount());
+    this.#every(DECIDE_EVERY_MS, () => this.lanes.decide());
+  }
+
+  get held(): number {
+    return this.#running.size;
+  }
+
+  /** Nothing can be accepted or claimed: the store is away, or this dispatcher ends. */
+  get owner(): string | null {
+    return this.#draining || this.#settler.blocked ? null : this.ownership.current;
+  }
+
+  /** Whether what is enqueued in this lane now may be claimed with it: then it overtakes nobody. Reserves the slot. */
+  reserve(lane: Lane): boolean {
+    if (this.owner === null || lane.due || this.#full() || lane.free === 0) return false;
+    lane.reserved += 1;
+    return true;
+  }
+
+  #full(): boolean {
+    return this.#running.size >= MAX_HELD || this.#heldBytes >= MAX_HELD_BYTES;
+  }
+
+  /** What was claimed when it was enqueued, with its slot reserved. */
+  begin(claim: Claim, owner: string): void {
+    const lane = this.lanes.of(claim.event);
+    this.activeAt = this.#options.clock.wall();
+    lane.running += 1;
+    void this.#run({ claim, owner, lane, abort: new AbortController() });
+  }
+
+  #every(ms: number, run: () => void): void {
+    const slot = this.#cancels.length;
+    const again = () => {
+      this.#cancels[slot] = this.#options.clock.after(ms, () => {
+        run();
+        again();
+      });
+    };
+    again();
+  }
+
+  #wake(): void {
+    if (this.#scheduled || this.#draining) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      void this.#claim();
+    });
+  }
+
+  async #claim(): Promise<void> {
+    if (this.#claiming) {
+      this.#again = true;
+      return;
+    }
+    this.#claiming = true;
+    do {
+      this.#again = false;
+      const { owner } = this;
+      const wants = owner === null || this.#full() ? [] : this.lanes.wants(Math.min(MAX_CLAIMS, MAX_HELD - this.#running.size));
+      if (owner === null || wants.length === 0) break;
+      if (await this.#claimFrom(owner, wants)) this.#again = true;
+    } while (this.#again);
+    this.#claiming = false;
+  }
+
+  /** Whether there was as much as was asked for somewhere, so that there may be more. */
+  async #claimFrom(owner: string, wants: readonly Want[]): Promise<boolean> {
+    const { store, clock, log } = this.#options;
+    let claims: Claim[] = [];
+    let failed = false;
+    try {
+      const asked = wants.map(({ lane, limit }) => ({ lane: lane.key, limit }));
+      claims = await store.claim(owner, asked, clock.wall());
+    } catch (error) {
+      failed = true;
+      log.warn({ error: messageOf(error) }, 'events cannot be claimed now');
+      // Some may have been claimed all the same, and nobody knows which.
+      this.ownership.doubt(owner);
+    }
+    const counts = new Map<string, number>();
+    for (const { event } of claims) counts.set(event.lane, (counts.get(event.lane) ?? 0) + 1);
+    let more = false;
+    for (const { lane, limit } of wants) {
+      const got = counts.get(lane.key) ?? 0;
+      lane.reserved -= limit;
+      lane.waiting = Math.max(0, lane.waiting - got);
+      if (failed || got >= limit) lane.due = true;
+      if (got >= limit && lane.free > 0) more = true;
+    }
+    for (const claim of claims) this.begin(claim, owner);
+    return more && !failed;
+  }
+
+  async #run(running: Running): Promise<void> {
+    const { claim, lane, abort } = running;
+    const { clock, log, work } = this.#options;
+    const key = `${claim.id} ${claim.fence}`;
+    this.#running.set(key, running);
+    this.#heldBytes += claim.event.payload.length;
+    const startedAt = clock.now();
+    let worked: Worked;
+    try {
+      worked = await work(claim, lane, abort.signal);
+    } catch (error) {
+      // A bug of ours must neither lose the event nor bring it back at once, for ever.
+      log.error(
+        { event: claim.id, lane: lane.key, error: error instanceof Error ? error.stack : String(error) },
+        'an event could not be worked on',
+      );
+      worked = { settlement: this.#broken(claim, error), pushedBack: true, forget: false };
+    }
+    lane.running -= 1;
+    lane.served(clock.now() - startedAt, worked.pushedBack);
+    this.#continue(lane);
+    if (worked.forget) await this.#forgetQuietly(claim.event);
+    else if (worked.settlement !== null) await this.#settle(lane, claim, worked.settlement);
+    this.#running.delete(key);
+    this.#heldBytes -= claim.event.payload.length;
+    this.#continue(lane);
+  }
+
+  #broken(claim: Claim, error: unknown): Settlement {
+    const at = this.#options.clock.wall();
+    return {
+      id: claim.id,
+      fence: claim.fence,
+      at,
+      attempt: { request: null, revision: null },
+      outcome: 'retry',
+      dueAt: at + 60_000,
+      counted: true,
+      error: { code: 'internal', detail: messageOf(error), status: null },
+    };
+  }
+
+  #continue(lane: Lane): void {
+    if (lane.due || lane.waiting > 0) this.#wake();
+  }
+
+  async #settle(lane: Lane, claim: Claim, settlement: Settlement): Promise<void> {
+    if ((await this.#settler.settle(settlement)) !== 'settled') return;
+    const { counts } = lane;
+    switch (settlement.outcome) {
+      case 'succeeded':
+        counts.succeeded += 1;
+        break;
+      case 'retry':
+        counts.failed += 1;
+        this.lanes.waits(lane, settlement.dueAt);
+        break;
+      case 'dead':
+        counts.failed += 1;
+        counts.deadLettered += 1;
+        lane.dead += 1;
+        break;
+      case 'released':
+        this.lanes.waits(lane, claim.event.dueAt);
+        break;
+    }
+    for (const event of settlement.following ?? []) this.lanes.waits(this.lanes.of(event), event.dueAt);
+    // The next of its key was held back by it.
+    if (claim.event.orderKey !== null && lane.waiting > 0) lane.due = true;
+  }
+
+  // What others do to events.
+
+  /** It was cancelled: what it does comes to nothing. */
+  cancelled(event: NewEvent): void {
+    const lane = this.lanes.of(event);
+    const running = [...this.#running.values()].some((one) => one.claim.id === event.id);
+    if (running) this.#abandon((one) => one.claim.id === event.id);
+    else lane.waiting = Math.max(0, lane.waiting - 1);
+    // The next of its key was held back by it.
+    if (event.orderKey !== null) lane.due = true;
+    this.#wake();
+  }
+
+  /** Dead letters have become events again, or are gone. */
+  changed(): void {
+    this.#recount();
+  }
+
+  /** The function was deleted. Throws FnError store-unavailable. */
+  async forget(namespace: string, name: string): Promise<void> {
+    this.#abandon(({ lane }) => lane.namespace === namespace && lane.name === name);
+    const count = await this.#options.store.forget(namespace, name);
+    this.lanes.forget(namespace, name);
+    if (count > 0) this.#options.log.info({ namespace, name, events: count }, 'events of a deleted function are removed');
+  }
+
+  async #forgetQuietly({ namespace, name }: NewEvent): Promise<void> {
+    try {
+      await this.forget(namespace, name);
+    } catch (error) {
+      this.#options.log.warn(
+        { namespace, name, error: messageOf(error) },
+        'events of a deleted function cannot be removed now; trying again',
+      );
+      // Its claim would be this owner's for as long as it beats.
+      const { owner } = this;
+      if (owner !== null) this.ownership.doubt(owner);
+    }
+  }
+
+  #abandon(which: (running: Running) => boolean): void {
+    for (const one of this.#running.values()) if (which(one)) one.abort.abort();
+  }
+
+  /** Also heals what was counted wrongly meanwhile. One at a time. */
+  #recount(): Promise<void> {
+    if (this.#recountWaits) return this.#recounted;
+    this.#recountWaits = true;
+    this.#recounted = this.#recounted.then(async () => {
+      this.#recountWaits = false;
+      try {
+        await this.lanes.recount(this.#options.store);
+      } catch (error) {
+        this.#options.log.warn({ error: messageOf(error) }, 'what waits cannot be counted now');
+      }
+    });
+    return this.#recounted;
+  }
+
+  /** Claims no more; what runs may end within `graceMs`, the rest is left for others. Idempotent. */
+  async close(graceMs: number): Promise<void> {
+    this.#draining = true;
+    for (const cancel of this.#cancels) cancel();
+    this.lanes.close();
+    const { clock } = this.#options;
+    const until = clock.now() + graceMs;
+    while (this.#running.size > 0 && clock.now() < until) await pause(clock, 20);
+    this.#abandon(() => true);
+    this.#settler.close();
+    await this.ownership.close();
+  }
+}
+
+const pause = (clock: Clock, ms: number): Promise<void> =>
+  new Promise((resolve) => {
+    clock.after(ms, resolve);
+  });
