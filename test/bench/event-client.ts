@@ -54,7 +54,7 @@ function sender(target: EventTarget, connections: number): { send: Send; close: 
         headers: {
           'content-type': 'application/json',
           prefer: 'respond-async',
-          ...(dueInMs > 0 ? { 'fn-delay': String(dueInMs / 1_000) } : {}),
+          ...(dueInMs > 0 ? { 'fn-delay': (dueInMs / 1_000).toFixed(3) } : {}),
         },
         body: JSON.stringify({ sentAt, content: CONTENT }),
       });
