@@ -137,7 +137,17 @@ export const PlatformStatus = z.object({
   }),
   runtimes: z.array(z.object({ name: z.string(), version: z.string(), image: z.string().optional() })),
   functions: z.array(
-    z.object({ namespace: z.string(), name: z.string(), revision: RevisionKey, url: z.string(), instances: z.number().int() }),
+    z.object({
+      namespace: z.string(),
+      name: z.string(),
+      revision: RevisionKey,
+      url: z.string(),
+      instances: z.number().int(),
+      /** Its events, where it has any: of the event store, and how many triggers bring more. */
+      events: z
+        .object({ triggers: z.number().int(), waiting: z.number().int(), running: z.number().int(), dead: z.number().int() })
+        .optional(),
+    }),
   ),
   instances: z.array(InstanceView),
 });

@@ -11,6 +11,7 @@ import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import type { LogSelection, Platform } from '../api/platform.ts';
+import type { FunctionEventStats } from '../dispatcher/types.ts';
 import type { CallsPort } from '../calls/types.ts';
 import type { CoreSettings } from '../core/settings.ts';
 import { revisionOf, World, type Instance } from '../core/world.ts';
@@ -55,6 +56,8 @@ const SHUTDOWN_DEADLINE_MS = 20_000;
 export interface EngineEvents {
   /** Of the dispatcher; null: none runs. */
   readonly dispatcherPid: number | null;
+  /** As it told last; none where none runs. */
+  readonly stats: readonly FunctionEventStats[];
   /** What a function is now; null: it was deleted. From the start on, of every function. Must not throw. */
   functionChanged(namespace: string, name: string, record: FunctionRecord | null): void;
   /** A gateway has an event, and cannot reach a dispatcher. */
@@ -381,6 +384,12 @@ export class Engine implements Platform, InstanceEvents {
     const parts = { functions: this.#functions, gateways: this.#gateways };
     const status = await platformStatus(this.#context, parts, this.#status);
     status.dispatcher.pid = this.#options.events?.dispatcherPid ?? null;
+    for (const one of status.functions) {
+      const triggers = this.#functions.get(one.namespace, one.name)?.access.triggers.length ?? 0;
+      const stats = this.#options.events?.stats.find(({ namespace, name }) => namespace === one.namespace && name === one.name);
+      const { waiting = 0, running = 0, dead = 0 } = stats ?? {};
+      if (triggers + waiting + running + dead > 0) one.events = { triggers, waiting, running, dead };
+    }
     status.store = this.#options.storeAddress;
     status.features.notes.push(...this.#certificates.notes());
     return status;

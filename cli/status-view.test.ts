@@ -1,0 +1,38 @@
+import { expect, it } from 'vitest';
+import type { PlatformStatus } from '#contract/api.ts';
+import { renderStatus } from './status-view.ts';
+
+const of = (name: string, events?: PlatformStatus['functions'][number]['events']): PlatformStatus['functions'][number] => ({
+  namespace: 'default',
+  name,
+  url: `http://x/${name}`,
+  revision: `default/${name}@1`,
+  instances: 0,
+  ...(events === undefined ? {} : { events }),
+});
+
+const status = (functions: PlatformStatus['functions'], pid: number | null): PlatformStatus => ({
+  version: '0',
+  home: '/h',
+  gateway: { pid: 1, url: 'http://x', connected: 1 },
+  controller: { pid: 2, url: 'unix:/s', term: 1, uptimeSeconds: 1 },
+  dispatcher: { pid },
+  driver: 'process',
+  features: { freeze: false, exactLimits: false, parentCgroup: false, egress: 'none', notes: [] },
+  budget: { memoryMib: 1, memoryUsedMib: 0, cpu: 1, cpuUsed: 0 },
+  runtimes: [],
+  functions,
+  instances: [],
+});
+
+const shown = (...args: Parameters<typeof status>): string => renderStatus(status(...args), (_, text) => text);
+
+it('shows triggers and backlog of functions that have any, and the dispatcher where it runs', () => {
+  const text = shown([of('a', { triggers: 1, waiting: 14, running: 0, dead: 2 }), of('b')], 77);
+  expect(text).toContain('dispatcher  pid 77\n');
+  expect(text).toMatch(/FUNCTION +INSTANCES {2}EVENTS +URL\na@1 +0 {2}1 trigger, 14 wait, 2 dead {2}http:\/\/x\/a\nb@1 +0 {2}– +http/);
+});
+
+it('says nothing of events where there are none', () => {
+  expect(shown([of('a')], null)).not.toMatch(/EVENTS|dispatcher/);
+});
