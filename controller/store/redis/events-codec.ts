@@ -56,10 +56,6 @@ export function letterArgs({ event, message, reason, error, attempts, request, d
   return [...eventArgs(event), message, reason, JSON.stringify(error), attempts, opt(request), ms(deadAt), ms(keptUntil)];
 }
 
-/** About so many bytes on the wire. */
-export const sizeOf = (args: readonly RedisValue[]): number =>
-  args.reduce<number>((sum, value) => sum + (typeof value === 'number' ? 8 : value.length), 0);
-
 const NO_PAYLOAD = new Uint8Array(0);
 const ResultInfo = z.object({ status: z.number(), bytes: z.number(), truncated: z.boolean() });
 const FIELD = new Map(VIEW_FIELDS.map((field, index) => [field, index + 1]));

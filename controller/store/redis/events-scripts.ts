@@ -40,6 +40,8 @@ const LIBRARY = `
 local P = KEYS[1]
 local call = redis.call
 local VIEW = { ${VIEW_FIELDS.map((field) => `'${field}'`).join(', ')} }
+local AT = {}
+for i, field in ipairs(VIEW) do AT[field] = i + 1 end
 
 local function get(id, ...) return call('HMGET', P .. 'e:' .. id, ...) end
 -- '' stands for null; what is there has a + before it.
@@ -226,17 +228,18 @@ for _, id in ipairs(call('SMEMBERS', P .. 'c:' .. owner)) do
 end
 return freed`);
 
-/** ARGV: at, owner or '', token or '', events. One text per event, see enqueue(). */
+/** ARGV: owner or '', token or '', then of each event: at, 1 where it is to be claimed, the event. One text per event, see enqueue(). */
 export const ENQUEUE = script(`
-local at, owner, token = tonumber(ARGV[1]), opt(ARGV[2]), ARGV[3]
-if owner and call('EXISTS', P .. 'gone:' .. token) == 1 then return redis.error_reply('FN store-unavailable This call was given up.') end
-if owner and not call('ZSCORE', P .. 'owners', owner) then owner = false end
+local owner, token = ARGV[1], ARGV[2]
+if token ~= '' and call('EXISTS', P .. 'gone:' .. token) == 1 then return redis.error_reply('FN store-unavailable This call was given up.') end
+if owner == '' or not call('ZSCORE', P .. 'owners', owner) then owner = false end
 local outcomes = {}
-local i = 4
+local i = 3
 while i <= #ARGV do
+  local at, claim = tonumber(ARGV[i]), ARGV[i + 1] == '1'
   local e
-  e, i = readEvent(i)
-  outcomes[#outcomes + 1] = enqueue(e, at, owner, token)
+  e, i = readEvent(i + 2)
+  outcomes[#outcomes + 1] = enqueue(e, at, claim and owner, token)
 end
 return outcomes`);
 
@@ -247,20 +250,41 @@ if call('EXISTS', P .. 'gone:' .. token) == 1 then return redis.error_reply('FN 
 if not call('ZSCORE', P .. 'owners', owner) then
   return redis.error_reply('FN not-leader ' .. owner .. ' has not beaten for too long: its events are others now.')
 end
+-- As text, as fields are returned.
+local function plus(count) return string.format('%d', tonumber(count or 0) + 1) end
 local claims = { 0 }
+local stopped = false
 for i = 5, #ARGV, 2 do
   local lane = ARGV[i]
-  for _, found in ipairs(call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', at, 'LIMIT', 0, ARGV[i + 1])) do
+  local due, running, waited = {}, {}, { ['0'] = {}, ['1'] = {} }
+  for _, found in ipairs(stopped and {} or call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', at, 'LIMIT', 0, ARGV[i + 1])) do
     local id = idOf(found)
-    bytes = bytes - call('STRLEN', P .. 'p:' .. id)
+    local fields = view(id, true)
+    bytes = bytes - #(fields[#fields] or '')
     if bytes < 0 and #claims > 1 then
       claims[1] = 1
-      return claims
+      stopped = true
+      break
     end
-    call('ZREM', P .. 'due:' .. lane, found)
-    local e = get(id, 'q', 's')
-    claimOne(id, lane, e[1], e[2], owner, token, at)
-    claims[#claims + 1] = view(id, true)
+    local seq, state = tonumber(string.sub(found, 1, 16)), fields[AT.s]
+    fields[AT.fe], fields[AT.de], fields[AT.ca] = plus(fields[AT.fe]), plus(fields[AT.de]), at
+    call('HSET', P .. 'e:' .. id, 's', '2', 'o', owner, 'tk', token, 'ca', at, 'fe', fields[AT.fe], 'de', fields[AT.de])
+    claims[#claims + 1] = fields
+    due[#due + 1] = found
+    waited[state][#waited[state] + 1] = id
+    running[#running + 1] = seq
+    running[#running + 1] = id
+  end
+  if #due > 0 then
+    -- All of them at once: half of the time is spent in sorted sets.
+    call('ZREM', P .. 'due:' .. lane, unpack(due))
+    for state, ids in pairs(waited) do
+      if #ids > 0 then
+        call('ZREM', P .. 's:' .. state .. ':' .. lane, unpack(ids))
+        call('SADD', P .. 'c:' .. owner, unpack(ids))
+      end
+    end
+    call('ZADD', P .. 's:2:' .. lane, unpack(running))
   end
 end
 return claims`);
@@ -268,15 +292,11 @@ return claims`);
 /** ARGV: settlements, each with the events that follow. 1 or 0 each. */
 export const SETTLE = script(`
 local function finish(id, e, s)
-  local key = P .. 'e:' .. id
   local state = s.outcome == 'd' and '4' or '3'
-  call('HSET', key, 's', state, 'z', s.at, 'ku', s.time)
-  if s.info then call('HSET', key, 'ri', s.info) end
   if s.result then call('SET', P .. 'r:' .. id, s.result) end
   call('ZADD', P .. 'kept', s.time, id)
   move(id, e.lane, e.seq, '2', state)
   if state == '4' then
-    call('HSET', key, 're', s.reason)
     bury(id, s.at)
   else
     call('DEL', P .. 'p:' .. id)
@@ -292,13 +312,19 @@ local function settle(id, fence, s)
   local e = { lane = found[3], seq = found[4], key = found[5] }
   call('HDEL', key, 'o', 'tk', 'ca', 'rq', 'rv')
   call('SREM', P .. 'c:' .. found[8], id)
-  if s.request then call('HSET', key, 'rq', s.request) end
-  if s.revision then call('HSET', key, 'rv', s.revision) end
-  if s.error then call('HSET', key, 'er', s.error) end
+  local retried = s.outcome == 'r'
+  local fields = { 's', retried and '1' or (s.outcome == 'd' and '4' or '3') }
+  local function set(name, value) if value then fields[#fields + 1] = name; fields[#fields + 1] = value end end
+  set('rq', s.request)
+  set('rv', s.revision)
+  set('er', s.error)
+  set('ri', s.info)
+  if retried then set('d', s.time) else set('z', s.at) set('ku', s.time) end
+  if retried and not found[6] then set('fi', found[7]) end
+  if s.outcome == 'd' then set('re', s.reason) end
+  call('HSET', key, unpack(fields))
   if s.counted == '1' then call('HINCRBY', key, 'at', 1) end
-  if s.outcome == 'r' then
-    call('HSET', key, 's', '1', 'd', s.time)
-    if not found[6] then call('HSET', key, 'fi', found[7]) end
+  if retried then
     move(id, e.lane, e.seq, '2', '1')
     call('ZADD', P .. 'due:' .. e.lane, s.time, member(e.seq, id))
   else

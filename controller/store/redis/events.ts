@@ -7,7 +7,7 @@
  * A claim is another matter: nobody would ever know of it. So each call that claims has a token, which its events bear; before
  * the next one, what bears a token whose answer was lost is freed, and the token is void.
  *
- * **Large calls** go in parts, in their order: each part is done whole or not at all.
+ * **Large calls** go in parts, in their order: each part is done whole or not at all. Small ones that come at the same time go together.
  */
 import type { InvocationState } from '#contract/events.ts';
 import { FnError } from '#contract/errors.ts';
@@ -27,26 +27,12 @@ import {
   type StoredDeadLetter,
   type StoredEvent,
 } from '../events.ts';
+import { Batches, type Part, PART, partsOf } from './batches.ts';
 import { openRedis, type RedisConnection, type RedisValue, type Script } from './connection.ts';
 import { asList, asTextOrNull, asTexts, byText } from './replies.ts';
-import {
-  eventArgs,
-  letterArgs,
-  ms,
-  opt,
-  settlementArgs,
-  sizeOf,
-  stateOf,
-  STATES,
-  toBytes,
-  toClaim,
-  toDeadLetter,
-  toStored,
-} from './events-codec.ts';
+import { eventArgs, letterArgs, ms, settlementArgs, stateOf, STATES, toBytes, toClaim, toDeadLetter, toStored } from './events-codec.ts';
 import * as scripts from './events-scripts.ts';
 
-/** What one script is given at most: it takes some 10 ms, for so long everybody else waits. */
-const PART = { items: 500, bytes: 4_194_304 };
 export interface RedisEventStoreOptions {
   address: RedisAddress;
   log: Log;
@@ -59,27 +45,6 @@ export interface RedisEventStoreOptions {
 /** Connects. Throws FnError store-unavailable, which says what to do. */
 export async function openRedisEventStore(options: RedisEventStoreOptions): Promise<EventStore> {
   return new RedisEventStore(await openRedis({ ...options, clientName: 'fn-events' }));
-}
-
-/** Arguments, in parts that one script can take. */
-function* parts<T>(items: readonly T[], toArgs: (item: T) => RedisValue[]): Generator<RedisValue[]> {
-  let part: RedisValue[] = [];
-  let count = 0;
-  let bytes = 0;
-  for (const item of items) {
-    const args = toArgs(item);
-    const size = sizeOf(args);
-    if (count > 0 && (count >= PART.items || bytes + size > PART.bytes)) {
-      yield part;
-      part = [];
-      count = 0;
-      bytes = 0;
-    }
-    for (const arg of args) part.push(arg);
-    count += 1;
-    bytes += size;
-  }
-  if (count > 0) yield part;
 }
 
 /** Of one event, as the script says it. */
@@ -122,6 +87,8 @@ function restOf(wanted: readonly Wanted[], asked: readonly Wanted[], claims: rea
 class RedisEventStore implements EventStore {
   readonly #connection: RedisConnection;
   readonly #prefix: string;
+  readonly #enqueues: Batches;
+  readonly #settlements: Batches;
   /** Of this process: no other one's token is the same. */
   readonly #session = newLeaseId();
   #calls = 0;
@@ -132,6 +99,12 @@ class RedisEventStore implements EventStore {
   constructor(connection: RedisConnection) {
     this.#connection = connection;
     this.#prefix = connection.key('ev:');
+    this.#enqueues = new Batches(async (owner, args) => {
+      const send = async (token: string) =>
+        asList(await this.#connection.runBuffer(scripts.ENQUEUE, [this.#prefix], [owner, token, ...args]));
+      return await (owner === '' ? send('') : this.#claiming(owner, send));
+    });
+    this.#settlements = new Batches(async (_, args) => asList(await this.#connection.runBuffer(scripts.SETTLE, [this.#prefix], args)));
   }
 
   #run(script: Script, ...args: RedisValue[]): Promise<unknown> {
@@ -143,17 +116,9 @@ class RedisEventStore implements EventStore {
   }
 
   /** In parts, one after the other: their answers as one list. */
-  async #inParts<T>(
-    script: Script,
-    items: readonly T[],
-    toArgs: (item: T) => RedisValue[],
-    first: readonly RedisValue[] = [],
-  ): Promise<unknown[]> {
+  async #inParts<T>(send: (part: Part) => Promise<unknown>, items: readonly T[], toArgs: (item: T) => RedisValue[]): Promise<unknown[]> {
     const answers: unknown[] = [];
-    for (const args of parts(items, toArgs)) {
-      const told = await this.#connection.runBuffer(script, [this.#prefix], first.concat(args));
-      for (const answer of asList(told)) answers.push(answer);
-    }
+    for (const part of partsOf(items, toArgs)) for (const answer of asList(await send(part))) answers.push(answer);
     return answers;
   }
 
@@ -176,8 +141,9 @@ class RedisEventStore implements EventStore {
 
   async enqueue(events: readonly NewEvent[], at: number, claimFor?: string): Promise<EnqueueOutcome[]> {
     if (events.length === 0) return [];
-    const send = (token: string) => this.#inParts(scripts.ENQUEUE, events, eventArgs, [ms(at), opt(claimFor), token]);
-    const answers = await (claimFor === undefined ? send('') : this.#claiming(claimFor, send));
+    const claim = claimFor === undefined ? 0 : 1;
+    const send = (part: Part) => this.#enqueues.add(claimFor ?? '', part);
+    const answers = await this.#inParts(send, events, (event) => [ms(at), claim, ...eventArgs(event)]);
     return events.map((event, i) => outcomeOf(String(answers[i]), event, ms(at)));
   }
 
@@ -241,7 +207,7 @@ class RedisEventStore implements EventStore {
   }
 
   async settle(settlements: readonly Settlement[]): Promise<('settled' | 'fenced')[]> {
-    const answers = await this.#inParts(scripts.SETTLE, settlements, settlementArgs);
+    const answers = await this.#inParts((part) => this.#settlements.add('', part), settlements, settlementArgs);
     return answers.map((done) => (done === 1 ? 'settled' : 'fenced'));
   }
 
@@ -285,7 +251,7 @@ class RedisEventStore implements EventStore {
   }
 
   async addDead(letters: readonly NewDeadLetter[]): Promise<string[]> {
-    return asTexts(await this.#inParts(scripts.ADD_DEAD, letters, letterArgs));
+    return asTexts(await this.#inParts(({ args }) => this.#run(scripts.ADD_DEAD, ...args), letters, letterArgs));
   }
 
   async listDead(filter: DeadLetterFilter, query: { before?: string | undefined; limit: number }): Promise<StoredDeadLetter[]> {
@@ -318,11 +284,18 @@ class RedisEventStore implements EventStore {
   }
 
   async redrive(ids: readonly string[], at: number, expiresAt: number): Promise<string[]> {
-    return asTexts(await this.#inParts(scripts.REDRIVE, ids, (id) => [id], [ms(at), ms(expiresAt)]));
+    const send = ({ args }: Part) => this.#run(scripts.REDRIVE, ms(at), ms(expiresAt), ...args);
+    return asTexts(await this.#inParts(send, ids, (id) => [id]));
   }
 
   async purge(ids: readonly string[]): Promise<string[]> {
-    return asTexts(await this.#inParts(scripts.PURGE, ids, (id) => [id]));
+    return asTexts(
+      await this.#inParts(
+        ({ args }) => this.#run(scripts.PURGE, ...args),
+        ids,
+        (id) => [id],
+      ),
+    );
   }
 
   async prune(at: number, limit: number): Promise<number> {
