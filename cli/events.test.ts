@@ -1,0 +1,225 @@
+/** Commands about events: what is typed of a trigger, what is asked for later, and what is told of it. */
+import { createServer, type IncomingMessage } from 'node:http';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { FunctionAccess } from '#contract/access.ts';
+import { InvocationState } from '#contract/events.ts';
+import { Trigger } from '#contract/trigger.ts';
+import { EVENT_ID } from '../test/helpers/cli-stub-answers.ts';
+import { type StubApi, createStubApi, listenStubApi } from '../test/helpers/cli-stub-api.ts';
+import { type CliResult, runCli } from '../test/helpers/cli.ts';
+import { exampleInvocation, statusOfTrigger } from '../test/helpers/fake-events.ts';
+import { INVOCATION_STATES } from './commands/invocation-list.ts';
+import { TRIGGER_TYPES } from './commands/trigger-add.ts';
+
+const HELLO = '/v1/namespaces/default/functions/hello';
+let api: StubApi;
+let url: string;
+beforeEach(async () => {
+  api = createStubApi({ publicUrl: 'http://127.0.0.1:9' });
+  url = await listenStubApi(api);
+  api.functions.deploy('default', 'hello', { bundle: `sha256:${'a'.repeat(64)}`, entry: 'i.mjs', settings: {} });
+});
+afterEach(() => void api.server.close());
+
+const run = (...argv: string[]): Promise<CliResult> => runCli(argv, { env: { FN_URL: url } });
+
+it('choices are those of the contract', () => {
+  expect([...INVOCATION_STATES]).toEqual(InvocationState.options);
+  expect([...TRIGGER_TYPES].toSorted()).toEqual(Trigger.def.options.map((option) => option.shape.type.value).toSorted());
+});
+
+describe('fn trigger add', () => {
+  /** Those that are there, by their names; the stub takes what is put. */
+  function having(...names: string[]): void {
+    const triggers = names.map((name) => Trigger.parse({ type: 'cron', name, schedule: '@daily' }));
+    const view = (trigger: Trigger) => ({ namespace: 'default', function: 'hello', trigger, status: statusOfTrigger(trigger), url: null });
+    api.canned.set(`GET ${HELLO}/triggers`, { status: 200, json: { triggers: triggers.map(view) } });
+    for (const name of ['cron', 'cron-2', 'orders', 'redis-stream', 'webhook'])
+      api.canned.set(`PUT ${HELLO}/triggers/${name}`, {
+        status: 200,
+        json: view(triggers[0] ?? Trigger.parse({ type: 'cron', name, schedule: '@daily' })),
+      });
+  }
+
+  it('sends what was typed as fn.yaml would read it', async () => {
+    having();
+    const argv = ['--type', 'redis-stream', '--url', 'redis://:${secret:R}@x', '--set', 'stream=007', '--set', 'batchSize=10'];
+    const more = [
+      '--set',
+      'retry.max=5m',
+      '--set',
+      'maxAge=1h',
+      '--set',
+      'filter={"data":{"a":[1]}}',
+      '--set',
+      'deadLetter=bury',
+      '--as',
+      'orders',
+    ];
+    expect(await run('trigger', 'add', 'hello', ...argv, ...more)).toMatchObject({ code: 0 });
+    expect(api.bodies.get(`PUT ${HELLO}/triggers/orders`)).toMatchObject({
+      name: 'orders',
+      url: 'redis://:${secret:R}@x',
+      stream: '007',
+      batchSize: 10,
+      retryMaxSeconds: 300,
+      maxAgeSeconds: 3_600,
+      filter: { data: { a: [1] } },
+      deadLetter: { type: 'function', name: 'bury' },
+    });
+    await run('trigger', 'add', 'hello', '--type', 'webhook', '--set', 'verify.scheme=github', '--set', 'verify.secret=S');
+    expect(api.bodies.get(`PUT ${HELLO}/triggers/webhook`)).toMatchObject({ verify: { scheme: 'github', secret: 'S' } });
+  });
+
+  it('takes a name that is free, and one that is taken only with --replace', async () => {
+    having('cron');
+    expect((await run('trigger', 'add', 'hello', '--cron', '@hourly')).stderr).toContain('Added the trigger cron-2 of hello.');
+    const taken = await run('trigger', 'add', 'hello', '--cron', '@hourly', '--as', 'cron');
+    expect(taken).toMatchObject({ code: 2, stderr: expect.stringContaining('there is a trigger cron already') });
+    expect((await run('trigger', 'add', 'hello', '--cron', '@hourly', '--as', 'cron', '--replace')).stderr).toContain(
+      'Replaced the trigger cron',
+    );
+  });
+
+  it.each([
+    [[], 'say what triggers it: --type TYPE, or --cron SCHEDULE'],
+    [['--type', 'redis-stream', '--set', 'stream=s'], '--url: is missing'],
+    [['--type', 'redis-stream', '--url', 'redis://:hunter2@x', '--set', 'stream=s'], '--url: holds a password'],
+    [['--cron', '@daily', '--set', 'maxAttempts=0'], '--set maxAttempts: must be at least 1'],
+    [['--cron', '@daily', '--set', 'frequency=5'], '--set frequency: there is no such field'],
+    [['--cron', '@daily', '--set', 'x'], 'is not FIELD=VALUE'],
+    [['--cron', '@daily', '--set', '__proto__.x=1'], 'this cannot be a field'],
+    [['--cron', '@daily', '--set', 'retry=5', '--set', 'retry.max=1'], 'retry has a value already'],
+  ])('%j is refused before anything is asked', async (argv, words) => {
+    const { code, stderr } = await run('trigger', 'add', 'hello', ...argv);
+    expect([code, stderr]).toEqual([2, expect.stringContaining(words)]);
+    expect(api.requests).toEqual([]);
+  });
+});
+
+describe('fn dlq', () => {
+  it.each([
+    [['redrive', 'hello'], 'say which: ids, or --all'],
+    [['redrive', 'hello', EVENT_ID, '--all'], 'not both'],
+    [['purge', 'hello', EVENT_ID, '--trigger', 'x'], 'not both'],
+    [['purge', 'hello', 'e-1'], 'is not an id'],
+    [['list', '--before', EVENT_ID], '--before goes with the name of a function'],
+  ])('%j: 2, and nothing is asked', async (argv, words) => {
+    const { code, stderr } = await run('dlq', ...argv);
+    expect([code, stderr]).toEqual([2, expect.stringContaining(words)]);
+    expect(api.requests).toEqual([]);
+  });
+
+  it('sends what is meant', async () => {
+    api.canned.set(`POST ${HELLO}/dead-letters/redrive`, { status: 200, json: { count: 3 } });
+    await run('dlq', 'redrive', 'hello', '--all', '--trigger', 'orders');
+    expect(api.bodies.get(`POST ${HELLO}/dead-letters/redrive`)).toEqual({ all: true, trigger: 'orders' });
+    await run('dlq', 'redrive', 'hello', EVENT_ID);
+    expect(api.bodies.get(`POST ${HELLO}/dead-letters/redrive`)).toEqual({ ids: [EVENT_ID] });
+  });
+});
+
+describe('fn invoke --async', () => {
+  const seen: IncomingMessage[] = [];
+
+  /** A gateway that accepts, and tells these states one after the other; the last of them again and again. */
+  async function gateway(states: readonly object[], { accepts = true, result = 'the result' } = {}): Promise<void> {
+    seen.length = 0;
+    let looks = 0;
+    const server = createServer((request, response) => {
+      seen.push(request);
+      if (request.url === `/.fn/invocations/${EVENT_ID}/result`) response.end(result);
+      else if (request.url === `/.fn/invocations/${EVENT_ID}`) {
+        const state = states[Math.min(looks, states.length - 1)];
+        looks += 1;
+        response.writeHead('status' in state! ? Number(state.status) : 200).end(JSON.stringify(exampleInvocation(EVENT_ID, state)));
+      } else if (accepts)
+        response.writeHead(202, { location: `/.fn/invocations/${EVENT_ID}`, 'preference-applied': 'respond-async' }).end('{}');
+      else response.end('at once');
+    });
+    onTestFinished(() => void server.close());
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const address = server.address();
+    const base = `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}/hello`;
+    const access = FunctionAccess.parse({});
+    api.canned.set(`GET ${HELLO}`, { status: 200, json: { ...api.functions.view('default', 'hello'), access, url: base } });
+  }
+
+  const waiting = { state: 'queued', finishedAt: null, result: null } as const;
+
+  it('prints the id, and says where to ask', async () => {
+    await gateway([]);
+    const { code, stdout, stderr } = await run(
+      'invoke',
+      'hello',
+      '--async',
+      '--idempotency-key',
+      'k',
+      '--order-key',
+      'o',
+      '--delay',
+      '90s',
+    );
+    expect([code, stdout]).toEqual([0, `${EVENT_ID}\n`]);
+    expect(stderr).toContain(`/.fn/invocations/${EVENT_ID}\n`);
+    expect(stderr).toContain(`fn invocation show hello ${EVENT_ID}\n`);
+    expect(seen[0]!.headers).toMatchObject({ prefer: 'respond-async', 'idempotency-key': 'k', 'fn-order-key': 'o', 'fn-delay': '90' });
+    expect(JSON.parse((await run('invoke', 'hello', '--async', '--json')).stdout)).toMatchObject({
+      id: EVENT_ID,
+      url: expect.stringMatching(/^http:/),
+    });
+  });
+
+  it('--wait waits until it is over, also over a gateway that cannot say for a moment, and prints the result', async () => {
+    await gateway([waiting, { ...waiting, status: 503 }, { ...waiting, state: 'running' }, {}]);
+    const { code, stdout, stderr } = await run('invoke', 'hello', '--async', '--wait');
+    expect([code, stdout]).toEqual([0, 'the result']);
+    expect(stderr).toContain('succeeded after 1 attempt');
+  });
+
+  it('--wait is 1 where it failed, with the reason and what to do', async () => {
+    const error = { code: 'function-error', detail: 'it threw', status: 500 };
+    await gateway([{ state: 'failed', result: null, attempts: 3, error }]);
+    const { code, stdout, stderr } = await run('invoke', 'hello', '--async', '--wait');
+    expect([code, stdout]).toEqual([1, '']);
+    expect(stderr).toContain('function-error: it threw');
+    expect(stderr).toContain(`fn dlq show hello ${EVENT_ID}`);
+    expect((await run('invoke', 'hello', '--async', '--wait', '--json')).code).toBe(1);
+  });
+
+  it('--wait says so where the state is gone', async () => {
+    await gateway([{ status: 404 }]);
+    expect(await run('invoke', 'hello', '--async', '--wait')).toMatchObject({ code: 1, stderr: expect.stringContaining('answered 404') });
+  });
+
+  it('of a function that is never called later prints its answer, with a note', async () => {
+    await gateway([], { accepts: false });
+    expect(await run('invoke', 'hello', '--async')).toMatchObject({
+      code: 0,
+      stdout: 'at once',
+      stderr: expect.stringContaining('note: it was answered at once'),
+    });
+  });
+
+  it.each([['--wait'], ['--delay', '3s'], ['--idempotency-key', 'x'], ['--order-key', 'x']])('%s goes with --async', async (...argv) => {
+    const { code, stderr } = await run('invoke', 'hello', ...argv);
+    expect([code, stderr]).toEqual([2, expect.stringContaining(`${argv[0]} goes with --async`)]);
+  });
+});
+
+it('fn describe tells the rest where nobody can say what waits', async () => {
+  api.canned.set(`GET ${HELLO}/backlog`, {
+    status: 503,
+    json: {
+      type: 'urn:fn:error:events-unavailable',
+      title: 'Events cannot be accepted now',
+      status: 503,
+      detail: 'It is starting.',
+      code: 'events-unavailable',
+      instance: 'r',
+    },
+  });
+  const { code, stdout } = await run('describe', 'hello');
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^backlog +unknown: Events cannot be accepted now: It is starting/m);
+});
