@@ -159,6 +159,12 @@ export const ERRORS = {
     title: 'Not implemented',
     remedy: 'Use a transfer coding that HTTP/1.1 servers must know: chunked, or none.',
   },
+  'destination-failed': {
+    status: 502,
+    fault: 'caller',
+    title: 'The destination did not take the event',
+    remedy: 'See the detail; correct the destination or its receiver, and send it again with `fn dlq redrive`.',
+  },
   // The function's.
   'function-error': {
     status: 500,
