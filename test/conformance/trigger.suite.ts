@@ -173,7 +173,7 @@ export function describeSource<T extends BrokerTrigger>(kind: SourceKind<T>): vo
       const next = await open();
       const again = await take(next, 1, kind.againWithinMs);
       expect(again.map(textOf)).toEqual(['not done']);
-      const [before] = messages.filter((message) => textOf(message) === 'not done');
+      const before = messages.find((message) => textOf(message) === 'not done');
       expect({ id: again[0]!.id, source: again[0]!.source }).toEqual({ id: before!.id, source: before!.source });
       await next.ack(again);
       await settled();
@@ -211,6 +211,7 @@ export function describeSource<T extends BrokerTrigger>(kind: SourceKind<T>): vo
       await source.ack(await take(source, 7));
       if (lag !== null) await waitFor('no lag', async () => (await source.lag()) === 0);
       await settled();
+      expect(await source.lag()).toBe(lag === null ? null : 0);
     });
 
     it('takes a message of a mebibyte and an empty one, byte by byte', async () => {
