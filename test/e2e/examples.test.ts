@@ -126,6 +126,8 @@ async function tryOut(platform: TestPlatform, example: Example): Promise<void> {
   for (const [secret, value] of Object.entries(secrets)) await platform.fnOk(['secret', 'set', secret], { input: value });
   await platform.fnOk(['deploy', '--file', `${folder}/fn.yaml`]);
   for (const step of steps) await take(platform, name, step, redis);
+  // Schedules and brokers would go on with it, beside the others.
+  if (steps.some((step) => 'eventually' in step)) for (const one of example.functions) await platform.fnOk(['delete', one, '--yes']);
 }
 
 async function take(platform: TestPlatform, name: string, step: Example['steps'][number], redis: RedisServer | null): Promise<void> {

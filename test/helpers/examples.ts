@@ -66,11 +66,15 @@ const File = z.union([
   }),
 ]);
 
+const Manifest = z.object({ functions: z.record(z.string(), z.unknown()) });
+
 export interface Example {
   name: string;
   folder: string;
   secrets: Record<string, string>;
   needs: readonly 'redis'[];
+  /** Names of its functions, as its fn.yaml has them. */
+  functions: string[];
   steps: Step[];
 }
 
@@ -81,6 +85,7 @@ export function examples(): Example[] {
     .map(({ name }) => {
       const folder = join(ROOT, 'examples', name);
       const { secrets, needs, requests } = File.parse(parse(readFileSync(join(folder, 'requests.yaml'), 'utf8')));
-      return { name, folder, secrets, needs, steps: requests };
+      const { functions } = Manifest.parse(parse(readFileSync(join(folder, 'fn.yaml'), 'utf8')));
+      return { name, folder, secrets, needs, functions: Object.keys(functions), steps: requests };
     });
 }
