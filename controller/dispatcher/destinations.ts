@@ -5,7 +5,7 @@ import type { NewEvent } from '../store/events.ts';
 import type { OutgoingEvent } from '../triggers/types.ts';
 import { binaryHeaders } from './cloudevents.ts';
 import { functionLane, sendLane } from './lane.ts';
-import { type Ended, nextHops, outcomeEvent } from './outcome-event.ts';
+import { type Ended, nextHops, outcomeEvent, outgoingOf } from './outcome-event.ts';
 import { encodePayload } from './payload.ts';
 
 export interface Addressed {
@@ -57,4 +57,25 @@ export function outcomesFor(ended: Ended, destinations: readonly Destination[], 
   return destinations.map((destination) =>
     addressedEvent({ namespace, name, destination, event, traceparent, at: ended.at, expiresAt: ended.at + maxAgeMs }),
   );
+}
+
+/** Longest text in an extension attribute, characters. */
+const MAX_TEXT = 500;
+
+/** What a trigger brought and gives up, for the queue of dead letters that it names: the event as it came, and why it failed. */
+export function deadNotice(ended: Ended, destination: Destination, maxAgeMs: number): NewEvent {
+  const { event, payload, at } = ended;
+  const { namespace, name } = event;
+  const came = outgoingOf(payload);
+  const attributes = {
+    ...came.attributes,
+    deadreason: ended.reason ?? 'attempts',
+    deaderror: ended.error?.code ?? 'internal',
+    deaddetail: (ended.error?.detail ?? '').slice(0, MAX_TEXT),
+    deadattempts: String(ended.attempts),
+    deadfunction: `${namespace}/${name}`,
+  };
+  const { traceparent } = payload;
+  const expiresAt = at + maxAgeMs;
+  return addressedEvent({ namespace, name, destination, event: { attributes, data: came.data }, traceparent, at, expiresAt });
 }

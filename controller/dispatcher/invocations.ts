@@ -5,7 +5,7 @@ import { encodeBody } from '#kit/event-body.ts';
 import type { Clock } from '#kit/clock.ts';
 import { type AttemptOutcome, type Verdict, verdictBefore, verdictOf } from '../core/events.ts';
 import type { Claim, EventStore, Settlement } from '../store/events.ts';
-import { outcomesFor } from './destinations.ts';
+import { deadNotice, outcomesFor } from './destinations.ts';
 import type { EventPolicy, FunctionTable } from './functions.ts';
 import { headerOf } from './headers.ts';
 import { decodePayload, type EventPayload } from './payload.ts';
@@ -163,14 +163,10 @@ export class Invocations {
       revision: base.attempt.revision,
       at: base.at,
     };
-    const following = outcomesFor(
-      ended,
-      [...policy.onFailure, ...(policy.deadLetter === null ? [] : [policy.deadLetter])],
-      policy.maxAgeMs,
-    );
-    // Where it goes to a queue of somebody's own, it is not kept in the function's: it would be there twice. A chain that is too long stays here.
-    const elsewhere = policy.deadLetter !== null && following.length > 0;
-    const keptUntil = elsewhere ? base.at : base.at + policy.deadLetterMs;
+    const following = outcomesFor(ended, policy.onFailure, policy.maxAgeMs);
+    if (policy.deadLetter !== null) following.push(deadNotice(ended, policy.deadLetter, policy.maxAgeMs));
+    // Where it goes to a queue of somebody's own, it is not kept in the function's: it would be there twice.
+    const keptUntil = policy.deadLetter === null ? base.at + policy.deadLetterMs : base.at;
     return { ...base, outcome: 'dead', reason, counted, error, ...kept(result, keptUntil, true), following };
   }
 }

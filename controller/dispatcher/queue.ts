@@ -249,7 +249,8 @@ export class EventQueue {
       case 'dead':
         counts.failed += 1;
         counts.deadLettered += 1;
-        lane.dead += 1;
+        if (settlement.keptUntil > settlement.at) lane.dead += 1;
+        else await this.#purge(claim.id);
         break;
       case 'released':
         this.lanes.waits(lane, claim.event.dueAt);
@@ -258,6 +259,15 @@ export class EventQueue {
     for (const event of settlement.following ?? []) this.lanes.waits(this.lanes.of(event), event.dueAt);
     // The next of its key was held back by it.
     if (claim.event.orderKey !== null && lane.waiting > 0) lane.due = true;
+  }
+
+  /** A dead letter that is kept elsewhere. */
+  async #purge(id: string): Promise<void> {
+    try {
+      await this.#options.store.purge([id]);
+    } catch (error) {
+      this.#options.log.debug({ event: id, error: messageOf(error) }, 'a dead letter that is kept elsewhere goes a little later');
+    }
   }
 
   // What others do to events.
