@@ -6,6 +6,8 @@ import { newSecret, requestIds } from '#kit/ids.ts';
 import type { Log } from '#kit/log.ts';
 import type { GatewayConfig, ListenAt } from './config.ts';
 import type { ForwardContext } from './context.ts';
+import { Deliveries } from './deliveries.ts';
+import { EventsLink } from './events-link.ts';
 import { Gatekeeper } from './gatekeeper.ts';
 import { CallJournal, type CallObserver } from './journal.ts';
 import { LeaseTable } from './leases.ts';
@@ -39,7 +41,19 @@ export interface Gateway {
   readonly tlsAddress: AddressInfo | string | null;
   /** Accepts no more, lets what is in flight end within the deadline, gives the leases back. */
   close(): Promise<void>;
-  readonly state: { connected: boolean; ready: boolean; leases: number; waiting: number; inFlight: number; deadlines: number };
+  readonly state: GatewayNumbers;
+}
+
+/** What it has at the moment. `events`: whether the link to the dispatcher is up. */
+export interface GatewayNumbers {
+  connected: boolean;
+  events: boolean;
+  ready: boolean;
+  leases: number;
+  waiting: number;
+  inFlight: number;
+  delivering: number;
+  deadlines: number;
 }
 
 /** How often a starting gateway looks whether its routes have come. */
@@ -72,14 +86,27 @@ export function createGateway(
   });
   const gatekeeper = new Gatekeeper({ clock, log, trustedProxies: config.trustedProxies, jwksAllow: config.jwksAllow });
   const certificates = new Certificates(log);
+  const boot = newSecret().slice(0, 16);
   const link = new LinkClient({
     socketPath: config.linkSocket,
     gateway: gatewayId,
-    boot: newSecret().slice(0, 16),
+    boot,
     pid: process.pid,
     clock,
     log,
     events: linkEvents({ routes, leases, journal, gatekeeper, certificates, routed: (version) => link.send({ type: 'routed', version }) }),
+  });
+  const events = new EventsLink({
+    socketPath: config.eventsSocket,
+    gateway: gatewayId,
+    boot,
+    clock,
+    wheel,
+    log,
+    want: () => void link.send({ type: 'events' }),
+    onDeliver: (message) => deliveries.deliver(message),
+    onAbandon: (seq) => deliveries.abandon(seq),
+    onDown: () => deliveries.linkDown(),
   });
   const context: ForwardContext = {
     clock,
@@ -87,6 +114,7 @@ export function createGateway(
     routes,
     leases,
     gatekeeper,
+    events,
     tracer,
     traced: telemetry?.traced ?? false,
     calls: observedBy([journal, ...(telemetry?.observers(tracer) ?? [])]),
@@ -96,6 +124,7 @@ export function createGateway(
     draining: false,
   };
   const newRequestId = requestIds();
+  const deliveries = new Deliveries({ context, newRequestId, tell: (result) => events.tell(result) });
   const platform = createPlatformApp({ ready: () => routes.ready, draining: () => context.draining, newRequestId }, log);
   const serverOptions: ServerOptions = {
     context,
@@ -113,6 +142,7 @@ export function createGateway(
   return {
     async start() {
       link.start();
+      events.start();
       // What waits in the socket that a predecessor left has an answer to wait for, not a 503 [4].
       const ready = () => routes.ready && (tlsServer === null || certificates.known);
       if ('fd' in config.listen) await untilReady(ready, clock, config.routesWaitMs);
@@ -124,8 +154,14 @@ export function createGateway(
         context.draining = true;
         const streamsEndMs = Math.max(0, Math.min(config.streamGraceMs, config.drainDeadlineMs - STREAMS_END_MS));
         const cancel = clock.after(streamsEndMs, () => leases.streams.endAll());
-        await Promise.all([server, ...(tlsServer === null ? [] : [tlsServer])].map((one) => drain(one, clock, config.drainDeadlineMs)));
+        events.tell({ type: 'draining' });
+        await Promise.all([
+          ...[server, ...(tlsServer === null ? [] : [tlsServer])].map((one) => drain(one, clock, config.drainDeadlineMs)),
+          delivered(deliveries, clock, config.drainDeadlineMs),
+        ]);
         cancel();
+        deliveries.abandonAll();
+        await events.close();
         leases.releaseAll();
         journal.flush();
         await link.close();
@@ -137,7 +173,17 @@ export function createGateway(
     },
     get state() {
       const { size, waiting, inFlight } = leases;
-      return { connected: link.up, ready: routes.ready, leases: size, waiting, inFlight, deadlines: wheel.size };
+      const delivering = deliveries.size;
+      return {
+        connected: link.up,
+        events: events.up,
+        ready: routes.ready,
+        leases: size,
+        waiting,
+        inFlight,
+        delivering,
+        deadlines: wheel.size,
+      };
     },
   };
 }
@@ -216,6 +262,12 @@ function linkEvents({ routes, leases, journal, gatekeeper, certificates, routed 
       }
     },
   };
+}
+
+/** Resolves when no event is being delivered, or at the deadline. */
+async function delivered(deliveries: Deliveries, clock: Clock, deadlineMs: number): Promise<void> {
+  const end = clock.now() + deadlineMs;
+  while (deliveries.size > 0 && clock.now() < end) await sleep(DRAIN_POLL_MS);
 }
 
 /** Ends the public server: first no new connections, then idle ones, then (at the deadline) all. */

@@ -1,10 +1,17 @@
 /** What is known of a call of a function: who asked for what, and, as it goes on, what became of it. */
 import type { StartInfo } from '#contract/call.ts';
+import type { ErrorCode } from '#contract/errors.ts';
 import type { EventKind } from '#contract/events-link.ts';
 import type { ForwardContext } from './context.ts';
 import type { EndedCall } from './journal.ts';
 import type { RouteMatch } from './routes.ts';
 import type { RequestTrace } from './trace.ts';
+
+/** `close`: the connection of the client cannot be used on. `broken`: what it sent within its body was not HTTP. */
+export interface FailOptions {
+  close?: boolean;
+  broken?: boolean;
+}
 
 export abstract class Call implements EndedCall {
   readonly id: string;
@@ -40,6 +47,20 @@ export abstract class Call implements EndedCall {
   abstract get event(): EventKind | null;
   /** The traceparent that it came with. */
   protected abstract get incomingTrace(): string | undefined;
+
+  /** Ends it with a problem. Nothing happens where it is over. */
+  abstract fail(code: ErrorCode, detail: string, options?: FailOptions): void;
+
+  /** By the routes as they are now; ends it where the function is gone. */
+  resolve(): boolean {
+    const found = this.context.routes.again(this.match);
+    if ('code' in found) {
+      this.fail(found.code, found.detail);
+      return false;
+    }
+    this.match = found;
+    return true;
+  }
 
   get namespace(): string {
     return this.match.entry.route.namespace;

@@ -2,6 +2,7 @@
 import { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '#kit/clock.ts';
+import type { EventsLink } from './events-link.ts';
 import type { CallObserver } from './journal.ts';
 import type { Gatekeeper } from './gatekeeper.ts';
 import type { LeaseTable } from './leases.ts';
@@ -17,6 +18,7 @@ export interface ForwardContext {
   readonly routes: RouteTable;
   readonly leases: LeaseTable<Upstream>;
   readonly gatekeeper: Gatekeeper;
+  readonly events: EventsLink;
   readonly tracer: Tracer;
   /** Whether the controller is told the trace of who waits for a start. */
   readonly traced: boolean;

@@ -228,38 +228,34 @@ function dropListed(flat: string[], listed: string): void {
   dropHeaders(flat, (name) => names.has(name));
 }
 
-/** What the platform tells the function about a request. */
-export interface FunctionHeaderFacts {
-  requestId: string;
-  instance: string;
-  /** When the gateway gives up, ms since 1970. */
-  deadline: number;
+/** What is known of a client's request beside its headers. */
+export interface ClientFacts {
   remote: string;
   /** Did the request come over TLS? */
   secure: boolean;
   /** What the function does not see of the path; empty where it sees all. */
   prefix: string;
   fallbackHost: string;
-  traceparent: string;
   /** The client's trace goes on: its tracestate is good. */
   continued: boolean;
 }
 
-/** The headers that the function gets, as a flat list. */
-export function functionHeaders(head: RequestHead, facts: FunctionHeaderFacts): string[] {
+/** What the platform tells the function about a request. */
+export interface FunctionHeaderFacts extends ClientFacts {
+  requestId: string;
+  instance: string;
+  /** When the gateway gives up, ms since 1970. */
+  deadline: number;
+  traceparent: string;
+}
+
+/** The headers of a request that say what the client asked for and who it is, as a flat list. */
+export function clientHeaders(head: RequestHead, facts: ClientFacts): string[] {
   const host = head.host ?? facts.fallbackHost;
   const prefix = head.forwardedPrefix === null ? facts.prefix : head.forwardedPrefix + facts.prefix;
   const headers = head.forward.concat(
     'host',
     host,
-    HEADERS.requestId,
-    facts.requestId,
-    HEADERS.traceparent,
-    facts.traceparent,
-    HEADERS.deadline,
-    String(facts.deadline),
-    HEADERS.instance,
-    facts.instance,
     'x-forwarded-for',
     head.forwardedFor === null ? facts.remote : `${head.forwardedFor}, ${facts.remote}`,
     'x-forwarded-proto',
@@ -271,6 +267,22 @@ export function functionHeaders(head: RequestHead, facts: FunctionHeaderFacts): 
   );
   if (prefix === '') headers.length -= 2;
   if (facts.continued && head.tracestate !== null) headers.push('tracestate', head.tracestate);
+  return headers;
+}
+
+/** The headers that the function gets, as a flat list. */
+export function functionHeaders(head: RequestHead, facts: FunctionHeaderFacts): string[] {
+  const headers = clientHeaders(head, facts);
+  headers.push(
+    HEADERS.requestId,
+    facts.requestId,
+    HEADERS.traceparent,
+    facts.traceparent,
+    HEADERS.deadline,
+    String(facts.deadline),
+    HEADERS.instance,
+    facts.instance,
+  );
   return headers;
 }
 

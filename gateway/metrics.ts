@@ -11,6 +11,10 @@ export type GatewayMetrics = Metrics<keyof typeof GATEWAY_METRICS>;
 /** The numbers of the gateway that are read when they are asked for. */
 export interface GatewayState {
   readonly connected: boolean;
+  /** Is the link to the dispatcher up? */
+  readonly events: boolean;
+  /** Events that are being delivered. */
+  readonly delivering: number;
   readonly leases: number;
   readonly waiting: number;
   readonly inFlight: number;
@@ -32,6 +36,8 @@ export function createGatewayMetrics(state: () => GatewayState): GatewayMetrics 
   metrics.read('fn_requests_waiting', () => [{ value: state().waiting }]);
   metrics.read('fn_leases', () => [{ value: state().leases }]);
   metrics.read('fn_link_up', () => [{ value: Number(state().connected) }]);
+  metrics.read('fn_events_link_up', () => [{ value: Number(state().events) }]);
+  metrics.read('fn_events_delivering', () => [{ value: state().delivering }]);
   return metrics;
 }
 

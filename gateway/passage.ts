@@ -10,7 +10,7 @@
 import type { Duplex } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { StartInfo } from '#contract/call.ts';
-import type { ErrorCode, Problem } from '#contract/errors.ts';
+import type { Problem } from '#contract/errors.ts';
 import type { Refusal } from '#contract/runtime.ts';
 import { Attempt, type AttemptOwner, type AttemptRequest } from './attempt.ts';
 import { Call } from './call.ts';
@@ -26,12 +26,6 @@ export const MAX_ATTEMPTS = 10;
 
 export type Phase = 'arriving' | 'waiting' | 'sent' | 'answering' | 'asking-why' | 'done';
 
-/** `close`: the connection of the client cannot be used on. `broken`: what it sent within its body was not HTTP. */
-export interface FailOptions {
-  close?: boolean;
-  broken?: boolean;
-}
-
 export abstract class Passage extends Call implements Waiter<Upstream>, AttemptOwner, WheelEntry {
   wheel: WheelSlot | null = null;
   place: Place | null = null;
@@ -43,8 +37,6 @@ export abstract class Passage extends Call implements Waiter<Upstream>, AttemptO
 
   /** What is sent to this instance; `traceparent` is set before. */
   protected abstract requestFor(instance: string, now: number): AttemptRequest;
-  /** Ends it with a problem. Nothing happens where it is over. */
-  abstract fail(code: ErrorCode, detail: string, options?: FailOptions): void;
   abstract onFail(reason: Problem, retryAfterSeconds: number | undefined): void;
   abstract onSending(): void;
   abstract onHead(status: number, statusText: string | undefined, headers: Record<string, string | string[] | undefined>): boolean;
@@ -62,17 +54,6 @@ export abstract class Passage extends Call implements Waiter<Upstream>, AttemptO
   get cause(): string | undefined {
     const { tracer, traced } = this.context;
     return traced && isSampled(this.trace.flags) ? tracer.own(this.trace) : undefined;
-  }
-
-  /** By the routes as they are now; ends it where the function is gone. */
-  resolve(): boolean {
-    const found = this.context.routes.again(this.match);
-    if ('code' in found) {
-      this.fail(found.code, found.detail);
-      return false;
-    }
-    this.match = found;
-    return true;
   }
 
   /** Asks for a slot; `again`: it had its turn, and was refused by an instance. */

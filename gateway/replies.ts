@@ -1,6 +1,8 @@
 /** Answers of the gateway's own to a request for a function: problems, and preflights. */
-import type { IncomingMessage } from 'node:http';
+import { type IncomingMessage, validateHeaderName, validateHeaderValue } from 'node:http';
+import type { WireBody } from '#contract/events-link.ts';
 import { HEADERS } from '#contract/runtime.ts';
+import { decodeBody } from '#kit/event-body.ts';
 import type { RequestBody } from './body.ts';
 import type { Outgoing } from './context.ts';
 import { type ProblemAnswer, sendProblem } from './problems.ts';
@@ -46,4 +48,65 @@ export function replyPreflight({ id, outgoing, body, serverTiming, draining }: A
   outgoing.writeHead(204, flat);
   outgoing.end();
   body?.abandon();
+}
+
+/** The whole answer, with these headers (lower-case name, value, …) and those of every one. */
+export function replyWhole({ id, incoming, outgoing, serverTiming, draining }: Asker, status: number, flat: string[], body: Buffer): void {
+  const bodiless = status === 204 || status === 304;
+  if (!bodiless) flat.push('content-length', String(body.length));
+  flat.push(HEADERS.requestId, id, 'server-timing', serverTiming);
+  if (draining) flat.push('connection', 'close');
+  outgoing.writeHead(status, flat);
+  if (bodiless || incoming.method === 'HEAD') outgoing.end();
+  else outgoing.end(body);
+}
+
+/** What of an answer that the dispatcher gives is not passed on: hop by hop, set here, or for the whole origin and its cookies. */
+const NOT_PASSED: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'upgrade',
+  'transfer-encoding',
+  'content-length',
+  'date',
+  'cache-control',
+  'server-timing',
+  'set-cookie',
+  'strict-transport-security',
+  'alt-svc',
+  'clear-site-data',
+  'public-key-pins',
+  'service-worker-allowed',
+  HEADERS.requestId,
+]);
+
+/** Headers and body of an answer of the dispatcher's: its own, or one of a function that was kept. null: its status is none. */
+export function readAnswer(answer: {
+  status: number;
+  headers: readonly string[];
+  body: WireBody;
+}): { flat: string[]; body: Buffer } | null {
+  if (answer.status < 200 || answer.status > 999) return null;
+  const flat: string[] = [];
+  for (let i = 0; i + 1 < answer.headers.length; i += 2) {
+    const name = answer.headers[i]!.toLowerCase();
+    const value = answer.headers[i + 1]!;
+    if (!NOT_PASSED.has(name) && !name.startsWith('access-control-') && isHeader(name, value)) flat.push(name, value);
+  }
+  return { flat, body: decodeBody(answer.body) };
+}
+
+function isHeader(name: string, value: string): boolean {
+  try {
+    validateHeaderName(name);
+    validateHeaderValue(name, value);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -6,7 +6,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { ErrorCode } from '#contract/errors.ts';
 import type { Route, RouteTarget } from '#contract/link.ts';
-import { DEFAULT_NAMESPACE, functionPath } from '#contract/names.ts';
+import { DEFAULT_NAMESPACE, functionPath, parseRevisionKey } from '#contract/names.ts';
 import { RESERVED_PREFIX } from '#contract/runtime.ts';
 import { CorsRules } from './cors.ts';
 import { valueOf } from './flat-headers.ts';
@@ -163,6 +163,26 @@ export class RouteTable {
 
   find(namespace: string, name: string): RouteEntry | undefined {
     return this.#entries.get(keyOf(namespace, name));
+  }
+
+  /** Whom an event is for: a revision by its key, or (null) as the traffic is, by chance. `path` is what the function sees. */
+  named(namespace: string, name: string, revision: string | null, path: string): RouteMatch | RouteMiss {
+    const entry = this.find(namespace, name);
+    if (entry === undefined) return { code: 'function-not-found', detail: `there is no function ${name} in the namespace ${namespace}` };
+    const shared = { entry, freshBucket: false, prefix: '', via: null, rest: path };
+    if (revision === null) {
+      const bucket = entry.sole === null ? randomBucket() : -1;
+      return { ...shared, target: entry.sole ?? targetOf(entry.shares, bucket), pinned: false, bucket };
+    }
+    const target = entry.route.targets.find((one) => one.revision === revision);
+    return target === undefined ? noRevision(entry, parseRevisionKey(revision).number) : { ...shared, target, pinned: true, bucket: -1 };
+  }
+
+  /** May what is of this namespace be told of on this host? On a tenant's own host there is only what is the tenant's. */
+  hostServes(host: string | null, namespace: string): boolean {
+    if (this.#stale) this.#compile();
+    const owners = host === null ? null : (this.#matcher?.ownersOf(host) ?? null);
+    return owners === null || owners.has(DEFAULT_NAMESPACE) || owners.has(namespace);
   }
 
   /** Whom a request with this origin-form target (`/hello/a?b`) is for. */

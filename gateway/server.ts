@@ -9,18 +9,23 @@ import { isIPv6 } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { problem } from '#contract/errors.ts';
+import { INVOCATIONS_PATH, WEBHOOKS_PATH } from '#contract/events.ts';
 import type { Log } from '#kit/log.ts';
 import { type BodyOwner, RequestBody } from './body.ts';
 import { plainAddress } from './client-address.ts';
 import { type ClientConnection, closeRequest, type ForwardContext, MAX_PIPELINED, type OpenRequest, Outgoing } from './context.ts';
+import { Acceptance, WebhookCall } from './event-call.ts';
 import { Exchange } from './forward.ts';
 import { valueOf } from './flat-headers.ts';
 import { HEAD_LIMITS, HOST_PATTERN, type HeadRefusal, readRequestHead, refusal, type RequestHead } from './headers.ts';
 import { isPreflight } from './cors.ts';
+import { InvocationRequest } from './invocations.ts';
 import { isPlatformPath, isRoot } from './platform.ts';
+import { prefersAsync } from './prefer.ts';
 import { sendProblem, sendRawProblem } from './problems.ts';
 import { isReserved, type RouteMatch, type RouteMiss, type RouteTable } from './routes.ts';
 import type { Certificates } from './tls.ts';
+import { findWebhook } from './webhooks.ts';
 import { asksForWebSocket, Upgrade } from './upgrade.ts';
 
 /**
@@ -116,7 +121,17 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     if (fault !== null) return refuse(incoming, outgoing, fault, id);
     const target = checkTarget(incoming, url, head);
     if (typeof target !== 'string') return refuse(incoming, outgoing, target, id);
-    if (isPlatformPath(target)) return servePlatform(incoming, outgoing, target);
+    if (isPlatformPath(target)) {
+      if (target.startsWith(INVOCATIONS_PATH)) {
+        new InvocationRequest({ context, connection, incoming, outgoing, head, id, target }).begin();
+        return;
+      }
+      const found = target.startsWith(WEBHOOKS_PATH) ? findWebhook(context.routes, target, incoming.method!, head.host) : null;
+      if (found === null) return servePlatform(incoming, outgoing, target);
+      if ('code' in found) return refuse(incoming, outgoing, { ...refusal(found.code, found.detail), allow: found.allow }, id);
+      new WebhookCall({ context, connection, incoming, outgoing, match: found.match, head, id, expectsContinue }, found.trigger).begin();
+      return;
+    }
     if (!context.routes.ready) return refuse(incoming, outgoing, refusal('not-ready', 'the routes are not known yet'), id);
     const match = findFunction(context.routes, target, incoming.method!, head);
     if ('code' in match) {
@@ -124,7 +139,9 @@ export function createPublicServer(options: ServerOptions): PublicServer {
       return refuse(incoming, outgoing, { ...refusal(match.code, match.detail), allow: match.allow }, id);
     }
     if (isReserved(match.rest)) return refuse(incoming, outgoing, refusal('not-found', 'paths under /.fn/ belong to the runtime'), id);
-    new Exchange({ context, connection, incoming, outgoing, match, head, id, expectsContinue }).begin();
+    const asked = { context, connection, incoming, outgoing, match, head, id, expectsContinue };
+    if (head.prefer !== null && outgoing.upgrade === null && isDeferred(match, incoming.method!, head)) new Acceptance(asked).begin();
+    else new Exchange(asked).begin();
   };
 
   const safely = (incoming: IncomingMessage, outgoing: Outgoing, expectsContinue: boolean): void => {
@@ -224,6 +241,12 @@ function checkTarget(incoming: IncomingMessage, url: string, head: RequestHead):
   head.host ??= absolute[1]!;
   const rest = absolute[2]!;
   return rest.startsWith('/') ? rest : `/${rest}`;
+}
+
+/** Is it to be answered later? A preflight asks for nothing but itself. */
+function isDeferred({ entry }: RouteMatch, method: string, head: RequestHead): boolean {
+  if (!entry.route.async || !prefersAsync(head.prefer!)) return false;
+  return entry.cors === null || !isPreflight(method, head.forward);
 }
 
 /** Whom a request is for. A preflight is for the function that would get the request that it asks about. */

@@ -104,7 +104,7 @@ describe('the spans of a request', () => {
 describe('the metrics of requests', () => {
   it('count by function and class of status, and time the parts', () => {
     const { call } = setup();
-    const metrics = createGatewayMetrics(() => ({ connected: true, leases: 3, waiting: 2, inFlight: 1 }));
+    const metrics = createGatewayMetrics(() => ({ connected: true, events: false, leases: 3, waiting: 2, inFlight: 1, delivering: 4 }));
     const observer = new RequestMetrics(metrics);
     observer.ended(call, 1_000);
     observer.ended({ ...call, revision: 'default/hello@8', start: null }, 1_000);

@@ -74,6 +74,8 @@ export const GATEWAY_METRICS = {
   fn_requests_waiting: { kind: 'gauge', unit: '{request}', help: 'Requests that wait for a slot.', labels: [] },
   fn_leases: { kind: 'gauge', unit: '{lease}', help: 'Leases that this gateway holds.', labels: [] },
   fn_link_up: { kind: 'gauge', unit: '1', help: '1 while the link to the controller is up.', labels: [] },
+  fn_events_link_up: { kind: 'gauge', unit: '1', help: '1 while the link to the dispatcher of events is up.', labels: [] },
+  fn_events_delivering: { kind: 'gauge', unit: '{event}', help: 'Events that are being delivered.', labels: [] },
 } as const satisfies Record<string, MetricSpec>;
 
 export const CONTROLLER_METRICS = {

@@ -7,11 +7,14 @@ import { silentLog } from '#kit/log.ts';
 import { createGateway, type Gateway } from '../../gateway/app.ts';
 import { type GatewayConfig, readConfig } from '../../gateway/config.ts';
 import { FakeController } from './gateway-controller.ts';
+import { FakeDispatcher } from './gateway-dispatcher.ts';
 import { waitFor } from './wait.ts';
 
 export interface Harness {
   readonly dir: string;
   readonly controller: FakeController;
+  /** Started, and linked, where `events` is `up`. */
+  readonly dispatcher: FakeDispatcher;
   readonly gateway: Gateway;
   readonly port: number;
   readonly url: string;
@@ -28,7 +31,13 @@ export async function withGateway(
     config = {},
     prepare = () => {},
     linked = true,
-  }: { config?: Partial<GatewayConfig>; prepare?: (controller: FakeController) => void; linked?: boolean } = {},
+    events = 'none',
+  }: {
+    config?: Partial<GatewayConfig>;
+    prepare?: (controller: FakeController) => void;
+    linked?: boolean;
+    events?: 'none' | 'down' | 'up';
+  } = {},
 ): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'fn-gw-'));
   const closers: (() => unknown)[] = [() => rmSync(dir, { recursive: true, force: true })];
@@ -37,15 +46,21 @@ export async function withGateway(
     prepare(controller);
     closers.push(() => controller.stop());
     if (linked) await controller.start();
+    const dispatcher = new FakeDispatcher(join(dir, 'events'));
+    closers.push(() => dispatcher.stop());
+    if (events === 'up') await dispatcher.start();
+    const eventsSocket = events === 'none' ? null : dispatcher.path;
     const defaults = readConfig({ FN_LINK_SOCKET: controller.path, FN_LISTEN: '127.0.0.1:0' });
-    const gateway = createGateway({ ...defaults, drainDeadlineMs: 500, ...config }, silentLog);
+    const gateway = createGateway({ ...defaults, eventsSocket, drainDeadlineMs: 500, ...config }, silentLog);
     closers.push(() => gateway.close());
     const address = await gateway.start();
     if (address === null || typeof address === 'string') throw new Error('not listening on a port');
     if (linked) await waitFor('the link', () => gateway.state.connected, { everyMs: 2 });
+    if (events === 'up') await waitFor('the link to the dispatcher', () => gateway.state.events, { everyMs: 2 });
     await body({
       dir,
       controller,
+      dispatcher,
       gateway,
       port: address.port,
       url: `http://127.0.0.1:${address.port}`,
