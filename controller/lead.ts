@@ -14,7 +14,6 @@ import { startApiServer, type ApiServer } from './api/server.ts';
 import { Calls } from './calls/calls.ts';
 import { coreSettings, retention, type ControllerConfig } from './config.ts';
 import type { Driver } from './driver/types.ts';
-import { triggerFaults } from './dispatcher/trigger-faults.ts';
 import { Engine } from './engine/engine.ts';
 import { dispatcherEnv } from './events/environment.ts';
 import { EventsService } from './events/service.ts';
@@ -179,7 +178,7 @@ export async function lead({ env, config, paths, log, store, bundles, storeAddre
   const audit = new AuditLog({ store, clock, log, keep: config.FN_AUDIT_KEEP });
   const { images } = driver;
   const registries = config.FN_REGISTRIES;
-  const api = { platform: engine, events, triggerFaults, secrets, tenants, audit, bundles, artifacts: store, images, registries, log };
+  const api = { platform: engine, events, secrets, tenants, audit, bundles, artifacts: store, images, registries, log };
   const app = createApi({ ...api, version: metadata.version });
   servers.push(await startApiServer({ app, listen: { path: paths.controlSocket }, log }));
   if (config.FN_API_LISTEN !== undefined) servers.push(await startApiServer({ app, listen: hostAndPort(config.FN_API_LISTEN), log }));
