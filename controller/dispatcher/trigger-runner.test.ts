@@ -313,6 +313,7 @@ describe('the broker', () => {
     await waitFor('touches', () => broker.touches >= 2);
     go();
     await idle();
+    expect(host.mostCalls).toBe(1);
   });
 
   it('is not asked for more than can be held', async () => {
