@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vit
 import { FunctionAccess } from '#contract/access.ts';
 import { InvocationState } from '#contract/events.ts';
 import { Trigger } from '#contract/trigger.ts';
-import { EVENT_ID } from '../test/helpers/cli-stub-answers.ts';
+import { EVENT_ID, cannedAnswers } from '../test/helpers/cli-stub-answers.ts';
 import { type StubApi, createStubApi, listenStubApi } from '../test/helpers/cli-stub-api.ts';
 import { type CliResult, runCli } from '../test/helpers/cli.ts';
 import { exampleInvocation, statusOfTrigger } from '../test/helpers/fake-events.ts';
@@ -85,6 +85,8 @@ describe('fn trigger add', () => {
     [[], 'say what triggers it: --type TYPE, or --cron SCHEDULE'],
     [['--type', 'redis-stream', '--set', 'stream=s'], '--url: is missing'],
     [['--type', 'redis-stream', '--url', 'redis://:hunter2@x', '--set', 'stream=s'], '--url: holds a password'],
+    [['--cron', '61 * * * *'], '--cron: it cannot be read'],
+    [['--cron', '@daily', '--timezone', 'Nowhere/Here'], '--timezone: Nowhere/Here is no time zone'],
     [['--cron', '@daily', '--set', 'maxAttempts=0'], '--set maxAttempts: must be at least 1'],
     [['--cron', '@daily', '--set', 'frequency=5'], '--set frequency: there is no such field'],
     [['--cron', '@daily', '--set', 'x'], 'is not FIELD=VALUE'],
@@ -95,6 +97,17 @@ describe('fn trigger add', () => {
     expect([code, stderr]).toEqual([2, expect.stringContaining(words)]);
     expect(api.requests).toEqual([]);
   });
+});
+
+it.each([
+  [['trigger', 'show', 'hello'], 'trigger', 'triggers', 'orders', 'redis-stream, failing'],
+  [['dlq', 'redrive', 'hello', EVENT_ID], 'dead-letter', 'dead-letters', EVENT_ID, 'attempts: function-error'],
+  [['invocation', 'show', 'hello'], 'invocation', 'invocations', EVENT_ID, 'succeeded, '],
+])('%j <Tab> offers what there is', async (words, kind, path, value, description) => {
+  cannedAnswers(api);
+  const { code, stdout } = await runCli(['complete', kind, '--', ...words], { env: { FN_URL: url } });
+  expect([code, stdout]).toEqual([0, expect.stringMatching(new RegExp(`^${value}\\t.*${description}`, 'm'))]);
+  expect(api.requests.some((request) => request.startsWith(`GET ${HELLO}/${path}`))).toBe(true);
 });
 
 describe('fn dlq', () => {
@@ -141,7 +154,7 @@ describe('fn invoke --async', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const address = server.address();
     const base = `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}/hello`;
-    const access = FunctionAccess.parse({});
+    const access = FunctionAccess.parse({ async: { enabled: accepts } });
     api.canned.set(`GET ${HELLO}`, { status: 200, json: { ...api.functions.view('default', 'hello'), access, url: base } });
   }
 
@@ -194,11 +207,8 @@ describe('fn invoke --async', () => {
 
   it('of a function that is never called later prints its answer, with a note', async () => {
     await gateway([], { accepts: false });
-    expect(await run('invoke', 'hello', '--async')).toMatchObject({
-      code: 0,
-      stdout: 'at once',
-      stderr: expect.stringContaining('note: it was answered at once'),
-    });
+    const stderr = expect.stringContaining('note: it was answered at once: async is off for hello');
+    expect(await run('invoke', 'hello', '--async')).toMatchObject({ code: 0, stdout: 'at once', stderr });
   });
 
   it.each([['--wait'], ['--delay', '3s'], ['--idempotency-key', 'x'], ['--order-key', 'x']])('%s goes with --async', async (...argv) => {

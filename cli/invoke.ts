@@ -62,7 +62,10 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
     return followInvocation(ctx, { ...options, location, authorization, wait: options.later.wait });
   }
   if (options.later !== null && reply.status < 400)
-    say(ctx, `note: it was answered at once: async is off for ${options.name} (fn describe ${options.name})`);
+    say(
+      ctx,
+      `note: it was answered at once: ${access.async.enabled ? 'what answers there takes nothing for later' : `async is off for ${options.name}`}`,
+    );
   const headMs = performance.now() - startedAt;
   if (options.json) {
     const bytes = await readBody(reply, MAX_JSON_BODY_BYTES);

@@ -1,6 +1,7 @@
 /** A trigger that was typed in pieces, read by the schema of fn.yaml: a value means the same in both places. */
 import { ManifestTriggers } from '#contract/manifest-events.ts';
 import { Trigger } from '#contract/trigger.ts';
+import { checkSchedule } from '#kit/schedule.ts';
 import type { Input } from './command.ts';
 import { CliError, EXIT, usageError } from './errors.ts';
 import { plainIssues } from './manifest/issues.ts';
@@ -31,7 +32,11 @@ export function triggerFrom(input: Input, there: readonly string[]): Trigger {
       hint: 'docs/triggers.md has the fields of each type.',
     });
   }
-  return Trigger.parse(parsed.data.at(-1));
+  const trigger = Trigger.parse(parsed.data.at(-1));
+  const fault = trigger.type === 'cron' ? checkSchedule(trigger.schedule, trigger.timezone) : null;
+  if (fault === null) return trigger;
+  const field = fault.field === 'schedule' && given.cron !== undefined ? 'cron' : fault.field;
+  throw usageError(`${labelOf([field])}: ${fault.detail}`, "Such as --cron '0 7 * * 1-5' --timezone Europe/Berlin.");
 }
 
 /** `--url` for what has an option, else `--set url`; without a path it is the trigger. */
