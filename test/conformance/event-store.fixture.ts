@@ -1,4 +1,6 @@
 /** Events, letters and settlements of a test, said in a few words. */
+import { afterEach, beforeEach } from 'vitest';
+import { FnError } from '#contract/errors.ts';
 import type { EventStore, NewDeadLetter, NewEvent, Settlement } from '../../controller/store/events.ts';
 
 /** A place where a store keeps its things: what was written is there when it is opened again. */
@@ -90,3 +92,25 @@ export function letter(name: string, changes: Partial<NewDeadLetter> = {}): NewD
 export const claimAll = (store: EventStore, owner = 'o1', at = T, lane = LANE, limit = 1_000) => store.claim(owner, [{ lane, limit }], at);
 
 export const idsOf = (found: readonly { id: string }[]): string[] => found.map(({ id }) => id);
+
+/** `done`, or the code of the FnError that it was rejected with. */
+export const codeOf = (run: Promise<unknown>): Promise<unknown> =>
+  run.then(
+    () => 'done',
+    (error: unknown) => (error instanceof FnError ? error.code : error),
+  );
+
+/** A new store for each test, in which `o1` takes part. */
+export function eachWithStore(
+  makePlace: () => Promise<EventStorePlace>,
+  set: (opened: { place: EventStorePlace; store: EventStore }) => void,
+): void {
+  let place: EventStorePlace;
+  beforeEach(async () => {
+    place = await makePlace();
+    const store = await place.open();
+    await store.join('o1', T + 60_000);
+    set({ place, store });
+  });
+  afterEach(() => place.end());
+}

@@ -181,7 +181,7 @@ async function seen(store: Api, at: number): Promise<unknown> {
   return await Promise.all([store.lanes(at), ...looks, ...all]);
 }
 
-export function eventStoreModelSuite(makePlace: () => Promise<EventStorePlace>): void {
+export function randomSuite(makePlace: () => Promise<EventStorePlace>): void {
   it('does what the model does, whatever is asked of it', async () => {
     const property = fc.asyncProperty(
       fc.array(fc.tuple(step, small(6)), { minLength: 20, maxLength: STEPS, size: 'max' }),

@@ -1,6 +1,5 @@
 /** What only the event store on Redis can meet: a Redis that dies, freezes, is full; and what it leaves behind in it. */
 import { afterEach, describe, expect, it } from 'vitest';
-import { FnError } from '#contract/errors.ts';
 import { silentLog } from '#kit/log.ts';
 import { parseStoreUrl, type RedisAddress } from '#kit/store-url.ts';
 import type { EventStore } from '../../controller/store/events.ts';
@@ -11,7 +10,7 @@ import { eventArgs } from '../../controller/store/redis/events-codec.ts';
 import { freePort } from '../helpers/platform.ts';
 import { type RedisServer, type RedisServerOptions, startRedis } from '../helpers/redis-server.ts';
 import { waitFor } from '../helpers/wait.ts';
-import { claimAll, dead, event, idOf, idsOf, LANE, letter, retry, succeeded, T } from './event-store.fixture.ts';
+import { claimAll, codeOf, dead, event, idOf, idsOf, LANE, letter, retry, succeeded, T } from './event-store.fixture.ts';
 
 /** Short, so that a test of what freezes need not wait for long. */
 const COMMAND_TIMEOUT_MS = 400;
@@ -39,12 +38,6 @@ async function open(redis: RedisServer, commandTimeoutMs = COMMAND_TIMEOUT_MS): 
   ends.push(() => store.close());
   return store;
 }
-
-const codeOf = (run: Promise<unknown>): Promise<unknown> =>
-  run.then(
-    () => 'done',
-    (error: unknown) => (error instanceof FnError ? error.code : error),
-  );
 
 /** Until Redis answers again: the client dials it anew. */
 const back = (store: EventStore) => waitFor('the store to answer', async () => (await codeOf(store.getState('x'))) === 'done');

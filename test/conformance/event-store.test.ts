@@ -10,7 +10,6 @@ import { openSqliteEventStore } from '../../controller/store/sqlite/events.ts';
 import { parseStoreUrl } from '#kit/store-url.ts';
 import { type RedisServer, startRedis } from '../helpers/redis-server.ts';
 import type { EventStorePlace } from './event-store.fixture.ts';
-import { eventStoreModelSuite } from './event-store.random.ts';
 import { eventStoreSuite } from './event-store.suite.ts';
 
 async function sqlitePlace(): Promise<EventStorePlace> {
@@ -54,10 +53,8 @@ async function redisPlace(): Promise<EventStorePlace> {
 
 describe('event store: redis', () => {
   eventStoreSuite(redisPlace);
-  eventStoreModelSuite(redisPlace);
 });
 
 describe('event store: sqlite', () => {
   eventStoreSuite(sqlitePlace);
-  eventStoreModelSuite(sqlitePlace);
 });
