@@ -176,7 +176,7 @@ export interface RetryOptions {
 
 /**
  * Messages that are delivered together, in their order. A handler that returns has done all of which it did not say
- * otherwise; one that throws, only those that it acknowledged before.
+ * otherwise; one that throws, only those that it acknowledged before. What is said after that (in waitUntil) counts no more.
  */
 export interface MessageBatch<Body = unknown> {
   /** Name of the trigger. */

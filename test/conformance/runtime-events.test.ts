@@ -258,8 +258,16 @@ describe.each(RUNTIMES)('$name', (runtime) => {
   describe('event', () => {
     it('gets the CloudEvent, and its result is the answer', async () => {
       const shim = await start('events');
-      const more = { subject: '%22quoted%22%20%E2%82%AC', type: 'com.example.done', chain: 'a' };
-      const answer = await binary(shim, 'event', '{"n":1}', 'application/json', more);
+      const more = {
+        subject: '%22quoted%22%20%E2%82%AC',
+        type: 'com.example.done',
+        chain: 'a',
+        quoted: '"a \\"b\\""',
+        // Not allowed in a header, and sent nevertheless.
+        raw: Buffer.from('é').toString('latin1'),
+      };
+      // As bytes: Node writes the headers of a text body as UTF-8, and `raw` would be encoded twice.
+      const answer = await binary(shim, 'event', Buffer.from('{"n":1}'), 'application/json', more);
       expect(answer.json()).toEqual({
         ...{
           id: '1-0',
@@ -270,13 +278,18 @@ describe.each(RUNTIMES)('$name', (runtime) => {
           contentType: 'application/json',
           data: { n: 1 },
         },
-        rest: { specversion: '1.0', attempt: 1, trigger: 'orders', chain: 'a' },
+        rest: { specversion: '1.0', attempt: 1, trigger: 'orders', chain: 'a', quoted: 'a "b"', raw: 'é' },
       });
       const structured = await shim.call('POST', '/', {
-        body: JSON.stringify({ ...ATTRIBUTES, id: 's', data: 'x', flag: true, __proto__x: 1 }),
+        body: JSON.stringify({ ...ATTRIBUTES, id: 's', data: 'x', data_base64: null, flag: true, count: 3, none: null, Bad_Name: 1 }),
         headers: marked('event', { 'content-type': 'application/cloudevents+json; charset=utf-8' }),
       });
-      expect(structured.json()).toMatchObject({ id: 's', data: 'x', rest: { flag: 'true' } });
+      expect(structured.json()).toMatchObject({
+        id: 's',
+        data: 'x',
+        rest: { specversion: '1.0', trigger: 'orders', flag: 'true', count: '3' },
+      });
+      expect(Object.keys((structured.json() as { rest: object }).rest).toSorted()).toEqual(['count', 'flag', 'specversion', 'trigger']);
       expect((await binary(shim, 'event', '{"do":"nothing"}', 'application/json')).status).toBe(204);
       expect((await binary(shim, 'event', '{"do":"throw"}', 'application/json')).status).toBe(500);
       await lineWith(shim, 'no luck with 1-0');

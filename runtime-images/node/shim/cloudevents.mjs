@@ -98,7 +98,8 @@ function fromLatin1(text) {
  */
 function jsonEvent(value, which) {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new MalformedEvent(`${which} is not an object`);
-  const { data, data_base64: base64, ...rest } = /** @type {Record<string, unknown>} */ (value);
+  const { data, data_base64, ...rest } = /** @type {Record<string, unknown>} */ (value);
+  const base64 = data_base64 ?? undefined;
   if (data !== undefined && base64 !== undefined) throw new MalformedEvent(`${which} has both data and data_base64`);
   /** @type {Record<string, unknown>} */
   const attributes = {};
