@@ -262,6 +262,8 @@ describe.each(RUNTIMES)('$name', (runtime) => {
         subject: '%22quoted%22%20%E2%82%AC',
         type: 'com.example.done',
         chain: 'a',
+        // No name of an attribute.
+        data: 'x',
         quoted: '"a \\"b\\""',
         // Not allowed in a header, and sent nevertheless.
         raw: Buffer.from('é').toString('latin1'),

@@ -16,8 +16,8 @@ const ONE_TYPE = 'application/cloudevents+json';
 const JSON_TYPE = /^(?:application\/json|text\/json|[^;\s]+\+json)\s*(?:;|$)/i;
 const TEXT_TYPE =
   /^(?:text\/|application\/(?:xml|javascript|ecmascript|x-www-form-urlencoded|graphql|x-ndjson|yaml)\b|[^;\s]+\+(?:xml|yaml)\b)/i;
-/** What the specification allows; so `__proto__` is none. */
-const ATTRIBUTE = /^[a-z0-9]+$/;
+/** What the specification allows; so `__proto__` is none, and neither is `data`. */
+const ATTRIBUTE = /^(?!data$)[a-z0-9]+$/;
 const REQUIRED = /** @type {const} */ (['id', 'source', 'type']);
 
 /** A body that is no event: the sender's mistake, not the function's. */

@@ -14,7 +14,8 @@ _TEXT_TYPE = re.compile(
     r"(?:text/|application/(?:xml|javascript|ecmascript|x-www-form-urlencoded|graphql|x-ndjson|yaml)\b|[^;\s]+\+(?:xml|yaml)\b)",
     re.IGNORECASE,
 )
-_ATTRIBUTE = re.compile(r"[a-z0-9]+")
+# What the specification allows; `data` is none.
+_ATTRIBUTE = re.compile(r"(?!data$)[a-z0-9]+")
 _QUOTED = re.compile(r'"(.*)"', re.DOTALL)
 
 
