@@ -167,7 +167,7 @@ describe('what the function could not answer', () => {
     });
   });
 
-  it('it is no HTTP, or another protocol', async () => {
+  it('as what came is no HTTP, or another protocol', async () => {
     await withEvents(async (harness) => {
       const instance = await startRawInstance(harness.socket('raw'), (socket, text) =>
         socket.write(

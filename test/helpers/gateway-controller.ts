@@ -31,7 +31,18 @@ export function testRoute(
     maxStreamMs,
     maxSlots,
   }));
-  return { namespace, name, targets, routes: [], cors: null, auth: { type: 'public' }, rateLimit: null, sticky: null, async: true, ...access };
+  return {
+    namespace,
+    name,
+    targets,
+    routes: [],
+    cors: null,
+    auth: { type: 'public' },
+    rateLimit: null,
+    sticky: null,
+    async: true,
+    ...access,
+  };
 }
 
 export class FakeController {

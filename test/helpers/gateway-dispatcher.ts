@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { DispatcherMessage, GatewayEventMessage, MAX_EVENTS_LINE_BYTES } from '#contract/events-link.ts';
+import { type DispatcherMessage, GatewayEventMessage, MAX_EVENTS_LINE_BYTES } from '#contract/events-link.ts';
 import type { InvocationView } from '#contract/events.ts';
 import { newEventId } from '#kit/ids.ts';
 import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
