@@ -112,6 +112,7 @@ export class Intake {
         waiting.push(one);
       }
     }
+    queue.nudge();
     await Promise.all([this.#store(direct, now, owner ?? undefined), this.#store(waiting, now, undefined)]);
   }
 

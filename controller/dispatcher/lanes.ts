@@ -154,7 +154,7 @@ export class Lanes {
         byFunction.set(key, stats);
       }
       stats.waiting += lane.waiting;
-      stats.running += lane.running;
+      stats.running += lane.running + lane.buffered.length;
       stats.dead += lane.dead;
       stats.deadLettered += lane.counts.deadLettered;
       if (lane.sends) continue;

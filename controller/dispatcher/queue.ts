@@ -42,20 +42,25 @@ export interface QueueOptions {
   log: Log;
 }
 
-interface Running {
+interface Held {
   claim: Claim;
   owner: string;
   lane: Lane;
   abort: AbortController;
+  /** Its slot is there. */
+  begun: boolean;
 }
+
+/** The same event can be claimed anew while an old claim of it still ends. */
+const keyOf = ({ id, fence }: Claim): string => `${id} ${fence}`;
 
 export class EventQueue {
   readonly #options: QueueOptions;
   readonly lanes: Lanes;
   readonly ownership: Ownership;
   readonly #settler: Settler;
-  /** By the id of the event and its fence: the same event can be claimed anew while an old claim of it still ends. */
-  readonly #running = new Map<string, Running>();
+  /** What is claimed, delivered or not, until it is settled. */
+  readonly #held = new Map<string, Held>();
   #heldBytes = 0;
   #claiming = false;
   #again = false;
@@ -83,7 +88,7 @@ export class EventQueue {
         onJoined: () => {
           this.lanes.lookEverywhere();
         },
-        inUse: (owner) => [...this.#running.values()].some((one) => one.owner === owner),
+        inUse: (owner) => [...this.#held.values()].some((one) => one.owner === owner),
       },
     });
   }
@@ -98,7 +103,7 @@ export class EventQueue {
   }
 
   get held(): number {
-    return this.#running.size;
+    return this.#held.size;
   }
 
   /** Nothing can be accepted or claimed: the store is away, or this dispatcher ends. */
@@ -108,21 +113,34 @@ export class EventQueue {
 
   /** Whether what is enqueued in this lane now may be claimed with it: then it overtakes nobody. Reserves the slot. */
   reserve(lane: Lane): boolean {
-    if (this.owner === null || lane.due || this.#full() || lane.free === 0) return false;
+    if (this.owner === null || lane.due || this.#full() || !lane.open) return false;
     lane.reserved += 1;
     return true;
   }
 
-  #full(): boolean {
-    return this.#running.size >= MAX_HELD || this.#heldBytes >= MAX_HELD_BYTES;
+  /** What is to be settled goes into the commit that is just being made. */
+  nudge(): void {
+    this.#settler.nudge();
   }
 
-  /** What was claimed when it was enqueued, with its slot reserved. */
+  #full(): boolean {
+    return this.#held.size >= MAX_HELD || this.#heldBytes >= MAX_HELD_BYTES;
+  }
+
+  /** Has a claimed event worked on: at once where a slot is free. */
   begin(claim: Claim, owner: string): void {
     const lane = this.lanes.of(claim.event);
     this.activeAt = this.#options.clock.wall();
-    lane.running += 1;
-    void this.#run({ claim, owner, lane, abort: new AbortController() });
+    const one: Held = { claim, owner, lane, abort: new AbortController(), begun: false };
+    this.#held.set(keyOf(claim), one);
+    this.#heldBytes += claim.event.payload.length;
+    const run = () => {
+      lane.running += 1;
+      one.begun = true;
+      void this.#run(one);
+    };
+    if (lane.running < lane.allowed) run();
+    else lane.buffered.push(run);
   }
 
   #every(ms: number, run: () => void): void {
@@ -154,7 +172,7 @@ export class EventQueue {
     do {
       this.#again = false;
       const { owner } = this;
-      const wants = owner === null || this.#full() ? [] : this.lanes.wants(Math.min(MAX_CLAIMS, MAX_HELD - this.#running.size));
+      const wants = owner === null || this.#full() ? [] : this.lanes.wants(Math.min(MAX_CLAIMS, MAX_HELD - this.#held.size));
       if (owner === null || wants.length === 0) break;
       if (await this.#claimFrom(owner, wants)) this.#again = true;
     } while (this.#again);
@@ -168,6 +186,8 @@ export class EventQueue {
     let failed = false;
     try {
       const asked = wants.map(({ lane, limit }) => ({ lane: lane.key, limit }));
+      // In the same commit, and before it: what is settled may let the next of its key go.
+      this.#settler.nudge();
       claims = await store.claim(owner, asked, clock.wall());
     } catch (error) {
       failed = true;
@@ -189,32 +209,34 @@ export class EventQueue {
     return more && !failed;
   }
 
-  async #run(running: Running): Promise<void> {
-    const { claim, lane, abort } = running;
-    const { clock, log, work } = this.#options;
-    const key = `${claim.id} ${claim.fence}`;
-    this.#running.set(key, running);
-    this.#heldBytes += claim.event.payload.length;
+  async #run(one: Held): Promise<void> {
+    const { claim, lane } = one;
+    const { clock } = this.#options;
     const startedAt = clock.now();
-    let worked: Worked;
-    try {
-      worked = await work(claim, lane, abort.signal);
-    } catch (error) {
-      // A bug of ours must neither lose the event nor bring it back at once, for ever.
-      log.error(
-        { event: claim.id, lane: lane.key, error: error instanceof Error ? error.stack : String(error) },
-        'an event could not be worked on',
-      );
-      worked = { settlement: this.#broken(claim, error), pushedBack: true, forget: false };
-    }
+    const worked = await this.#work(one);
     lane.running -= 1;
     lane.served(clock.now() - startedAt, worked.pushedBack);
+    // Its slot is free for the next one while this one is settled.
+    while (!this.#draining && lane.running < lane.allowed && lane.buffered.length > 0) lane.buffered.shift()?.();
     this.#continue(lane);
     if (worked.forget) await this.#forgetQuietly(claim.event);
     else if (worked.settlement !== null) await this.#settle(lane, claim, worked.settlement);
-    this.#running.delete(key);
+    this.#held.delete(keyOf(claim));
     this.#heldBytes -= claim.event.payload.length;
     this.#continue(lane);
+  }
+
+  async #work({ claim, lane, abort }: Held): Promise<Worked> {
+    // It was cancelled while it waited for its slot, say.
+    if (abort.signal.aborted) return { settlement: null, pushedBack: false, forget: false };
+    try {
+      return await this.#options.work(claim, lane, abort.signal);
+    } catch (error) {
+      // A bug of ours must neither lose the event nor bring it back at once, for ever.
+      const why = error instanceof Error ? error.stack : String(error);
+      this.#options.log.error({ event: claim.id, lane: lane.key, error: why }, 'an event could not be worked on');
+      return { settlement: this.#broken(claim, error), pushedBack: false, forget: false };
+    }
   }
 
   #broken(claim: Claim, error: unknown): Settlement {
@@ -236,7 +258,7 @@ export class EventQueue {
   }
 
   async #settle(lane: Lane, claim: Claim, settlement: Settlement): Promise<void> {
-    if ((await this.#settler.settle(settlement)) !== 'settled') return;
+    if ((await this.#settler.settle(settlement, claim.event.orderKey !== null)) !== 'settled') return;
     const { counts } = lane;
     switch (settlement.outcome) {
       case 'succeeded':
@@ -275,7 +297,7 @@ export class EventQueue {
   /** It was cancelled: what it does comes to nothing. */
   cancelled(event: NewEvent): void {
     const lane = this.lanes.of(event);
-    const running = [...this.#running.values()].some((one) => one.claim.id === event.id);
+    const running = [...this.#held.values()].some((one) => one.claim.id === event.id);
     if (running) this.#abandon((one) => one.claim.id === event.id);
     else lane.waiting = Math.max(0, lane.waiting - 1);
     // The next of its key was held back by it.
@@ -310,8 +332,8 @@ export class EventQueue {
     }
   }
 
-  #abandon(which: (running: Running) => boolean): void {
-    for (const one of this.#running.values()) if (which(one)) one.abort.abort();
+  #abandon(which: (one: Held) => boolean): void {
+    for (const one of this.#held.values()) if (which(one)) one.abort.abort();
   }
 
   /** Also heals what was counted wrongly meanwhile. One at a time. */
@@ -335,8 +357,10 @@ export class EventQueue {
     for (const cancel of this.#cancels) cancel();
     this.lanes.close();
     const { clock } = this.#options;
+    // What has not begun is left to the next dispatcher.
+    for (const [key, { begun }] of this.#held) if (!begun) this.#held.delete(key);
     const until = clock.now() + graceMs;
-    while (this.#running.size > 0 && clock.now() < until) await pause(clock, 20);
+    while (this.#held.size > 0 && clock.now() < until) await pause(clock, 20);
     this.#abandon(() => true);
     this.#settler.close();
     await this.ownership.close();

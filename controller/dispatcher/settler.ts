@@ -10,6 +10,10 @@ import { isStoreAway, messageOf } from './ownership.ts';
 
 /** Most of one transaction. */
 const MAX_BATCH = 500;
+/** So long others are waited for, ms: nobody waits for a settlement, and each commit waits for the disk. */
+const GATHER_MS = 3;
+/** So many are told at once. */
+const ENOUGH = 64;
 /** Between attempts while the store is away. */
 const RETRY: BackoffOptions = { baseMs: 50, maxMs: 1_000, jitter: 0.3 };
 
@@ -31,6 +35,7 @@ export class Settler {
   readonly #options: SettlerOptions;
   #pending: Pending[] = [];
   #scheduled = false;
+  #gathering = false;
   #flushing = false;
   #failures = 0;
   #closed = false;
@@ -48,24 +53,39 @@ export class Settler {
     return this.#pending.length;
   }
 
-  /** Resolves when the store has said it; never rejects. */
-  settle(settlement: Settlement): Promise<Settled> {
+  /** Resolves when the store has said it; never rejects. `urgent`: somebody waits for it. */
+  settle(settlement: Settlement, urgent = false): Promise<Settled> {
     return new Promise((resolve) => {
       if (this.#closed) {
         resolve('unknown');
         return;
       }
       this.#pending.push({ settlement, done: resolve });
-      this.#schedule();
+      if (urgent || this.#pending.length >= ENOUGH) this.#soon();
+      else this.#later();
     });
   }
 
-  #schedule(): void {
+  /** A commit is being made anyway: what is to be told goes with it. */
+  nudge(): void {
+    if (this.#pending.length > 0 && this.#failures === 0) void this.#flush();
+  }
+
+  #soon(): void {
     if (this.#scheduled || this.#flushing || this.#failures > 0) return;
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
-      void this.#flush();
+      this.nudge();
+    });
+  }
+
+  #later(): void {
+    if (this.#gathering) return;
+    this.#gathering = true;
+    this.#options.clock.after(GATHER_MS, () => {
+      this.#gathering = false;
+      this.nudge();
     });
   }
 
