@@ -218,7 +218,9 @@ describe.each(RUNTIMES)('$name', (runtime) => {
       const bare = await shim.call('POST', '/', { body: 'x', headers: marked('event', { 'content-type': 'text/plain' }) });
       expect(Problem.parse(bare.json())).toMatchObject({ status: 400, detail: expect.stringContaining('ce-*') as string });
       expect((await batchOf(shim, doing('ack', 'ack'), 'event')).status).toBe(400);
-      const long = await batchOf(shim, `[${' '.repeat(MAX_BATCH_BYTES)}]`);
+      const full = JSON.stringify([{ ...ATTRIBUTES, id: '1-0', data: { do: 'retry', padding: ' '.repeat(MAX_BATCH_BYTES) } }]);
+      expect(failures(await batchOf(shim, full))).toEqual([{ itemIdentifier: '1-0' }]);
+      const long = await batchOf(shim, `[${' '.repeat(2 * MAX_BATCH_BYTES)}]`);
       expect(Problem.parse(long.json())).toMatchObject({ status: 413, code: 'body-too-large' });
       expect((await shim.health()).inFlight).toBe(0);
     });
