@@ -152,8 +152,18 @@ describe('fn namespace', () => {
       hosts: ['shop.example.com'],
       quota: { functions: 20, requestsPerSecond: null, bundleBytes: 1000 },
     });
-    expect((await fn(['namespace', 'list'])).stdout).toMatch(/^shop\s+0\/20\s+0 MiB\s+–\s+–\s+1\.0 kB\s+shop\.example\.com$/m);
+    expect((await fn(['namespace', 'list'])).stdout).toMatch(/^shop\s+0\/20\s+0 MiB\s+–\s+–\s+1\.0 kB\s+shop\.example\.com\s+default$/m);
     expect(JSON.parse((await fn(['namespace', 'set', 'shop', '--no-hosts', '--json'])).stdout)).toMatchObject({ hosts: [] });
+    const networks = async (...argv: string[]): Promise<unknown> =>
+      (JSON.parse((await fn(['namespace', 'set', 'shop', ...argv, '--json'])).stdout) as { networks: unknown }).networks;
+    expect(await networks('--networks', '10.1.2.0/24, 192.0.2.7/32')).toEqual(['10.1.2.0/24', '192.0.2.7/32']);
+    expect(await networks('--max-functions', '21')).toEqual(['10.1.2.0/24', '192.0.2.7/32']);
+    expect(await networks('--networks', 'none')).toEqual([]);
+    expect(await networks('--networks', 'default')).toBeNull();
+    expect(await fn(['namespace', 'set', 'shop', '--networks', '10.0.0.0/99'])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('networks.0: '),
+    });
     expect((await fn(['namespace', 'delete', 'shop'])).code).toBe(0);
     expect((await fn(['namespace', 'delete', 'shop'])).code).toBe(1);
   });
