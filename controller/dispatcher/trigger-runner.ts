@@ -18,6 +18,8 @@ import { Pace } from './trigger-pace.ts';
 import { type Held, TriggerQueue } from './trigger-queue.ts';
 import type { Delivery, DeliveryResult, FunctionEvents, TriggerHost } from './types.ts';
 
+/** So many messages are taken ahead of the calls at least: a broker's answer may take as long as several calls. */
+const MIN_AHEAD = 64;
 /** Most messages that are held, also those that wait to be tried again. Then nothing is taken until some are done. */
 const MAX_HELD = 10_000;
 /** The same, bytes. */
@@ -184,10 +186,10 @@ export class TriggerRunner {
     this.#pump();
   }
 
-  /** How many messages may be taken now: for the calls under way and as many again. */
+  /** How many messages may be taken now: for twice as many calls as are made at a time. */
   #room(): number {
     if (this.#stop.signal.aborted) return 0;
-    const ahead = 2 * this.#limit() * this.#trigger.batchSize - this.#queue.ready;
+    const ahead = Math.max(MIN_AHEAD, 2 * this.#limit() * this.#trigger.batchSize) - this.#queue.ready;
     const bytes = Math.floor((MAX_HELD_BYTES - this.#heldBytes) / this.#messageBytes);
     return Math.max(0, Math.min(ahead, MAX_HELD - this.#held.size, this.#heldBytes >= MAX_HELD_BYTES ? 0 : Math.max(1, bytes)));
   }
