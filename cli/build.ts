@@ -3,7 +3,7 @@
  * takes to strip the types of a hundred sources, and in less memory. `./fn` runs this when a source
  * is newer than dist/.stamp.
  */
-import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { BuildOptions, Plugin } from 'esbuild';
 import { PROGRAMS, root as ownRoot } from './root.ts';
@@ -47,6 +47,19 @@ const ownBundles: Plugin = {
   },
 };
 
+/** The Kafka client reads its WebAssembly (checksums, decompression) from a file beside it: in a bundle it is text. */
+const inlineWasm: Plugin = {
+  name: 'inline-wasm',
+  setup(build) {
+    build.onLoad({ filter: /@platformatic\/wasm-utils\/dist\/index\.js$/ }, async ({ path }) => {
+      const [code, wasm] = await Promise.all([readFile(path, 'utf8'), readFile(join(dirname(path), 'native.wasm'), 'base64')]);
+      const contents = code.replace("readFileSync(new URL('../dist/native.wasm', import.meta.url))", `Buffer.from('${wasm}', 'base64')`);
+      if (contents === code) throw new Error(`${path} reads its WebAssembly in another way than it did: see inlineWasm`);
+      return { contents, loader: 'js' };
+    });
+  },
+};
+
 const OPTIONS = {
   bundle: true,
   platform: 'node',
@@ -55,7 +68,7 @@ const OPTIONS = {
   keepNames: true,
   // Finds its own executable by the place of its package, so it stays one.
   external: ['esbuild'],
-  plugins: [leaveOutUnused, ownBundles],
+  plugins: [leaveOutUnused, ownBundles, inlineWasm],
   legalComments: 'none',
   logLevel: 'warning',
   // CommonJS packages inside an ES module need a require of their own.

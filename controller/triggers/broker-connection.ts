@@ -168,18 +168,21 @@ export class Inbox<T> {
   #wake: (() => void) | null = null;
   #waiting: Promise<void> | null = null;
   #failure: Error | null = null;
+  #ended = false;
 
   get size(): number {
     return this.#items.length;
   }
 
   push(...items: T[]): void {
+    if (this.#ended) return;
     this.#items.push(...items);
     this.#notify();
   }
 
   /** Those that were taken and came back: before the others. */
   unshift(...items: T[]): void {
+    if (this.#ended) return;
     this.#items.unshift(...items);
     this.#notify();
   }
@@ -190,6 +193,13 @@ export class Inbox<T> {
     this.#notify();
   }
 
+  /** There will be no more: what is here is dropped, who waits or asks is told. */
+  end(): T[] {
+    this.#ended = true;
+    this.#notify();
+    return this.drop();
+  }
+
   #notify(): void {
     this.#wake?.();
     this.#wake = null;
@@ -198,12 +208,14 @@ export class Inbox<T> {
 
   /** Waits for one, for `waitMs` at most, and takes up to `max`. Throws what `fail` was given meanwhile, where nothing came. */
   async take(max: number, waitMs: number, signal: AbortSignal, clock: Clock): Promise<T[]> {
+    if (this.#ended) throw new Error('it is closed');
     if (this.#items.length === 0) {
       this.#failure = null;
       this.#waiting ??= new Promise<void>((resolve) => (this.#wake = resolve));
       await firstOf(this.#waiting, waitMs, signal, clock);
     }
     if (signal.aborted) return [];
+    if (this.#ended) throw new Error('it is closed');
     if (this.#items.length === 0 && this.#failure !== null) {
       const failure: Error = this.#failure;
       this.#failure = null;

@@ -1,11 +1,14 @@
 /** MQTT 5 as a source, against a real mosquitto. */
 import { connectAsync } from 'mqtt';
-import { afterAll } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { MqttTrigger, type TriggerOf } from '#contract/trigger.ts';
+import { systemClock } from '#kit/clock.ts';
+import { openPublisher } from '../../controller/triggers/mqtt/publisher.ts';
 import { openSource } from '../../controller/triggers/mqtt/source.ts';
 import type { Broker } from '../helpers/broker-process.ts';
 import { startMosquitto } from '../helpers/mosquitto.ts';
-import { CANARY, type SourceKind, describeSource } from './trigger.suite.ts';
+import { describePublisher } from './publisher.suite.ts';
+import { CANARY, type SourceKind, describeSource, direct, listeningLog, take, textOf } from './trigger.suite.ts';
 
 const USER = { name: 'fn', password: 'mqtt-test-password' };
 let server: Broker | null = null;
@@ -64,3 +67,49 @@ const kindOf = (qos: 1 | 2): SourceKind<TriggerOf<'mqtt'>> => ({
 
 describeSource(kindOf(1));
 describeSource(kindOf(2));
+
+describePublisher({
+  ...kindOf(1),
+  openSource,
+  openPublisher,
+  destinationOf: ({ url, topic }) => ({ type: 'mqtt', url, topic: topic.replace('+', 'in'), qos: 1 }),
+  unreachable: (destination) => ({ ...destination, url: urlWith(CANARY) }),
+  nowhere: null,
+});
+
+describe('mqtt', () => {
+  it('acknowledges in the order of receipt, and what waits for a forerunner comes again', async () => {
+    await start();
+    const bench = await kindOf(1).bench();
+    const common = { namespace: 'default', name: 'orders', installation: 'test', consumer: 'c', resolve: direct, clock: systemClock };
+    const open = () => openSource({ ...common, trigger: bench.trigger, log: listeningLog() });
+    const source = await open();
+    await source.receive(1, 1, new AbortController().signal);
+    await bench.send(['one', 'two', 'three']);
+    const [one, two, three] = await take(source, 3);
+    await source.ack([three!, two!]);
+    await source.close();
+    const next = await open();
+    const again = await take(next, 3);
+    expect(again.map(textOf)).toEqual(['one', 'two', 'three']);
+    expect(again.map(({ id }) => id)).toEqual([one!.id, two!.id, three!.id]);
+    await next.ack([again[2]!, again[0]!, again[1]!]);
+    await next.close();
+    const last = await open();
+    expect(await last.receive(1, 300, new AbortController().signal)).toEqual([]);
+    await last.close();
+  });
+
+  it('takes messages of QoS 0, which the broker keeps for nobody', async () => {
+    await start();
+    const bench = await kindOf(1).bench();
+    const common = { namespace: 'default', name: 'orders', installation: 'test', consumer: 'c', resolve: direct, clock: systemClock };
+    const source = await openSource({ ...common, trigger: { ...bench.trigger, qos: 0 }, log: listeningLog() });
+    await source.receive(1, 1, new AbortController().signal);
+    await bench.send(['same', 'same']);
+    const messages = await take(source, 2);
+    expect(new Set(messages.map(({ id }) => id)).size).toBe(2);
+    await source.ack(messages);
+    await source.close();
+  });
+});

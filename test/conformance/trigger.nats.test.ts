@@ -3,9 +3,11 @@ import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import { afterAll } from 'vitest';
 import { NatsTrigger, type TriggerOf } from '#contract/trigger.ts';
+import { openPublisher } from '../../controller/triggers/nats/publisher.ts';
 import { openSource } from '../../controller/triggers/nats/source.ts';
 import type { Broker } from '../helpers/broker-process.ts';
 import { startNats } from '../helpers/nats-server.ts';
+import { describePublisher } from './publisher.suite.ts';
 import { CANARY, type SourceKind, describeSource } from './trigger.suite.ts';
 
 const USER = { name: 'fn', password: 'nats-test-password' };
@@ -67,3 +69,12 @@ const kind: SourceKind<TriggerOf<'nats'>> = {
 };
 
 describeSource(kind);
+
+describePublisher({
+  ...kind,
+  openSource,
+  openPublisher,
+  destinationOf: ({ url, stream }) => ({ type: 'nats', url, subject: `${stream}.in` }),
+  unreachable: (destination) => ({ ...destination, url: urlWith(CANARY) }),
+  nowhere: (destination) => ({ ...destination, subject: 'of.no.stream' }),
+});

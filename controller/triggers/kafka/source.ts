@@ -148,8 +148,7 @@ class KafkaSource implements Source {
 
   async close(): Promise<void> {
     this.#taken.clear();
-    this.#inbox.drop();
-    this.#inbox.fail(new Error('it is closed'));
+    this.#inbox.end();
     await this.#connection.close();
   }
 }

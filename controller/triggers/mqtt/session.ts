@@ -13,7 +13,7 @@ import type { ResolveHost } from '../types.ts';
 /** Either side is gone that has been silent for one and a half of it. */
 const KEEPALIVE_SECONDS = 20;
 /** Refusals of a broker that does not know MQTT 5: of 3.1.1, and of 5. */
-const UNKNOWN_VERSION = [1, 0x84];
+const UNKNOWN_VERSION: ReadonlySet<number> = new Set([1, 0x84]);
 /** From here on a reason code says that it was refused. */
 const REFUSED = 0x80;
 const MAX_PACKET_ID = 65_535;
@@ -128,7 +128,7 @@ export class Session {
     cancel();
     if (connack instanceof Error) throw connack;
     const code = connack.reasonCode ?? connack.returnCode ?? 0;
-    if (version === 5 && UNKNOWN_VERSION.includes(code)) throw new UnknownVersion();
+    if (version === 5 && UNKNOWN_VERSION.has(code)) throw new UnknownVersion();
     if (code !== 0) throw new Error(`it refuses: ${connack.properties?.reasonString ?? refusal(code)}`);
     this.#sendMaximum = connack.properties?.receiveMaximum ?? MAX_PACKET_ID;
     this.#ping(connack.properties?.serverKeepAlive ?? KEEPALIVE_SECONDS);

@@ -198,7 +198,7 @@ class MqttSource implements Source {
 
   async close(): Promise<void> {
     this.#taken.clear();
-    this.#inbox.drop();
+    this.#inbox.end();
     await this.#connection.close();
   }
 }

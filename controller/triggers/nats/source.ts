@@ -108,8 +108,8 @@ class NatsSource implements Source {
     try {
       await manager.streams.info(stream);
     } catch (error) {
-      if (isMissing(error, 'stream')) throw new Error(`there is no stream ${stream}: make it first, e.g. nats stream add ${stream}`);
-      throw error;
+      const hint = `make it first, e.g. nats stream add ${stream}`;
+      throw isMissing(error, 'stream') ? new Error(`there is no stream ${stream}: ${hint}`, { cause: error }) : error;
     }
     let config: ConsumerConfig;
     try {
@@ -260,8 +260,9 @@ class NatsSource implements Source {
 
   async close(): Promise<void> {
     const connected = this.#connection.current;
+    const waiting = this.#inbox.end();
     if (connected !== null) {
-      const ours = [...this.#taken.values(), ...this.#inbox.drop()];
+      const ours = [...this.#taken.values(), ...waiting];
       for (const { reply, until } of ours) if (this.#options.clock.now() < until) connected.nats.publish(reply, '-NAK');
       // A server that is away redelivers them by itself after ACK_WAIT_MS.
       await connected.nats.flush().catch(() => {});

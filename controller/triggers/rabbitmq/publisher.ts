@@ -80,8 +80,10 @@ export const openPublisher: OpenPublisher<RabbitDestination> = async ({ destinat
           timestamp: Math.floor(clock.wall() / 1_000),
           headers: { ...writeAttributes(attributes), [NUMBER_HEADER]: number },
         },
-        // One that came back is confirmed too, and has been told.
-        (error: Error | null) => connected.pending.has(number) && end(error),
+        (error: Error | null) => {
+          // One that came back is confirmed too, and has been told. That the channel was closed says 'close', with the reason.
+          if (connected.pending.has(number) && (error === null || error.message.includes('nacked'))) end(error);
+        },
       );
     });
   }

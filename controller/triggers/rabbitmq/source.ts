@@ -234,7 +234,7 @@ class RabbitSource implements Source {
   async close(): Promise<void> {
     // With the connection all goes back that is not acknowledged.
     this.#taken.clear();
-    this.#inbox.drop();
+    this.#inbox.end();
     await this.#connection.close();
   }
 }
