@@ -46,17 +46,21 @@ export class Lease {
     return !this.#ended && this.#options.clock.now() < this.#until;
   }
 
-  /** Waits until this process leads, however long; a store that is away is waited for. Rejects when `signal` is aborted. */
-  async win(signal?: AbortSignal): Promise<void> {
+  /**
+   * Waits until this process leads, however long; a store that is away is waited for. Returns who led before and has not given
+   * it up; null: nobody that was seen. Rejects when `signal` is aborted.
+   */
+  async win(signal?: AbortSignal): Promise<string | null> {
     const { log, candidate, campaignMs } = this.#options;
     let told: string | null = null;
+    let former: string | null = null;
     for (;;) {
       signal?.throwIfAborted();
       try {
         if (await this.#campaign()) break;
-        const leader = (await this.#options.store.leader()) ?? 'another';
-        if (told !== leader) log.info({ candidate, leader }, 'standing by');
-        told = leader;
+        former = await this.#options.store.leader();
+        if (told !== former) log.info({ candidate, leader: former }, 'standing by');
+        told = former;
       } catch (error) {
         const why = messageOf(error);
         if (told !== why) log.warn({ candidate, error: why }, 'the store cannot be asked who leads: standing by');
@@ -64,7 +68,8 @@ export class Lease {
       }
       await sleep(campaignMs, signal);
     }
-    log.info({ candidate }, 'this controller leads');
+    log.info({ candidate, former }, 'this controller leads');
+    return former;
   }
 
   /** Renews it from now on. `onLost` is called once, when it is another's or was not renewed in time. */

@@ -3,12 +3,12 @@
  * (FN_STANDBY=1), and then is what lead.ts makes of it. With `--cleanup` it ends every instance of the home,
  * removes what the driver made, and exits.
  */
-import { randomBytes } from 'node:crypto';
 import { systemClock } from '#kit/clock.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { type HomePaths, homePaths } from '#kit/paths.ts';
 import { parseStoreUrl, type StoreAddress, storeUrlToShow } from '#kit/store-url.ts';
 import { readConfig } from './config.ts';
+import { endFormerLeader, newCandidate } from './former-leader.ts';
 import { Lease } from './leadership.ts';
 import type { BundleStore, Store } from './store/types.ts';
 
@@ -82,12 +82,12 @@ async function main(): Promise<void> {
 
 /** Waits until this process leads, and fences who led before. From then on it ends itself when it leads no more. */
 async function takeTurn(store: Store, log: Log): Promise<Lease> {
-  const candidate = `${process.pid}-${randomBytes(6).toString('hex')}`;
-  const lease = new Lease({ store, candidate, clock: systemClock, log });
-  await lease.win();
+  const lease = new Lease({ store, candidate: newCandidate(), clock: systemClock, log });
+  const former = await lease.win();
   lease.hold((why) => endReplaced(log, why));
   // Before anything is read: what is read now, nobody else changes any more.
   await store.raiseTerm();
+  if (former !== null && (await endFormerLeader(former))) log.warn({ former }, 'the controller that led before was frozen: ended');
   return lease;
 }
 
