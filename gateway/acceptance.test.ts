@@ -5,6 +5,7 @@ import { type ErrorCode, ERRORS } from '#contract/errors.ts';
 import { MAX_EVENT_BYTES } from '#contract/events.ts';
 import { decodeBody } from '#kit/event-body.ts';
 import type { RouteOverrides } from '../test/helpers/gateway-controller.ts';
+import type { GatewayConfig } from './config.ts';
 import { startInstance } from '../test/helpers/gateway-instance.ts';
 import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
 import { call, type CallOptions } from '../test/helpers/http.ts';
@@ -13,7 +14,11 @@ import { waitFor } from '../test/helpers/wait.ts';
 const ASYNC = { prefer: 'respond-async' };
 
 /** Runs `body` with `hello` routed and a dispatcher that accepts all. */
-function withFunction(body: (harness: Harness) => Promise<void>, options: RouteOverrides = {}): Promise<void> {
+function withFunction(
+  body: (harness: Harness) => Promise<void>,
+  options: RouteOverrides = {},
+  config: Partial<GatewayConfig> = {},
+): Promise<void> {
   return withGateway(
     async (harness) => {
       harness.dispatcher.accept();
@@ -22,7 +27,7 @@ function withFunction(body: (harness: Harness) => Promise<void>, options: RouteO
       await harness.controller.settled();
       await body(harness);
     },
-    { events: 'up' },
+    { events: 'up', config },
   );
 }
 
@@ -151,6 +156,25 @@ describe('an invocation that is answered later', () => {
       }
       expect(harness.dispatcher.all('accept')).toHaveLength(3);
     });
+  });
+
+  it('of which too much is being received is answered with 503, until that is over', async () => {
+    await withFunction(
+      async (harness) => {
+        const slow = new RawClient(harness.port).write(
+          'POST /hello HTTP/1.1\r\nHost: x\r\nPrefer: respond-async\r\nContent-Length: 1048576\r\nExpect: 100-continue\r\n\r\n',
+        );
+        await slow.until('100 Continue');
+        const answer = await post(harness);
+        expect([answer.status, answer.json().code]).toEqual([503, 'events-unavailable']);
+        expect((await post(harness, {}, { method: 'GET', body: '' })).status).toBe(202);
+        slow.close();
+        expect(await waitFor('the memory', async () => (await post(harness)).status === 202, { everyMs: 5 })).toBe(true);
+        expect((await post(harness, { 'transfer-encoding': 'chunked' })).status).toBe(202);
+      },
+      {},
+      { maxCollectingBytes: MAX_EVENT_BYTES },
+    );
   });
 
   it('says who may read the answer (CORS), also of an error', async () => {

@@ -4,6 +4,7 @@ import { type AddressInfo, Server as NetServer } from 'node:net';
 import { type Clock, sleep, systemClock } from '#kit/clock.ts';
 import { newSecret, requestIds } from '#kit/ids.ts';
 import type { Log } from '#kit/log.ts';
+import { ByteBudget } from './byte-budget.ts';
 import type { GatewayConfig, ListenAt } from './config.ts';
 import type { ForwardContext } from './context.ts';
 import { Deliveries } from './deliveries.ts';
@@ -115,6 +116,7 @@ export function createGateway(
     leases,
     gatekeeper,
     events,
+    collecting: new ByteBudget(config.maxCollectingBytes),
     tracer,
     traced: telemetry?.traced ?? false,
     calls: observedBy([journal, ...(telemetry?.observers(tracer) ?? [])]),

@@ -28,6 +28,7 @@ describe('readConfig', () => {
         },
         "logLevel": "info",
         "maxBodyBytes": 104857600,
+        "maxCollectingBytes": 268435456,
         "maxConnections": 25000,
         "maxWaiting": 20000,
         "maxWaitingPerFunction": 5000,

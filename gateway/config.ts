@@ -54,6 +54,8 @@ export const ConfigSchema = z
     FN_TRUSTED_PROXIES: Networks.default(new BlockList()),
     /** Longest request body, bytes. Bodies are streamed: this bounds traffic, not memory. */
     FN_MAX_BODY_BYTES: count(0, 2 ** 40).default(100 * 1_024 * 1_024),
+    /** Memory for bodies of calls that are to be answered later, bytes in all: beyond it 503. One may be of 1 MiB. */
+    FN_MAX_COLLECTING_BYTES: count(1_048_576, 2 ** 36).default(256 * 1_024 * 1_024),
     /** Longest wait for a slot, ms. A burst on a cold host needs some 0.3 s of CPU per instance. */
     FN_QUEUE_TIMEOUT_MS: count(1, 3_600_000).default(30_000),
     /** Requests that may wait for one function: some 5 kB each. */
@@ -108,6 +110,7 @@ export interface GatewayConfig {
   logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
   trustedProxies: BlockList;
   maxBodyBytes: number;
+  maxCollectingBytes: number;
   queueTimeoutMs: number;
   maxWaitingPerFunction: number;
   maxWaiting: number;
@@ -140,6 +143,7 @@ export function readConfig(env: Record<string, string | undefined>): GatewayConf
     logLevel: config.FN_LOG_LEVEL,
     trustedProxies: config.FN_TRUSTED_PROXIES,
     maxBodyBytes: config.FN_MAX_BODY_BYTES,
+    maxCollectingBytes: config.FN_MAX_COLLECTING_BYTES,
     queueTimeoutMs: config.FN_QUEUE_TIMEOUT_MS,
     maxWaitingPerFunction: config.FN_MAX_WAITING_PER_FUNCTION,
     maxWaiting: config.FN_MAX_WAITING,

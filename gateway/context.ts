@@ -2,6 +2,7 @@
 import { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '#kit/clock.ts';
+import type { ByteBudget } from './byte-budget.ts';
 import type { EventsLink } from './events-link.ts';
 import type { CallObserver } from './journal.ts';
 import type { Gatekeeper } from './gatekeeper.ts';
@@ -19,6 +20,8 @@ export interface ForwardContext {
   readonly leases: LeaseTable<Upstream>;
   readonly gatekeeper: Gatekeeper;
   readonly events: EventsLink;
+  /** For the bodies of calls that are answered later, until they are accepted. */
+  readonly collecting: ByteBudget;
   readonly tracer: Tracer;
   /** Whether the controller is told the trace of who waits for a start. */
   readonly traced: boolean;

@@ -1,5 +1,6 @@
 /** The events that this gateway is delivering now, and how they are let in. */
 import { type ErrorCode, problem } from '#contract/errors.ts';
+import { ByteBudget } from './byte-budget.ts';
 import type { ForwardContext } from './context.ts';
 import { type Delivered, Delivery, type DeliveryOwner } from './delivery.ts';
 import type { Deliver } from './events-link.ts';
@@ -24,7 +25,7 @@ export class Deliveries implements DeliveryOwner {
   #bySeq = new Map<number, Delivery>();
   /** Whose namespaces count what is done for them. */
   readonly #counted = new Set<Delivery>();
-  #bytes = 0;
+  readonly #bodies = new ByteBudget(MAX_DELIVERING_BYTES);
 
   constructor(options: DeliveriesOptions) {
     this.#options = options;
@@ -43,14 +44,16 @@ export class Deliveries implements DeliveryOwner {
     if ('code' in match) return this.#refuse(message, match.code, match.detail);
     if (!request.path.startsWith('/') || isReserved(request.path))
       return this.#refuse(message, 'not-found', 'paths under /.fn/ belong to the runtime');
-    if (this.#bytes > MAX_DELIVERING_BYTES) return this.#refuse(message, 'no-capacity', 'too much is being delivered by this gateway');
     const verdict = context.gatekeeper.checkDelivery(namespace);
     if (typeof verdict !== 'string') return this.#refuse(message, verdict.code, verdict.detail);
     const delivery = new Delivery(context, match, newRequestId(), message, this);
+    if (!this.#bodies.take(delivery.bodyBytes)) {
+      if (verdict === 'counted') context.gatekeeper.leave(namespace);
+      return this.#refuse(message, 'no-capacity', 'too much is being delivered by this gateway');
+    }
     if (verdict === 'counted') this.#counted.add(delivery);
     this.#bySeq.set(message.seq, delivery);
     this.#running.add(delivery);
-    this.#bytes += delivery.bodyBytes;
     delivery.begin();
   }
 
@@ -70,7 +73,7 @@ export class Deliveries implements DeliveryOwner {
 
   onDelivered(delivery: Delivery, result: Delivered | null): void {
     this.#running.delete(delivery);
-    this.#bytes -= delivery.bodyBytes;
+    this.#bodies.give(delivery.bodyBytes);
     if (this.#counted.delete(delivery)) this.#options.context.gatekeeper.leave(delivery.namespace);
     // Of a link that is gone: the number may be another's by now.
     if (this.#bySeq.get(delivery.seq) !== delivery) return;

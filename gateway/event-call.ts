@@ -23,6 +23,7 @@ export abstract class EventCall extends Call implements ClientOwner, EventAsker 
   #question: OpenQuestion | null = null;
   #collecting = false;
   #over = false;
+  #reserved = 0;
 
   constructor(asked: Asked) {
     super(asked.context, asked.match, asked.id);
@@ -73,11 +74,23 @@ export abstract class EventCall extends Call implements ClientOwner, EventAsker 
   }
 
   onAdmitted(): void {
-    const { body } = this.client;
+    const { body, head } = this.client;
+    if (body !== null && !this.#reserve(head.contentLength)) {
+      this.fail('events-unavailable', 'too much is being received that is to be answered later; nothing was accepted');
+      return;
+    }
     this.client.proceed();
     this.#collecting = true;
     if (body === null) this.onCollected();
     else body.collect(this.arrivedAt);
+  }
+
+  /** Memory for the body, by its declared length, or as long as one may be. */
+  #reserve(declared: number): boolean {
+    const bytes = declared < 0 ? MAX_EVENT_BYTES : declared;
+    if (!this.context.collecting.take(bytes)) return false;
+    this.#reserved = bytes;
+    return true;
   }
 
   onCollected(): void {
@@ -159,6 +172,8 @@ export abstract class EventCall extends Call implements ClientOwner, EventAsker 
     this.#over = true;
     this.#question?.forget();
     this.#question = null;
+    this.context.collecting.give(this.#reserved);
+    this.#reserved = 0;
     this.client.leave();
   }
 }

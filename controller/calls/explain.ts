@@ -80,7 +80,13 @@ function summaryOf(evidence: Evidence): string {
   }
   const waited = call.queueMs ?? 0;
   const cold = wasCold(call) && waited > answerMs(call) / 2 ? ', most of it for a start' : '';
-  return `${who} answered with ${call.status} in ${ms(answerMs(call))}${cold}.`;
+  // A preflight, a webhook; with 202 the function gets it later, under another id.
+  if (call.instance === undefined) {
+    const what = call.status === 202 ? 'Accepted to be answered later' : `Answered with ${call.status} by the platform`;
+    return `${what}, for ${who}, in ${took}.`;
+  }
+  const event = call.event === undefined ? '' : ` to an event (${call.event})`;
+  return `${who} answered${event} with ${call.status} in ${ms(answerMs(call))}${cold}.`;
 }
 
 /** First line of the error that it ended with. */
