@@ -52,6 +52,18 @@ const why = (overrides: Partial<CallRecord> = {}, rest: Partial<Evidence> = {}) 
   explain({ call: call(overrides), logs: [], notes: [], dropped: 0, others: 0, revision, ...rest });
 
 describe('a call that went well', () => {
+  it('says what it was an event of, and what no instance has answered', () => {
+    expect(why({ event: 'schedule' }).summary).toBe('hello@7 answered to an event (schedule) with 200 in 4.6 ms.');
+    const { instance: _instance, revision: _revision, ...accepted } = call({ status: 202 });
+    const explained = (status: number) =>
+      explain({ call: { ...accepted, status }, logs: [], notes: [], dropped: 0, others: 0, revision: null });
+    expect(explained(202)).toMatchObject({
+      summary: 'Accepted to be answered later, for hello, in 4.6 ms.',
+      temperature: 'it reached no instance',
+    });
+    expect(explained(401).summary).toBe('Answered with 401 by the platform, for hello, in 4.6 ms.');
+  });
+
   it('has its phases and nothing to do', () => {
     const { phases, temperature, fault, summary, advice } = why({ bodyMs: 2 });
     expect(phases.map(({ name, ms }) => `${name} ${ms}`)).toEqual(['body 2', 'queue 0.1', 'handler 4', 'stream 0.5']);
