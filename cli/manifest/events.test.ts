@@ -106,7 +106,7 @@ describe('triggers', () => {
     [`[{ type: redis-list, list: l, url: 'redis://:hunter2@x' }]`, '4:50: triggers.0.url: holds a password: put it into a secret'],
     [`[{ cron: '@daily', maxAge: 60d }]`, '4:42: triggers.0.maxAge: must be a time from 1s to 14d'],
     [`[{ cron: '@daily', maxAge: 1h, maxAgeSeconds: 5 }]`, '4:42: triggers.0.maxAge: maxAge and maxAgeSeconds say the same'],
-    [`[{ cron: '@daily', retry: { base: 1h, max: 1s } }]`, '4:49: triggers.0.retry.base: must not be greater than'],
+    [`[{ cron: '@daily', retry: { base: 1h, max: 1s } }]`, '4:49: triggers.0.retry.base: must not be greater than retry.max'],
     [`[{ cron: '@daily', deadLetter: No Such }]`, '4:46: triggers.0.deadLetter: '],
     [`[{ cron: '@daily', deadLetter: { type: kafka, topic: x } }]`, '4:34: triggers.0.deadLetter.brokers: is missing'],
     [`[{ webhook: gitlab, secret: X }]`, '4:27: triggers.0.webhook: must be standard, github, stripe or slack'],

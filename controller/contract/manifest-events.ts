@@ -206,6 +206,10 @@ function writtenPath([first, ...rest]: readonly PropertyKey[], given: Fields): P
   return [alias?.as ?? first, ...rest];
 }
 
+/** The one message that names another field. */
+const inWrittenWords = (issue: z.core.$ZodIssue, given: Fields): z.core.$ZodIssue =>
+  isFields(given.retry) ? { ...issue, message: issue.message.replace('retryMaxSeconds', 'retry.max') } : issue;
+
 /** Where what is wrong is told, and of what. */
 interface Place {
   context: Telling;
@@ -219,7 +223,8 @@ function byContract<Output>(schema: z.ZodType<Output>, more: Fields, { context, 
   const tell = (field: string, message: string) => context.addIssue({ code: 'custom', message, path: [...above, field], input: given });
   const parsed = schema.safeParse({ ...underContractNames(given, tell), ...more });
   if (parsed.success) return parsed.data;
-  for (const issue of parsed.error.issues) retell(context, issue, [...above, ...writtenPath(issue.path, given)], given);
+  for (const issue of parsed.error.issues)
+    retell(context, inWrittenWords(issue, given), [...above, ...writtenPath(issue.path, given)], given);
   return z.NEVER;
 }
 
