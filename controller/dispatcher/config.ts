@@ -21,7 +21,7 @@ export const DispatcherSettings = z.object({
   FN_GATEWAY_GID: z.coerce.number().int().positive().optional(),
   FN_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   /** After the controller is gone, what runs may go on for so long, ms: then it is tried again by the next dispatcher. */
-  FN_DISPATCHER_GRACE_MS: z.coerce.number().int().min(0).max(60_000).default(3_000),
+  FN_DISPATCHER_GRACE_MS: z.coerce.number().int().min(0).max(60_000).default(1_000),
 });
 export type DispatcherSettings = z.infer<typeof DispatcherSettings>;
 

@@ -275,6 +275,17 @@ describe('a dispatcher that dies', () => {
   });
 });
 
+describe('two dispatchers at one place', () => {
+  it('the first one’s end leaves the second one reachable', async () => {
+    const first = await harness.ready(undefined, { path: 'same' });
+    const second = await harness.ready(undefined, { path: 'same' });
+    await first.dispatcher.close(0);
+    const gateway = await harness.gateway(second.path);
+    await inState(gateway, await gateway.accepted('hello'), 'succeeded');
+    expect(first.gateway.closed).toBe(true);
+  });
+});
+
 describe('a store that is away', () => {
   const away = () => new FnError('store-unavailable', 'Redis is away');
   /** As the store, but that `around` decides what becomes of a call. */

@@ -19,8 +19,8 @@ const MAX_HELD_BYTES = 128 * 1024 * 1024;
 const MAX_CLAIMS = 256;
 /** How often all lanes are looked at for what could not be seen to become due, ms. */
 const LOOK_EVERY_MS = 1_000;
-/** How often lanes are counted anew, ms. Counting reads an index of all that waits. */
-const RECOUNT_EVERY_MS = 30_000;
+/** How often lanes are counted anew, ms: what a dispatcher that is just being replaced has enqueued is seen then. Stores keep the counts. */
+const RECOUNT_EVERY_MS = 5_000;
 
 /** What is to become of a claim. */
 export interface Worked {

@@ -2,7 +2,8 @@
  * A unix socket that processes of this host connect to and speak newline-delimited JSON on. It frames,
  * counts and cuts off who does not read or says nothing; what lines mean is its user's.
  */
-import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { Log } from './log.ts';
@@ -46,6 +47,8 @@ export class LineServer {
   readonly #options: LineServerOptions;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  /** Of our socket file. */
+  #inode: number | null = null;
 
   constructor(options: LineServerOptions) {
     this.#options = options;
@@ -53,27 +56,36 @@ export class LineServer {
     this.#server.maxConnections = options.maxConnections;
   }
 
-  /** Listens, in a folder of its own. The socket file of whoever listened there before is replaced. */
+  /**
+   * Listens, in a folder of its own. The socket file of whoever listened there before is replaced; his end does not
+   * take away ours: Node removes the file by the name that it was bound with, so each has a name of his own first.
+   */
   async start(): Promise<void> {
     const { path, gid } = this.#options;
     const folder = dirname(path);
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     if (gid !== null) chownSync(folder, -1, gid);
     chmodSync(folder, gid === null ? 0o700 : 0o710);
-    rmSync(path, { force: true });
+    const bound = `${path}.${randomBytes(4).toString('hex')}`;
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', reject);
-      this.#server.listen(path, () => {
+      this.#server.listen(bound, () => {
         this.#server.off('error', reject);
         resolve();
       });
     });
-    if (gid !== null) chownSync(path, -1, gid);
-    chmodSync(path, gid === null ? 0o600 : 0o660);
+    if (gid !== null) chownSync(bound, -1, gid);
+    chmodSync(bound, gid === null ? 0o600 : 0o660);
+    this.#inode = lstatSync(bound).ino;
+    renameSync(bound, path);
   }
 
+  /** Idempotent. */
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
+    const { path } = this.#options;
+    if (this.#inode !== null && lstatSync(path, { throwIfNoEntry: false })?.ino === this.#inode) rmSync(path, { force: true });
+    this.#inode = null;
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });

@@ -61,6 +61,8 @@ export interface DispatcherOptions {
   functions?: FunctionEvents[];
   secrets?: Record<string, string>;
   publishers?: PublisherAdapters;
+  /** Folder of its socket, within the test's. */
+  path?: string;
   owner?: string;
   retired?: string[];
   /** Wraps the store, to see or break what is asked of it. */
@@ -81,7 +83,7 @@ export class DispatcherHarness {
   async start(options: DispatcherOptions = {}) {
     const { functions = [functionEvents('hello')], secrets = {}, retired = [], wrap = (store) => store } = options;
     const number = (this.#count += 1);
-    const path = join(this.folder, `d${number}`, 's');
+    const path = join(this.folder, options.path ?? `d${number}`, 's');
     const triggers = new NoTriggers();
     const dispatcher = new Dispatcher({
       store: wrap(this.openStore()),
