@@ -90,6 +90,7 @@ describe('triggers', () => {
     triggers.secretsChanged(new Set(['default/PASSWORD']));
     await waitFor('the second one', () => broker.opened === 2);
     await running();
+    expect(loaded).toBe(2);
   });
 
   it('forget their last tick with the trigger, and keep it over a change', async () => {
