@@ -66,12 +66,13 @@ export class ApiConnection {
     await readBody(await this.call(call), MAX_ANSWER_BYTES);
   }
 
-  /** Sends; false where it is not there, by the status alone. */
+  /** Sends; false where it is not there. Throws CliError for every other answer from 400 up. */
   async exists(path: string): Promise<boolean> {
     const reply = await this.#request({ method: 'HEAD', path });
     await readBody(reply, 0);
     if (reply.status === 404) return false;
-    if (reply.status >= 400) throw this.#refused(reply.status);
+    // An answer to HEAD has no words: the same by GET says what is wrong.
+    if (reply.status >= 400) await this.done({ method: 'GET', path });
     return true;
   }
 

@@ -80,6 +80,14 @@ describe('a lease', () => {
     expect([store.held?.candidate, two.held]).toEqual(['b', true]);
   });
 
+  it('of a process that is certainly dead is taken at once', async () => {
+    const { clock, store, lease } = setting();
+    await lease('a').win();
+    const two = new Lease({ store, candidate: 'b', clock, log: silentLog, isDead: (candidate) => candidate === 'a', campaignMs: 1 });
+    expect(await two.win()).toBe('a');
+    expect(store.held?.candidate).toBe('b');
+  });
+
   it('is given up at once by resign(); what waits for it wins without its time passing', async () => {
     const { lease } = setting();
     const one = lease('a');

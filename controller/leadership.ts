@@ -25,6 +25,8 @@ export interface LeaseOptions {
   candidate: string;
   clock: Clock;
   log: Log;
+  /** Whether who has the lease is certainly dead: then it is taken from it at once. */
+  isDead?: (candidate: string) => boolean;
   ttlMs?: number;
   renewMs?: number;
   campaignMs?: number;
@@ -38,7 +40,7 @@ export class Lease {
   #ended = false;
 
   constructor(options: LeaseOptions) {
-    this.#options = { ttlMs: LEASE_TTL_MS, renewMs: LEASE_RENEW_MS, campaignMs: CAMPAIGN_MS, ...options };
+    this.#options = { isDead: () => false, ttlMs: LEASE_TTL_MS, renewMs: LEASE_RENEW_MS, campaignMs: CAMPAIGN_MS, ...options };
   }
 
   /** True while the lease is certainly ours. */
@@ -51,16 +53,20 @@ export class Lease {
    * it up; null: nobody that was seen. Rejects when `signal` is aborted.
    */
   async win(signal?: AbortSignal): Promise<string | null> {
-    const { log, candidate, campaignMs } = this.#options;
+    const { store, log, candidate, campaignMs, isDead } = this.#options;
     let told: string | null = null;
     let former: string | null = null;
     for (;;) {
       signal?.throwIfAborted();
       try {
         if (await this.#campaign()) break;
-        former = await this.#options.store.leader();
+        former = await store.leader();
         if (told !== former) log.info({ candidate, leader: former }, 'standing by');
         told = former;
+        if (former !== null && isDead(former)) {
+          await store.resign(former);
+          continue;
+        }
       } catch (error) {
         const why = messageOf(error);
         if (told !== why) log.warn({ candidate, error: why }, 'the store cannot be asked who leads: standing by');

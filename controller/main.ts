@@ -8,7 +8,7 @@ import { createLog, type Log } from '#kit/log.ts';
 import { type HomePaths, homePaths } from '#kit/paths.ts';
 import { parseStoreUrl, type StoreAddress, storeUrlToShow } from '#kit/store-url.ts';
 import { readConfig } from './config.ts';
-import { endFormerLeader, newCandidate } from './former-leader.ts';
+import { endFormerLeader, isDead, newCandidate } from './former-leader.ts';
 import { Lease } from './leadership.ts';
 import type { BundleStore, Store } from './store/types.ts';
 
@@ -82,7 +82,7 @@ async function main(): Promise<void> {
 
 /** Waits until this process leads, and fences who led before. From then on it ends itself when it leads no more. */
 async function takeTurn(store: Store, log: Log): Promise<Lease> {
-  const lease = new Lease({ store, candidate: newCandidate(), clock: systemClock, log });
+  const lease = new Lease({ store, candidate: newCandidate(), clock: systemClock, log, isDead });
   const former = await lease.win();
   lease.hold((why) => endReplaced(log, why));
   // Before anything is read: what is read now, nobody else changes any more.

@@ -215,7 +215,7 @@ function storeFrom(ctx: Context, input: Input): string {
 }
 
 /** Throws where there is a password in it: what is typed can be read by every user of the machine. */
-function storeUrl(text: string): string {
+export function storeUrl(text: string): string {
   let address: StoreAddress;
   try {
     address = parseStoreUrl(text);

@@ -1,6 +1,7 @@
 /** All that `fn doctor` looks at. */
 import { z } from 'zod';
 import { homePaths } from '#kit/paths.ts';
+import { chooseStoreUrl } from '#kit/store-url.ts';
 import { DEFAULT_PORT } from '../commands/up.ts';
 import { askEngine, findEngine } from '../engine.ts';
 import type { EngineState } from '../engine.ts';
@@ -8,15 +9,18 @@ import { runningState } from '../state.ts';
 import type { Finding } from './finding.ts';
 import { examineCgroups, examineDisk, examineImageBuilder, examineMemory, examineNode, examinePort, outputOf } from './host.ts';
 import { examineRunc, runcChangelog } from './runc.ts';
+import { examineStore } from './store.ts';
 
 export interface ExamineOptions {
   env: NodeJS.ProcessEnv;
   home: string;
   /** Asked for; else the running gateway's, else the default. */
   port: number | undefined;
+  /** redis://…, asked for; else that of the running platform, else FN_STORE. */
+  store: string | undefined;
 }
 
-export async function examine({ env, home, port }: ExamineOptions): Promise<Finding[]> {
+export async function examine({ env, home, port, store }: ExamineOptions): Promise<Finding[]> {
   const paths = homePaths(home);
   const state = runningState(paths);
   const asked = port ?? state?.port ?? DEFAULT_PORT;
@@ -29,6 +33,7 @@ export async function examine({ env, home, port }: ExamineOptions): Promise<Find
     examineDisk(paths.home),
     await examinePort(asked, asked === state?.port),
     await examineImageBuilder(),
+    ...(await examineStore(chooseStoreUrl(store ?? state?.started.store, env.FN_STORE || undefined))),
     examineRights(),
   ];
 }
