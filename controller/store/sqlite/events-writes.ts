@@ -19,7 +19,7 @@ const counterOf = (state: number): Counter | null => {
 };
 
 /** An order key's head: nothing with the key is before it and not over. */
-const ORDER_TAKEN = 'SELECT 1 FROM events WHERE lane = ? AND order_key = ? AND state < 3 LIMIT 1';
+const ORDER_TAKEN = 'SELECT 1 FROM events INDEXED BY events_order WHERE lane = ? AND order_key = ? AND state < 3 LIMIT 1';
 
 export class EventWrites {
   readonly #connection: Connection;
@@ -312,15 +312,25 @@ export class EventWrites {
     return rows.length + keys;
   }
 
-  /** Some of what a function has: at most `limit`. 0: nothing is left. The newest first, so that what waits for an order key never loses its head. */
+  /** Some of what a function has: at most `limit`. Fewer: nothing is left. */
   forget(namespace: string, name: string, limit: number): number {
-    const sql = `SELECT seq, lane, state FROM events WHERE lane IN (SELECT number FROM lanes WHERE namespace = ? AND name = ?)
-      AND state IN (0, 1, 2, 4) ORDER BY seq DESC LIMIT ?`;
-    const rows = this.#all(sql, namespace, name, limit);
-    for (const row of rows) this.#remove(row);
+    const lanes = this.#all('SELECT number FROM lanes WHERE namespace = ? AND name = ?', namespace, name);
+    const sql = 'SELECT seq, lane, state, order_key FROM events WHERE lane = ? AND state = ? ORDER BY seq DESC LIMIT ?';
+    let left = limit;
+    for (const { number = null } of lanes) {
+      for (const state of [STATE.queued, STATE.retrying, STATE.running, STATE.failed]) {
+        const rows = left === 0 ? [] : this.#all(sql, number, state, left);
+        left -= rows.length;
+        for (const row of rows) {
+          this.#remove(row);
+          // Where this is all that is done of it, what is left must not wait for what is gone.
+          if (state < ENDED) this.#next(row);
+        }
+      }
+    }
     // An event of the next function of this name is no duplicate of one that is gone.
-    if (rows.length < limit) this.#run('DELETE FROM dedup WHERE namespace = ? AND name = ?', namespace, name);
-    return rows.length;
+    if (left > 0) this.#run('DELETE FROM dedup WHERE namespace = ? AND name = ?', namespace, name);
+    return limit - left;
   }
 
   #remove({ seq = null, lane, state }: Row): void {

@@ -34,7 +34,7 @@ const BUSY_TIMEOUT_MS = 2_000;
 /** Pages kept in memory, KiB: the inner pages of the indices of a million events. */
 const CACHE_KIB = 65_536;
 /** What one forget() removes in one transaction: some 50 ms. */
-const FORGET_CHUNK = 2_000;
+const FORGET_CHUNK = 1_000;
 
 export interface SqliteEventStoreOptions {
   /** File of the database, made with mode 0600; or `:memory:`. */
