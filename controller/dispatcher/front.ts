@@ -39,7 +39,8 @@ export function refusalOf(error: unknown, log: Log): Refusal {
     return { problem: problem('internal', 'The dispatcher failed; its log says why.'), retryAfterSeconds: null };
   }
   if (error.code === 'store-unavailable') {
-    log.warn({ error: error.message }, 'the store of events cannot be used');
+    // That it is away has been said; each of a thousand requests a second need not say it again.
+    log.debug({ error: error.message }, 'the store of events cannot be used');
     const detail = 'The store of events cannot be used now.';
     return { problem: problem('events-unavailable', detail), retryAfterSeconds: STORE_RETRY_SECONDS };
   }

@@ -11,7 +11,15 @@ import { headerOf } from './headers.ts';
 import { decodePayload, type EventPayload } from './payload.ts';
 import type { Worked } from './queue.ts';
 import { encodeResult, type Result, resultOf } from './result.ts';
-import type { Deliverer, DeliveryResult } from './types.ts';
+import type { Deliverer, Delivery, DeliveryResult } from './types.ts';
+
+/**
+ * The gateway ends what takes too long by the function's own timeout, after it has waited for a slot. One that has stopped itself
+ * says nothing: after so long beside the timeout it is not waited for any more, ms.
+ */
+const SILENT_GATEWAY_MS = 120_000;
+/** Of a function that is not known any more, ms. */
+const UNKNOWN_TIMEOUT_MS = 900_000;
 
 export interface InvocationsOptions {
   store: Pick<EventStore, 'get'>;
@@ -65,7 +73,7 @@ export class Invocations {
   }
 
   async work(claim: Claim, signal: AbortSignal): Promise<Worked> {
-    const { clock, functions, random, deliverer, store } = this.#options;
+    const { clock, functions, random, store } = this.#options;
     const { event } = claim;
     const { namespace, name } = event;
     const policy = functions.policy(namespace, name, event.trigger);
@@ -76,7 +84,7 @@ export class Invocations {
     const early = verdictBefore({ deliveries, attempts, expiresAt, lastError, at: clock.wall() });
     const nobody = { requestId: null, revision: null, response: null };
     if (early !== null) return { ...NOTHING, settlement: this.#dead(claim, payload, policy, early, nobody) };
-    const result = await deliverer.deliver(
+    const result = await this.#deliver(
       {
         namespace,
         name,
@@ -98,6 +106,18 @@ export class Invocations {
     const known = functions.get(namespace, name) !== null;
     const verdict = verdictOf({ outcome: outcomeOf(payload, result), attempts, expiresAt, policy, known, at, chance: random() });
     return this.#worked(claim, payload, policy, verdict, result);
+  }
+
+  async #deliver(delivery: Delivery, signal: AbortSignal): Promise<DeliveryResult> {
+    const { clock, functions, deliverer } = this.#options;
+    const timeoutMs = functions.get(delivery.namespace, delivery.name)?.timeoutMs ?? UNKNOWN_TIMEOUT_MS;
+    const silent = new AbortController();
+    const cancel = clock.after(timeoutMs + SILENT_GATEWAY_MS, () => silent.abort());
+    try {
+      return await deliverer.deliver(delivery, AbortSignal.any([signal, silent.signal]));
+    } finally {
+      cancel();
+    }
   }
 
   #worked(claim: Claim, payload: EventPayload, policy: EventPolicy, verdict: Verdict, result: DeliveryResult): Worked {
