@@ -182,6 +182,29 @@ describe('the store', () => {
     expect((await store.getFunction('default', 'hello'))?.revisions.map(({ number }) => number)).toEqual([2]);
   });
 
+  it('needs of a user no more than docs/operations.md says', async () => {
+    await raw.call('ACL', 'SETUSER', 'fn', 'on', '>pw', '~fn:*', '+@all', '-@dangerous', '+info', '+config|get');
+    const store = await openRedisStore({ connection: await connect({ username: 'fn', password: 'pw' }), log: silentLog });
+    expect(await store.campaign('a', 1_000)).toBe(true);
+    await store.raiseTerm();
+    await store.commitRevision(revision('hello'), all());
+    await store.addAudit({
+      t: 1,
+      by: { id: 'x', name: 'x' },
+      action: 'a',
+      namespace: 'n',
+      subject: 's',
+      request: 'r',
+      outcome: 'ok',
+      detail: {},
+    });
+    expect([await store.pruneAudit(0), await store.deleteFunction('default', 'hello')]).toEqual([1, true]);
+    await expect(connections.at(-1)!.call('GET', 'other')).rejects.toMatchObject({
+      code: 'store-unavailable',
+      message: expect.stringContaining('fn:*') as string,
+    });
+  });
+
   it('writes below its own name only, all in one slot', async () => {
     const store = await openRedisStore({ connection: await connect({ name: 'other' }), log: silentLog });
     await store.raiseTerm();
