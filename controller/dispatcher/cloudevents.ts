@@ -40,7 +40,7 @@ export function attributesOf(message: SourceMessage, trigger: string, attempt: n
     source: message.source,
     type: message.type,
     ...(message.subject === null ? {} : { subject: message.subject }),
-    ...(message.time === null ? {} : { time: isoTime(message.time) }),
+    ...(message.time === null || Number.isNaN(message.time) ? {} : { time: isoTime(message.time) }),
     ...(contentType === null ? {} : { datacontenttype: contentType }),
     ...(message.orderKey === null ? {} : { partitionkey: message.orderKey }),
     trigger,
@@ -101,7 +101,7 @@ export function filterView(message: SourceMessage): Record<string, unknown> {
     source: message.source,
     type: message.type,
     subject: message.subject,
-    time: message.time === null ? null : isoTime(message.time),
+    time: message.time === null || Number.isNaN(message.time) ? null : isoTime(message.time),
     data: json ?? text ?? null,
   };
 }

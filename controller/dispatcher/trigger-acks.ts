@@ -30,6 +30,7 @@ export class Acks {
   readonly #options: AcksOptions;
   #queue: { held: Held; since: number; tries: number }[] = [];
   #flushing: Promise<void> | null = null;
+  #closed = false;
   /** Key → what was in it. */
   readonly #unsure = new Map<string, string>();
   /** Messages that were done and could not be acknowledged: they may have come again. */
@@ -50,9 +51,10 @@ export class Acks {
     return before !== undefined && before === digest(message);
   }
 
-  /** When all is told or given up. */
-  async settled(): Promise<void> {
+  /** When all that can be told now is told. What could not be comes again. */
+  async close(): Promise<void> {
     while (this.#flushing !== null) await this.#flushing;
+    this.#closed = true;
   }
 
   async #flush(): Promise<void> {
@@ -85,13 +87,17 @@ export class Acks {
     const { clock, log, ended } = this.#options;
     if (clock.now() - one.since < PATIENCE_MS) {
       clock.after(PAUSE_MS, () => {
+        if (this.#closed) return;
         this.#queue.push({ ...one, tries: one.tries + 1 });
         this.#flushing ??= this.#flush().finally(() => (this.#flushing = null));
       });
       return;
     }
     this.possibleDuplicates += 1;
-    log.warn({ message: one.held.message.id }, 'a message is done and could not be acknowledged: it may come again');
+    log.warn(
+      { message: one.held.message.id, total: this.possibleDuplicates },
+      'a message is done and could not be acknowledged: it may come again',
+    );
     this.#unsure.set(one.held.key, digest(one.held.message));
     if (this.#unsure.size > MAX_REMEMBERED) this.#unsure.delete(this.#unsure.keys().next().value!);
     ended(one.held);

@@ -252,6 +252,24 @@ describe('order', () => {
     expect(broker.acknowledged.filter((id) => id.startsWith('b'))).toEqual(['b0', 'b1', 'b2']);
   });
 
+  it('is kept whatever fails together', async () => {
+    const done: string[] = [];
+    let turn = 0;
+    host.answer((events) => {
+      turn += 1;
+      if (turn % 5 === 0) return undelivered('instance-lost');
+      if (turn % 3 === 0) return answered(500);
+      done.push(...events.map(({ id }) => id));
+      return answered(200);
+    });
+    for (const n of range(60)) broker.send(`m${n}`, 'x', { orderKey: `k${n % 4}` });
+    run({ batchSize: 7, concurrency: 3, maxAttempts: 100 });
+    await waitFor('all messages to be done', () => done.length === 60, { timeoutMs: 40_000 });
+    for (const key of range(4))
+      expect(done.filter((id) => Number(id.slice(1)) % 4 === key)).toEqual(ids(60).filter((_id, n) => n % 4 === key));
+    expect(host.dead).toEqual([]);
+  });
+
   it('holds in batches: those of one key go together, and never beside each other', async () => {
     const under = new Set<string>();
     host.answer(async (events) => {

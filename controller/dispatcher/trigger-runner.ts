@@ -102,7 +102,7 @@ export class TriggerRunner {
   status(): TriggerStatus {
     return {
       state: this.#trouble === null ? this.#state : 'failing',
-      detail: this.#trouble ?? this.#detail,
+      detail: this.#trouble ?? this.#detail ?? this.#twice(),
       lag: this.#pace.lag,
       inFlight: this.#held.size,
       concurrency: this.#limit(),
@@ -110,6 +110,11 @@ export class TriggerRunner {
       lastEventAt: this.#lastEventAt,
       nextAt: null,
     };
+  }
+
+  #twice(): string | null {
+    const count = this.#acks?.possibleDuplicates ?? 0;
+    return count === 0 ? null : `${count} messages may have come twice: the broker did not hear that they were done`;
   }
 
   /** Takes no more; calls that are under way may end within `graceMs`; the rest goes back to the broker. */
@@ -128,7 +133,10 @@ export class TriggerRunner {
     late();
     await Promise.allSettled(this.#graves);
     await this.#running;
-    if (this.#acks !== null) await Promise.race([this.#acks.settled(), sleep(CLOSE_ACKS_MS)]);
+    const acks = this.#acks?.close();
+    const told = new AbortController();
+    await Promise.race([acks, sleep(CLOSE_ACKS_MS, told.signal).catch(() => {})]);
+    told.abort();
     // What is left goes back with it.
     await this.#source?.close();
     this.#held.clear();

@@ -100,6 +100,8 @@ export class RedisConnection {
       });
       return await Promise.race([send(client), late]);
     } catch (error) {
+      // A master that is none any more, or not yet: the name may lead to another one by now.
+      if (error instanceof Error && /^(?:READONLY|LOADING|MASTERDOWN)/.test(error.message)) this.drop();
       throw this.#plain(error);
     } finally {
       clearTimeout(timer);
@@ -109,8 +111,7 @@ export class RedisConnection {
   /** Without the library's own fields (it adds the command, AUTH too) and without the password, should a server repeat it. */
   #plain(error: unknown): Error {
     let message = error instanceof Error ? error.message : String(error);
-    for (const secret of [this.#url.password, decodeURIComponent(this.#url.password)])
-      if (secret !== '') message = message.replaceAll(secret, '***');
+    for (const secret of [this.#url.password, decoded(this.#url.password)]) if (secret !== '') message = message.replaceAll(secret, '***');
     return new Error(`${this.address}: ${message}`);
   }
 
@@ -134,8 +135,8 @@ export class RedisConnection {
       host: at.host,
       port,
       db: Number(pathname.slice(1) || '0'),
-      ...(username === '' ? {} : { username: decodeURIComponent(username) }),
-      ...(password === '' ? {} : { password: decodeURIComponent(password) }),
+      ...(username === '' ? {} : { username: decoded(username) }),
+      ...(password === '' ? {} : { password: decoded(password) }),
       ...(protocol === 'rediss:' ? { tls: at.servername === undefined ? {} : { servername: at.servername } } : {}),
       connectionName: this.#options.clientName,
       // RESP2: every proxy and managed Redis speaks it, and nothing of RESP3 is needed.
@@ -159,6 +160,15 @@ export class RedisConnection {
       client.disconnect();
       throw reason ?? error;
     }
+  }
+}
+
+/** As it is where it is no percent-encoding. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
   }
 }
 
