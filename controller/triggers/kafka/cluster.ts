@@ -1,5 +1,6 @@
 /** How a Kafka cluster is reached, by brokers that its trigger or destination may dial. */
 import { isIP, type LookupFunction } from 'node:net';
+import { callbackify } from 'node:util';
 import type { BaseOptions, Broker, CallbackWithPromise, Connection, ConnectionPool } from '@platformatic/kafka';
 import type { KafkaCluster } from '#contract/events.ts';
 import type { z } from 'zod';
@@ -64,12 +65,9 @@ export function reaching(cluster: Cluster, resolve: ResolveHost): { options: Bas
     function checked(broker: Broker): Promise<Connection>;
     function checked(broker: Broker, callback: CallbackWithPromise<Connection>): void;
     function checked(broker: Broker, callback?: CallbackWithPromise<Connection>): Promise<Connection> | void {
-      const connection = allowed(broker).then((address) => get(address));
-      if (callback === undefined) return connection;
-      connection.then(
-        (value) => callback(null, value),
-        (error: unknown) => callback(error instanceof Error ? error : new Error(String(error))),
-      );
+      const connect = async (): Promise<Connection> => await get(await allowed(broker));
+      if (callback === undefined) return connect();
+      callbackify(connect)(callback);
     }
     pool.get = checked;
   };
