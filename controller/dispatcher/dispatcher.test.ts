@@ -2,11 +2,13 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FnError } from '#contract/errors.ts';
 import { InvocationView, MAX_EVENT_BYTES } from '#contract/events.ts';
+import { newEventId } from '#kit/ids.ts';
 import { DispatcherHarness, functionEvents } from '../../test/helpers/dispatcher-harness.ts';
 import type { Deliver, FakeGateway, Played } from '../../test/helpers/dispatcher-gateway.ts';
 import { range, waitFor } from '../../test/helpers/wait.ts';
 import type { EventStore } from '../store/events.ts';
 import { headerOf } from './headers.ts';
+import { encodePayload } from './payload.ts';
 
 let harness: DispatcherHarness;
 beforeEach(() => {
@@ -35,7 +37,7 @@ describe('an invocation that is answered later', () => {
     const { gateway } = await harness.ready(() => ({ status: 201, headers: ['content-type', 'text/plain', 'x-mine', '1'], body: 'made' }));
     const id = await gateway.accepted('hello', { body: 'some', path: '/a?b=1', headers: ['content-type', 'text/x', 'x-own', 'v'] });
     const view = await inState(gateway, id, 'succeeded');
-    expect(view).toMatchObject({ attempts: 0, error: null, request: 'r-1', revision: 'default/hello@1', dueAt: null });
+    expect(view).toMatchObject({ attempts: 1, error: null, request: 'r-1', revision: 'default/hello@1', dueAt: null });
     expect(view.result).toEqual({ status: 201, bytes: 4, truncated: false });
     const [delivery] = gateway.deliveries;
     expect(delivery).toMatchObject({ kind: 'invocation', request: { method: 'POST', path: '/a?b=1', body: { text: 'some' } } });
@@ -63,7 +65,7 @@ describe('an invocation that is answered later', () => {
     let calls = 0;
     const { gateway } = await harness.ready(() => ({ status: (calls += 1) < 3 ? 500 : 200 }));
     const view = await inState(gateway, await gateway.accepted('hello'), 'succeeded');
-    expect(view.attempts).toBe(2);
+    expect(view.attempts).toBe(3);
     expect(gateway.deliveries.map((delivery) => header(delivery, 'ce-attempt'))).toEqual(['1', '2', '3']);
   });
 
@@ -95,7 +97,42 @@ describe('an invocation that is answered later', () => {
     let calls = 0;
     const { gateway } = await harness.ready(() => ((calls += 1) <= 6 ? { code: 'no-capacity' } : { status: 200 }));
     const view = await inState(gateway, await gateway.accepted('hello'), 'succeeded');
-    expect([view.attempts, gateway.deliveries.length]).toEqual([0, 7]);
+    expect([view.attempts, gateway.deliveries.length]).toEqual([1, 7]);
+  });
+
+  it('of a trigger whose function says that it failed has failed, however its id is written', async () => {
+    let calls = 0;
+    const { gateway, triggers } = await harness.ready(() => {
+      const failed = (calls += 1) === 1;
+      return { status: 200, body: failed ? '{"batchItemFailures":[{"itemIdentifier":"ü 1"}]}' : '{"batchItemFailures":[]}' };
+    });
+    const at = Date.now();
+    const headers = ['ce-specversion', '1.0', 'ce-id', '%C3%BC%201', 'ce-source', '/s', 'ce-type', 't'];
+    const id = newEventId();
+    await triggers.host?.enqueue([
+      {
+        id,
+        lane: 'default/hello',
+        namespace: 'default',
+        name: 'hello',
+        trigger: 'hook',
+        dedup: null,
+        orderKey: null,
+        createdAt: at,
+        dueAt: at,
+        expiresAt: at + 60_000,
+        payload: encodePayload({
+          kind: 'queue',
+          revision: null,
+          traceparent: null,
+          method: 'POST',
+          path: '/',
+          headers,
+          body: Buffer.alloc(0),
+        }),
+      },
+    ]);
+    expect((await inState(gateway, id, 'succeeded')).attempts).toBe(2);
   });
 
   it('with the same Idempotency-Key runs once; with another body the key is refused', async () => {
@@ -222,7 +259,7 @@ describe('gateways', () => {
     await waitFor('the delivery', () => gateway.deliveries.length === 1);
     const other = await harness.gateway(path);
     gateway.close();
-    expect((await inState(other, id, 'succeeded')).attempts).toBe(0);
+    expect((await inState(other, id, 'succeeded')).attempts).toBe(1);
   });
 
   it('share deliveries; one that drains gets none', async () => {

@@ -38,7 +38,10 @@ export function deliveredHeaders(payload: EventPayload, attempt: number): string
   return [...payload.headers, 'ce-attempt', String(attempt)];
 }
 
-/** An event of a batch of one that the function itself says has failed. */
+/**
+ * The function itself says that the event has failed. It is one alone: whatever id it names, as it writes that, is this one's; a name
+ * that is nobody's must not make a failure a success.
+ */
 function itemFailure(payload: EventPayload, result: DeliveryResult): { delaySeconds: number | null } | null {
   const { response } = result;
   if (payload.kind !== 'queue' || response === null || response.status !== 200 || response.body.length === 0) return null;
@@ -49,9 +52,7 @@ function itemFailure(payload: EventPayload, result: DeliveryResult): { delaySeco
     // Any other answer than JSON says nothing of items.
     return null;
   }
-  const answer = BatchAnswer.safeParse(value);
-  const id = headerOf(payload.headers, 'ce-id');
-  const item = answer.data?.batchItemFailures.find(({ itemIdentifier }) => itemIdentifier === id);
+  const item = BatchAnswer.safeParse(value).data?.batchItemFailures[0];
   return item === undefined ? null : { delaySeconds: item.delaySeconds ?? null };
 }
 

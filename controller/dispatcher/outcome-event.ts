@@ -92,7 +92,16 @@ export function outgoingOf({ headers, body }: Pick<EventPayload, 'headers' | 'bo
     const name = headers[index]!;
     const value = headers[index + 1]!;
     if (name === 'content-type') attributes['datacontenttype'] = value;
-    else if (name.startsWith('ce-')) attributes[name.slice(3)] = decodeURIComponent(value);
+    else if (name.startsWith('ce-')) attributes[name.slice(3)] = decoded(value);
   }
   return { attributes, data: body };
+}
+
+/** A `%` that encodes nothing is itself. */
+function decoded(value: string): string {
+  try {
+    return decodeURIComponent(value);
+  } catch {
+    return value;
+  }
 }

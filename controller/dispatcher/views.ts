@@ -14,7 +14,8 @@ export function invocationView(stored: StoredEvent): InvocationView {
     function: event.name,
     state,
     trigger: event.trigger,
-    attempts: stored.attempts,
+    // The store counts those that failed.
+    attempts: stored.attempts + (state === 'succeeded' ? 1 : 0),
     createdAt: event.createdAt,
     dueAt: WAITS.has(state) ? event.dueAt : null,
     expiresAt: event.expiresAt,

@@ -73,7 +73,7 @@ describe('an invocation that is answered later', () => {
     await deployed();
     const location = await accepted('/ok', { body: 'some' });
     const view = await ended(location, 'succeeded');
-    expect(view).toMatchObject({ function: 'later', state: 'succeeded', attempts: 0, result: { status: 201 } });
+    expect(view).toMatchObject({ function: 'later', state: 'succeeded', attempts: 1, result: { status: 201 } });
     const result = await platform().call(`${location}/result`);
     expect([result.status, result.headers['content-type']]).toEqual([201, 'application/json']);
     expect(result.json()).toMatchObject({ body: 'some', id: location.split('/').pop(), attempt: 1, event: 'invocation' });
@@ -81,7 +81,7 @@ describe('an invocation that is answered later', () => {
 
   it('is tried again; what fails each time is a dead letter that can be redriven', async () => {
     await deployed();
-    expect((await ended(await accepted('/third'), 'succeeded')).attempts).toBe(2);
+    expect((await ended(await accepted('/third'), 'succeeded')).attempts).toBe(3);
     const location = await accepted('/fail', { body: 'poison' });
     const view = await ended(location, 'failed');
     expect([view.attempts, view.error?.code]).toEqual([3, 'function-error']);
