@@ -81,7 +81,17 @@ export async function startBroker({ name, port, url, command, ready }: BrokerOpt
     // What it had started dies with it, and perhaps a moment later.
     await waitFor(`${name} to leave its port`, async () => !(await listens(port)));
   };
+  // A test run that ends half-way leaves none behind.
+  const atExit = () => {
+    try {
+      if (child?.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+    } catch {
+      // It has ended by itself.
+    }
+  };
+  process.once('exit', atExit);
   const stop = async () => {
+    process.removeListener('exit', atExit);
     await kill();
     rmSync(folder, { recursive: true, force: true });
   };
