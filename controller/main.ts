@@ -3,6 +3,7 @@
  * (FN_STANDBY=1), and then is what lead.ts makes of it. With `--cleanup` it ends every instance of the home,
  * removes what the driver made, and exits.
  */
+import { FnError } from '#contract/errors.ts';
 import { systemClock } from '#kit/clock.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { type HomePaths, homePaths } from '#kit/paths.ts';
@@ -92,8 +93,9 @@ async function takeTurn(store: Store, log: Log): Promise<Lease> {
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(
-    `${JSON.stringify({ level: 'error', process: 'controller', time: new Date().toISOString(), msg: error instanceof Error ? error.message : String(error), stack: error instanceof Error ? error.stack : undefined })}\n`,
-  );
+  const msg = error instanceof Error ? error.message : String(error);
+  // What says by itself what to do needs no stack.
+  const stack = error instanceof Error && !(error instanceof FnError) ? error.stack : undefined;
+  process.stderr.write(`${JSON.stringify({ level: 'error', process: 'controller', time: new Date().toISOString(), msg, stack })}\n`);
   process.exit(1);
 });

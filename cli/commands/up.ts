@@ -220,10 +220,10 @@ export function storeUrl(text: string): string {
   try {
     address = parseStoreUrl(text);
   } catch (error) {
-    throw usageError(`--store: ${error instanceof Error ? error.message : String(error)}`);
+    throw usageError(error instanceof Error ? error.message : String(error));
   }
   if (address.kind === 'redis' && address.password !== null)
-    throw usageError(`--store: a password on the command line can be read by every user (ps). Put the whole address in FN_STORE instead`);
+    throw usageError(`a password on the command line can be read by every user (ps). Put the whole address in FN_STORE instead`);
   return storeUrlToShow(address);
 }
 

@@ -66,7 +66,8 @@ async function removeRemains(paths: HomePaths, env: NodeJS.ProcessEnv, known: 'd
   const logFd = openLog(paths.logs, 'controller');
   const programs = preparePrograms(paths, asRoot);
   try {
-    const own = { FN_HOME: paths.home, FN_DRIVER: driver, FN_PUBLIC_URL: 'http://127.0.0.1' };
+    // Nothing is stored or asked for there: what FN_STORE says, right or wrong, is not looked at.
+    const own = { FN_HOME: paths.home, FN_DRIVER: driver, FN_PUBLIC_URL: 'http://127.0.0.1', FN_STORE: 'sqlite' };
     await cleanUp(programs, controllerEnv(env, own), logFd);
   } finally {
     closeSync(logFd);

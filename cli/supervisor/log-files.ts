@@ -41,3 +41,17 @@ export function lastLines(folder: string, name: string, count: number): string[]
     closeSync(fd);
   }
 }
+
+/** A line of a log for a person: of our own JSON what it says, with its stack where it has one; anything else as it is. */
+export function lineInWords(line: string): string {
+  try {
+    const entry: unknown = JSON.parse(line);
+    if (typeof entry !== 'object' || entry === null) return line;
+    const [msg, stack]: unknown[] = [Reflect.get(entry, 'msg'), Reflect.get(entry, 'stack')];
+    if (typeof stack === 'string') return stack;
+    return typeof msg === 'string' ? msg : line;
+  } catch {
+    // Not JSON: Node's own words, or a stack.
+    return line;
+  }
+}

@@ -20,7 +20,7 @@ import { readState, removeState, writeState } from '../state.ts';
 import { version } from '../version.ts';
 import { Child } from './child.ts';
 import { acquireLock } from './lock.ts';
-import { lastLines, openLog, rotate } from './log-files.ts';
+import { lastLines, lineInWords, openLog, rotate } from './log-files.ts';
 import type { Report, SupervisorOptions } from './options.ts';
 import { metricsEnv, settingsEnv, startedWith } from './options.ts';
 import type { Programs } from './programs.ts';
@@ -214,7 +214,7 @@ export class Supervisor {
       },
       onDeath: (detail) => {
         if (this.#state?.phase !== 'starting') return this.#stopping === null;
-        const lines = lastLines(this.#paths.logs, name, 12);
+        const lines = lastLines(this.#paths.logs, name, 12).map(lineInWords);
         this.#startFailure.reject(
           new CliError(`the ${name} did not start: ${detail}`, {
             details: lines,

@@ -253,7 +253,7 @@ export const ERRORS = {
     status: 503,
     fault: 'platform',
     title: 'The store cannot be written',
-    remedy: 'Check disk space and permissions of the home folder.',
+    remedy: 'See the detail: disk space and permissions of the home folder, or the Redis that it names; `fn doctor` looks at both.',
   },
 } as const satisfies Record<string, ErrorEntry>;
 
