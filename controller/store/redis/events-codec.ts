@@ -4,7 +4,7 @@ import { FnError } from '#contract/errors.ts';
 import { DeadLetterView, EventError, type InvocationState } from '#contract/events.ts';
 import type { Claim, NewDeadLetter, NewEvent, Settlement, StoredDeadLetter, StoredEvent } from '../events.ts';
 import type { RedisValue } from './connection.ts';
-import { VIEW_FIELDS } from './events-scripts.ts';
+import { VIEW_FIELDS } from './events-library.ts';
 
 /** By the digit that Redis has: the order of sqlite/events-schema.ts. */
 export const STATES = ['queued', 'retrying', 'running', 'succeeded', 'failed', 'cancelled'] as const satisfies InvocationState[];
