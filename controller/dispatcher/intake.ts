@@ -22,6 +22,8 @@ interface Pending {
   event: NewEvent;
   resolve: (outcome: EnqueueOutcome) => void;
   reject: (error: unknown) => void;
+  /** Where a slot is reserved for it: of this very lane, though its function be deleted and made anew meanwhile. */
+  reserved?: Lane;
 }
 
 export interface IntakeOptions {
@@ -106,7 +108,8 @@ export class Intake {
     const behind = new Set<string>();
     for (const one of batch) {
       const { event } = one;
-      if (owner !== null && !behind.has(event.lane) && event.dueAt <= now && queue.reserve(queue.lanes.of(event))) direct.push(one);
+      const lane = queue.lanes.of(event);
+      if (owner !== null && !behind.has(event.lane) && event.dueAt <= now && queue.reserve(lane)) direct.push({ ...one, reserved: lane });
       else {
         behind.add(event.lane);
         waiting.push(one);
@@ -124,15 +127,14 @@ export class Intake {
     try {
       outcomes = await store.enqueue(events, now, owner);
     } catch (error) {
-      if (owner !== undefined) {
-        for (const event of events) queue.lanes.of(event).reserved -= 1;
-        // They may be there, and claimed: whoever comes after this name gets them.
-        queue.ownership.doubt(owner);
-      }
+      for (const { reserved } of batch) if (reserved !== undefined) reserved.reserved -= 1;
+      // They may be there, and claimed: whoever comes after this name gets them.
+      if (owner !== undefined) queue.ownership.doubt(owner);
       for (const { reject } of batch) reject(error);
       return;
     }
-    for (const [index, { event, resolve, reject }] of batch.entries()) {
+    for (const [index, { event, resolve, reject, reserved }] of batch.entries()) {
+      if (reserved !== undefined) reserved.reserved -= 1;
       const outcome = outcomes[index];
       if (outcome === undefined) reject(new FnError('store-unavailable', 'The store of events did not say what became of an event.'));
       else {
@@ -145,7 +147,6 @@ export class Intake {
   #enqueued(event: NewEvent, outcome: EnqueueOutcome, owner: string | undefined): void {
     const { queue } = this.#options;
     const lane = queue.lanes.of(event);
-    if (owner !== undefined) lane.reserved -= 1;
     if (outcome.outcome !== 'enqueued') return;
     lane.arrived();
     if (outcome.claim !== null && owner !== undefined) queue.begin(outcome.claim, owner);
