@@ -2,7 +2,7 @@
  * What a Redis is set to do with what was written, in plain words: what an fn that answered "done" can lose. Redis keeps all of it in
  * memory, and decides by its settings when and whether it is on a disk.
  */
-import { parseStoreUrl, type RedisAddress, storeUrlToShow } from '#kit/store-url.ts';
+import { parseStoreUrl, storeUrlToShow } from '#kit/store-url.ts';
 import type { Finding } from './finding.ts';
 
 /** The answer to CONFIG GET and INFO, or why there is none. */
@@ -18,9 +18,7 @@ export interface RedisFacts {
   diskFailed: boolean;
 }
 
-const ANSWER_TIMEOUT_MS = 3_000;
 const OLDEST = '6.2';
-const SETTINGS = ['appendonly', 'appendfsync', 'save', 'maxmemory', 'maxmemory-policy', 'min-replicas-to-write'];
 
 /** Findings about the store; none for the file in the home, which has one setting. */
 export async function examineStore(store: string): Promise<Finding[]> {
@@ -29,7 +27,8 @@ export async function examineStore(store: string): Promise<Finding[]> {
   const what = 'store';
   let facts: RedisFacts;
   try {
-    facts = await askRedis(address);
+    // Loaded for a Redis only.
+    facts = await (await import('./redis.ts')).askRedis(address);
   } catch (error) {
     return [
       {
@@ -125,57 +124,4 @@ function replication({ config, replicas }: RedisFacts): Finding[] {
 function atLeast(version: string, oldest: string): boolean {
   const [a, b] = [version, oldest].map((text) => text.split('.').map(Number)) as [number[], number[]];
   return a[0]! > b[0]! || (a[0] === b[0] && (a[1] ?? 0) >= b[1]!);
-}
-
-async function askRedis(address: RedisAddress): Promise<RedisFacts> {
-  const { Redis } = await import('ioredis');
-  const redis = new Redis({
-    host: address.host,
-    port: address.port,
-    db: address.db,
-    ...(address.username === null ? {} : { username: address.username }),
-    ...(address.password === null ? {} : { password: address.password }),
-    ...(address.tls ? { tls: { servername: address.host } } : {}),
-    lazyConnect: true,
-    protocol: 2,
-    disableClientInfo: true,
-    connectTimeout: ANSWER_TIMEOUT_MS,
-    commandTimeout: ANSWER_TIMEOUT_MS,
-    maxRetriesPerRequest: 0,
-    retryStrategy: () => null,
-  });
-  let failure: Error | null = null;
-  redis.on('error', (error: Error) => (failure ??= error));
-  try {
-    await redis.connect();
-    const info = await redis.info();
-    const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? null;
-    return {
-      version: field('redis_version'),
-      role: field('role'),
-      replicas: Number(field('connected_slaves') ?? 0),
-      diskFailed: field('aof_last_write_status') === 'err' || field('rdb_last_bgsave_status') === 'err',
-      config: await settingsOf(redis),
-    };
-  } catch (error) {
-    // What it said at first is the cause; that the connection is closed, the consequence.
-    throw failure ?? error;
-  } finally {
-    redis.disconnect();
-  }
-}
-
-/** One by one: Redis 6 takes one name at a time. null where it is forbidden. */
-async function settingsOf(redis: { call(command: string, ...args: string[]): Promise<unknown> }): Promise<Record<string, string> | null> {
-  const settings: Record<string, string> = {};
-  try {
-    for (const name of SETTINGS) {
-      const pair = await redis.call('CONFIG', 'GET', name);
-      if (Array.isArray(pair) && pair.length === 2) settings[name] = String(pair[1]);
-    }
-  } catch (error) {
-    if (error instanceof Error && error.name === 'ReplyError') return null;
-    throw error;
-  }
-  return settings;
 }

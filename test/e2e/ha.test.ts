@@ -73,6 +73,8 @@ describe('two gateways and two controllers on one Redis', () => {
     for (const text of [stdout, readFileSync(join(platform.home, 'supervisor.json'), 'utf8'), ...told])
       expect(text).not.toContain(PASSWORD);
     for (const { pid } of Object.values(children())) expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).not.toContain(PASSWORD);
+    const doctor = await platform.fn(['doctor']);
+    expect(doctor.stdout).toMatch(/ok +store durability +appendfsync always/);
     // Functions and bundles are in Redis, none in a file.
     expect(existsSync(join(platform.home, 'fn.db'))).toBe(false);
   });
