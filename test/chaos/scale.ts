@@ -13,6 +13,8 @@ export const SCALE = {
   eventRounds: full ? 3 : 1,
   /** Of each of the senders. */
   eventsPerSecond: full ? 150 : 40,
+  /** Sent while a controller is taken over from. */
+  takeoverEvents: full ? 5_000 : 800,
   betweenFaultsMs: full ? 5_000 : 1_500,
   /** Longer than a dispatcher that does not beat is believed in. */
   frozenMs: 12_000,

@@ -13,6 +13,14 @@ const AT_A_TIME = 16;
 /** Between two attempts of one event, ms. */
 const AGAIN_MS = 100;
 
+export interface SendOptions {
+  /** One in so many is poison. */
+  poisonEvery: number;
+  perSecond: number;
+  /** What ids begin with. */
+  prefix?: string;
+}
+
 export abstract class Sender {
   abstract readonly name: string;
   readonly acknowledged = new Set<string>();
@@ -24,13 +32,13 @@ export abstract class Sender {
   protected abstract one(id: string, body: string): Promise<boolean>;
   abstract close(): Promise<void>;
 
-  async send(count: number, { poisonEvery, perSecond }: { poisonEvery: number; perSecond: number }): Promise<void> {
+  async send(count: number, { poisonEvery, perSecond, prefix = this.name }: SendOptions): Promise<void> {
     let next = 0;
     const began = performance.now();
     const work = async () => {
       while (next < count) {
         const number = next++;
-        const id = `${this.name}-${number}`;
+        const id = `${prefix}-${number}`;
         const poison = number % poisonEvery === poisonEvery - 1;
         if (poison) this.poison.add(id);
         const early = began + (number * 1_000) / perSecond - performance.now();
