@@ -93,7 +93,11 @@ class OwnRedis implements RedisServer {
   async restart(): Promise<void> {
     await this.kill();
     const { command, env } = await program();
-    const child = spawn(command, this.#args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+    // Also where the test's process is killed and runs no hook of its own.
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', command, ...this.#args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...env },
+    });
     const keep = (text: Buffer) => (this.#output = (this.#output + text.toString()).slice(-4_000));
     child.stdout.on('data', keep);
     child.stderr.on('data', keep);
