@@ -7,104 +7,32 @@ import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus, RevisionV
 import type { CallList, CallQuery, Why } from '#contract/call.ts';
 import type { FunctionView, Traffic } from '#contract/function.ts';
 import type { LogStats } from '#contract/log.ts';
-import type { Clock } from '#kit/clock.ts';
-import type { Log } from '#kit/log.ts';
-import type { HomePaths } from '#kit/paths.ts';
 import type { LogSelection, Platform } from '../api/platform.ts';
-import type { FunctionEventStats } from '../dispatcher/types.ts';
-import type { CallsPort } from '../calls/types.ts';
-import type { CoreSettings } from '../core/settings.ts';
 import { revisionOf, World, type Instance } from '../core/world.ts';
-import type { Driver } from '../driver/types.ts';
-import type { BundleStore, FunctionRecord, Store } from '../store/types.ts';
+import type { FunctionRecord } from '../store/types.ts';
 import { takeInventory } from './adopt.ts';
 import { Certificates } from './certificates.ts';
-import { Changes, type Retention } from './changes.ts';
-import {
-  messageOf,
-  type EngineContext,
-  type GoneCause,
-  type InstanceEvents,
-  type InstanceStart,
-  type SecretValues,
-  type StartFailure,
-  type Tenancy,
-} from './context.ts';
+import { Changes } from './changes.ts';
+import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type InstanceStart, type StartFailure } from './context.ts';
 import { Deployer, deployedLabel } from './deploy.ts';
 import { Functions, notFound, routeOf } from './functions.ts';
 import { Gateways } from './gateways.ts';
+import { Housekeeping } from './housekeeping.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { LinkServer } from './link-server.ts';
 import { droppedLines } from './log-lines.ts';
 import { FunctionLogs } from './logs.ts';
+import type { EngineOptions } from './options.ts';
 import { Planner } from './planner.ts';
-import { pruneImages } from './prune-images.ts';
 import { Records } from './records.ts';
-import type { RuntimeClient } from './runtime-client.ts';
 import { Rollout } from './rollout.ts';
 import { Rotation } from './rotation.ts';
 import { SecretDelivery } from './secrets.ts';
 import { StartFailures } from './start-failures.ts';
 import { functionView, platformStatus, revisionViews, urlsAt, type StatusOptions } from './status.ts';
 
-/** How often at least old revisions, and what no revision refers to, are looked for, ms; and how old bundles must be that go. */
-const PRUNE_EVERY_MS = 3_600_000;
 /** How long instances may take to go at shutdown, ms, before what is left is left to the driver. */
 const SHUTDOWN_DEADLINE_MS = 20_000;
-
-/** What the engine tells those who bring events to functions, and asks them. */
-export interface EngineEvents {
-  /** Of the dispatcher; null: none runs. */
-  readonly dispatcherPid: number | null;
-  /** As it told last; none where none runs. */
-  readonly stats: readonly FunctionEventStats[];
-  /** What a function is now; null: it was deleted. From the start on, of every function. Must not throw. */
-  functionChanged(namespace: string, name: string, record: FunctionRecord | null): void;
-  /** A gateway has an event, and cannot reach a dispatcher. */
-  wanted(): void;
-  /** Throws FnError secret-not-found, invalid: what a function's triggers and destinations must not be. */
-  check(namespace: string, access: FunctionAccess, before: FunctionAccess | null): Promise<void>;
-}
-
-export interface EngineOptions {
-  paths: HomePaths;
-  settings: CoreSettings;
-  driver: Driver;
-  store: Store;
-  bundles: BundleStore;
-  runtime: RuntimeClient;
-  clock: Clock;
-  log: Log;
-  version: string;
-  /** Where the store is, for people: without a password. */
-  storeAddress?: string;
-  /** http://HOST:PORT of the gateways, without a slash at the end. */
-  publicUrl: string;
-  /** https://HOST:PORT of the gateways, where they serve TLS. */
-  tlsUrl?: string | undefined;
-  /** Hosts by which the gateways are reached beside those of the URLs; `*.example.com`: all one label longer. */
-  publicHosts?: readonly string[];
-  secrets: SecretValues;
-  tenancy: Tenancy;
-  retention: Retention;
-  /** How long an image stays that no revision is made of, ms after it was brought, or deployed last. */
-  imageKeepMs: number;
-  /** Folder with certificates of custom domains; null: none. */
-  certificates: string | null;
-  /** Hears of every start that has ended well. Must not throw. */
-  onStart?: ((start: InstanceStart) => void) | undefined;
-  calls: CallsPort;
-  /** Hears every line of every function once it is kept. Must not throw, and must not wait. */
-  onLogEntries?: ((entries: readonly LogEntry[]) => void) | undefined;
-  /** Those who bring events to functions. */
-  events?: EngineEvents | undefined;
-  /** Hears the code of each start that failed. Must not throw. */
-  onStartFailure?: ((code: string) => void) | undefined;
-  /** Group of the gateway's process, where it has a uid of its own. */
-  gatewayGid: number | null;
-  /** Ends the process after shutdown(). */
-  onShutdown: () => void;
-}
 
 export class Engine implements Platform, InstanceEvents {
   readonly #options: EngineOptions;
@@ -119,11 +47,10 @@ export class Engine implements Platform, InstanceEvents {
   readonly #deployer: Deployer;
   readonly #certificates: Certificates;
   readonly #functions: Functions;
+  readonly #housekeeping: Housekeeping;
   readonly #logs: FunctionLogs;
   #link: LinkServer | null = null;
   #status: StatusOptions;
-  #cancelPrune: () => void = () => {};
-  #closed = false;
   #shutdown: Promise<void> | null = null;
 
   constructor(options: EngineOptions) {
@@ -177,6 +104,7 @@ export class Engine implements Platform, InstanceEvents {
     const platformHosts = [options.publicUrl, options.tlsUrl].flatMap((url) => (url === undefined ? [] : new URL(url).hostname));
     this.#changes = new Changes(parts, options.retention, [...platformHosts, ...(options.publicHosts ?? [])]);
     this.#rotation = new Rotation({ ...parts, changes: this.#changes });
+    this.#housekeeping = new Housekeeping({ ...parts, changes: this.#changes, imageKeepMs: options.imageKeepMs });
     this.#gateways.onStaleHeld = () => this.#rotation.replaceStale();
     const { tlsUrl } = options;
     const covers = (host: string) => this.#certificates.covers(host);
@@ -219,7 +147,7 @@ export class Engine implements Platform, InstanceEvents {
     });
     this.#planner.start();
     this.#rotation.replaceStale();
-    this.#prune();
+    this.#housekeeping.start();
     log.info(
       { term, driver: driver.name, functions: routes.length, adopted, destroyed, ms: Math.round(clock.now() - this.#status.startedAt) },
       'controller is up',
@@ -239,8 +167,7 @@ export class Engine implements Platform, InstanceEvents {
 
   /** Nothing is decided any more, and nobody heard. */
   async #stop(): Promise<void> {
-    this.#closed = true;
-    this.#cancelPrune();
+    this.#housekeeping.close();
     this.#planner.stop();
     this.#rollout.close();
     this.#rotation.close();
@@ -274,37 +201,6 @@ export class Engine implements Platform, InstanceEvents {
     await driver.destroyAll();
     await driver.close();
     onShutdown();
-  }
-
-  #prune(): void {
-    const { store, bundles, clock, log, imageKeepMs } = this.#options;
-    const every = Math.min(PRUNE_EVERY_MS, imageKeepMs);
-    const run = async () => {
-      try {
-        for (const { namespace, name } of this.#functions.list()) await this.#changes.retire(namespace, name);
-        const removed = await bundles.prune(await store.bundlesInUse(), PRUNE_EVERY_MS);
-        if (removed > 0) log.info({ removed }, 'removed bundles that no revision refers to');
-        await this.#pruneImages();
-      } catch (error) {
-        log.warn({ error: messageOf(error) }, 'old revisions, bundles and images could not be removed');
-      }
-      if (!this.#closed) this.#cancelPrune = clock.after(every, () => void run());
-    };
-    void run();
-  }
-
-  async #pruneImages(): Promise<void> {
-    const { store, driver, clock, log, imageKeepMs } = this.#options;
-    const { images } = driver;
-    if (images === null) return;
-    const { world } = this.#context;
-    const inUse = (namespace: string, image: string) => {
-      // Those that are kept; the world also has those that are being deployed, and forgets what gets no traffic.
-      const kept = this.#functions.list().flatMap((record) => record.revisions);
-      const known = [...world.revisions.values()].map((state) => state.revision);
-      return [...kept, ...known].some((revision) => revision.namespace === namespace && revision.image === image);
-    };
-    await pruneImages({ store, images, inUse, before: clock.wall() - imageKeepMs, log });
   }
 
   #setQuotas(): void {
