@@ -14,7 +14,7 @@ export default {
     newest = id;
     measured.push(Math.round(process.memoryUsage.rss() / 1_000_000));
     if (measured.length > MAX_MEASURED) measured.shift();
-    // What it returns is the result of the invocation: `fn invocations cron`.
+    // What it returns is the result of the invocation: `fn invocation list cron`.
     return { measured: measured.at(-1), due: new Date(scheduledTime).toISOString(), cron, timezone };
   },
 
