@@ -11,12 +11,13 @@ import { type Verdict, isPlatformsFault, verdictOf } from '../core/events.ts';
 import { matches } from '../core/event-filter.ts';
 import type { OpenSource, Source, SourceMessage } from '../triggers/types.ts';
 import { Acks } from './trigger-acks.ts';
-import { MAX_BATCH_ANSWER_BYTES, outcomesOf } from './trigger-answer.ts';
-import { attributesOf, batchItem, batchRequest, binaryRequest, filterView } from './cloudevents.ts';
+import { outcomesOf } from './trigger-answer.ts';
+import { filterView } from './cloudevents.ts';
+import { deliveryOf } from './trigger-delivery.ts';
 import { bury } from './trigger-graves.ts';
 import { Pace } from './trigger-pace.ts';
 import { type Held, TriggerQueue } from './trigger-queue.ts';
-import type { Delivery, DeliveryResult, FunctionEvents, TriggerHost } from './types.ts';
+import type { DeliveryResult, FunctionEvents, TriggerHost } from './types.ts';
 
 /** So many messages are taken ahead of the calls at least: a broker's answer may take as long as several calls. */
 const MIN_AHEAD = 64;
@@ -289,7 +290,7 @@ export class TriggerRunner {
     const { host } = this.#options;
     const started = host.clock.now();
     for (const held of batch) held.firstAt ??= started;
-    const result = await host.deliverer.deliver(this.#delivery(batch), this.#cut.signal);
+    const result = await host.deliverer.deliver(deliveryOf(this.#of, this.#trigger, batch), this.#cut.signal);
     // What was cut off is nobody's failure: it goes back as it is.
     if (this.#cut.signal.aborted && result.problem !== null) return;
     const now = host.clock.now();
@@ -363,22 +364,6 @@ export class TriggerRunner {
       })
       .finally(() => this.#graves.delete(grave));
     this.#graves.add(grave);
-  }
-
-  #delivery(batch: readonly Held[]): Delivery {
-    const { path, name, batchSize } = this.#trigger;
-    const events = batch.map(({ message, attempts }) => ({ attributes: attributesOf(message, name, attempts + 1), data: message.data }));
-    const [first] = events;
-    const trace = batch.length === 1 ? batch[0]!.message.extensions.traceparent : undefined;
-    return {
-      namespace: this.#of.namespace,
-      name: this.#of.name,
-      revision: null,
-      kind: 'queue',
-      request: batchSize === 1 ? binaryRequest(path, first!) : batchRequest(path, events.map(batchItem)),
-      traceparent: trace !== undefined && /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(trace) ? trace : null,
-      maxResponseBytes: MAX_BATCH_ANSWER_BYTES,
-    };
   }
 
   /** Beside the intake: how much waits, how many calls, and that what is held stays ours. */
