@@ -4,12 +4,13 @@
  * cannot be reached and somebody wants it, the controller is told so, and what was asked waits a moment.
  * Each question ends: with an answer, or unavailable.
  */
-import { createConnection, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { DispatcherMessage, type GatewayEventMessage, MAX_EVENTS_LINE_BYTES } from '#contract/events-link.ts';
 import { type BackoffOptions, backoffMs } from '#kit/backoff.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
-import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
+import { dialLines, endLines } from '#kit/line-client.ts';
+import { encodeLine } from '#kit/ndjson.ts';
 import type { DeadlineWheel, WheelEntry, WheelSlot } from './wheel.ts';
 
 /** Between attempts to connect. */
@@ -180,16 +181,7 @@ export class EventsLink {
     this.#cancelTimer();
     this.#flush();
     for (const asked of this.#open.values()) this.overdue(asked);
-    const socket = this.#socket;
-    if (socket === null || socket.destroyed) return;
-    await new Promise<void>((resolve) => {
-      const giveUp = this.#options.clock.after(1_000, () => socket.destroy());
-      socket.once('close', () => {
-        giveUp();
-        resolve();
-      });
-      socket.destroySoon();
-    });
+    await endLines(this.#socket, this.#options.clock);
   }
 
   get #unsent(): number {
@@ -236,43 +228,31 @@ export class EventsLink {
 
   #connect(socketPath: string): void {
     const { clock, log, gateway, boot } = this.#options;
-    const socket = createConnection({ path: socketPath });
-    this.#socket = socket;
-    const splitter = new LineSplitter(MAX_EVENTS_LINE_BYTES);
-    let reason = 'closed by the dispatcher';
-    socket.on('connect', () => {
-      socket.write(encodeLine({ type: 'hello', gateway, boot } satisfies GatewayEventMessage));
-      this.#cancelTimer = clock.after(WELCOME_TIMEOUT_MS, () => socket.destroy(new Error('the dispatcher did not say welcome')));
-    });
-    socket.on('data', (chunk) => {
-      try {
-        for (const line of splitter.push(chunk)) {
-          if (socket.destroyed) return;
-          this.#receive(line);
+    this.#socket = dialLines({
+      path: socketPath,
+      maxLineBytes: MAX_EVENTS_LINE_BYTES,
+      onConnect: (socket) => {
+        socket.write(encodeLine({ type: 'hello', gateway, boot } satisfies GatewayEventMessage));
+        this.#cancelTimer = clock.after(WELCOME_TIMEOUT_MS, () => socket.destroy(new Error('the dispatcher did not say welcome')));
+      },
+      onLine: (line) => this.#receive(line),
+      onClose: (reason) => {
+        this.#cancelTimer();
+        const wasUp = this.#up;
+        this.#up = false;
+        this.#socket = null;
+        this.#out = '';
+        if (wasUp) {
+          if (!this.#closed) log.warn({ reason: reason ?? 'closed by the dispatcher' }, 'link to the dispatcher lost');
+          this.#lost();
         }
-      } catch (error) {
-        socket.destroy(error instanceof Error ? error : new Error(String(error)));
-      }
-    });
-    socket.on('error', (error) => {
-      reason = error.message;
-    });
-    socket.on('close', () => {
-      this.#cancelTimer();
-      const wasUp = this.#up;
-      this.#up = false;
-      this.#socket = null;
-      this.#out = '';
-      if (wasUp) {
-        if (!this.#closed) log.warn({ reason }, 'link to the dispatcher lost');
-        this.#lost();
-      }
-      if (this.#closed) return;
-      this.#attempt++;
-      const wanted = clock.now() < this.#wantedUntil;
-      if (wanted && clock.now() - this.#toldAt >= WANT_EVERY_MS && this.#open.size > 0) this.#want(socketPath);
-      const delay = wanted ? WANTED_RECONNECT_MS : backoffMs(this.#attempt, RECONNECT);
-      this.#cancelTimer = clock.after(delay, () => this.#connect(socketPath));
+        if (this.#closed) return;
+        this.#attempt++;
+        const wanted = clock.now() < this.#wantedUntil;
+        if (wanted && clock.now() - this.#toldAt >= WANT_EVERY_MS && this.#open.size > 0) this.#want(socketPath);
+        const delay = wanted ? WANTED_RECONNECT_MS : backoffMs(this.#attempt, RECONNECT);
+        this.#cancelTimer = clock.after(delay, () => this.#connect(socketPath));
+      },
     });
   }
 

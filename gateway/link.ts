@@ -2,12 +2,13 @@
  * The gateway's end of the link (docs/leases.md; sections in brackets): connects, says hello, hands
  * over what the controller says, and connects again when it breaks, for as long as it takes.
  */
-import { createConnection, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { ControllerMessage, type GatewayMessage, type Lease, MAX_LINK_LINE_BYTES } from '#contract/link.ts';
 import { type BackoffOptions, backoffMs } from '#kit/backoff.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
-import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
+import { dialLines, endLines } from '#kit/line-client.ts';
+import { encodeLine } from '#kit/ndjson.ts';
 
 /** Between attempts to connect. A restarted controller is found within a second at worst. */
 const RECONNECT: BackoffOptions = { baseMs: 10, maxMs: 1_000, jitter: 0.3 };
@@ -80,55 +81,35 @@ export class LinkClient {
   async close(): Promise<void> {
     this.#closed = true;
     this.#cancelTimer();
-    const socket = this.#socket;
-    if (socket === null || socket.destroyed) return;
-    await new Promise<void>((resolve) => {
-      const giveUp = this.#options.clock.after(1_000, () => socket.destroy());
-      socket.once('close', () => {
-        giveUp();
-        resolve();
-      });
-      socket.destroySoon();
-    });
+    await endLines(this.#socket, this.#options.clock);
   }
 
   #connect(): void {
     const { clock, log, socketPath, events, gateway, boot, pid } = this.#options;
-    const socket = createConnection({ path: socketPath });
-    this.#socket = socket;
-    const splitter = new LineSplitter(MAX_LINK_LINE_BYTES);
-    let reason = 'closed by the controller';
-    socket.on('connect', () => {
-      socket.write(encodeLine({ type: 'hello', gateway, boot, pid, term: this.#term, held: events.held() } satisfies GatewayMessage));
-      this.#cancelTimer = clock.after(WELCOME_TIMEOUT_MS, () => socket.destroy(new Error('the controller did not say welcome')));
-    });
-    socket.on('data', (chunk) => {
-      try {
-        for (const line of splitter.push(chunk)) {
-          if (socket.destroyed) return;
-          this.#receive(line);
+    this.#socket = dialLines({
+      path: socketPath,
+      maxLineBytes: MAX_LINK_LINE_BYTES,
+      onConnect: (socket) => {
+        socket.write(encodeLine({ type: 'hello', gateway, boot, pid, term: this.#term, held: events.held() } satisfies GatewayMessage));
+        this.#cancelTimer = clock.after(WELCOME_TIMEOUT_MS, () => socket.destroy(new Error('the controller did not say welcome')));
+      },
+      onLine: (line) => this.#receive(line),
+      onClose: (reason) => {
+        this.#cancelTimer();
+        const wasUp = this.#up;
+        this.#up = false;
+        this.#socket = null;
+        if (wasUp && !this.#closed) {
+          log.warn({ reason: reason ?? 'closed by the controller' }, 'link to the controller lost');
+          events.onDown();
         }
-      } catch (error) {
-        socket.destroy(error instanceof Error ? error : new Error(String(error)));
-      }
-    });
-    socket.on('error', (error) => {
-      reason = error.message;
-    });
-    socket.on('close', () => {
-      this.#cancelTimer();
-      const wasUp = this.#up;
-      this.#up = false;
-      this.#socket = null;
-      if (wasUp && !this.#closed) {
-        log.warn({ reason }, 'link to the controller lost');
-        events.onDown();
-      }
-      if (this.#closed) return;
-      this.#attempt++;
-      // A controller that is not there yet is nothing new each time.
-      if (!wasUp && this.#attempt === 10) log.warn({ reason, socket: socketPath }, 'no link to the controller yet');
-      this.#cancelTimer = clock.after(backoffMs(this.#attempt, RECONNECT), () => this.#connect());
+        if (this.#closed) return;
+        this.#attempt++;
+        // A controller that is not there yet is nothing new each time.
+        if (!wasUp && this.#attempt === 10)
+          log.warn({ reason: reason ?? 'closed by the controller', socket: socketPath }, 'no link to the controller yet');
+        this.#cancelTimer = clock.after(backoffMs(this.#attempt, RECONNECT), () => this.#connect());
+      },
     });
   }
 
