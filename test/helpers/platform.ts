@@ -3,6 +3,7 @@
  * own on a free port. Whatever happens to the test, what it started is ended and nothing is left;
  * leaks are reported as a failure of the suite.
  */
+import { randomInt } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -59,14 +60,23 @@ export interface Deployed extends CommandResult {
   url: string;
 }
 
-/** A port that was free a moment ago. */
+/** Below those that Linux gives to connections: nobody who connects meanwhile, or again and again, can be given it. */
+const FREE_PORTS = { from: 12_000, to: 32_000 };
+
+/** A port that was free a moment ago, and stays so while what listened on it is started again. */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const port = randomInt(FREE_PORTS.from, FREE_PORTS.to);
+    const server = createServer();
+    const listening = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!listening) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
+  throw new Error('no port');
 }
 
 export class TestPlatform {

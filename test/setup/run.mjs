@@ -13,7 +13,10 @@ import { NODE, ROOT, ensurePackages } from './packages.mjs';
 /** The whole run is ended after so long: a run that hangs must fail, not wait for ever. */
 const RUN_TIMEOUT_MS = 24 * 60_000;
 
-/** Folders whose tests start containers. */
+/** Longest wait for what a run left to be ended, by the guard of test/setup/global.ts. */
+const SWEEP_TIMEOUT_MS = 60_000;
+
+/** Folders whose tests start containers, or brokers. */
 const NEEDS_ENGINE = /test\/(?:e2e|chaos|conformance)|runtime-images|driver/;
 
 const args = process.argv.slice(2);
@@ -38,8 +41,20 @@ function buildImages() {
   process.stderr.write(`runtime images: ${build.stdout.trim().replaceAll(/\s+/g, ' ')}\n`);
 }
 
-/** Runs vitest; resolves with its exit code. The child has no share in our stdin. */
-function runVitest(report) {
+/** Runs vitest with a folder that is gone when all is; resolves with its exit code. The child has no share in our stdin. */
+async function runVitest(report) {
+  const folder = mkdtempSync('/tmp/fnt-');
+  try {
+    return await vitestEnds(report, folder);
+  } finally {
+    // `t` is there from the moment that somebody watches over the folder.
+    const end = Date.now() + SWEEP_TIMEOUT_MS;
+    while (existsSync(join(folder, 't')) && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 100));
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function vitestEnds(report, folder) {
   const child = spawn(
     NODE,
     [
@@ -52,7 +67,7 @@ function runVitest(report) {
       `--outputFile.json=${report}`,
       ...args,
     ],
-    { cwd: ROOT, stdio: ['ignore', 1, 2] },
+    { cwd: ROOT, stdio: ['ignore', 1, 2], env: { ...process.env, FN_TEST_RUN: folder } },
   );
   const timer = setTimeout(() => {
     process.stderr.write(`the tests did not end within ${RUN_TIMEOUT_MS / 60_000} minutes\n`);

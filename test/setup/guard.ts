@@ -1,0 +1,46 @@
+/**
+ * Waits for the end of a run of tests, and then ends and removes whatever it left: also of a run that was killed, and
+ * of one whose workers were (vitest kills them, and no hook of theirs runs). Started by global.ts, in a session of its
+ * own, with the folder of the run; the end of its stdin is the end of the run.
+ */
+import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { homePaths } from '#kit/paths.ts';
+import { removeLeftovers } from '../helpers/leaks.ts';
+
+const [folder] = process.argv.slice(2);
+if (folder === undefined) throw new Error('guard.ts FOLDER');
+
+/** Where a run keeps homes: those of whole platforms in its folder, those of other tests among its temporary files. */
+function homesIn(run: string): string[] {
+  const temporary = join(run, 't');
+  const platforms = readdirSync(run).map((name) => join(run, name));
+  const others = existsSync(temporary)
+    ? readdirSync(temporary).flatMap((name) => ['home', 'fn'].map((home) => join(temporary, name, home)))
+    : [];
+  return [...platforms.filter((path) => path !== temporary), ...others].filter((path) => existsSync(path));
+}
+
+/** Processes that were started in this run, by whatever: workers and brokers have the folder in their environment. */
+function endProcesses(run: string): void {
+  const mark = `FN_TEST_FOLDER=${run}`;
+  for (const entry of readdirSync('/proc')) {
+    const pid = Number(entry);
+    if (!Number.isInteger(pid) || pid === process.pid) continue;
+    try {
+      if (readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(mark)) process.kill(pid, 'SIGKILL');
+    } catch (error) {
+      // Gone meanwhile, or not ours.
+      if (!['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    }
+  }
+}
+
+process.stdin.resume();
+process.stdin.once('end', async () => {
+  endProcesses(folder);
+  if (!existsSync(folder)) return;
+  for (const home of homesIn(folder)) await removeLeftovers(homePaths(home));
+  // What ended meanwhile may have written until then.
+  rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
+});
