@@ -1,5 +1,5 @@
 /** What becomes of an outcome: at a function, a webhook, a broker. */
-import { createHmac } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -96,6 +96,30 @@ describe('a function', () => {
     const names = ['ce-type', 'ce-hops', 'content-type', 'ce-attempt'];
     expect(names.map((name) => headerOf(second.request.headers, name))).toEqual(['fn.invocation.succeeded', '1', 'application/json', '1']);
     expect(headerOf(gateway.deliveries[16]!.request.headers, 'ce-hops')).toBe('16');
+  });
+
+  it('gets it also where a client has taken the key that it would be known by', async () => {
+    const of = functionEvents('hello');
+    const { gateway, triggers } = await harness.ready(() => ({ status: 200 }), { functions: [of, functionEvents('graves')] });
+    const key = createHash('sha256').update('hello\n/s\n1').digest('base64url');
+    await gateway.accepted('graves', { idempotencyKey: `publish:${key}`, body: 'mine' });
+    const event: OutgoingEvent = { attributes: { specversion: '1.0', id: '1', source: '/s', type: 't' }, data: Buffer.from('x') };
+    await triggers.host?.publish(of, { type: 'function', name: 'graves' }, event);
+    await waitFor('both', () => gateway.deliveries.length === 2);
+    expect(gateway.bodies().sort()).toEqual(['mine', 'x']);
+  });
+
+  it('that passes each outcome on to itself four times makes no flood of one event', async () => {
+    const loop: Destination = { type: 'function', name: 'hello' };
+    const functions = [functionEvents('hello', { onSuccess: [loop, loop, loop, loop] })];
+    const { gateway, dispatcher } = await harness.ready(() => ({ status: 200 }), { functions });
+    await gateway.accepted('hello');
+    const all = 1 + 4 + 16 + 64 + 256;
+    await waitFor('the chain to end', () => {
+      const [stats] = dispatcher.stats();
+      return gateway.deliveries.length >= all && stats?.running === 0 && stats.waiting === 0;
+    });
+    expect(gateway.deliveries).toHaveLength(all);
   });
 
   it('gets what a trigger gives up once, however often that is repeated', async () => {

@@ -46,10 +46,10 @@ export function addressedEvent({ namespace, name, destination, event, traceparen
   };
 }
 
-/** What goes to destinations when an invocation has ended. Nothing after MAX_HOPS outcomes in a row. */
+/** What goes to destinations when an invocation has ended. Nothing after MAX_HOPS outcomes in a row, fewer where they spread. */
 export function outcomesFor(ended: Ended, destinations: readonly Destination[], maxAgeMs: number): NewEvent[] {
   if (destinations.length === 0) return [];
-  const hops = nextHops(ended.payload);
+  const hops = nextHops(ended.payload, destinations.filter(({ type }) => type === 'function').length);
   if (hops === null) return [];
   const event = outcomeEvent(ended, hops);
   const { namespace, name } = ended.event;

@@ -7,7 +7,10 @@ import { headerOf } from './headers.ts';
 import type { EventPayload } from './payload.ts';
 import type { Result } from './result.ts';
 
-/** An outcome that is sent to a function has an outcome itself: after so many the chain ends. */
+/**
+ * An outcome that is sent to a function has an outcome itself: after so many the chain ends. One that goes to several functions
+ * takes as many, so that a circle of them makes hundreds of events of one, and not 4 to the power of 16.
+ */
 export const MAX_HOPS = 16;
 const HOPS_HEADER = 'ce-hops';
 
@@ -25,10 +28,11 @@ export interface Ended {
   at: number;
 }
 
-/** How many outcomes led to this event; null: it is the last of its chain. */
-export function nextHops({ kind, headers }: EventPayload): number | null {
+/** How many outcomes led to one of this event that goes to so many functions; null: it is the last of its chain. */
+export function nextHops({ kind, headers }: EventPayload, functions = 1): number | null {
   const hops = kind === 'event' ? Number(headerOf(headers, HOPS_HEADER) ?? 0) : 0;
-  return Number.isSafeInteger(hops) && hops < MAX_HOPS ? hops + 1 : null;
+  // Who writes to a broker may write this, too.
+  return Number.isSafeInteger(hops) && hops >= 0 && hops < MAX_HOPS ? hops + Math.max(1, functions) : null;
 }
 
 /** A body as part of JSON: as JSON where it is, else as text, else Base64. */
