@@ -8,7 +8,7 @@ import { newEventId } from '#kit/ids.ts';
 import type { NewEvent } from '../store/events.ts';
 import { encodeHeaderValue } from './cloudevents.ts';
 import type { FunctionTable } from './functions.ts';
-import { headerOf } from './headers.ts';
+import { headerOf, pickHeaders } from './headers.ts';
 import type { Intake } from './intake.ts';
 import { functionLane } from './lane.ts';
 import { encodePayload } from './payload.ts';
@@ -18,10 +18,14 @@ const MIN_DEDUP_MS = 86_400_000;
 
 export type Accept = Extract<GatewayEventMessage, { type: 'accept' }>;
 
+/** Who asks, as far as the platform can tell: what one is answered is not for another who guessed his key. */
+const CREDENTIALS = ['authorization', 'cookie'];
+
 /** What a request with the same Idempotency-Key must be the same in. */
 export function fingerprintOf({ method, path, headers }: EventRequest, body: Uint8Array): string {
   const hash = createHash('sha256');
-  for (const part of [method, path, headerOf(headers, 'content-type') ?? '']) hash.update(`${part.length}:${part}`);
+  const same = ['content-type', ...CREDENTIALS].map((name) => headerOf(headers, name) ?? '');
+  for (const part of [method, path, ...same]) hash.update(`${part.length}:${part}`);
   return hash.update(body).digest('base64url');
 }
 
@@ -29,7 +33,9 @@ export function fingerprintOf({ method, path, headers }: EventRequest, body: Uin
 function withEvent({ headers }: EventRequest, id: string, source: string, at: number, orderKey: string | null): string[] {
   const structured = headerOf(headers, 'content-type')?.toLowerCase().startsWith('application/cloudevents') ?? false;
   if (structured || headerOf(headers, 'ce-specversion') !== null) return headers;
-  const made = [...headers, 'ce-specversion', '1.0', 'ce-id', id, 'ce-source', source, 'ce-type', 'fn.invocation'];
+  // Half an event is none: a second ce-id beside ours would be taken for it.
+  const own = pickHeaders(headers, (name) => !name.startsWith('ce-'));
+  const made = [...own, 'ce-specversion', '1.0', 'ce-id', id, 'ce-source', source, 'ce-type', 'fn.invocation'];
   made.push('ce-time', new Date(at).toISOString());
   if (orderKey !== null) made.push('ce-partitionkey', encodeHeaderValue(orderKey));
   return made;
@@ -78,7 +84,8 @@ export async function accept(
   };
   const outcome = await intake.enqueue(event);
   if (outcome.outcome === 'mismatch') {
-    const detail = `The Idempotency-Key belongs to the invocation ${outcome.id}, which asked for something else.`;
+    // Not its id: who knows that may read the result, and it may be another client's.
+    const detail = 'The Idempotency-Key belongs to another invocation, which asked for something else, or was asked for by another.';
     throw new FnError('idempotency-mismatch', detail);
   }
   return { id: outcome.id, duplicate: outcome.outcome === 'duplicate' };

@@ -61,6 +61,18 @@ describe('an invocation that is answered later', () => {
     expect(gateway.deliveries[1]!.request.headers).toEqual(['content-type', 'application/cloudevents+json']);
   });
 
+  it('says which attempt it is and which event, whatever a client says of them', async () => {
+    const { gateway } = await harness.ready();
+    const own = ['ce-specversion', '1.0', 'ce-id', 'mine', 'ce-source', '/me', 'ce-type', 'order'];
+    await inState(gateway, await gateway.accepted('hello', { headers: [...own, 'ce-attempt', '7'] }), 'succeeded');
+    const id = await gateway.accepted('hello', { headers: ['ce-id', 'forged', 'ce-partitionkey', 'forged', 'x-own', '1'] });
+    await inState(gateway, id, 'succeeded');
+    expect(gateway.deliveries[0]!.request.headers).toEqual([...own, 'ce-attempt', '1']);
+    const { headers } = gateway.deliveries[1]!.request;
+    expect(headers.filter((_, index) => headers[index - 1] === 'ce-id')).toEqual([id]);
+    expect([headers.includes('ce-partitionkey'), headers.includes('x-own')]).toEqual([false, true]);
+  });
+
   it('is tried again until it succeeds', async () => {
     let calls = 0;
     const { gateway } = await harness.ready(() => ({ status: (calls += 1) < 3 ? 500 : 200 }));
@@ -145,6 +157,22 @@ describe('an invocation that is answered later', () => {
     const together = await Promise.all(range(10).map(() => gateway.accept('hello', { idempotencyKey: 'many' })));
     expect(new Set(together.map((answer) => (answer.type === 'accepted' ? answer.id : answer.type))).size).toBe(1);
     await waitFor('both to run', () => gateway.deliveries.length === 2);
+  });
+
+  it('is told to nobody who guesses its Idempotency-Key', async () => {
+    const { gateway } = await harness.ready();
+    const headers = ['authorization', 'Bearer of the first'];
+    const id = await gateway.accepted('hello', { idempotencyKey: '1', body: 'a', headers });
+    const guesses = [
+      { body: 'b', headers },
+      { body: 'a', headers: ['authorization', 'Bearer of the second'] },
+      { body: 'a', headers: [...headers, 'cookie', 'session=2'] },
+    ];
+    for (const guess of guesses) {
+      const answer = await gateway.accept('hello', { idempotencyKey: '1', ...guess });
+      expect(codeOf(answer)).toBe('idempotency-mismatch');
+      expect(JSON.stringify(answer)).not.toContain(id);
+    }
   });
 
   it('with a delay waits for it', async () => {
@@ -367,7 +395,10 @@ describe('a store that is away', () => {
         }),
     });
     lose.next = true;
-    expect(codeOf(await gateway.accept('hello', { idempotencyKey: 'k' }))).toBe('events-unavailable');
+    const lost = await gateway.accept('hello', { idempotencyKey: 'k' });
+    expect(codeOf(lost)).toBe('events-unavailable');
+    // Who would take it for not accepted would send it without its key.
+    expect(lost).toMatchObject({ problem: { detail: expect.stringContaining('may have accepted it') as string } });
     const again = await waitFor('the repetition to be accepted', async () => {
       const answered = await gateway.accept('hello', { idempotencyKey: 'k' });
       return answered.type === 'accepted' ? answered : null;

@@ -47,6 +47,14 @@ export function refusalOf(error: unknown, log: Log): Refusal {
   return { problem: error.toProblem(), retryAfterSeconds: error.options.retryAfterSeconds ?? null };
 }
 
+/** The store failed while it was written, so that it may be there: whoever repeats it without a key might have it twice. */
+function acceptRefusal(error: unknown, log: Log): Refusal {
+  const refusal = refusalOf(error, log);
+  if (!(error instanceof FnError) || error.code !== 'store-unavailable') return refusal;
+  const detail = 'The store of events did not confirm it; it may have accepted it: send it again with the same Idempotency-Key.';
+  return { ...refusal, problem: problem('events-unavailable', detail) };
+}
+
 export class Front {
   readonly #options: FrontOptions;
 
@@ -67,7 +75,7 @@ export class Front {
       else if (message.action === 'read') await this.#read(message, reply);
       else await this.#invocation(message, reply);
     } catch (error) {
-      const refusal = refusalOf(error, this.#options.log);
+      const refusal = message.type === 'accept' ? acceptRefusal(error, this.#options.log) : refusalOf(error, this.#options.log);
       if (message.type === 'webhook') reply(problemAnswer(seq, refusal));
       else reply({ type: 'refused', seq, ...refusal });
     }

@@ -7,7 +7,7 @@ import { type AttemptOutcome, type Verdict, verdictBefore, verdictOf } from '../
 import type { Claim, EventStore, Settlement } from '../store/events.ts';
 import { deadNotice, outcomesFor } from './destinations.ts';
 import type { EventPolicy, FunctionTable } from './functions.ts';
-import { headerOf } from './headers.ts';
+import { headerOf, pickHeaders } from './headers.ts';
 import { decodePayload, type EventPayload } from './payload.ts';
 import type { Worked } from './queue.ts';
 import { encodeResult, type Result, resultOf } from './result.ts';
@@ -29,13 +29,15 @@ export interface InvocationsOptions {
   random: () => number;
 }
 
+const ATTEMPT_HEADER = 'ce-attempt';
 const NOTHING: Worked = { settlement: null, pushedBack: false, forget: false };
 
-/** The headers that it is delivered with: as they were kept, and the number of the attempt. */
+/** The headers that it is delivered with: as they were kept, and the number of the attempt, which is ours to say. */
 export function deliveredHeaders(payload: EventPayload, attempt: number): string[] {
   // A client's CloudEvent in structured mode says all in its body.
   if (headerOf(payload.headers, 'ce-specversion') === null) return payload.headers;
-  return [...payload.headers, 'ce-attempt', String(attempt)];
+  const others = pickHeaders(payload.headers, (name) => name !== ATTEMPT_HEADER);
+  return [...others, ATTEMPT_HEADER, String(attempt)];
 }
 
 /**
