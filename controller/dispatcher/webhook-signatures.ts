@@ -9,6 +9,7 @@ export type Verification = TriggerOf<'webhook'>['verify'];
 export const TOLERANCE_SECONDS = 300;
 /** Signatures of one delivery that are looked at: one per key that is being changed. */
 const MAX_SIGNATURES = 16;
+const SECRET_PREFIX = 'whsec_';
 
 export interface SignedRequest {
   /** Names in lower case and values, one after the other. */
@@ -18,6 +19,8 @@ export interface SignedRequest {
 
 /** null: it is genuine; else why not. `secret` is not looked at by `none`. */
 export function signatureFault(verify: Verification, secret: string, request: SignedRequest, nowMs: number): string | null {
+  // With an empty key anybody can sign.
+  if (verify.scheme !== 'none' && keyOf(verify.scheme, secret).length === 0) return 'its secret is empty';
   switch (verify.scheme) {
     case 'none':
       return null;
@@ -33,6 +36,12 @@ export function signatureFault(verify: Verification, secret: string, request: Si
       return hmac(verify, secret, request);
   }
 }
+
+/** A secret of Standard Webhooks that begins with whsec_ is Base64 behind it. */
+const keyOf = (scheme: Verification['scheme'], secret: string): Buffer =>
+  scheme === 'standard' && secret.startsWith(SECRET_PREFIX)
+    ? Buffer.from(secret.slice(SECRET_PREFIX.length), 'base64')
+    : Buffer.from(secret, 'utf8');
 
 const sign = (key: string | Buffer, ...parts: (string | Buffer)[]): Buffer => {
   const hash = createHmac('sha256', key);
@@ -66,8 +75,7 @@ function standard(secret: string, { headers, body }: SignedRequest, nowMs: numbe
   if (signatures === null) return missing('webhook-signature');
   const stale = staleness(timestamp, nowMs);
   if (stale !== null) return stale;
-  const key = secret.startsWith('whsec_') ? Buffer.from(secret.slice('whsec_'.length), 'base64') : Buffer.from(secret, 'utf8');
-  const expected = sign(key, `${id}.${timestamp}.`, body);
+  const expected = sign(keyOf('standard', secret), `${id}.${timestamp}.`, body);
   const given = signatures.split(' ').slice(0, MAX_SIGNATURES);
   return given.some((one) => one.startsWith('v1,') && equal(expected, base64(one.slice(3)))) ? null : WRONG;
 }

@@ -147,6 +147,14 @@ describe('a webhook', () => {
     expect((await send(triggers.standard, BODY, signed('standard', BODY, key))).status).toBe(202);
   });
 
+  it.each(['', 'whsec_', 'whsec_='])('is never accepted with a secret that is no key: "%s"', async (secret) => {
+    host.secrets['default/HOOK'] = secret;
+    const schemes = secret === '' ? (['standard', 'github', 'stripe', 'slack', 'hex', 'base64'] as const) : (['standard'] as const);
+    for (const scheme of schemes)
+      expect([scheme, (await send(triggers[scheme], BODY, signed(scheme, BODY, ''))).status]).toEqual([scheme, 401]);
+    expect(host.enqueued).toEqual([]);
+  });
+
   it('of Slack answers the challenge, where it is signed', async () => {
     const body = JSON.stringify({ type: 'url_verification', challenge: 'abc' });
     expect(await send(triggers.slack, body, signed('slack', body))).toMatchObject({ status: 200, json: { challenge: 'abc' } });
