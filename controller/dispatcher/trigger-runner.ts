@@ -178,6 +178,8 @@ export class TriggerRunner {
 
   /** One round: what there is, up to what there is room for. Throws where the broker is away. */
   async #intake(source: Source): Promise<void> {
+    // Stopped while the source opened: nobody wakes the intake any more.
+    if (this.#stop.signal.aborted) return;
     const max = this.#room();
     if (max === 0) {
       await new Promise<void>((resolve) => (this.#wakeIntake = resolve));

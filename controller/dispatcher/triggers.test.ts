@@ -93,6 +93,13 @@ describe('triggers', () => {
     expect(loaded).toBe(2);
   });
 
+  it('begin anew where the change comes while they open', async () => {
+    triggers.apply([of([stream({ url: 'redis://:${secret:PASSWORD}@x' })])], []);
+    triggers.secretsChanged(new Set(['default/PASSWORD']));
+    await running();
+    expect(broker.opened).toBe(2);
+  });
+
   it('forget their last tick with the trigger, and keep it over a change', async () => {
     triggers.apply([of([cron()])], []);
     await running('tick');
