@@ -1,9 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { homePaths } from '#kit/paths.ts';
 import { temporaryFolder } from '../../test/helpers/cli.ts';
+import { waitFor } from '../../test/helpers/wait.ts';
 import { readBody, request } from '../http.ts';
 import { identify, isAlive } from '../process-identity.ts';
 import { root } from '../root.ts';
@@ -108,6 +109,21 @@ describe('a supervisor', () => {
       expect(new Set(answers)).toEqual(new Set([String(gateway)]));
       expect(gateway).not.toBe(killed.pid);
     }
+  });
+
+  it('goes on where its state cannot be written, and writes it when it can', async () => {
+    const { started, paths } = supervisor();
+    const { url, children } = await started.start();
+    // What is in the way of the file that takes its place, as a full disk would be.
+    const inTheWay = `${paths.supervisorFile}.${process.pid}`;
+    mkdirSync(inTheWay);
+    process.kill(children.gateway!.pid, 'SIGKILL');
+    while (isAlive(children.gateway!)) await new Promise((resolve) => setImmediate(resolve));
+    const gateway = Number(await ask(url));
+    expect(gateway).not.toBe(children.gateway!.pid);
+    expect(readState(paths)?.children.gateway?.pid).toBe(children.gateway!.pid);
+    rmdirSync(inTheWay);
+    await waitFor('the state to be written', () => readState(paths)?.children.gateway?.pid === gateway);
   });
 
   it('holds a socket for TLS, too, and hands it to each gateway', async () => {

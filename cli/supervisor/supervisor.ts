@@ -42,6 +42,8 @@ const CLEANUP_TIMEOUT_MS = 60_000;
 /** An orphan of a supervisor that was killed. Its instances live on and are adopted. */
 const ORPHAN_GRACE_MS = 5_000;
 const LOG_CHECK_MS = 60_000;
+/** A state that could not be written is written again after so long. */
+const SAVE_AGAIN_MS = 1_000;
 const MAX_STATUS_BYTES = 16 * 1024 * 1024;
 /** A controller that is started again waits so long for its store: it would only be started again. */
 const STORE_PATIENCE_SECONDS = 86_400;
@@ -79,6 +81,7 @@ export class Supervisor {
   /** Instances of a supervisor that was killed may be in it: then it is not ours to remove before a controller has looked. */
   #runDirWasThere = false;
   #cancelRotation: () => void = () => {};
+  #cancelSave: () => void = () => {};
   #stopping: Promise<void> | null = null;
   /** Rejects while starting when a child dies: there is nothing to wait for then. */
   #startFailure = Promise.withResolvers<never>();
@@ -228,7 +231,18 @@ export class Supervisor {
 
   #update(change: Partial<SupervisorState>): void {
     this.#state = { ...this.#state!, ...change };
-    writeState(this.#paths, this.#state);
+    this.#save();
+  }
+
+  /** A disk that is full must not end what watches over all the others: it is written when there is room again. */
+  #save(): void {
+    this.#cancelSave();
+    try {
+      writeState(this.#paths, this.#state!);
+    } catch (error) {
+      this.#log.error({ error: error instanceof Error ? error.message : String(error) }, 'the state of the platform cannot be written now');
+      this.#cancelSave = this.#clock.after(SAVE_AGAIN_MS, () => this.#save());
+    }
   }
 
   #untilControllerAnswers(): Promise<void> {
@@ -289,6 +303,7 @@ export class Supervisor {
     for (const fd of this.#logFds) closeSync(fd);
     if (this.#programs?.nodeFd != null) closeSync(this.#programs.nodeFd);
     if (this.#controllers.length > 0 || !this.#runDirWasThere) removeRunDir(this.#paths, this.#asRoot);
+    this.#cancelSave();
     removeState(this.#paths);
     this.#release?.();
   }
