@@ -79,6 +79,7 @@ describe('fn trigger add', () => {
     expect((await run('trigger', 'add', 'hello', '--cron', '@hourly', '--as', 'cron', '--replace')).stderr).toContain(
       'Replaced the trigger cron',
     );
+    expect((await run('trigger', 'add', 'hello', '--cron', '@daily', '--replace')).stderr).toContain('Replaced the trigger cron of hello.');
   });
 
   it.each([

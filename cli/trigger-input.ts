@@ -18,6 +18,8 @@ export function triggerFrom(input: Input, there: readonly string[]): Trigger {
   for (const text of input.list('set')) set(given, text);
   if (given.type === undefined && given.cron === undefined && given.webhook === undefined)
     throw usageError('say what triggers it: --type TYPE, or --cron SCHEDULE', 'docs/triggers.md has the types and their fields.');
+  // Who replaces without saying what means the one that has its name from its type.
+  if (input.flag('replace')) given.name ??= given.type ?? (given.cron === undefined ? 'webhook' : 'cron');
   const { name } = given;
   if (typeof name === 'string' && there.includes(name) && !input.flag('replace'))
     throw usageError(`there is a trigger ${name} already`, 'Give another name with --as; or --replace.');

@@ -54,6 +54,7 @@ const why = (overrides: Partial<CallRecord> = {}, rest: Partial<Evidence> = {}) 
 describe('a call that went well', () => {
   it('says what it was an event of, and what no instance has answered', () => {
     expect(why({ event: 'schedule' }).summary).toBe('hello@7 answered to an event (schedule) with 200 in 4.6 ms.');
+    expect(why({ event: 'queue', status: 500 }).summary).toContain('hello@7 answered to an event (queue) with 500 by itself');
     const { instance: _instance, revision: _revision, ...accepted } = call({ status: 202 });
     const explained = (status: number) =>
       explain({ call: { ...accepted, status }, logs: [], notes: [], dropped: 0, others: 0, revision: null });

@@ -76,7 +76,7 @@ function summaryOf(evidence: Evidence): string {
   if (call.aborted === true) return `The client went away after ${took}, before ${who} had finished.`;
   if (call.status >= 500) {
     const said = firstLineOfError(evidence);
-    return `${who} answered with ${call.status} by itself after ${took}${said === null ? '.' : `: ${said}`}`;
+    return `${who} answered${eventOf(call)} with ${call.status} by itself after ${took}${said === null ? '.' : `: ${said}`}`;
   }
   const waited = call.queueMs ?? 0;
   const cold = wasCold(call) && waited > answerMs(call) / 2 ? ', most of it for a start' : '';
@@ -85,9 +85,10 @@ function summaryOf(evidence: Evidence): string {
     const what = call.status === 202 ? 'Accepted to be answered later' : `Answered with ${call.status} by the platform`;
     return `${what}, for ${who}, in ${took}.`;
   }
-  const event = call.event === undefined ? '' : ` to an event (${call.event})`;
-  return `${who} answered${event} with ${call.status} in ${ms(answerMs(call))}${cold}.`;
+  return `${who} answered${eventOf(call)} with ${call.status} in ${ms(answerMs(call))}${cold}.`;
 }
+
+const eventOf = ({ event }: Why['call']): string => (event === undefined ? '' : ` to an event (${event})`);
 
 /** First line of the error that it ended with. */
 function firstLineOfError(evidence: Evidence): string | null {

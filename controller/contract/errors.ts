@@ -28,7 +28,7 @@ export const ERRORS = {
     title: 'Not allowed',
     remedy: 'Ask for the right, or stay within the quota that the detail names.',
   },
-  'not-found': { status: 404, fault: 'caller', title: 'Not found', remedy: 'Check the path.' },
+  'not-found': { status: 404, fault: 'caller', title: 'Not found', remedy: 'Check the path; the detail says what is missing.' },
   'namespace-not-found': { status: 404, fault: 'caller', title: 'No such namespace', remedy: 'Check the name with `fn namespace list`.' },
   'revision-not-found': {
     status: 404,

@@ -234,6 +234,10 @@ describe('an invocation that is answered later', () => {
     const id = await gateway.accepted('hello');
     const answer = await gateway.invocation(id, 'result');
     expect(answer).toMatchObject({ status: 404, headers: ['content-type', 'application/problem+json', 'retry-after', '1'] });
+    await gateway.invocation(id, 'cancel');
+    // Not as if there were no such invocation.
+    const cancelled = await gateway.invocation(id, 'result');
+    expect([cancelled]).toEqual([expect.objectContaining({ status: 404, body: { text: expect.stringContaining('is over (cancelled)') } })]);
   });
 
   it('is refused where too many wait, where it is too long, and where the function is not known', async () => {

@@ -55,15 +55,15 @@ export class Questions implements EventQuestions {
     return stored;
   }
 
-  /** Throws FnError invocation-not-found where it has none: it says why. */
+  /** Throws FnError not-found where it has none: it says why. */
   async result(stored: StoredEvent): Promise<Result> {
     const bytes = await this.#options.store.result(stored.event.id);
     if (bytes !== null) return decodeResult(bytes);
     const { id } = stored.event;
     if (stored.finishedAt === null)
-      throw new FnError('invocation-not-found', `The invocation ${id} is ${stored.state}: it has no result yet.`, { retryAfterSeconds: 1 });
+      throw new FnError('not-found', `The invocation ${id} is ${stored.state}: it has no result yet.`, { retryAfterSeconds: 1 });
     const why = stored.error === null ? '' : ` (${stored.error.code}: ${stored.error.detail})`;
-    throw new FnError('invocation-not-found', `The invocation ${id} has ${stored.state}, and there is no answer of the function${why}.`);
+    throw new FnError('not-found', `The invocation ${id} is over (${stored.state}), and no answer of the function was kept${why}.`);
   }
 
   async getResult(namespace: string, name: string, id: string) {
