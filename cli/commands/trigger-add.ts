@@ -23,7 +23,7 @@ export const triggerAdd: CommandSpec = {
       repeatable: true,
     },
     { flags: '--as <name>', description: 'name of the trigger (default: its type, with a number where there is one)' },
-    { flags: '--replace', description: 'replace the trigger of this name; without --as, that of the name of its type' },
+    { flags: '--replace', description: 'replace the trigger of this name (default: its type)' },
     NAMESPACE_OPTION,
     CONTEXT_OPTION,
     HOME_OPTION,
