@@ -74,7 +74,7 @@ export function stable({ code, stdout, stderr }: CliResult): string {
       .replace(/ +(?:\d+[smhd]|AGE)(?= )/g, ' AGE')
       .replace(/127\.0\.0\.1:\d{4,}/g, 'HOST')
       .replace(/sha256:[0-9a-f]{64}/g, 'DIGEST')
-      .replace(/\/tmp\/fn-cli-\w+/g, 'FOLDER')
+      .replace(/(?:\/[\w-]+)+\/fn-cli-\w+/g, 'FOLDER')
       .replace(/pid \d{5,}|pid \d+(?=, term)/g, 'pid PID')
   );
 }
