@@ -372,7 +372,8 @@ describe('a store that is away', () => {
     const down = { now: false };
     let answer: (played: Played) => void = () => {};
     const { gateway } = await harness.ready(() => new Promise((resolve) => (answer = resolve)), {
-      wrap: (store) => intercepted(store, (name, call) => (down.now && name !== 'close' ? Promise.reject(away()) : call())),
+      wrap: (store) =>
+        intercepted(store, (name, call) => (down.now && name !== 'close' && name !== 'hasRoom' ? Promise.reject(away()) : call())),
     });
     const id = await gateway.accepted('hello');
     await waitFor('the delivery', () => gateway.deliveries.length === 1);
@@ -385,6 +386,23 @@ describe('a store that is away', () => {
     expect(gateway.deliveries).toHaveLength(1);
     gateway.play = () => ({ status: 200 });
     await waitFor('it to accept again', async () => (await gateway.accept('hello')).type === 'accepted');
+  });
+
+  it('whose disk is nearly full takes nothing new, and works off what waits', async () => {
+    const disk = { full: false };
+    const { gateway, dispatcher } = await harness.ready(() => ({ status: 200 }), {
+      wrap: (store) => intercepted(store, (name, call) => (name === 'hasRoom' ? !disk.full : call())),
+    });
+    const id = await gateway.accepted('hello', { delayMs: 300 });
+    disk.full = true;
+    expect(await gateway.accept('hello')).toMatchObject({
+      problem: { code: 'events-unavailable', detail: expect.stringContaining('nothing was accepted') as string },
+      retryAfterSeconds: 30,
+    });
+    await inState(gateway, id, 'succeeded');
+    expect(dispatcher.stats()[0]).toMatchObject({ waiting: 0, succeeded: 1 });
+    disk.full = false;
+    await gateway.accepted('hello');
   });
 
   it('that committed what it could not answer: the event runs all the same', async () => {

@@ -17,6 +17,8 @@ const MAX_BATCH_BYTES = 32 * 1024 * 1024;
 const MAX_PENDING_BYTES = 128 * 1024 * 1024;
 /** After so long senders whose queue is full may try again, seconds. */
 const BACKLOG_RETRY_SECONDS = 5;
+/** A disk that is full is not empty soon. */
+const DISK_RETRY_SECONDS = 30;
 
 interface Pending {
   event: NewEvent;
@@ -27,7 +29,7 @@ interface Pending {
 }
 
 export interface IntakeOptions {
-  store: Pick<EventStore, 'enqueue'>;
+  store: Pick<EventStore, 'enqueue' | 'hasRoom'>;
   queue: EventQueue;
   functions: FunctionTable;
   clock: Clock;
@@ -49,11 +51,15 @@ export class Intake {
    * (then it may be there all the same: repeat it under its id or its key).
    */
   async enqueue(event: NewEvent): Promise<EnqueueOutcome> {
-    const { queue } = this.#options;
+    const { queue, store } = this.#options;
     if (queue.owner === null) throw new FnError('events-unavailable', 'The store of events cannot be reached.', { retryAfterSeconds: 1 });
     if (this.#pendingBytes > MAX_PENDING_BYTES)
       throw new FnError('events-unavailable', 'More events come than the store takes.', { retryAfterSeconds: 1 });
     this.#checkRoom(queue.lanes.of(event));
+    if (!store.hasRoom()) {
+      const detail = 'The disk of the store of events is nearly full; nothing was accepted.';
+      throw new FnError('events-unavailable', detail, { retryAfterSeconds: DISK_RETRY_SECONDS });
+    }
     this.#pendingBytes += event.payload.length;
     const outcome = new Promise<EnqueueOutcome>((resolve, reject) => {
       this.#pending.push({ event, resolve, reject });

@@ -154,6 +154,11 @@ export interface EventStore {
   expire(at: number): Promise<number>;
 
   /**
+   * False: new events are not to be enqueued, and dead letters of brokers are refused, for the room that is left is needed to work
+   * off what is there. Does not throw.
+   */
+  hasRoom(): boolean;
+  /**
    * All that are given in one transaction, in this order. With `claimFor`, those that are due at `at` and whose order key is
    * free are claimed at once for that owner. Throws FnError store-unavailable: then none of them is there.
    */

@@ -329,6 +329,11 @@ class RedisEventStore implements EventStore {
     await this.#run(scripts.DELETE_STATE, prefix);
   }
 
+  /** With its `maxmemory` reached Redis refuses what would add to it, and lets go what is removed. */
+  hasRoom(): boolean {
+    return true;
+  }
+
   async close(): Promise<void> {
     this.#connection.close();
   }

@@ -94,6 +94,46 @@ describe('the file', () => {
   });
 });
 
+describe('a disk that is nearly full', () => {
+  const MIB = 1_048_576;
+
+  it.each([
+    ['a large one', 100_000, 512],
+    ['a small one', 100, 10],
+  ])('has no room while what is to stay free is not: %s', async (_, total, kept) => {
+    let free = kept;
+    const store = openSqliteEventStore({ path, log: silentLog, space: () => ({ free: free * MIB, total: total * MIB }) });
+    const seen = [kept, kept - 1, 0, kept + 1].map((mib) => {
+      free = mib;
+      return store.hasRoom();
+    });
+    expect(seen).toEqual([true, false, false, true]);
+    await store.close();
+  });
+
+  it('has the room that is in the file itself, and takes no dead letters of brokers without', async () => {
+    const store = openSqliteEventStore({ path, log: silentLog, space: () => ({ free: 9 * MIB, total: 100 * MIB }) });
+    await store.enqueue([event('large', { payload: new Uint8Array(2 * MIB) })], 1);
+    expect(store.hasRoom()).toBe(false);
+    const letter = { event: event('dead'), message: 'm', reason: 'attempts', attempts: 1, request: null, deadAt: 1, keptUntil: 9 } as const;
+    await expect(store.addDead([{ ...letter, error: { code: 'internal', detail: '', status: null } }])).rejects.toMatchObject({
+      code: 'store-unavailable',
+    });
+    await store.forget('default', 'f');
+    expect(store.hasRoom()).toBe(true);
+    await store.close();
+  });
+
+  it('that does not say what is free is written to: the write says whether there is room', async () => {
+    const space = () => {
+      throw new Error('ENOENT');
+    };
+    const store = openSqliteEventStore({ path, log: silentLog, space });
+    expect(store.hasRoom()).toBe(true);
+    await store.close();
+  });
+});
+
 describe('a commit for many', () => {
   it('what cannot be written fails alone; what came with it is there, and is counted', async () => {
     const store = open();

@@ -22,6 +22,7 @@ import {
   type StoredEvent,
 } from '../events.ts';
 import { Connection } from './connection.ts';
+import { bytesMissing, type DiskSpace, diskSpace } from './disk-room.ts';
 import { storeError } from './errors.ts';
 import { bytes, EVENT_COLUMNS, ms, number, type Row, toDeadLetter, toStored } from './events-rows.ts';
 import { EVENTS_APPLICATION_ID, EVENTS_MIGRATIONS, STATE } from './events-schema.ts';
@@ -40,10 +41,12 @@ export interface SqliteEventStoreOptions {
   /** File of the database, made with mode 0600; or `:memory:`. */
   path: string;
   log: Log;
+  /** Of the disk that it is on. */
+  space?: () => DiskSpace;
 }
 
 /** Opens or makes the database and brings its schema up to date. Throws FnError store-unavailable, which says what to do. */
-export function openSqliteEventStore({ path, log }: SqliteEventStoreOptions): EventStore {
+export function openSqliteEventStore({ path, log, space = () => diskSpace(path) }: SqliteEventStoreOptions): EventStore {
   let db: DatabaseSync | undefined;
   try {
     // SQLite gives its -wal and -shm files the mode of the database.
@@ -60,7 +63,7 @@ export function openSqliteEventStore({ path, log }: SqliteEventStoreOptions): Ev
     db.exec('PRAGMA synchronous = FULL');
     db.exec(`PRAGMA cache_size = -${CACHE_KIB}`);
     migrate(db, path, EVENTS_MIGRATIONS, EVENTS_APPLICATION_ID);
-    return new SqliteEventStore(db, path, log);
+    return new SqliteEventStore(db, path, log, path === ':memory:' ? null : space);
   } catch (error) {
     if (db?.isOpen) db.close();
     throw storeError(error, path);
@@ -72,10 +75,14 @@ class SqliteEventStore implements EventStore {
   readonly #log: Log;
   readonly #writes: EventWrites;
   readonly #commits: GroupCommit;
+  readonly #space: (() => DiskSpace) | null;
   #closed = false;
+  #full = false;
 
-  constructor(db: DatabaseSync, path: string, log: Log) {
+  /** `space`: null where it is on no disk. */
+  constructor(db: DatabaseSync, path: string, log: Log, space: (() => DiskSpace) | null) {
     this.#log = log;
+    this.#space = space;
     this.#connection = new Connection(db, path);
     const writes = new EventWrites(this.#connection);
     this.#writes = writes;
@@ -113,6 +120,34 @@ class SqliteEventStore implements EventStore {
     // Asked for every second, and next to always in vain: that costs no commit.
     if (this.#all('SELECT 1 FROM owners WHERE until <= ? LIMIT 1', ms(at)).length === 0) return 0;
     return await this.#write((writes) => writes.expire(at));
+  }
+
+  hasRoom(): boolean {
+    const full = this.#bytesMissing() > 0;
+    if (full !== this.#full) {
+      if (full) this.#log.error({}, 'the disk of the event store is nearly full: no new events are accepted until there is room');
+      else this.#log.info({}, 'the disk of the event store has room again');
+    }
+    this.#full = full;
+    return !full;
+  }
+
+  /** Pages of the file that are free are room, too. */
+  #bytesMissing(): number {
+    if (this.#space === null || this.#closed) return 0;
+    try {
+      const missing = bytesMissing(this.#space());
+      if (missing <= 0) return 0;
+      const sql = 'SELECT freelist_count * page_size AS bytes FROM pragma_freelist_count, pragma_page_size';
+      return missing - Number(this.#all(sql)[0]?.bytes);
+    } catch (error) {
+      // Nobody knows; if it is full, the write says so.
+      this.#log.debug(
+        { error: error instanceof Error ? error.message : String(error) },
+        'the disk of the event store does not say what is free',
+      );
+      return 0;
+    }
   }
 
   async enqueue(events: readonly NewEvent[], at: number, claimFor?: string): Promise<EnqueueOutcome[]> {
@@ -175,8 +210,10 @@ class SqliteEventStore implements EventStore {
     });
   }
 
-  addDead(letters: readonly NewDeadLetter[]): Promise<string[]> {
-    return this.#write((writes) => letters.map((letter) => writes.addDead(letter)));
+  async addDead(letters: readonly NewDeadLetter[]): Promise<string[]> {
+    // What they were made of is still in its broker, and stays there.
+    if (!this.hasRoom()) throw new FnError('store-unavailable', 'The disk of the event store is nearly full: free some space.');
+    return await this.#write((writes) => letters.map((letter) => writes.addDead(letter)));
   }
 
   async listDead(filter: DeadLetterFilter, query: { before?: string | undefined; limit: number }): Promise<StoredDeadLetter[]> {
