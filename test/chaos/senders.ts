@@ -25,6 +25,8 @@ export abstract class Sender {
   abstract readonly name: string;
   readonly acknowledged = new Set<string>();
   readonly poison = new Set<string>();
+  /** Those that were sent more than once: without idempotency each time may have made an event. */
+  readonly sentAgain = new Set<string>();
   /** Attempts that were not acknowledged. */
   refused = 0;
 
@@ -45,6 +47,7 @@ export abstract class Sender {
         if (early > 1) await sleep(early);
         while (!(await this.#attempt(id, JSON.stringify(poison ? { id, poison } : { id })))) {
           this.refused += 1;
+          this.sentAgain.add(id);
           await sleep(AGAIN_MS);
         }
         this.acknowledged.add(id);

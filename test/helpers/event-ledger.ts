@@ -42,8 +42,12 @@ export class EventLedger {
 
   /** Times that something was done again. */
   get duplicates(): number {
+    return this.duplicatesOf(() => true);
+  }
+
+  duplicatesOf(which: (id: string) => boolean): number {
     let count = 0;
-    for (const times of this.done.values()) count += times - 1;
+    for (const [id, times] of this.done) if (which(id)) count += times - 1;
     return count;
   }
 }
