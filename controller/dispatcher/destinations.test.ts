@@ -109,6 +109,17 @@ describe('a function', () => {
     expect(gateway.bodies().sort()).toEqual(['mine', 'x']);
   });
 
+  it('that is not there yet gets the outcome when it is', async () => {
+    const functions = [functionEvents('hello', { onSuccess: [{ type: 'function', name: 'ledger' }], retryMaxSeconds: 0.2 })];
+    const { gateway, dispatcher } = await harness.ready(() => ({ status: 200 }), { functions });
+    const id = await gateway.accepted('hello');
+    await waitFor('it to be put off', () => dispatcher.stats().some(({ running, waiting }) => running === 0 && waiting === 1));
+    dispatcher.change({ type: 'change', set: [functionEvents('ledger')], remove: [], secrets: {} });
+    await waitFor('the outcome', () => gateway.deliveries.length === 2);
+    const outcome = gateway.deliveries[1]!;
+    expect([outcome.name, headerOf(outcome.request.headers, 'ce-id')]).toEqual(['ledger', `${id}.succeeded`]);
+  });
+
   it('that passes each outcome on to itself four times makes no flood of one event', async () => {
     const loop: Destination = { type: 'function', name: 'hello' };
     const functions = [functionEvents('hello', { onSuccess: [loop, loop, loop, loop] })];

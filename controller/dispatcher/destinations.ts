@@ -17,14 +17,20 @@ export interface Addressed {
   traceparent: string | null;
   at: number;
   expiresAt: number;
+  /** Whether a function of the namespace is there, by its name. */
+  there: (name: string) => boolean;
 }
 
-/** A function gets it as an event of its own lane; all else is sent from the lane of who addresses it. */
-export function addressedEvent({ namespace, name, destination, event, traceparent, at, expiresAt }: Addressed): NewEvent {
-  const to = destination.type === 'function' ? destination.name : name;
+/**
+ * A function gets it as an event of its own lane; all else is sent from the lane of who addresses it. So is what is for a function
+ * that is not there (yet): in a lane of its own it would be forgotten as that of one that was deleted.
+ */
+export function addressedEvent({ namespace, name, destination, event, traceparent, at, expiresAt, there }: Addressed): NewEvent {
+  const direct = destination.type === 'function' && there(destination.name);
+  const to = direct ? destination.name : name;
   return {
     id: newEventId(),
-    lane: destination.type === 'function' ? functionLane(namespace, to) : sendLane(namespace, name),
+    lane: direct ? functionLane(namespace, to) : sendLane(namespace, name),
     namespace,
     name: to,
     trigger: null,
@@ -41,13 +47,18 @@ export function addressedEvent({ namespace, name, destination, event, traceparen
       path: '/',
       headers: binaryHeaders(event.attributes),
       body: Buffer.from(event.data.buffer, event.data.byteOffset, event.data.byteLength),
-      ...(destination.type === 'function' ? {} : { destination }),
+      ...(direct ? {} : { destination }),
     }),
   };
 }
 
+export interface Onward {
+  maxAgeMs: number;
+  there: Addressed['there'];
+}
+
 /** What goes to destinations when an invocation has ended. Nothing after MAX_HOPS outcomes in a row, fewer where they spread. */
-export function outcomesFor(ended: Ended, destinations: readonly Destination[], maxAgeMs: number): NewEvent[] {
+export function outcomesFor(ended: Ended, destinations: readonly Destination[], { maxAgeMs, there }: Onward): NewEvent[] {
   if (destinations.length === 0) return [];
   const hops = nextHops(ended.payload, destinations.filter(({ type }) => type === 'function').length);
   if (hops === null) return [];
@@ -55,7 +66,7 @@ export function outcomesFor(ended: Ended, destinations: readonly Destination[], 
   const { namespace, name } = ended.event;
   const { traceparent } = ended.payload;
   return destinations.map((destination) =>
-    addressedEvent({ namespace, name, destination, event, traceparent, at: ended.at, expiresAt: ended.at + maxAgeMs }),
+    addressedEvent({ namespace, name, destination, event, traceparent, at: ended.at, expiresAt: ended.at + maxAgeMs, there }),
   );
 }
 
@@ -63,7 +74,7 @@ export function outcomesFor(ended: Ended, destinations: readonly Destination[], 
 const MAX_TEXT = 500;
 
 /** What a trigger brought and gives up, for the queue of dead letters that it names: the event as it came, and why it failed. */
-export function deadNotice(ended: Ended, destination: Destination, maxAgeMs: number): NewEvent {
+export function deadNotice(ended: Ended, destination: Destination, { maxAgeMs, there }: Onward): NewEvent {
   const { event, payload, at } = ended;
   const { namespace, name } = event;
   const came = outgoingOf(payload);
@@ -77,5 +88,5 @@ export function deadNotice(ended: Ended, destination: Destination, maxAgeMs: num
   };
   const { traceparent } = payload;
   const expiresAt = at + maxAgeMs;
-  return addressedEvent({ namespace, name, destination, event: { attributes, data: came.data }, traceparent, at, expiresAt });
+  return addressedEvent({ namespace, name, destination, event: { attributes, data: came.data }, traceparent, at, expiresAt, there });
 }

@@ -5,7 +5,7 @@ import { encodeBody } from '#kit/event-body.ts';
 import type { Clock } from '#kit/clock.ts';
 import { type AttemptOutcome, type Verdict, verdictBefore, verdictOf } from '../core/events.ts';
 import type { Claim, EventStore, Settlement } from '../store/events.ts';
-import { deadNotice, outcomesFor } from './destinations.ts';
+import { type Onward, deadNotice, outcomesFor } from './destinations.ts';
 import type { EventPolicy, FunctionTable } from './functions.ts';
 import { headerOf, pickHeaders } from './headers.ts';
 import { decodePayload, type EventPayload } from './payload.ts';
@@ -143,6 +143,11 @@ export class Invocations {
     return { id: claim.id, fence: claim.fence, at: this.#options.clock.wall(), attempt: { request: requestId, revision } };
   }
 
+  #onward({ event }: Claim, { maxAgeMs }: EventPolicy): Onward {
+    const { functions } = this.#options;
+    return { maxAgeMs, there: (name) => functions.get(event.namespace, name) !== null };
+  }
+
   #succeeded(claim: Claim, payload: EventPayload, policy: EventPolicy, answered: DeliveryResult): Settlement {
     const base = this.#base(claim, answered);
     const result = answered.response === null ? null : resultOf(answered.response);
@@ -160,7 +165,7 @@ export class Invocations {
         at: base.at,
       },
       policy.onSuccess,
-      policy.maxAgeMs,
+      this.#onward(claim, policy),
     );
     return { ...base, outcome: 'succeeded', ...kept(result, base.at + policy.resultMs, policy.resultMs > 0), following };
   }
@@ -186,8 +191,9 @@ export class Invocations {
       revision: base.attempt.revision,
       at: base.at,
     };
-    const following = outcomesFor(ended, policy.onFailure, policy.maxAgeMs);
-    if (policy.deadLetter !== null) following.push(deadNotice(ended, policy.deadLetter, policy.maxAgeMs));
+    const onward = this.#onward(claim, policy);
+    const following = outcomesFor(ended, policy.onFailure, onward);
+    if (policy.deadLetter !== null) following.push(deadNotice(ended, policy.deadLetter, onward));
     // Where it goes to a queue of somebody's own, it is not kept in the function's: it would be there twice.
     const keptUntil = policy.deadLetter === null ? base.at + policy.deadLetterMs : base.at;
     return { ...base, outcome: 'dead', reason, counted, error, ...kept(result, keptUntil, true), following };

@@ -12,7 +12,7 @@ export interface EventPayload {
   /** Names in lower case and values, one after the other. */
   headers: string[];
   body: Buffer;
-  /** Of what waits in a lane `NAMESPACE/NAME>`: where it is sent to in place of a function. References to secrets are not filled in. */
+  /** Of what waits in a lane `NAMESPACE/NAME>`: where it is sent to; a function only where it was not there. References to secrets are not filled in. */
   destination?: Destination;
 }
 

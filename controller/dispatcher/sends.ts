@@ -53,7 +53,7 @@ export class Sends {
       throw new FnError('function-not-found', `The destination ${name} of ${of.name} is no function of ${namespace}.`);
     const at = clock.wall();
     const expiresAt = at + functions.policy(namespace, name, null).maxAgeMs;
-    const made = addressedEvent({ namespace, name: of.name, destination, event, traceparent: null, at, expiresAt });
+    const made = addressedEvent({ namespace, name: of.name, destination, event, traceparent: null, at, expiresAt, there: () => true });
     const { source = '', id = '' } = event.attributes;
     const key = createHash('sha256').update(`${of.name}\n${source}\n${id}`).digest('base64url');
     // No client's Idempotency-Key has a space in it: none can take the place of what is given up.
