@@ -197,7 +197,7 @@ export interface EventStore {
 
   /** Removes ended events and dead letters that are kept no longer, and keys of `dedup` whose time is over; at most `limit` of each. Returns how many. */
   prune(at: number, limit: number): Promise<number>;
-  /** Of a function that was deleted: all that waits, is claimed or is dead. Returns how many. */
+  /** Of a function that was deleted: all that waits, is claimed, is dead or is over, so that the next one of its name has none of it. Returns how many. */
   forget(namespace: string, name: string): Promise<number>;
 
   /** Small texts that must last: when a schedule fired last. */

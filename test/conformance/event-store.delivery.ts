@@ -273,10 +273,23 @@ export function deliverySuite(makePlace: () => Promise<EventStorePlace>): void {
       expect(second).toMatchObject({ fence: 2, deliveries: 2, attempts: 1, firstAt: T, event: { payload: claim!.event.payload } });
       await store.settle([retry(second!, { counted: false, dueAt: T + 600, error: { ...ERROR, status: null } })]);
       const [third] = await claimAll(store, 'o1', T + 600);
-      expect(third).toMatchObject({ deliveries: 3, attempts: 1, firstAt: T });
+      // What does not count is no worker that was lost.
+      expect(third).toMatchObject({ fence: 3, deliveries: 2, attempts: 1, firstAt: T });
       await store.settle([succeeded(third!)]);
       // Of the newest failed attempt: still to be read.
       expect(await store.get(claim!.id)).toMatchObject({ state: 'succeeded', attempts: 1, error: { ...ERROR, status: null } });
+    });
+
+    it('of calls of one turn: in the order in which they were made, claimed or not', async () => {
+      await store.join('o1', T + 10_000);
+      const [[first], [second]] = await Promise.all([
+        store.enqueue([event('a', { orderKey: 'k' })], T, 'o1'),
+        store.enqueue([event('b', { orderKey: 'k' })], T),
+      ]);
+      expect([first, second]).toMatchObject([
+        { outcome: 'enqueued', claim: { fence: 1 } },
+        { outcome: 'enqueued', claim: null },
+      ]);
     });
 
     it('released: as if it had never been claimed, but for the fence', async () => {

@@ -152,6 +152,7 @@ export class ModelEventStore {
       entry.firstAt ??= entry.claimedAt;
       entry.event.dueAt = settlement.dueAt;
       entry.attempts += settlement.counted ? 1 : 0;
+      entry.deliveries -= settlement.counted ? 0 : 1;
       entry.stored.error = settlement.error;
       return;
     }
@@ -301,11 +302,7 @@ export class ModelEventStore {
   }
 
   forget(namespace: string, name: string): number {
-    const gone = new Set(
-      this.#entries.filter(
-        (entry) => entry.event.namespace === namespace && entry.event.name === name && (lives(entry) || entry.state === 'failed'),
-      ),
-    );
+    const gone = new Set(this.#entries.filter(({ event }) => event.namespace === namespace && event.name === name));
     this.#entries = this.#entries.filter((entry) => !gone.has(entry));
     for (const [key, { of }] of this.#dedup) if (of === JSON.stringify([namespace, name])) this.#dedup.delete(key);
     return gone.size;

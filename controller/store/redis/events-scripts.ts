@@ -133,6 +133,8 @@ local function settle(id, fence, s)
   call('HSET', key, unpack(fields))
   if s.counted == '1' then call('HINCRBY', key, 'at', 1) end
   if retried then
+    -- The platform's own failure: no worker was lost with it.
+    if s.counted ~= '1' then call('HINCRBY', key, 'de', -1) end
     move(id, e.lane, e.seq, '2', '1')
     call('ZADD', P .. 'due:' .. e.lane, s.time, member(e.seq, id))
   else
@@ -307,7 +309,7 @@ export const FORGET = eventScript(`
 local left = tonumber(ARGV[2])
 local removed = 0
 for _, lane in ipairs(call('SMEMBERS', P .. 'fl:' .. ARGV[1])) do
-  for _, state in ipairs({ 0, 1, 2, 4 }) do
+  for state = 0, 5 do
     if removed < left then
       local ids = call('ZREVRANGE', P .. 's:' .. state .. ':' .. lane, 0, left - removed - 1)
       for _, id in ipairs(ids) do remove(id) end

@@ -176,7 +176,8 @@ class RedisEventStore implements EventStore {
 
   /** Runs what claims, with a token; see at the top. */
   async #claiming<T>(owner: string, run: (token: string) => Promise<T>): Promise<T> {
-    await this.#recover();
+    // Not awaited for nothing: what is asked for behind it would overtake it.
+    if (this.#lost.size > 0) await this.#recover();
     const token = `${this.#session}:${this.#calls++}`;
     // Without a connection nothing is sent: then there is nothing to be lost.
     const sent = this.#connection.ready;

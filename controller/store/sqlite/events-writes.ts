@@ -210,8 +210,8 @@ export class EventWrites {
 
   #retry(row: Row, { dueAt, counted, error, attempt }: Extract<Settlement, { outcome: 'retry' }>): void {
     const sql = `UPDATE events SET state = ${STATE.retrying}, ready = 1, owner = NULL, first_at = coalesce(first_at, claimed_at), claimed_at = NULL,
-      due_at = ?, attempts = attempts + ?, error = ?, request = ?, revision = ? WHERE seq = ?`;
-    this.#run(sql, ms(dueAt), counted ? 1 : 0, json(error), attempt.request, attempt.revision, row.seq ?? null);
+      due_at = ?, attempts = attempts + ?, deliveries = deliveries - ?, error = ?, request = ?, revision = ? WHERE seq = ?`;
+    this.#run(sql, ms(dueAt), counted ? 1 : 0, counted ? 0 : 1, json(error), attempt.request, attempt.revision, row.seq ?? null);
     this.#count(Number(row.lane), STATE.running, STATE.retrying);
   }
 
@@ -318,7 +318,7 @@ export class EventWrites {
     const sql = 'SELECT seq, lane, state, order_key FROM events WHERE lane = ? AND state = ? ORDER BY seq DESC LIMIT ?';
     let left = limit;
     for (const { number = null } of lanes) {
-      for (const state of [STATE.queued, STATE.retrying, STATE.running, STATE.failed]) {
+      for (const state of Object.values(STATE)) {
         const rows = left === 0 ? [] : this.#all(sql, number, state, left);
         left -= rows.length;
         for (const row of rows) {
