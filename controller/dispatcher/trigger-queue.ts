@@ -157,8 +157,8 @@ export class TriggerQueue {
       return;
     }
     const line = this.#lines.get(key);
-    if (line === undefined) return;
-    line.out.delete(held);
+    // One that was never in the queue (too large) leaves the line to those that are.
+    if (line === undefined || !line.out.delete(held)) return;
     if (again) line.failed.push(held);
     if (line.out.size > 0) return;
     line.parked.unshift(...line.failed.sort((a, b) => a.number - b.number));
