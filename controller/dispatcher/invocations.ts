@@ -1,6 +1,5 @@
 /** Works on a claimed event of a function: delivers it, and says what is to become of it. */
 import { MAX_RESULT_BYTES } from '#contract/events.ts';
-import { BatchAnswer } from '#contract/runtime.ts';
 import { encodeBody } from '#kit/event-body.ts';
 import type { Clock } from '#kit/clock.ts';
 import { type AttemptOutcome, type Verdict, verdictBefore, verdictOf } from '../core/events.ts';
@@ -11,6 +10,7 @@ import { headerOf, pickHeaders } from './headers.ts';
 import { decodePayload, type EventPayload } from './payload.ts';
 import type { Worked } from './queue.ts';
 import { encodeResult, type Result, resultOf } from './result.ts';
+import { outcomesOf } from './trigger-answer.ts';
 import type { Deliverer, Delivery, DeliveryResult } from './types.ts';
 
 /**
@@ -40,32 +40,11 @@ export function deliveredHeaders(payload: EventPayload, attempt: number): string
   return [...others, ATTEMPT_HEADER, String(attempt)];
 }
 
-/**
- * The function itself says that the event has failed. It is one alone: whatever id it names, as it writes that, is this one's; a name
- * that is nobody's must not make a failure a success.
- */
-function itemFailure(payload: EventPayload, result: DeliveryResult): { delaySeconds: number | null } | null {
-  const { response } = result;
-  if (payload.kind !== 'queue' || response === null || response.status !== 200 || response.body.length === 0) return null;
-  let value: unknown;
-  try {
-    value = JSON.parse(response.body.toString('utf8'));
-  } catch {
-    // Any other answer than JSON says nothing of items.
-    return null;
-  }
-  const item = BatchAnswer.safeParse(value).data?.batchItemFailures[0];
-  return item === undefined ? null : { delaySeconds: item.delaySeconds ?? null };
-}
-
+/** What a queue's function says in its answer of the event itself counts, too. */
 function outcomeOf(payload: EventPayload, result: DeliveryResult): AttemptOutcome {
-  const failed = itemFailure(payload, result);
-  return {
-    status: result.response?.status ?? null,
-    problem: result.problem,
-    retryAfterSeconds: failed?.delaySeconds ?? result.retryAfterSeconds,
-    itemFailed: failed !== null,
-  };
+  const { response, problem, retryAfterSeconds } = result;
+  const [said] = payload.kind === 'queue' ? outcomesOf(result, [headerOf(payload.headers, 'ce-id') ?? '']).outcomes : [];
+  return said ?? { status: response?.status ?? null, problem, retryAfterSeconds, itemFailed: false };
 }
 
 export class Invocations {

@@ -22,9 +22,16 @@ export function outcomesOf({ response, problem, retryAfterSeconds }: DeliveryRes
   if (response === null || response.status < 200 || response.status > 299) return all(false);
   // Cheap first: nearly no answer says anything of failures.
   if (response.body.length === 0 || !response.body.includes(NAMES_FAILURES)) return all(false);
-  const answer = BatchAnswer.safeParse(parseJson(response.body));
+  const value = parseJson(response.body);
+  const answer = BatchAnswer.safeParse(value);
   // It says that some failed and not which: better all again than one lost.
-  if (!answer.success) return all(/^\s*\{\s*"batchItemFailures"/.test(response.body.toString('utf8', 0, 200)));
+  if (!answer.success) return all(value === undefined ? /^\s*\{/.test(response.body.toString('utf8', 0, 200)) : namesFailures(value));
+  // Of one alone any is its own, however it writes the id: a name that is nobody's must not make a failure a success.
+  const [only] = answer.data.batchItemFailures;
+  if (ids.length === 1 && only !== undefined) {
+    const { delaySeconds = retryAfterSeconds } = only;
+    return { outcomes: [{ status: response.status, problem: null, retryAfterSeconds: delaySeconds, itemFailed: true }], whole: false };
+  }
   const failures = new Map(answer.data.batchItemFailures.map((failure) => [failure.itemIdentifier, failure]));
   const known = new Set(ids);
   if ([...failures.keys()].some((id) => !known.has(id))) return all(true);
@@ -39,3 +46,7 @@ export function outcomesOf({ response, problem, retryAfterSeconds }: DeliveryRes
   });
   return { outcomes, whole: false };
 }
+
+/** JSON that says something of failures, in another form than it should; null says that there were none. */
+const namesFailures = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && 'batchItemFailures' in value && value.batchItemFailures !== null;
