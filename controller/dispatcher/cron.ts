@@ -30,7 +30,9 @@ const RETRY = { baseMs: 500, maxMs: 30_000 };
 const DEDUP_MS = 86_400_000;
 
 /** Where the last tick is kept; with `trigger` '' the beginning that those of a function share. */
-export const cronStateKey = (namespace: string, name: string, trigger: string): string => `cron/${namespace}/${name}/${trigger}`;
+export const cronStateKey = (namespace: string, name: string, trigger: string): string =>
+  // Ends with what no name has: `a` must not be the beginning of `ab`.
+  `cron/${namespace}/${name}/${trigger === '' ? '' : `${trigger}/`}`;
 
 type CronTrigger = TriggerOf<'cron'>;
 

@@ -21,8 +21,6 @@ const PRUNE_EVERY_MS = 30_000;
 const PRUNE_CHUNK = 1_000;
 /** Between two of them, so that what is accepted meanwhile does not wait, ms. */
 const PRUNE_PAUSE_MS = 50;
-/** Between attempts to forget a deleted function while the store is away, ms. */
-const FORGET_RETRY_MS = 2_000;
 
 export type DispatcherConfig = Extract<ControllerToDispatcher, { type: 'config' }>;
 export type DispatcherChange = Extract<ControllerToDispatcher, { type: 'change' }>;
@@ -93,7 +91,8 @@ export class Dispatcher {
     this.#triggers = this.#options.createTriggers(this.#host(installation, owner));
     await this.#gateways.start();
     await this.#queue.start(owner, retired);
-    this.#triggers.apply(functions, []);
+    // As they are by now: changes may have come while the store was away.
+    this.#triggers.apply([...this.#functions.all], []);
     this.#prune(0);
   }
 
@@ -111,7 +110,15 @@ export class Dispatcher {
       clock,
       log,
       deliverer: this.#gateways,
-      store,
+      store: {
+        addDead: async (letters) => {
+          for (const { event } of letters) this.#queue.checkForgotten(event);
+          return await store.addDead(letters);
+        },
+        getState: (key) => store.getState(key),
+        putState: (key, value) => store.putState(key, value),
+        deleteState: (prefix) => store.deleteState(prefix),
+      },
       enqueue: (events) => {
         const { lanes } = this.#queue;
         return Promise.all(
@@ -127,24 +134,14 @@ export class Dispatcher {
 
   change({ set, remove, secrets }: DispatcherChange): void {
     const changed = this.#functions.setSecrets(secrets);
+    // One that is in both was deleted and made anew.
+    for (const { namespace, name, deleted } of remove) {
+      this.#functions.remove(namespace, name);
+      if (deleted) void this.#queue.forget(namespace, name);
+    }
     this.#functions.set(set);
-    for (const { namespace, name } of remove) this.#functions.remove(namespace, name);
     this.#triggers?.apply(set, remove);
     if (changed.size > 0) this.#triggers?.secretsChanged(changed);
-    for (const { namespace, name, deleted } of remove) if (deleted) void this.#forget(namespace, name);
-  }
-
-  /** Tries until the store has done it, or the function is there again. */
-  async #forget(namespace: string, name: string): Promise<void> {
-    const { clock, log } = this.#options;
-    try {
-      await this.#queue.forget(namespace, name);
-    } catch (error) {
-      log.warn({ namespace, name, error: messageOf(error) }, 'events of a deleted function cannot be removed now; trying again');
-      clock.after(FORGET_RETRY_MS, () => {
-        if (this.#closing === null && this.#functions.get(namespace, name) === null) void this.#forget(namespace, name);
-      });
-    }
   }
 
   #prune(inMs: number): void {

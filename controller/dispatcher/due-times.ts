@@ -30,6 +30,10 @@ export class DueTimes {
     this.#arm();
   }
 
+  get size(): number {
+    return this.#heap.length;
+  }
+
   close(): void {
     this.#cancel();
     this.#heap.length = 0;

@@ -8,6 +8,7 @@ import { decodeBody } from '#kit/event-body.ts';
 import type { Clock } from '#kit/clock.ts';
 import { type LineConnection, type LineHandler, LineServer } from '#kit/line-server.ts';
 import type { Log } from '#kit/log.ts';
+import { headerOf, retryAfterOf } from './headers.ts';
 import type { Deliverer, Delivery, DeliveryResult } from './types.ts';
 
 /** Connections at a time: as many as gateways, and those that are just being replaced. */
@@ -15,8 +16,8 @@ const MAX_CONNECTIONS = 32;
 /** A gateway that does not read is cut off when so much waits for it, bytes. */
 const MAX_UNSENT_BYTES = 4 * MAX_EVENTS_LINE_BYTES;
 const HELLO_TIMEOUT_MS = 5_000;
-/** Deliveries of one gateway at a time. */
-const MAX_IN_FLIGHT = 1_024;
+/** Deliveries of one gateway at a time: all that the queue holds at a time (MAX_HELD of queue.ts), and what triggers deliver beside it. */
+const MAX_IN_FLIGHT = 4_096;
 /** Their bodies, bytes. */
 const MAX_IN_FLIGHT_BYTES = 64 * 1024 * 1024;
 /** A delivery waits for a gateway that is just being restarted, ms. */
@@ -146,7 +147,7 @@ export class Gateways implements Deliverer {
     if (message.type === 'draining') gateway.draining = true;
     else if (message.type === 'delivered') {
       // One that was abandoned may still be answered.
-      gateway.end(message.seq)?.done(resultOf(message));
+      gateway.end(message.seq)?.done(resultOf(message, this.#options.clock.wall()));
       this.#next();
     } else this.#options.onAsked(message, (reply) => gateway.connection.send(reply));
   }
@@ -240,7 +241,7 @@ const failed = (code: ErrorCode, detail: string, retryAfterSeconds: number | nul
 
 const ABANDONED = failed('instance-lost', 'It was abandoned.');
 
-function resultOf(message: Extract<GatewayEventMessage, { type: 'delivered' }>): DeliveryResult {
+function resultOf(message: Extract<GatewayEventMessage, { type: 'delivered' }>, now: number): DeliveryResult {
   const { requestId, revision, response, retryAfterSeconds, waitedMs, ranMs } = message;
   const nothing = response === null && message.problem === null;
   return {
@@ -248,7 +249,8 @@ function resultOf(message: Extract<GatewayEventMessage, { type: 'delivered' }>):
     revision,
     response: response === null ? null : { ...response, body: decodeBody(response.body) },
     problem: nothing ? problem('internal', 'The gateway told neither an answer nor a problem.') : message.problem,
-    retryAfterSeconds,
+    // The platform's; or what the function itself asks for.
+    retryAfterSeconds: retryAfterSeconds ?? retryAfterOf(headerOf(response?.headers ?? [], 'retry-after'), now),
     waitedMs,
     ranMs,
   };

@@ -13,3 +13,12 @@ export function pickHeaders(headers: readonly string[], wanted: (name: string) =
     if (wanted(headers[index]!)) picked.push(headers[index]!, headers[index + 1]!);
   return picked;
 }
+
+/** What Retry-After says, seconds: it is a number of them, or a date. null: it says neither. `now`: milliseconds since 1970. */
+export function retryAfterOf(text: string | null | undefined, now: number): number | null {
+  if (text === null || text === undefined || text.trim() === '') return null;
+  const seconds = Number(text);
+  if (Number.isFinite(seconds)) return seconds >= 0 ? seconds : null;
+  const at = Date.parse(text);
+  return Number.isNaN(at) ? null : Math.max(0, (at - now) / 1_000);
+}

@@ -55,6 +55,7 @@ export class Intake {
     if (queue.owner === null) throw new FnError('events-unavailable', 'The store of events cannot be reached.', { retryAfterSeconds: 1 });
     if (this.#pendingBytes > MAX_PENDING_BYTES)
       throw new FnError('events-unavailable', 'More events come than the store takes.', { retryAfterSeconds: 1 });
+    queue.checkForgotten(event);
     this.#checkRoom(queue.lanes.of(event));
     if (!store.hasRoom()) {
       const detail = 'The disk of the store of events is nearly full; nothing was accepted.';

@@ -32,6 +32,11 @@ export class Lane {
   dead = 0;
   /** Of the oldest that is due, as it was counted last; null: none is. */
   oldestAt: number | null = null;
+  /** When the first of it may be claimed, as it was counted last. */
+  nextAt: number | null = null;
+  /** Claims that are not settled yet, and their payloads, bytes. */
+  held = 0;
+  heldBytes = 0;
   /** Deliveries that go on. */
   running = 0;
   /** What is claimed and waits for a slot: how it begins. */

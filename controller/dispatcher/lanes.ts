@@ -78,9 +78,9 @@ export class Lanes {
     this.#options.onDue();
   }
 
-  /** As many as `budget` of those that may be due, spread over the lanes; their slots are reserved. */
-  wants(budget: number): Want[] {
-    const open = [...this.#lanes.values()].filter((lane) => lane.due && lane.free > 0);
+  /** As many as `budget` of those that may be due, of a lane as many as it has `room` for, spread over the lanes; their slots are reserved. */
+  wants(budget: number, room: (lane: Lane) => number): Want[] {
+    const open = [...this.#lanes.values()].filter((lane) => lane.due && lane.free > 0 && room(lane) > 0);
     if (open.length === 0 || budget <= 0) return [];
     const first = this.#turn % open.length;
     this.#turn += 1;
@@ -88,7 +88,7 @@ export class Lanes {
     const wants: Want[] = [];
     let left = budget;
     for (const lane of [...open.slice(first), ...open.slice(0, first)]) {
-      const limit = Math.min(lane.free, share, left);
+      const limit = Math.min(lane.free, room(lane), share, left);
       if (limit <= 0) break;
       lane.reserved += limit;
       // Set again by whoever enqueues while the claim is on its way.
@@ -127,7 +127,14 @@ export class Lanes {
     const lane = this.of(info);
     lane.counted(info);
     if (info.oldestAt !== null) lane.due = true;
-    if (info.nextAt !== null) this.becomesDue(lane, info.nextAt);
+    // The same time is kept once, however often it is counted.
+    if (info.nextAt !== null && info.nextAt !== lane.nextAt) this.becomesDue(lane, info.nextAt);
+    lane.nextAt = info.nextAt;
+  }
+
+  /** Times that are kept of what is to become due. */
+  get times(): number {
+    return this.#times.size;
   }
 
   forget(namespace: string, name: string): void {

@@ -2,11 +2,14 @@
  * The queue of events: takes them into the store, claims what is due where a slot is free, has it worked on, and settles.
  * What waits is in the store; here are only what is claimed, and counts.
  */
+import { FnError } from '#contract/errors.ts';
+import { type BackoffOptions, backoffMs } from '#kit/backoff.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
+import { MAX_ERROR_DETAIL } from '../core/events.ts';
 import type { Claim, EventStore, NewEvent, Settlement } from '../store/events.ts';
 import type { FunctionTable } from './functions.ts';
-import type { Lane } from './lane.ts';
+import { functionLane, type Lane } from './lane.ts';
 import { DECIDE_EVERY_MS, Lanes, type Want } from './lanes.ts';
 import { messageOf, Ownership } from './ownership.ts';
 import { Settler } from './settler.ts';
@@ -21,6 +24,14 @@ const MAX_CLAIMS = 256;
 const LOOK_EVERY_MS = 1_000;
 /** How often lanes are counted anew, ms: what a dispatcher that is just being replaced has enqueued is seen then. Stores keep the counts. */
 const RECOUNT_EVERY_MS = 5_000;
+
+/** Between attempts to remove what a deleted function had. */
+const FORGET_RETRY: BackoffOptions = { baseMs: 100, maxMs: 2_000, jitter: 0.3 };
+/** What could not be worked on for a fault of ours is tried again after so long, ms, and so often. */
+const BROKEN_RETRY_MS = 60_000;
+const BROKEN_ATTEMPTS = 10;
+/** Then it is a dead letter for so long, ms. */
+const BROKEN_KEPT_MS = 1_209_600_000;
 
 /** What is to become of a claim. */
 export interface Worked {
@@ -62,6 +73,8 @@ export class EventQueue {
   /** What is claimed, delivered or not, until it is settled. */
   readonly #held = new Map<string, Held>();
   #heldBytes = 0;
+  /** Functions that were deleted, until their events are gone. */
+  readonly #forgetting = new Map<string, Promise<void>>();
   #claiming = false;
   #again = false;
   #scheduled = false;
@@ -113,7 +126,7 @@ export class EventQueue {
 
   /** Whether what is enqueued in this lane now may be claimed with it: then it overtakes nobody. Reserves the slot. */
   reserve(lane: Lane): boolean {
-    if (this.owner === null || lane.due || this.#full() || !lane.open) return false;
+    if (this.owner === null || lane.due || this.#room(lane) <= 0 || !lane.open) return false;
     lane.reserved += 1;
     return true;
   }
@@ -127,6 +140,12 @@ export class EventQueue {
     return this.#held.size >= MAX_HELD || this.#heldBytes >= MAX_HELD_BYTES;
   }
 
+  /** How many more of a lane may be claimed: it never has more than is left for all the others, so that none takes every place. */
+  #room(lane: Lane): number {
+    if (lane.heldBytes >= MAX_HELD_BYTES - this.#heldBytes) return 0;
+    return MAX_HELD - this.#held.size - lane.held - lane.reserved;
+  }
+
   /** Has a claimed event worked on: at once where a slot is free. */
   begin(claim: Claim, owner: string): void {
     const lane = this.lanes.of(claim.event);
@@ -134,6 +153,8 @@ export class EventQueue {
     const one: Held = { claim, owner, lane, abort: new AbortController(), begun: false };
     this.#held.set(keyOf(claim), one);
     this.#heldBytes += claim.event.payload.length;
+    lane.held += 1;
+    lane.heldBytes += claim.event.payload.length;
     const run = () => {
       lane.running += 1;
       one.begun = true;
@@ -172,7 +193,10 @@ export class EventQueue {
     do {
       this.#again = false;
       const { owner } = this;
-      const wants = owner === null || this.#full() ? [] : this.lanes.wants(Math.min(MAX_CLAIMS, MAX_HELD - this.#held.size));
+      const wants =
+        owner === null || this.#full()
+          ? []
+          : this.lanes.wants(Math.min(MAX_CLAIMS, MAX_HELD - this.#held.size), (lane) => this.#room(lane));
       if (owner === null || wants.length === 0) break;
       if (await this.#claimFrom(owner, wants)) this.#again = true;
     } while (this.#again);
@@ -219,10 +243,12 @@ export class EventQueue {
     // Its slot is free for the next one while this one is settled.
     while (!this.#draining && lane.running < lane.allowed && lane.buffered.length > 0) lane.buffered.shift()?.();
     this.#continue(lane);
-    if (worked.forget) await this.#forgetQuietly(claim.event);
+    if (worked.forget) await this.forget(claim.event.namespace, claim.event.name);
     else if (worked.settlement !== null) await this.#settle(lane, claim, worked.settlement);
     this.#held.delete(keyOf(claim));
     this.#heldBytes -= claim.event.payload.length;
+    lane.held -= 1;
+    lane.heldBytes -= claim.event.payload.length;
     this.#continue(lane);
   }
 
@@ -241,16 +267,17 @@ export class EventQueue {
 
   #broken(claim: Claim, error: unknown): Settlement {
     const at = this.#options.clock.wall();
-    return {
+    const failed = {
       id: claim.id,
       fence: claim.fence,
       at,
       attempt: { request: null, revision: null },
-      outcome: 'retry',
-      dueAt: at + 60_000,
       counted: true,
-      error: { code: 'internal', detail: messageOf(error), status: null },
+      error: { code: 'internal', detail: messageOf(error).slice(0, MAX_ERROR_DETAIL), status: null },
     };
+    const dueAt = at + BROKEN_RETRY_MS;
+    if (claim.attempts + 1 < BROKEN_ATTEMPTS && dueAt < claim.event.expiresAt) return { ...failed, outcome: 'retry', dueAt };
+    return { ...failed, outcome: 'dead', reason: 'attempts', result: null, resultInfo: null, keptUntil: at + BROKEN_KEPT_MS };
   }
 
   #continue(lane: Lane): void {
@@ -310,26 +337,40 @@ export class EventQueue {
     this.#recount();
   }
 
-  /** The function was deleted. Throws FnError store-unavailable. */
-  async forget(namespace: string, name: string): Promise<void> {
-    this.#abandon(({ lane }) => lane.namespace === namespace && lane.name === name);
-    const count = await this.#options.store.forget(namespace, name);
-    this.lanes.forget(namespace, name);
-    if (count > 0) this.#options.log.info({ namespace, name, events: count }, 'events of a deleted function are removed');
+  /** The function was deleted: all of its events go. Tries for as long as the store is away; never rejects. */
+  forget(namespace: string, name: string): Promise<void> {
+    const key = functionLane(namespace, name);
+    // Nothing was accepted since it began: what it removes is all that there is.
+    let forgotten = this.#forgetting.get(key);
+    if (forgotten === undefined) {
+      forgotten = this.#forget(namespace, name).finally(() => this.#forgetting.delete(key));
+      this.#forgetting.set(key, forgotten);
+    }
+    return forgotten;
   }
 
-  async #forgetQuietly({ namespace, name }: NewEvent): Promise<void> {
-    try {
-      await this.forget(namespace, name);
-    } catch (error) {
-      this.#options.log.warn(
-        { namespace, name, error: messageOf(error) },
-        'events of a deleted function cannot be removed now; trying again',
-      );
-      // Its claim would be this owner's for as long as it beats.
-      const { owner } = this;
-      if (owner !== null) this.ownership.doubt(owner);
+  async #forget(namespace: string, name: string): Promise<void> {
+    const { store, clock, log } = this.#options;
+    this.#abandon(({ lane }) => lane.namespace === namespace && lane.name === name);
+    for (let failures = 0; !this.#draining; failures += 1) {
+      try {
+        const count = await store.forget(namespace, name);
+        this.lanes.forget(namespace, name);
+        if (count > 0) log.info({ namespace, name, events: count }, 'events of a deleted function are removed');
+        return;
+      } catch (error) {
+        if (failures === 0)
+          log.warn({ namespace, name, error: messageOf(error) }, 'events of a deleted function cannot be removed now; trying again');
+        await pause(clock, backoffMs(failures + 1, FORGET_RETRY));
+      }
     }
+  }
+
+  /** Throws FnError events-unavailable while an earlier function of this name is being forgotten: what comes now would go with it. */
+  checkForgotten({ namespace, name }: Pick<NewEvent, 'namespace' | 'name'>): void {
+    if (!this.#forgetting.has(functionLane(namespace, name))) return;
+    const detail = `What waited for an earlier function ${name} is being removed.`;
+    throw new FnError('events-unavailable', detail, { retryAfterSeconds: 1 });
   }
 
   #abandon(which: (one: Held) => boolean): void {

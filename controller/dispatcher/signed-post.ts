@@ -2,6 +2,7 @@
 import { createHmac } from 'node:crypto';
 import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
+import { retryAfterOf } from './headers.ts';
 import type { OutgoingEvent, ResolveHost } from '../triggers/types.ts';
 import { batchItem } from './cloudevents.ts';
 
@@ -77,10 +78,10 @@ export async function postSigned({ url: text, secret, event, resolve, at, timeou
   };
   const answer = await answerOf(secure ? httpsRequest : httpRequest, options, body, timeoutMs);
   const status = answer.statusCode ?? 0;
-  const pause = Number(answer.headers['retry-after']);
+  const pause = retryAfterOf(answer.headers['retry-after'], at);
   // What it says is of no interest, and may be without end.
   answer.destroy();
-  if (status < 200 || status > 299) throw new PostRefused(url.host, status, Number.isFinite(pause) && pause >= 0 ? pause : null);
+  if (status < 200 || status > 299) throw new PostRefused(url.host, status, pause);
 }
 
 const basic = (url: URL): string =>

@@ -103,7 +103,7 @@ describe('triggers', () => {
   it('forget their last tick with the trigger, and keep it over a change', async () => {
     triggers.apply([of([cron()])], []);
     await running('tick');
-    expect([...host.state.keys()]).toEqual(['cron/default/orders/tick']);
+    expect([...host.state.keys()]).toEqual(['cron/default/orders/tick/']);
     triggers.apply([of([cron({ enabled: false })])], []);
     expect(host.state.size).toBe(1);
     triggers.apply([of([])], []);

@@ -87,7 +87,7 @@ class TriggerSet implements Triggers {
       const entries = this.#entries.get(functionKey(namespace, name));
       for (const trigger of entries?.keys() ?? []) this.#end(namespace, name, trigger, deleted);
       this.#entries.delete(functionKey(namespace, name));
-      if (deleted) this.#forgetState(cronStateKey(namespace, name, ''));
+      if (deleted) void this.#forgetState(cronStateKey(namespace, name, ''));
     }
     for (const of of set) this.#set(of);
   }
@@ -170,11 +170,12 @@ class TriggerSet implements Triggers {
     const entry = entries?.get(trigger);
     entries?.delete(trigger);
     if (entry === undefined) return;
-    if (forget && entry.trigger.type === 'cron') this.#forgetState(cronStateKey(namespace, name, trigger));
-    if (entry.running === null) return;
+    // When nothing writes it any more, and before a successor reads it.
+    const state = forget && entry.trigger.type === 'cron' ? cronStateKey(namespace, name, trigger) : null;
+    if (entry.running === null && state === null) return;
     const key = `${functionKey(namespace, name)}/${trigger}`;
-    const ended = Promise.all([this.#ending.get(key), entry.running.close(graceMs ?? entry.of.timeoutMs + CHANGE_GRACE_MS)])
-      .then(() => {})
+    const ended = Promise.all([this.#ending.get(key), entry.running?.close(graceMs ?? entry.of.timeoutMs + CHANGE_GRACE_MS)])
+      .then(() => (state === null ? undefined : this.#forgetState(state)))
       .catch((error: unknown) => {
         this.#host.log.error({ namespace, function: name, trigger, error: String(error) }, 'a trigger did not end in order');
       })
@@ -184,8 +185,8 @@ class TriggerSet implements Triggers {
     this.#ending.set(key, ended);
   }
 
-  #forgetState(prefix: string): void {
-    this.#host.store.deleteState(prefix).catch((error: unknown) => {
+  #forgetState(prefix: string): Promise<void> {
+    return this.#host.store.deleteState(prefix).catch((error: unknown) => {
       // A trigger of the same name would take up its last tick: at worst one that was missed.
       this.#host.log.warn({ prefix, error: String(error) }, 'the last tick of a schedule could not be forgotten');
     });

@@ -59,6 +59,16 @@ describe('the dispatcher’s process', () => {
     expect((await told(one)).told[1]).toEqual({ set: [], remove: [{ namespace: 'default', name: 'gone', deleted: true }], secrets: {} });
   });
 
+  it('hears of what changes while it is being told of all', async () => {
+    const config = Promise.withResolvers<DispatcherConfig>();
+    const one = dispatcher({ config: () => config.promise });
+    one.start();
+    const remove = [{ namespace: 'default', name: 'gone', deleted: true }];
+    one.change({ set: [], remove, secrets: {} });
+    config.resolve({ installation: 'here', functions: [], secrets: {} });
+    expect((await told(one)).told.slice(1)).toEqual([{ set: [], remove, secrets: {} }]);
+  });
+
   it('is started again when it dies, told whose claims are free, and its questions are answered with events-unavailable', async () => {
     const one = dispatcher();
     const { told: before, pid } = await told(one);

@@ -73,6 +73,8 @@ export class DispatcherProcess {
   #isReady = false;
   /** The first message has been sent: changes may follow it. */
   #configured = false;
+  /** Changes that came before it. Where it dies meanwhile they are for the next one: what is deleted is in no first message. */
+  readonly #untold: DispatcherChange[] = [];
   #cancelRestart: () => void = () => {};
   #closed = false;
   #ending = false;
@@ -101,9 +103,10 @@ export class DispatcherProcess {
     this.#spawn();
   }
 
-  /** Tells one that runs; one that starts is told all of it anyway. */
+  /** Tells one that runs. One that starts is told all as it was when it began to: then of the change, too. */
   change(change: DispatcherChange): void {
     if (this.#configured) this.#send({ type: 'change', ...change });
+    else if (this.#child !== null) this.#untold.push(change);
   }
 
   /** Starts one where none runs. Throws FnError: what the dispatcher threw, or events-unavailable. */
@@ -166,6 +169,7 @@ export class DispatcherProcess {
       if (this.#child !== child) return;
       this.#configured = true;
       this.#send({ type: 'config', installation, owner, retired: this.#retired, functions, secrets });
+      for (const change of this.#untold.splice(0)) this.#send({ type: 'change', ...change });
     } catch (error) {
       log.error({ error: error instanceof Error ? error.message : String(error) }, 'the dispatcher could not be told of the functions');
       child.kill('SIGKILL');

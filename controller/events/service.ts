@@ -64,7 +64,7 @@ export class EventsService implements Events {
   readonly #options: EventsOptions;
   readonly #dispatcher: DispatcherProcess;
   /** What changed since the dispatcher was told: sent once per turn of the event loop. */
-  readonly #changed = new Map<string, { namespace: string; name: string; record: FunctionRecord | null }>();
+  readonly #changed = new Map<string, { namespace: string; name: string; record: FunctionRecord | null; deleted: boolean }>();
   #telling: Promise<void> = Promise.resolve();
   #waiting = false;
   /** Values by NAMESPACE/NAME, so that a change of one function opens no other's secrets. */
@@ -147,7 +147,10 @@ export class EventsService implements Events {
   }
 
   #tell(namespace: string, name: string, record: FunctionRecord | null): void {
-    this.#changed.set(`${namespace}/${name}`, { namespace, name, record });
+    const key = `${namespace}/${name}`;
+    // Also where it is made anew at once: what waited for the old one is not the new one's.
+    const deleted = record === null || this.#changed.get(key)?.deleted === true;
+    this.#changed.set(key, { namespace, name, record, deleted });
     if (this.#waiting) return;
     this.#waiting = true;
     this.#telling = this.#telling.then(async () => {
@@ -158,7 +161,7 @@ export class EventsService implements Events {
         const secrets = await this.#secretsOf(this.#options.functions().functions());
         this.#dispatcher.change({
           set: changed.flatMap(({ record: now }) => (now === null ? [] : this.#eventsOf(now))),
-          remove: changed.flatMap(({ record: now, ...of }) => (now === null ? { ...of, deleted: true } : [])),
+          remove: changed.flatMap(({ namespace: of, name: called, deleted }) => (deleted ? { namespace: of, name: called, deleted } : [])),
           secrets,
         });
       } catch (error) {

@@ -46,7 +46,7 @@ export const noPublishers: PublisherAdapters = {
 export class NoTriggers implements Triggers {
   host: TriggerHost | null = null;
   active = false;
-  apply(): void {}
+  apply(_set: readonly FunctionEvents[]): void {}
   secretsChanged(): void {}
   async status() {
     return {};
