@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { FunctionAccess } from '#contract/access.ts';
+import { problem } from '#contract/errors.ts';
 import { InvocationState } from '#contract/events.ts';
 import { Trigger } from '#contract/trigger.ts';
 import { EVENT_ID, cannedAnswers } from '../test/helpers/cli-stub-answers.ts';
@@ -26,6 +27,14 @@ const run = (...argv: string[]): Promise<CliResult> => runCli(argv, { env: { FN_
 it('choices are those of the contract', () => {
   expect([...INVOCATION_STATES]).toEqual(InvocationState.options);
   expect([...TRIGGER_TYPES].toSorted()).toEqual(Trigger.def.options.map((option) => option.shape.type.value).toSorted());
+});
+
+it('fn why of an event says what has the id of its request', async () => {
+  api.canned.set(`GET /v1/namespaces/default/calls/${EVENT_ID}`, {
+    status: 404,
+    json: problem('call-not-found', 'There is no record of it.'),
+  });
+  expect(await run('why', EVENT_ID)).toMatchObject({ code: 2, stderr: expect.stringContaining(`fn invocation show NAME ${EVENT_ID}`) });
 });
 
 describe('fn trigger add', () => {

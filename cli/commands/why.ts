@@ -37,10 +37,21 @@ async function run(ctx: Context, input: Input): Promise<void> {
   const client = connect(ctx);
   const namespace = chosenNamespace(ctx, input);
   const id = (await newestOf(client, namespace, input)) ?? input.arg(0);
-  const explained = await client.why(namespace, id);
+  const explained = await client.why(namespace, id).catch((error: unknown) => {
+    // Of an event each attempt is a request, with an id of its own. (A client may call its requests so, too.)
+    if (error instanceof CliError && error.code === 'call-not-found' && EVENT_ID.test(id))
+      throw usageError(
+        `${id} is the id of an event, not of a request`,
+        `fn invocation show NAME ${id}, or fn dlq show, names the request of its last attempt.`,
+      );
+    throw error;
+  });
   if (input.flag('json')) printJson(ctx, explained);
   else ctx.stdout.write(renderWhy(explained, painter(ctx.stdout, ctx.env)));
 }
+
+/** As the contract has it; named here so that `fn why` loads no schema. */
+const EVENT_ID = /^e-[0-9a-z]{24}$/;
 
 /** The id of the newest call of a kind of a function; null where a call itself is named. */
 async function newestOf(client: ApiClient, namespace: string, input: Input): Promise<string | null> {

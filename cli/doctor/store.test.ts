@@ -77,6 +77,10 @@ describe('a Redis that runs', () => {
     expect(await examineStore(url.replace('c4nary', 'wrong'))).toMatchObject([
       { level: 'fail', found: expect.stringMatching(/WRONGPASS/) as string },
     ]);
+    // As of a platform that runs: its address is known without its password.
+    expect(await examineStore(url.replace(':c4nary@', ''))).toMatchObject([
+      { level: 'warn', found: expect.stringMatching(/wants a password/) as string, remedy: expect.stringContaining('FN_STORE=') as string },
+    ]);
     expect(await examineStore('redis://127.0.0.1:1')).toMatchObject([
       { level: 'fail', found: expect.stringMatching(/redis:\/\/127\.0\.0\.1:1\/0 .*ECONNREFUSED/) as string },
     ]);

@@ -30,11 +30,22 @@ export async function examineStore(store: string): Promise<Finding[]> {
     // Loaded for a Redis only.
     facts = await (await import('./redis.ts')).askRedis(address);
   } catch (error) {
+    const said = error instanceof Error ? error.message : String(error);
+    // The platform knows the password, and shows its address without it.
+    if (address.password === null && said.includes('NOAUTH'))
+      return [
+        {
+          level: 'warn',
+          what,
+          found: `${storeUrlToShow(address)} wants a password: what it can lose is not known`,
+          remedy: "Give its whole address to this command too: FN_STORE='redis://USER:PASSWORD@HOST:PORT' fn doctor",
+        },
+      ];
     return [
       {
         level: 'fail',
         what,
-        found: `${storeUrlToShow(address)} cannot be used: ${error instanceof Error ? error.message : String(error)}`,
+        found: `${storeUrlToShow(address)} cannot be used: ${said}`,
         remedy: 'Start it, and check its address and its password: --store, FN_STORE',
       },
     ];

@@ -221,9 +221,14 @@ describe('files that are wrong', () => {
     ['two documents', 'functions: { a: { entry: x } }\n---\nname: x\n', '2:1: only one document (---) may be in this file'],
     ['a tag', 'functions: { a: { entry: !!js/function x } }\n', '1:26: Unresolved tag'],
     ['an anchor that is not there', 'functions: { a: *b }\n', '1:17: there is no anchor &b before this'],
+    ['a schedule without quotes', 'functions:\n  a: { triggers: [{ cron: * 7 * * * }] }\n', '2:27: text that begins with * or @'],
     ['CRLF', 'functions:\r\n  a:\r\n    entry: x\r\n    memory: 1\r\n', '4:13: functions.a.memory: must be whole MiB'],
     ['a character outside of the first plane before it', 'functions: { a: { entry: "😀", memory: 1 } }\n', '1:40: functions.a.memory'],
   ])('%s', (_what, text, expected) => expect(faults(text)[0]).toContain(`fn.yaml:${expected}`));
+
+  it('a schedule without quotes is told once a line', () => {
+    expect(faults('a: { cron: */5 * * * * }\nb: @daily\n')).toHaveLength(2);
+  });
 
   it('a bomb of aliases is refused at once', () => {
     const levels = Array.from(

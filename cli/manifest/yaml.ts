@@ -21,14 +21,23 @@ const WORDS: Readonly<Record<string, string>> = {
   MULTIPLE_DOCS: 'only one document (---) may be in this file',
 };
 
+/** What the parser makes of a schedule without quotes: aliases, one after the other. */
+const UNQUOTED = /^(?:Alias cannot be an empty string|Unexpected alias at node end|Plain value cannot start with reserved character @)/;
+const NEEDS_QUOTES = "text that begins with * or @, as a schedule may, needs quotes: '*/5 * * * *'";
+
 /** Fills `text` with the places. Throws CliError with all that is wrong. */
 export function parseYaml(text: ManifestText): unknown {
   const document = parsed(text);
   const faults: Fault[] = [...document.errors, ...document.warnings].map(({ code, message, pos }) => ({
     range: [pos[0], Math.max(pos[1], pos[0] + 1)],
-    message: WORDS[code] ?? (message.startsWith('Maximum call stack') ? TOO_DEEP : message),
+    message: wordsOf(code, message),
   }));
-  if (faults.length > 0) throw text.error(faults);
+  // After a schedule without quotes, what is left of its line says nothing of use.
+  const unquoted = faults.filter(({ message }) => message === NEEDS_QUOTES);
+  const telling = faults.filter(
+    (fault) => !unquoted.some(({ range: [from] }) => from < fault.range[0] && sameLine(text, from, fault.range[0])),
+  );
+  if (telling.length > 0) throw text.error(telling);
   if (document.contents === null || (isScalar(document.contents) && document.contents.value === null))
     throw text.error([{ range: [0, 0], message: 'this file is empty; at least: functions: {hello: {entry: ./hello.ts}}' }]);
   const reader = new Reader(document, text);
@@ -36,6 +45,13 @@ export function parseYaml(text: ManifestText): unknown {
   if (reader.faults.length > 0) throw text.error(reader.faults);
   return value;
 }
+
+function wordsOf(code: string, message: string): string {
+  if (UNQUOTED.test(message)) return NEEDS_QUOTES;
+  return WORDS[code] ?? (message.startsWith('Maximum call stack') ? TOO_DEEP : message);
+}
+
+const sameLine = ({ text }: ManifestText, from: number, to: number): boolean => !text.slice(from, to).includes('\n');
 
 function parsed(text: ManifestText): Document.Parsed {
   try {

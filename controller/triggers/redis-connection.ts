@@ -112,7 +112,8 @@ export class RedisConnection {
   #plain(error: unknown): Error {
     let message = error instanceof Error ? error.message : String(error);
     for (const secret of [this.#url.password, decoded(this.#url.password)]) if (secret !== '') message = message.replaceAll(secret, '***');
-    return new Error(`${this.address}: ${message}`);
+    const advice = message.startsWith('NOAUTH') ? ' Write it into the URL as a secret: redis://:${secret:NAME}@HOST' : '';
+    return new Error(`${this.address}: ${message}${advice}`);
   }
 
   #use(): Promise<Redis> {

@@ -9,7 +9,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   MASTERDOWN: 'it is a replica that has lost its master',
   MISCONF: 'it cannot write to its disk: free some space, and see its log',
   MOVED: 'it is a node of a cluster, and another one has our keys: give the address of that one, or of a Redis that is no cluster',
-  NOAUTH: 'it wants a password: redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST',
+  NOAUTH: 'it wants a password: redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST in FN_STORE',
   NOPERM: 'the user may not do that: it needs every command on the keys fn:*',
   NOREPLICAS: 'too few of its replicas are in reach (min-replicas-to-write)',
   OOM: 'its memory is full (maxmemory): give it more',
