@@ -57,6 +57,17 @@ describe('a delivery', () => {
     expect(await lost).toMatchObject({ problem: { code: 'instance-lost' }, requestId: null });
   });
 
+  it('of one namespace waits behind none of another’s', async () => {
+    const gateway = await connect(({ namespace }) => (namespace === 'a' ? null : { status: 200 }));
+    const large = 'x'.repeat(10 * 1024 * 1024);
+    const abort = new AbortController();
+    const stuck = range(8).map(() => gateways.deliver({ ...delivery(large), namespace: 'a' }, abort.signal));
+    expect(await gateways.deliver({ ...delivery(large), namespace: 'b' })).toMatchObject({ response: { status: 200 } });
+    expect(gateway.deliveries.map(({ namespace }) => namespace)).toEqual([...range(6).map(() => 'a'), 'b']);
+    abort.abort();
+    await Promise.all(stuck);
+  });
+
   it('that is aborted is abandoned, and its late answer is nobody’s', async () => {
     let answer: () => void = () => {};
     const gateway = await connect(() => new Promise((resolve) => (answer = () => resolve({ status: 200 }))));

@@ -9,17 +9,19 @@ import type { Clock } from '#kit/clock.ts';
 import { type LineConnection, type LineHandler, LineServer } from '#kit/line-server.ts';
 import type { Log } from '#kit/log.ts';
 import { headerOf, retryAfterOf } from './headers.ts';
+import { Share } from './share.ts';
 import type { Deliverer, Delivery, DeliveryResult } from './types.ts';
 
 /** Connections at a time: as many as gateways, and those that are just being replaced. */
 const MAX_CONNECTIONS = 32;
 /** A gateway that does not read is cut off when so much waits for it, bytes. */
-const MAX_UNSENT_BYTES = 4 * MAX_EVENTS_LINE_BYTES;
+const MAX_UNSENT_BYTES = 8 * MAX_EVENTS_LINE_BYTES;
 const HELLO_TIMEOUT_MS = 5_000;
-/** Deliveries of one gateway at a time: all that the queue holds at a time (MAX_HELD of queue.ts), and what triggers deliver beside it. */
-const MAX_IN_FLIGHT = 4_096;
-/** Their bodies, bytes. */
-const MAX_IN_FLIGHT_BYTES = 64 * 1024 * 1024;
+/**
+ * Deliveries of one gateway at a time, and their bodies, bytes: of one namespace half of it, which is all that the queue holds at a time
+ * (MAX_HELD of queue.ts), and what triggers deliver beside it.
+ */
+const MAX_IN_FLIGHT = { count: 8_192, bytes: 128 * 1024 * 1024 };
 /** A delivery waits for a gateway that is just being restarted, ms. */
 const NO_GATEWAY_WAIT_MS = 3_000;
 /** Then it is tried again after this, seconds. */
@@ -40,6 +42,7 @@ export interface GatewaysOptions {
 }
 
 interface InFlight {
+  namespace: string;
   bytes: number;
   done: (result: DeliveryResult) => void;
 }
@@ -47,7 +50,7 @@ interface InFlight {
 class Gateway {
   readonly connection: LineConnection;
   readonly inFlight = new Map<number, InFlight>();
-  bytes = 0;
+  readonly #share = new Share(MAX_IN_FLIGHT);
   draining = false;
   #seq = 0;
 
@@ -56,15 +59,16 @@ class Gateway {
   }
 
   /** One that is idle takes a delivery of any size. */
-  takes(bytes: number): boolean {
+  takes({ namespace }: Delivery, bytes: number): boolean {
     if (this.draining) return false;
-    return this.inFlight.size === 0 || (this.inFlight.size < MAX_IN_FLIGHT && this.bytes + bytes <= MAX_IN_FLIGHT_BYTES);
+    return this.inFlight.size === 0 || this.#share.takes(namespace, bytes);
   }
 
   begin(delivery: Delivery, bytes: number, done: (result: DeliveryResult) => void): number {
     const seq = (this.#seq += 1);
-    this.inFlight.set(seq, { bytes, done });
-    this.bytes += bytes;
+    const { namespace } = delivery;
+    this.inFlight.set(seq, { namespace, bytes, done });
+    this.#share.add(namespace, bytes);
     this.connection.send({ type: 'deliver', seq, ...delivery } satisfies DispatcherMessage);
     return seq;
   }
@@ -73,7 +77,7 @@ class Gateway {
     const one = this.inFlight.get(seq);
     if (one === undefined) return undefined;
     this.inFlight.delete(seq);
-    this.bytes -= one.bytes;
+    this.#share.remove(one.namespace, one.bytes);
     return one;
   }
 }
@@ -88,8 +92,8 @@ export class Gateways implements Deliverer {
   readonly #options: GatewaysOptions;
   readonly #server: LineServer;
   readonly #gateways = new Set<Gateway>();
-  /** Deliveries that no gateway has room for, the first first. */
-  readonly #waiting = new Set<Waiting>();
+  /** Deliveries that no gateway has room for, by namespace, the first first: none waits behind another's. */
+  readonly #waiting = new Map<string, Set<Waiting>>();
 
   constructor(options: GatewaysOptions) {
     this.#options = options;
@@ -172,7 +176,7 @@ export class Gateways implements Deliverer {
       let cancelWait = () => {};
       const done = (result: DeliveryResult) => {
         cancelWait();
-        this.#waiting.delete(waiting);
+        this.#unwait(waiting);
         signal?.removeEventListener('abort', onAbort);
         resolve(result);
       };
@@ -185,15 +189,17 @@ export class Gateways implements Deliverer {
       };
       const begin = (gateway: Gateway) => {
         cancelWait();
-        this.#waiting.delete(waiting);
+        this.#unwait(waiting);
         at = { gateway, seq: gateway.begin(delivery, bytes, done) };
       };
       const waiting: Waiting = { delivery, bytes, begin };
       signal?.addEventListener('abort', onAbort, { once: true });
-      const gateway = this.#waiting.size === 0 ? this.#leastBusy(bytes) : null;
+      const behind = this.#waiting.get(delivery.namespace);
+      const gateway = behind === undefined ? this.#leastBusy(delivery, bytes) : null;
       if (gateway !== null) begin(gateway);
       else {
-        this.#waiting.add(waiting);
+        if (behind === undefined) this.#waiting.set(delivery.namespace, new Set([waiting]));
+        else behind.add(waiting);
         cancelWait = this.#giveUpWithoutGateway(done);
       }
     });
@@ -213,18 +219,26 @@ export class Gateways implements Deliverer {
     return () => cancel();
   }
 
-  #leastBusy(bytes: number): Gateway | null {
+  #unwait(waiting: Waiting): void {
+    const { namespace } = waiting.delivery;
+    const line = this.#waiting.get(namespace);
+    if (line?.delete(waiting) === true && line.size === 0) this.#waiting.delete(namespace);
+  }
+
+  #leastBusy(delivery: Delivery, bytes: number): Gateway | null {
     let best: Gateway | null = null;
     for (const gateway of this.#gateways)
-      if (gateway.takes(bytes) && (best === null || gateway.inFlight.size < best.inFlight.size)) best = gateway;
+      if (gateway.takes(delivery, bytes) && (best === null || gateway.inFlight.size < best.inFlight.size)) best = gateway;
     return best;
   }
 
   #next(): void {
-    for (const waiting of this.#waiting) {
-      const gateway = this.#leastBusy(waiting.bytes);
-      if (gateway === null) return;
-      waiting.begin(gateway);
+    for (const line of this.#waiting.values()) {
+      for (const waiting of line) {
+        const gateway = this.#leastBusy(waiting.delivery, waiting.bytes);
+        if (gateway === null) break;
+        waiting.begin(gateway);
+      }
     }
   }
 }
