@@ -77,6 +77,9 @@ describe('the verdict on an attempt', () => {
   it('a pause that is asked for is kept, and what waits for it comes back spread', () => {
     expect(after(failed('no-capacity', 4), { chance: 0 })).toMatchObject({ dueAt: 4_000 });
     expect(after(failed('no-capacity', 4), { chance: 1 })).toMatchObject({ dueAt: 8_000 });
+    // However quick the function's own retries are: these do not count, and nothing else would slow them down.
+    const quick = { maxAttempts: 3, retryBaseMs: 10, retryMaxMs: 10 };
+    expect(after(failed('no-capacity'), { chance: 1, policy: quick })).toMatchObject({ dueAt: 250 });
     expect(after(answered(503, { retryAfterSeconds: 20 }))).toMatchObject({ dueAt: 20_000, counted: true });
   });
 

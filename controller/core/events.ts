@@ -6,6 +6,8 @@ import type { DeadLetterView, EventError } from '#contract/events.ts';
 export const MAX_LOST_WORKERS = 10;
 /** What the platform could not deliver is tried again after at most so long, ms, where nobody says for how long: capacity comes back soon. */
 export const PLATFORM_RETRY_MAX_MS = 10_000;
+/** And after a pause of up to so long at least, ms, however quick the function's own retries are: it does not count, so nothing else would slow it down. */
+const PLATFORM_RETRY_MIN_MS = 250;
 /** An event whose age is over within so long gets no further attempt for the platform's sake, ms. */
 const LAST_TRY_MS = 1_000;
 /** Longest `detail` that is kept of an attempt, characters. */
@@ -85,7 +87,7 @@ function afterPlatformsFailure({ outcome, expiresAt, policy, at, chance }: Attem
   if (left < LAST_TRY_MS) return { verdict: 'dead', reason: 'age', counted: false, error };
   const asked = askedPauseMs(outcome);
   // What was refused together is to come back spread.
-  const pause = asked + chance * Math.min(PLATFORM_RETRY_MAX_MS, Math.max(policy.retryBaseMs, asked));
+  const pause = asked + chance * Math.min(PLATFORM_RETRY_MAX_MS, Math.max(PLATFORM_RETRY_MIN_MS, policy.retryBaseMs, asked));
   return { verdict: 'retry', dueAt: Math.round(at + Math.min(pause, left / 2)), counted: false, error };
 }
 

@@ -107,3 +107,25 @@ describe('a pause that the function asks for', () => {
     expect(view.dueAt! - view.createdAt).toBeGreaterThan(3_500_000);
   });
 });
+
+describe('what the store refuses to be told', () => {
+  it('is worked on again: it is not left claimed for as long as the dispatcher lives', async () => {
+    let refused = 0;
+    const wrap = (store: EventStore): EventStore =>
+      new Proxy(store, {
+        get: (target, key) => {
+          if (key === 'settle' && refused === 0)
+            return async () => {
+              refused += 1;
+              throw new TypeError('a bug of ours');
+            };
+          const value: unknown = Reflect.get(target, key);
+          return typeof value === 'function' ? value.bind(target) : value;
+        },
+      });
+    const { gateway, dispatcher } = await harness.ready(undefined, { wrap });
+    const id = await gateway.accepted('hello');
+    await waitFor('its end', async () => (await dispatcher.questions.getInvocation('default', 'hello', id)).state === 'succeeded');
+    expect(gateway.deliveries).toHaveLength(2);
+  });
+});

@@ -2,14 +2,13 @@
  * The queue of events: takes them into the store, claims what is due where a slot is free, has it worked on, and settles.
  * What waits is in the store; here are only what is claimed, and counts.
  */
-import { FnError } from '#contract/errors.ts';
-import { type BackoffOptions, backoffMs } from '#kit/backoff.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import { MAX_ERROR_DETAIL } from '../core/events.ts';
 import type { Claim, EventStore, NewEvent, Settlement } from '../store/events.ts';
+import { Forgetting } from './forgetting.ts';
 import type { FunctionTable } from './functions.ts';
-import { functionLane, type Lane } from './lane.ts';
+import type { Lane } from './lane.ts';
 import { DECIDE_EVERY_MS, Lanes, type Want } from './lanes.ts';
 import { messageOf, Ownership } from './ownership.ts';
 import { Settler } from './settler.ts';
@@ -25,8 +24,6 @@ const LOOK_EVERY_MS = 1_000;
 /** How often lanes are counted anew, ms: what a dispatcher that is just being replaced has enqueued is seen then. Stores keep the counts. */
 const RECOUNT_EVERY_MS = 5_000;
 
-/** Between attempts to remove what a deleted function had. */
-const FORGET_RETRY: BackoffOptions = { baseMs: 100, maxMs: 2_000, jitter: 0.3 };
 /** What could not be worked on for a fault of ours is tried again after so long, ms, and so often. */
 const BROKEN_RETRY_MS = 60_000;
 const BROKEN_ATTEMPTS = 10;
@@ -73,8 +70,7 @@ export class EventQueue {
   /** What is claimed, delivered or not, until it is settled. */
   readonly #held = new Map<string, Held>();
   #heldBytes = 0;
-  /** Functions that were deleted, until their events are gone. */
-  readonly #forgetting = new Map<string, Promise<void>>();
+  readonly #forgetting: Forgetting;
   #claiming = false;
   #again = false;
   #scheduled = false;
@@ -91,6 +87,7 @@ export class EventQueue {
     this.activeAt = clock.wall();
     this.lanes = new Lanes({ functions, clock, onDue: () => this.#wake() });
     this.#settler = new Settler({ store, clock, log });
+    this.#forgetting = new Forgetting({ store, clock, log, onForgotten: (namespace, name) => this.lanes.forget(namespace, name) });
     this.ownership = new Ownership({
       store,
       clock,
@@ -244,7 +241,7 @@ export class EventQueue {
     while (!this.#draining && lane.running < lane.allowed && lane.buffered.length > 0) lane.buffered.shift()?.();
     this.#continue(lane);
     if (worked.forget) await this.forget(claim.event.namespace, claim.event.name);
-    else if (worked.settlement !== null) await this.#settle(lane, claim, worked.settlement);
+    else if (worked.settlement !== null) await this.#settle(one, worked.settlement);
     this.#held.delete(keyOf(claim));
     this.#heldBytes -= claim.event.payload.length;
     lane.held -= 1;
@@ -284,8 +281,11 @@ export class EventQueue {
     if (lane.due || lane.waiting > 0) this.#wake();
   }
 
-  async #settle(lane: Lane, claim: Claim, settlement: Settlement): Promise<void> {
-    if ((await this.#settler.settle(settlement, claim.event.orderKey !== null)) !== 'settled') return;
+  async #settle({ lane, claim, owner }: Held, settlement: Settlement): Promise<void> {
+    const said = await this.#settler.settle(settlement, claim.event.orderKey !== null);
+    // Refused: under this name it would be claimed, and worked on by nobody, for as long as that beats.
+    if (said === 'unknown' && !this.#draining) this.ownership.doubt(owner);
+    if (said !== 'settled') return;
     const { counts } = lane;
     switch (settlement.outcome) {
       case 'succeeded':
@@ -337,40 +337,15 @@ export class EventQueue {
     this.#recount();
   }
 
-  /** The function was deleted: all of its events go. Tries for as long as the store is away; never rejects. */
+  /** The function was deleted: all of its events go, however long the store is away. Never rejects. */
   forget(namespace: string, name: string): Promise<void> {
-    const key = functionLane(namespace, name);
-    // Nothing was accepted since it began: what it removes is all that there is.
-    let forgotten = this.#forgetting.get(key);
-    if (forgotten === undefined) {
-      forgotten = this.#forget(namespace, name).finally(() => this.#forgetting.delete(key));
-      this.#forgetting.set(key, forgotten);
-    }
-    return forgotten;
-  }
-
-  async #forget(namespace: string, name: string): Promise<void> {
-    const { store, clock, log } = this.#options;
     this.#abandon(({ lane }) => lane.namespace === namespace && lane.name === name);
-    for (let failures = 0; !this.#draining; failures += 1) {
-      try {
-        const count = await store.forget(namespace, name);
-        this.lanes.forget(namespace, name);
-        if (count > 0) log.info({ namespace, name, events: count }, 'events of a deleted function are removed');
-        return;
-      } catch (error) {
-        if (failures === 0)
-          log.warn({ namespace, name, error: messageOf(error) }, 'events of a deleted function cannot be removed now; trying again');
-        await pause(clock, backoffMs(failures + 1, FORGET_RETRY));
-      }
-    }
+    return this.#forgetting.forget(namespace, name);
   }
 
-  /** Throws FnError events-unavailable while an earlier function of this name is being forgotten: what comes now would go with it. */
-  checkForgotten({ namespace, name }: Pick<NewEvent, 'namespace' | 'name'>): void {
-    if (!this.#forgetting.has(functionLane(namespace, name))) return;
-    const detail = `What waited for an earlier function ${name} is being removed.`;
-    throw new FnError('events-unavailable', detail, { retryAfterSeconds: 1 });
+  /** Throws FnError events-unavailable while an earlier function of its name is being forgotten. */
+  checkForgotten(event: Pick<NewEvent, 'namespace' | 'name'>): void {
+    this.#forgetting.check(event);
   }
 
   #abandon(which: (one: Held) => boolean): void {
@@ -404,6 +379,7 @@ export class EventQueue {
     while (this.#held.size > 0 && clock.now() < until) await pause(clock, 20);
     this.#abandon(() => true);
     this.#settler.close();
+    this.#forgetting.close();
     await this.ownership.close();
   }
 }

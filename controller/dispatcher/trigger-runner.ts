@@ -25,6 +25,8 @@ const MIN_AHEAD = 64;
 const MAX_HELD = 10_000;
 /** The same, bytes. */
 const MAX_HELD_BYTES = 64 * 1024 * 1024;
+/** Most calls at a time: the dispatcher's other functions need theirs. */
+const MAX_CALLS = 1_000;
 /** Data of one batch, bytes; one message alone may be longer. */
 const MAX_BATCH_DATA_BYTES = 2 * MAX_EVENT_BYTES;
 /** A receive waits so long in the broker, ms. While it is not known whether the broker is there, shorter. */
@@ -253,8 +255,12 @@ export class TriggerRunner {
     this.#wakeIntake();
   }
 
+  #most(): number {
+    return Math.max(1, Math.min(this.#trigger.concurrency ?? MAX_CALLS, this.#of.maxSlots));
+  }
+
   #limit(): number {
-    const most = Math.max(1, Math.min(this.#trigger.concurrency ?? Number.POSITIVE_INFINITY, this.#of.maxSlots));
+    const most = this.#most();
     return this.#cooling ? 1 : Math.min(most, this.#pace.limit);
   }
 
@@ -394,8 +400,7 @@ export class TriggerRunner {
         // The intake meets the same trouble, and says so.
         log.debug({ ...this.#names(), error: String(error) }, 'a broker did not answer a question');
       }
-      const most = Math.min(this.#trigger.concurrency ?? Number.POSITIVE_INFINITY, this.#of.maxSlots);
-      this.#pace.decide(clock.now(), this.#queue.ready, most);
+      this.#pace.decide(clock.now(), this.#queue.ready, this.#most());
       this.#pump();
     }
   }

@@ -34,6 +34,8 @@ import { migrate } from './schema.ts';
 const BUSY_TIMEOUT_MS = 2_000;
 /** Pages kept in memory, KiB: the inner pages of the indices of a million events. */
 const CACHE_KIB = 65_536;
+/** What a burst of large commits has made of the write-ahead log is cut off to this, bytes. */
+const WAL_KEPT_BYTES = 67_108_864;
 /** What one forget() removes in one transaction: some 50 ms. */
 const FORGET_CHUNK = 1_000;
 
@@ -61,6 +63,7 @@ export function openSqliteEventStore({ path, log, space = () => diskSpace(path) 
       throw new FnError('store-unavailable', `${path} is on a file system without shared memory (journal mode ${mode}): ${advice}.`);
     }
     db.exec('PRAGMA synchronous = FULL');
+    db.exec(`PRAGMA journal_size_limit = ${WAL_KEPT_BYTES}`);
     db.exec(`PRAGMA cache_size = -${CACHE_KIB}`);
     migrate(db, path, EVENTS_MIGRATIONS, EVENTS_APPLICATION_ID);
     return new SqliteEventStore(db, path, log, path === ':memory:' ? null : space);
