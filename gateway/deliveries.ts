@@ -47,7 +47,7 @@ export class Deliveries implements DeliveryOwner {
     const verdict = context.gatekeeper.checkDelivery(namespace);
     if (typeof verdict !== 'string') return this.#refuse(message, verdict.code, verdict.detail);
     const delivery = new Delivery(context, match, newRequestId(), message, this);
-    if (!this.#bodies.take(delivery.bodyBytes)) {
+    if (!this.#bodies.take(delivery.namespace, delivery.bodyBytes)) {
       if (verdict === 'counted') context.gatekeeper.leave(namespace);
       return this.#refuse(message, 'no-capacity', 'too much is being delivered by this gateway');
     }
@@ -73,7 +73,7 @@ export class Deliveries implements DeliveryOwner {
 
   onDelivered(delivery: Delivery, result: Delivered | null): void {
     this.#running.delete(delivery);
-    this.#bodies.give(delivery.bodyBytes);
+    this.#bodies.give(delivery.namespace, delivery.bodyBytes);
     if (this.#counted.delete(delivery)) this.#options.context.gatekeeper.leave(delivery.namespace);
     // Of a link that is gone: the number may be another's by now.
     if (this.#bySeq.get(delivery.seq) !== delivery) return;

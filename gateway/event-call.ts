@@ -88,7 +88,7 @@ export abstract class EventCall extends Call implements ClientOwner, EventAsker 
   /** Memory for the body, by its declared length, or as long as one may be. */
   #reserve(declared: number): boolean {
     const bytes = declared < 0 ? MAX_EVENT_BYTES : declared;
-    if (!this.context.collecting.take(bytes)) return false;
+    if (!this.context.collecting.take(this.namespace, bytes)) return false;
     this.#reserved = bytes;
     return true;
   }
@@ -172,7 +172,7 @@ export abstract class EventCall extends Call implements ClientOwner, EventAsker 
     this.#over = true;
     this.#question?.forget();
     this.#question = null;
-    this.context.collecting.give(this.#reserved);
+    this.context.collecting.give(this.namespace, this.#reserved);
     this.#reserved = 0;
     this.client.leave();
   }
