@@ -1,5 +1,7 @@
 /** Redis streams and lists as sources, against a real redis-server. */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { once } from 'node:events';
+import { type AddressInfo, type Socket, connect, createServer } from 'node:net';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { RedisListTrigger, RedisStreamTrigger, type TriggerOf } from '#contract/trigger.ts';
 import { systemClock } from '#kit/clock.ts';
 import { silentLog } from '#kit/log.ts';
@@ -9,6 +11,7 @@ import { openPublisher as openStreamPublisher } from '../../controller/triggers/
 import { openStream, openSource as openStreamSource } from '../../controller/triggers/redis-stream/source.ts';
 import type { Source } from '../../controller/triggers/types.ts';
 import { type RedisServer, startRedis } from '../helpers/redis-server.ts';
+import { waitFor } from '../helpers/wait.ts';
 import { CANARY, type SourceKind, describeSource, direct, take, textOf } from './trigger.suite.ts';
 
 let server: RedisServer | null = null;
@@ -210,6 +213,34 @@ describe('a Redis stream', () => {
   });
 });
 
+/** A way to Redis that can be told to bring commands there and no answer back, as when one of both ends dies. */
+async function cuttable(port: number): Promise<{ port: number; cut: boolean; close(): Promise<void> }> {
+  const sockets = new Set<Socket>();
+  const server = createServer((near) => {
+    const far = connect(port, '127.0.0.1');
+    for (const socket of [near, far]) {
+      sockets.add(socket);
+      // The end of one is the end of both, whatever it was.
+      socket.on('error', () => {});
+      socket.once('close', () => (near.destroy(), far.destroy(), sockets.delete(socket)));
+    }
+    near.pipe(far);
+    far.on('data', (data) => (way.cut ? near.destroy() : near.write(data)));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const way = {
+    port: (server.address() as AddressInfo).port,
+    cut: false,
+    async close() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+      await once(server, 'close');
+    },
+  };
+  return way;
+}
+
 describe('a Redis list', () => {
   const opened: Source[] = [];
   const open = (trigger: TriggerOf<'redis-list'>, consumer: string): Source => {
@@ -242,6 +273,28 @@ describe('a Redis list', () => {
     ]);
     await expect(dead.ack([taken[0]!])).rejects.toThrow('given back');
     await other.ack(again);
+    expect(await client.keys(`*${trigger.list}*:taken:*`)).toEqual([]);
+  });
+
+  it('gives what it had taken when the answer was cut off, once, and not what is in work', async () => {
+    const way = await cuttable(redis().port);
+    onTestFinished(() => way.close());
+    const trigger = fresh();
+    const client = redis().client();
+    const source = open({ ...trigger, url: trigger.url.replace(`:${redis().port}`, `:${way.port}`) }, 'one');
+    await client.lpush(trigger.list, 'in work');
+    const [inWork] = await take(source, 1);
+    await client.lpush(trigger.list, 'cut off');
+    way.cut = true;
+    await waitFor('the message to be taken', async () => {
+      await expect(source.receive(1, 1, never())).rejects.toThrow();
+      return (await client.llen(trigger.list)) === 0;
+    });
+    way.cut = false;
+    const [again] = await take(source, 1);
+    expect([textOf(again!), again!.deliveries]).toEqual(['cut off', 1]);
+    await source.ack([inWork!, again!]);
+    expect(await source.receive(1, 300, never())).toEqual([]);
     expect(await client.keys(`*${trigger.list}*:taken:*`)).toEqual([]);
   });
 

@@ -106,6 +106,15 @@ if #ARGV > 1 then
 end
 return #back(ARGV[1], taken, order, wanted, 1)`);
 
+/** What this consumer has and does not know of: the answer of a TAKE got lost. ARGV: PUSH, ids that it knows of. → how many went back. */
+export const RESCUE = script(`${PRELUDE}
+local known, wanted = {}, {}
+for i = 2, #ARGV do known[ARGV[i]] = true end
+for _, id in ipairs(redis.call('ZRANGE', order, 0, -1)) do
+  if not known[id] then wanted[id] = true end
+end
+return #back(ARGV[1], taken, order, wanted, 1)`);
+
 /** ARGV: consumer, alive for ms. */
 export const BEAT = script(`${PRELUDE}
 if redis.call('EXISTS', taken) == 1 then redis.call('ZADD', consumers, string.format('%.0f', now + ARGV[2]), ARGV[1]) end

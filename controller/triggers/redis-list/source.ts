@@ -7,12 +7,17 @@ import type { TriggerOf } from '#contract/trigger.ts';
 import { toSourceMessage } from '../broker-message.ts';
 import { RedisConnection, type Script, asBuffer, asList, asNumber, asText } from '../redis-connection.ts';
 import type { OpenSource, Source, SourceMessage, SourceOptions } from '../types.ts';
-import { ACK, BEAT, EXPIRED, LEAVE, RECOVER, RELEASE, TAKE, keysOf } from './scripts.ts';
+import { ACK, BEAT, EXPIRED, LEAVE, RECOVER, RELEASE, RESCUE, TAKE, keysOf } from './scripts.ts';
 
 /** After so long without a sign of life a consumer is dead. */
 const ALIVE_MS = 30_000;
 /** Waits no longer in one go: between two of them dead consumers are looked for. */
 const BLOCK_MS = 1_000;
+/**
+ * So long after a TAKE without an answer it may still be carried out: a server that stood still reads what was sent to it
+ * before it notices that nobody waits any more.
+ */
+const UNSURE_MS = 60_000;
 /** Values of one command, at most. */
 const MAX_TAKE = 1_000;
 const MAX_IDS = 500;
@@ -34,6 +39,9 @@ class RedisListSource implements Source {
   readonly #waiter: RedisConnection;
   readonly #commands: RedisConnection;
   readonly #ids = new WeakMap<SourceMessage, string>();
+  /** Ids of what was received and is neither acknowledged nor released. */
+  readonly #held = new Set<string>();
+  #unsureUntil = 0;
   #lookAt = 0;
   #closing: Promise<void> | null = null;
 
@@ -76,6 +84,7 @@ class RedisListSource implements Source {
     let others = 0;
     for (const ids of this.#chunks(messages)) {
       others += asNumber(await this.#run(ACK, ids));
+      for (const id of ids) this.#held.delete(id);
     }
     if (others > 0)
       throw new Error(`${others} of ${messages.length} messages had been given back, since this consumer was silent for too long`);
@@ -84,6 +93,7 @@ class RedisListSource implements Source {
   async release(messages: readonly SourceMessage[]): Promise<void> {
     for (const ids of this.#chunks(messages)) {
       await this.#run(RELEASE, [this.#push, ...ids]);
+      for (const id of ids) this.#held.delete(id);
     }
   }
 
@@ -140,7 +150,12 @@ class RedisListSource implements Source {
   }
 
   async #take(max: number): Promise<SourceMessage[]> {
-    const answer = asList(await this.#run(TAKE, [this.#consumer, max, this.#right ? 'RPOP' : 'LPOP', this.#aliveMs]));
+    const taken = await this.#run(TAKE, [this.#consumer, max, this.#right ? 'RPOP' : 'LPOP', this.#aliveMs]).catch((error: unknown) => {
+      this.#unsureUntil = this.#options.clock.now() + UNSURE_MS;
+      this.#lookAt = 0;
+      throw error;
+    });
+    const answer = asList(taken);
     const { list } = this.#options.trigger;
     const source = `${this.#commands.address}/${encodeURIComponent(list)}`;
     const messages: SourceMessage[] = [];
@@ -161,6 +176,7 @@ class RedisListSource implements Source {
       });
       const ordered = { ...message, orderKey: message.extensions.partitionkey ?? null };
       this.#ids.set(ordered, id);
+      this.#held.add(id);
       messages.push(ordered);
     }
     return messages;
@@ -169,6 +185,7 @@ class RedisListSource implements Source {
   async #recoverDead(): Promise<void> {
     const { clock, trigger, log } = this.#options;
     if (clock.now() < this.#lookAt) return;
+    if (clock.now() < this.#unsureUntil) await this.#rescue();
     const dead = asList(await this.#run(EXPIRED, [this.#consumer, this.#aliveMs])).map(asText);
     for (const consumer of dead) {
       const count = asNumber(await this.#commands.run(RECOVER, keysOf(trigger.list, consumer), [consumer, this.#push]));
@@ -176,6 +193,16 @@ class RedisListSource implements Source {
         log.info({ list: trigger.list, consumer, messages: count }, 'messages of a consumer that is gone went back to their list');
     }
     this.#lookAt = clock.now() + BLOCK_MS;
+  }
+
+  /** This consumer is alive, so nobody else would give back what it has and was never told of. */
+  async #rescue(): Promise<void> {
+    const count = asNumber(await this.#run(RESCUE, [this.#push, ...this.#held]));
+    if (count > 0)
+      this.#options.log.info(
+        { list: this.#options.trigger.list, messages: count },
+        'messages whose delivery was cut off went back to their list',
+      );
   }
 
   *#chunks(messages: readonly SourceMessage[]): Generator<string[]> {
