@@ -1,12 +1,30 @@
 /**
- * Which tests there are and how they share the machine. Units run beside each other; suites that
- * start containers or a whole platform run one file after the other, since they measure, fill
- * budgets and kill things. `vitest run --project unit` picks one.
+ * Which tests there are and how they share the machine. Units run beside each other, and so do the
+ * suites of stores and brokers, which mostly wait for those; suites that start containers or a whole
+ * platform run one file after the other, since they measure, fill budgets and kill things.
+ * `vitest run --project unit` picks one.
  */
 import { join } from 'node:path';
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const root = join(import.meta.dirname, '..');
+
+/** Suites of stores and brokers: no container, no platform. */
+const BROKERS = 'test/conformance/{bundles,event-store*,store*,trigger*}.test.ts';
+
+/** Of units, and of suites of brokers: one more than the smallest machine has cores, since some of them only wait. */
+const PARALLEL_WORKERS = 3;
+
+/** Brokers before units: Kafka's suite waits for its group most of a minute, and nobody is to wait for it at the end. */
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const order = ['test/conformance/trigger.kafka', 'test/conformance/'];
+    const rank = ({ moduleId, project }: TestSpecification) =>
+      project.name === 'brokers' ? order.findIndex((path) => moduleId.includes(path)) : order.length;
+    return (await super.sort(files)).toSorted((a, b) => rank(a) - rank(b));
+  }
+}
 
 /** Suites that own the machine while they run, in their order. */
 function serial(name: string, groupOrder: number, include: string[], timeoutMs: number) {
@@ -15,6 +33,7 @@ function serial(name: string, groupOrder: number, include: string[], timeoutMs: 
     test: {
       name,
       include,
+      exclude: [...configDefaults.exclude, BROKERS],
       fileParallelism: false,
       testTimeout: timeoutMs,
       hookTimeout: 120_000,
@@ -34,15 +53,20 @@ export default defineConfig({
     globalSetup: [join(root, 'test/setup/global.ts')],
     setupFiles: [join(root, 'test/setup/env.ts')],
     passWithNoTests: false,
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true as const,
         test: {
           name: 'unit',
           include: ['{controller,gateway,cli,runtime-images}/**/*.test.ts', 'test/*.test.ts', 'test/{helpers,setup,bench}/**/*.test.ts'],
-          maxWorkers: 2,
+          maxWorkers: PARALLEL_WORKERS,
           sequence: { groupOrder: 0 },
         },
+      },
+      {
+        extends: true as const,
+        test: { name: 'brokers', include: [BROKERS], hookTimeout: 120_000, maxWorkers: PARALLEL_WORKERS, sequence: { groupOrder: 0 } },
       },
       serial('conformance', 1, ['test/conformance/**/*.test.ts'], 60_000),
       serial('e2e', 2, ['test/e2e/**/*.test.ts'], 90_000),
