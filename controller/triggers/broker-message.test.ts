@@ -71,3 +71,9 @@ describe('CloudEvents in messages', () => {
     }
   });
 });
+
+it('a long number keeps its digits in a structured event', () => {
+  const attributes = { specversion: '1.0', id: '1', source: '/s', type: 't', datacontenttype: 'application/json' };
+  const text = toStructured({ attributes, data: Buffer.from('{"n":12345678901234567890}') }).toString('utf8');
+  expect(text).toContain('"data":{"n":12345678901234567890}');
+});

@@ -93,9 +93,11 @@ export function toStructured({ attributes, data }: OutgoingEvent): Buffer {
   const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   const contentType = attributes['datacontenttype'] ?? 'application/json';
   if (isJson(contentType)) {
+    const text = bytes.toString('utf8');
     try {
-      event['data'] = JSON.parse(bytes.toString('utf8'));
-      return Buffer.from(JSON.stringify(event));
+      JSON.parse(text);
+      // As it is: a number with many digits must not lose some.
+      return Buffer.from(`${JSON.stringify(event).slice(0, -1)},"data":${text}}`);
     } catch {
       // It says that it is JSON, and is not: bytes then.
     }
