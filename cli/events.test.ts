@@ -156,9 +156,10 @@ describe('fn invoke --async', () => {
         const state = states[Math.min(looks, states.length - 1)];
         looks += 1;
         response.writeHead('status' in state! ? Number(state.status) : 200).end(JSON.stringify(exampleInvocation(EVENT_ID, state)));
-      } else if (accepts)
-        response.writeHead(202, { location: `/.fn/invocations/${EVENT_ID}`, 'preference-applied': 'respond-async' }).end('{}');
-      else response.end('at once');
+      } else if (accepts) {
+        const replayed = request.headers['idempotency-key'] === 'again' ? { 'idempotency-replayed': 'true' } : {};
+        response.writeHead(202, { location: `/.fn/invocations/${EVENT_ID}`, 'preference-applied': 'respond-async', ...replayed }).end('{}');
+      } else response.end('at once');
     });
     onTestFinished(() => void server.close());
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -184,7 +185,8 @@ describe('fn invoke --async', () => {
       '90s',
     );
     expect([code, stdout]).toEqual([0, `${EVENT_ID}\n`]);
-    expect(stderr).toContain(`/.fn/invocations/${EVENT_ID}\n`);
+    expect(stderr).toMatch(new RegExp(`^accepted: .*/.fn/invocations/${EVENT_ID}$`, 'm'));
+    expect((await run('invoke', 'hello', '--async', '--idempotency-key', 'again')).stderr).toContain('accepted before, under the same');
     expect(stderr).toContain(`fn invocation show hello ${EVENT_ID}\n`);
     expect(seen[0]!.headers).toMatchObject({ prefer: 'respond-async', 'idempotency-key': 'k', 'fn-order-key': 'o', 'fn-delay': '90' });
     expect(JSON.parse((await run('invoke', 'hello', '--async', '--json')).stdout)).toMatchObject({

@@ -51,23 +51,26 @@ interface Accepted {
   location: URL;
   /** Of the call, for who asks what became of it. */
   authorization: string | undefined;
+  /** Its Idempotency-Key was used before: it is that invocation. */
+  replayed: boolean;
   wait: boolean;
   json: boolean;
 }
 
 /** Tells the id, or waits for the end and prints the result. Exit code 1 where it failed. */
 export async function followInvocation(ctx: Context, accepted: Accepted): Promise<ExitCode> {
-  const { namespace, name, location, wait, json } = accepted;
+  const { namespace, name, location, replayed, wait, json } = accepted;
   const id = EventId.parse(location.pathname.split('/').at(-1));
+  const was = replayed ? 'accepted before, under the same idempotency key' : 'accepted';
   const inNamespace = namespace === 'default' ? '' : ` -n ${namespace}`;
   if (!wait) {
     if (json) printJson(ctx, { id, url: location.href });
     else print(ctx, id);
-    say(ctx, `accepted: ${location.href}`);
+    say(ctx, `${was}: ${location.href}`);
     say(ctx, `What became of it: fn invocation show ${name} ${id}${inNamespace}`);
     return EXIT.ok;
   }
-  say(ctx, `accepted: ${id}`);
+  say(ctx, `${was}: ${id}`);
   const view = await untilOver(ctx, accepted);
   const answer = view.result === null ? null : await resultOf(ctx, accepted);
   if (json)

@@ -59,7 +59,8 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
   if (options.later !== null && location !== null) {
     await readBody(reply, MAX_JSON_BODY_BYTES);
     const authorization = typeof headers.authorization === 'string' ? headers.authorization : undefined;
-    return followInvocation(ctx, { ...options, location, authorization, wait: options.later.wait });
+    const replayed = reply.headers['idempotency-replayed'] === 'true';
+    return followInvocation(ctx, { ...options, location, authorization, replayed, wait: options.later.wait });
   }
   if (options.later !== null && reply.status < 400)
     say(

@@ -61,8 +61,9 @@ export function problemError(problem: Problem): CliError {
   const { functionError } = problem;
   if (functionError) details.push(...functionErrorLines(functionError));
   const remedy = Object.entries(ERRORS).find(([code]) => code === problem.code)?.[1].remedy;
-  // The detail of a function's error repeats the error, which is shown with its place below.
-  const message = functionError ? problem.title : `${problem.title}: ${problem.detail}`;
+  // The detail repeats what is shown with its place below.
+  const below = functionError !== undefined || (problem.errors ?? []).some(({ detail }) => problem.detail.includes(detail));
+  const message = below ? problem.title : `${problem.title}: ${problem.detail}`;
   return new CliError(`${message} (${problem.code})`, {
     exitCode: exitCodeOf(problem),
     details,

@@ -37,7 +37,8 @@ export function renderTrigger({ namespace, function: name, trigger, status, url 
     ...optional('url', url),
     ...optional('next', nextAt === null ? null : new Date(nextAt).toISOString()),
     ...optional('lag', lag === null ? null : String(lag)),
-    ['running', `${status.inFlight} of ${status.concurrency} at most`],
+    // One that is paused makes no calls; those of a webhook are made by the function's queue.
+    ['running', status.concurrency === 0 ? String(status.inFlight) : `${status.inFlight} of ${status.concurrency} at most`],
     ['events', `${status.succeeded} done, ${status.failed} failed attempts, ${status.deadLettered} dead, ${status.filtered} filtered out`],
     ...optional('last event', lastEventAt === null ? null : `${ago(lastEventAt, now)} ago`),
     ['path', trigger.path],

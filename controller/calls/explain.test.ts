@@ -158,6 +158,7 @@ describe('a call that failed', () => {
   });
 
   it('as the client went away: that is the client’s affair', () => {
+    expect(why({ status: 0, aborted: true, event: 'invocation' }).summary).toMatch(/^The event \(invocation\) was called off after/);
     expect(why({ status: 0, aborted: true })).toMatchObject({
       fault: 'caller',
       summary: expect.stringContaining('went away after 4.6 ms'),

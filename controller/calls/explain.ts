@@ -73,6 +73,8 @@ function summaryOf(evidence: Evidence): string {
     const status = call.status === 0 ? 'The connection was cut' : `Answered with ${call.status}`;
     return `${status} after ${took}: ${lower(entry.title)} (${call.code})${call.detail === undefined ? '' : `: ${call.detail}`}`;
   }
+  if (call.aborted === true && call.event !== undefined)
+    return `The event (${call.event}) was called off after ${took}, before ${who} had finished: it was cancelled, or its trigger ended.`;
   if (call.aborted === true) return `The client went away after ${took}, before ${who} had finished.`;
   if (call.status >= 500) {
     const said = firstLineOfError(evidence);

@@ -214,7 +214,7 @@ export class EventsService implements Events {
         const allow = `fn namespace set ${namespace} --networks CIDR lets it`;
         faults.push({
           pointer,
-          detail: `${host} is ${address}, which functions of ${namespace} may not dial: it is no public address; ${allow}`,
+          detail: `${host === address ? host : `${host} is ${address}, which`} may not be dialled by functions of ${namespace}: it is no public address; ${allow}`,
         });
       }
     }
