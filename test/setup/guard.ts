@@ -7,6 +7,10 @@ import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { homePaths } from '#kit/paths.ts';
 import { removeLeftovers } from '../helpers/leaks.ts';
+import { sleep } from '../helpers/wait.ts';
+
+/** A process that nothing can end (it waits for a disk) is left after so many. */
+const MAX_ROUNDS = 50;
 
 const [folder] = process.argv.slice(2);
 if (folder === undefined) throw new Error('guard.ts FOLDER');
@@ -21,24 +25,37 @@ function homesIn(run: string): string[] {
   return [...platforms.filter((path) => path !== temporary), ...others].filter((path) => existsSync(path));
 }
 
-/** Processes that were started in this run, by whatever: workers and brokers have the folder in their environment. */
-function endProcesses(run: string): void {
-  const mark = `FN_TEST_FOLDER=${run}`;
-  for (const entry of readdirSync('/proc')) {
-    const pid = Number(entry);
-    if (!Number.isInteger(pid) || pid === process.pid) continue;
-    try {
-      if (readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(mark)) process.kill(pid, 'SIGKILL');
-    } catch (error) {
-      // Gone meanwhile, or not ours.
-      if (!['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+/**
+ * Ends what was started in this run, by whatever: its folder is in the environment of workers and brokers, and instances
+ * have their socket in it. Until there is no such process, since one may start another meanwhile.
+ */
+async function endProcesses(run: string): Promise<void> {
+  const mentions = (pid: number, file: string) => {
+    const text = readFileSync(`/proc/${pid}/${file}`, 'utf8');
+    return text.includes(`${run}/`) || text.includes(`FN_TEST_FOLDER=${run}\0`);
+  };
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    let found = 0;
+    for (const entry of readdirSync('/proc')) {
+      const pid = Number(entry);
+      if (!Number.isInteger(pid) || pid === process.pid) continue;
+      try {
+        if (!mentions(pid, 'environ') && !mentions(pid, 'cmdline')) continue;
+        process.kill(pid, 'SIGKILL');
+        found++;
+      } catch (error) {
+        // Gone meanwhile, or not ours.
+        if (!['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+      }
     }
+    if (found === 0) return;
+    await sleep(100);
   }
 }
 
 process.stdin.resume();
 process.stdin.once('end', async () => {
-  endProcesses(folder);
+  await endProcesses(folder);
   if (!existsSync(folder)) return;
   for (const home of homesIn(folder)) await removeLeftovers(homePaths(home));
   // What ended meanwhile may have written until then.
