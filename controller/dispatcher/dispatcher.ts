@@ -66,7 +66,8 @@ export class Dispatcher {
         return connected();
       },
     };
-    const invocations = new Invocations({ store, functions, deliverer, clock, random });
+    const forgetting = (namespace: string, name: string): boolean => this.#queue.forgetting(namespace, name);
+    const invocations = new Invocations({ store, functions, deliverer, forgetting, clock, random });
     this.#queue = new EventQueue({
       store,
       functions,

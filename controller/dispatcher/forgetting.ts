@@ -40,6 +40,10 @@ export class Forgetting {
     return forgotten;
   }
 
+  under(namespace: string, name: string): boolean {
+    return this.#under.has(nameOf(namespace, name));
+  }
+
   async #forget(namespace: string, name: string): Promise<void> {
     const { store, clock, log, onForgotten } = this.#options;
     for (let failures = 0; !this.#closed; failures += 1) {

@@ -25,6 +25,8 @@ export interface InvocationsOptions {
   store: Pick<EventStore, 'get'>;
   functions: FunctionTable;
   deliverer: Deliverer;
+  /** What a deleted function of this name left is still being removed: what is given to it now would go along. */
+  forgetting: (namespace: string, name: string) => boolean;
   clock: Clock;
   random: () => number;
 }
@@ -123,8 +125,9 @@ export class Invocations {
   }
 
   #onward({ event }: Claim, { maxAgeMs }: EventPolicy): Onward {
-    const { functions } = this.#options;
-    return { maxAgeMs, there: (name) => functions.get(event.namespace, name) !== null };
+    const { functions, forgetting } = this.#options;
+    const { namespace } = event;
+    return { maxAgeMs, there: (name) => functions.get(namespace, name) !== null && !forgetting(namespace, name) };
   }
 
   #succeeded(claim: Claim, payload: EventPayload, policy: EventPolicy, answered: DeliveryResult): Settlement {

@@ -343,6 +343,10 @@ export class EventQueue {
     return this.#forgetting.forget(namespace, name);
   }
 
+  forgetting(namespace: string, name: string): boolean {
+    return this.#forgetting.under(namespace, name);
+  }
+
   /** Throws FnError events-unavailable while an earlier function of its name is being forgotten. */
   checkForgotten(event: Pick<NewEvent, 'namespace' | 'name'>): void {
     this.#forgetting.check(event);

@@ -75,6 +75,30 @@ describe('the file', () => {
     expect(refusal(open)).toMatchObject({ code: 'store-unavailable', message: expect.stringContaining('a newer fn') as string });
   });
 
+  it('gives back what a burst left free of it', async () => {
+    const store = open();
+    const payload = new Uint8Array(1_048_576);
+    const ids = Array.from({ length: 120 }, (_, number) => `e-${number}`);
+    await store.enqueue(
+      ids.map((id) => event(id, { payload })),
+      1,
+    );
+    await store.join('d', 100);
+    const pages = () => {
+      const db = new DatabaseSync(path, { readOnly: true });
+      const count = Number(db.prepare('PRAGMA page_count').get()?.page_count);
+      db.close();
+      return count;
+    };
+    const full = pages();
+    expect(await store.forget('default', 'f')).toBe(ids.length);
+    for (let call = 0; call < 10; call += 1) await store.prune(2, 100);
+    // 64 MiB of 120 are kept for the next one.
+    expect(pages()).toBeLessThan(full * 0.75);
+    expect(pages()).toBeGreaterThan(full * 0.4);
+    await store.close();
+  });
+
   it('that is none says what to do', async () => {
     await writeFile(path, 'x'.repeat(10_000));
     expect(refusal(open)).toMatchObject({ code: 'store-unavailable', message: expect.stringContaining('not a database') as string });

@@ -47,6 +47,11 @@ export interface SqliteEventStoreOptions {
   space?: () => DiskSpace;
 }
 
+/** Free pages (4 KiB each) that the file keeps: 64 MiB. */
+const FREE_PAGES_KEPT = 16_384;
+/** Pages that one call of prune gives back: 16 MiB. */
+const PAGES_GIVEN_BACK = 4_096;
+
 /** Opens or makes the database and brings its schema up to date. Throws FnError store-unavailable, which says what to do. */
 export function openSqliteEventStore({ path, log, space = () => diskSpace(path) }: SqliteEventStoreOptions): EventStore {
   let db: DatabaseSync | undefined;
@@ -57,6 +62,8 @@ export function openSqliteEventStore({ path, log, space = () => diskSpace(path) 
       chmodSync(path, 0o600);
     }
     db = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
+    // Of a file that is new: what is free of it can be given back.
+    db.exec('PRAGMA auto_vacuum = INCREMENTAL');
     const mode = db.prepare('PRAGMA journal_mode = WAL').get()?.journal_mode;
     if (path !== ':memory:' && mode !== 'wal') {
       const advice = 'put the home on a local disk';
@@ -270,8 +277,17 @@ class SqliteEventStore implements EventStore {
     return this.#write((writes) => ids.filter((id) => writes.purge(id)));
   }
 
-  prune(at: number, limit: number): Promise<number> {
-    return this.#write((writes) => writes.prune(at, limit));
+  async prune(at: number, limit: number): Promise<number> {
+    const pruned = await this.#write((writes) => writes.prune(at, limit));
+    this.#giveBack();
+    return pruned;
+  }
+
+  /** Pages that a burst has left free go back to the disk, a few at a time; some are kept for the next one. */
+  #giveBack(): void {
+    if (this.#closed) return;
+    const free = Number(this.#all('SELECT freelist_count AS pages FROM pragma_freelist_count')[0]?.pages);
+    if (free - FREE_PAGES_KEPT >= PAGES_GIVEN_BACK) this.#all(`PRAGMA incremental_vacuum(${PAGES_GIVEN_BACK})`);
   }
 
   async forget(namespace: string, name: string): Promise<number> {
