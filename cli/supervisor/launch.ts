@@ -10,7 +10,7 @@ import { programFile } from '../root.ts';
 import type { SupervisorState } from '../state.ts';
 import { runningState } from '../state.ts';
 import { lockOwner } from './lock.ts';
-import { lastLines, openLog } from './log-files.ts';
+import { lastLines, logSize, openLog } from './log-files.ts';
 import type { Report, SupervisorEvent, SupervisorOptions } from './options.ts';
 import { NO_DEBUGGER } from './programs.ts';
 import { Supervisor, lockPath } from './supervisor.ts';
@@ -39,6 +39,7 @@ export async function startDetached(ctx: Context, options: SupervisorOptions, re
   const paths = homePaths(options.home);
   mkdirSync(paths.logs, { recursive: true, mode: 0o700 });
   const logFd = openLog(paths.logs, 'supervisor');
+  const logFrom = logSize(paths.logs, 'supervisor');
   const child = spawn(process.execPath, [NO_DEBUGGER, programFile('supervisor')], {
     env: { ...ctx.env, FN_SUPERVISOR: JSON.stringify(options) },
     cwd: '/',
@@ -61,7 +62,10 @@ export async function startDetached(ctx: Context, options: SupervisorOptions, re
       child.once('error', reject);
       child.once('exit', (code, signal) => {
         const how = signal === null ? `exit code ${code}` : `signal ${signal}`;
-        reject(failure ?? new CliError(`the supervisor ended while starting: ${how}`, { details: lastLines(paths.logs, 'supervisor', 8) }));
+        reject(
+          failure ??
+            new CliError(`the supervisor ended while starting: ${how}`, { details: lastLines(paths.logs, 'supervisor', 8, logFrom) }),
+        );
       });
     });
   } catch (error) {
@@ -77,7 +81,7 @@ export async function startDetached(ctx: Context, options: SupervisorOptions, re
   child.unref();
   const state = runningState(paths);
   if (state === null)
-    throw new CliError('the supervisor ended right after it was ready', { details: lastLines(paths.logs, 'supervisor', 8) });
+    throw new CliError('the supervisor ended right after it was ready', { details: lastLines(paths.logs, 'supervisor', 8, logFrom) });
   return state;
 }
 

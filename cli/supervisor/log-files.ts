@@ -23,14 +23,23 @@ export function rotate(folder: string, name: string): void {
   truncateSync(path);
 }
 
-/** The last lines, for an error that says why a process did not start. */
-export function lastLines(folder: string, name: string, count: number): string[] {
+/** Bytes of a log; 0 where there is none. What a process writes that is started now stands behind them. */
+export const logSize = (folder: string, name: string): number =>
+  statSync(join(folder, `${name}.log`), { throwIfNoEntry: false })?.size ?? 0;
+
+/**
+ * The last lines, for an error that says why a process did not start: of those behind `from`, which is the `logSize` when it
+ * was started, so that none of an earlier start is taken for its own.
+ */
+export function lastLines(folder: string, name: string, count: number, from: number): string[] {
   const tailBytes = 8_192;
   const path = join(folder, `${name}.log`);
   const fd = openSync(path, 'r');
   try {
     const { size } = fstatSync(fd);
-    const buffer = Buffer.alloc(Math.min(size, tailBytes));
+    // A file that became shorter was rotated: all that is in it was written since.
+    const own = size < from ? size : size - from;
+    const buffer = Buffer.alloc(Math.min(own, tailBytes));
     readSync(fd, buffer, 0, buffer.length, size - buffer.length);
     return buffer
       .toString('utf8')

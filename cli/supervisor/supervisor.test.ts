@@ -159,6 +159,10 @@ describe('a supervisor', () => {
     });
     expect(existsSync(paths.runDir)).toBe(false);
     expect(readState(paths)).toBeNull();
+    // What the first one said is not told again of a second one.
+    await expect(supervisor({ home: paths.home, env: { STUB_CONTROLLER: 'fails' } }).started.start()).rejects.toMatchObject({
+      details: ['the store cannot be opened'],
+    });
   });
 
   it('does not start a second time in the same home', async () => {

@@ -20,7 +20,7 @@ import { readState, removeState, writeState } from '../state.ts';
 import { version } from '../version.ts';
 import { Child } from './child.ts';
 import { acquireLock } from './lock.ts';
-import { lastLines, lineInWords, openLog, rotate } from './log-files.ts';
+import { lastLines, lineInWords, logSize, openLog, rotate } from './log-files.ts';
 import type { Report, SupervisorOptions } from './options.ts';
 import { metricsEnv, settingsEnv, startedWith } from './options.ts';
 import type { Programs } from './programs.ts';
@@ -78,6 +78,8 @@ export class Supervisor {
   #controllers: Child[] = [];
   #controllerEnv: NodeJS.ProcessEnv = {};
   #logFds: number[] = [];
+  /** Sizes of the logs when what writes them was started last, by its name: before that stands what earlier ones said. */
+  readonly #logsFrom = new Map<string, number>();
   /** Instances of a supervisor that was killed may be in it: then it is not ours to remove before a controller has looked. */
   #runDirWasThere = false;
   #cancelRotation: () => void = () => {};
@@ -209,7 +211,10 @@ export class Supervisor {
   #child(name: string, spawn: () => ReturnType<typeof spawnController>): Child {
     return new Child({
       name,
-      spawn,
+      spawn: () => {
+        this.#logsFrom.set(name, logSize(this.#paths.logs, name));
+        return spawn();
+      },
       log: this.#log,
       clock: this.#clock,
       onStart: (identity) => {
@@ -217,7 +222,7 @@ export class Supervisor {
       },
       onDeath: (detail) => {
         if (this.#state?.phase !== 'starting') return this.#stopping === null;
-        const lines = lastLines(this.#paths.logs, name, 12).map(lineInWords);
+        const lines = this.#lastLines(name).map(lineInWords);
         this.#startFailure.reject(
           new CliError(`the ${name} did not start: ${detail}`, {
             details: lines,
@@ -227,6 +232,11 @@ export class Supervisor {
         return false;
       },
     });
+  }
+
+  /** What it said since it was started last. */
+  #lastLines(name: string): string[] {
+    return lastLines(this.#paths.logs, name, 12, this.#logsFrom.get(name) ?? 0);
   }
 
   #update(change: Partial<SupervisorState>): void {
@@ -270,7 +280,7 @@ export class Supervisor {
       await sleep(PROBE_INTERVAL_MS);
     }
     throw new CliError(`the ${name} did not answer within ${START_TIMEOUT_MS / 1_000} s: ${last}`, {
-      details: lastLines(this.#paths.logs, name, 12),
+      details: this.#lastLines(name),
     });
   }
 
