@@ -116,6 +116,13 @@ describe('triggers', () => {
     [`[{ cron: '@daily', timezone: Nowhere/Here }]`, '4:44: triggers.0.timezone: Nowhere/Here is no time zone'],
     [`[{ cron: '@daily', batchSize: 2 }]`, '4:34: triggers.0.batchSize: there is no such field'],
   ])('%s', (triggers, expected) => expect(faults(`    triggers: ${triggers}\n`)[0]).toContain(expected));
+
+  it.each([
+    ["''", 'must not be empty'],
+    ['"a\\tb"', 'must not hold control characters'],
+  ])('a queue that is called %s is told of once', (queue, why) =>
+    expect(faults(`    triggers: [{ type: rabbitmq, url: 'amqp://x', queue: ${queue} }]\n`)).toEqual([`4:58: triggers.0.queue: ${why}`]),
+  );
 });
 
 describe('async', () => {

@@ -79,7 +79,8 @@ export const WebhookUrl = urlOf(['http', 'https'], 'https://example.com/hook');
 /** Name of a stream, list, queue, subject or topic of a broker. */
 export const BrokerName = z
   .string()
-  .min(1)
+  // Where there is nothing, nothing more is to be said of it.
+  .min(1, { abort: true })
   .max(255)
   // eslint-disable-next-line no-control-regex
   .regex(/^[^\u0000-\u001f\u007f]+$/, 'must not hold control characters');
