@@ -4,13 +4,13 @@ import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vit
 import { FunctionAccess } from '#contract/access.ts';
 import { problem } from '#contract/errors.ts';
 import { InvocationState } from '#contract/events.ts';
-import { Trigger } from '#contract/trigger.ts';
+import { Trigger, WebhookVerification } from '#contract/trigger.ts';
 import { EVENT_ID, cannedAnswers } from '../test/helpers/cli-stub-answers.ts';
 import { type StubApi, createStubApi, listenStubApi } from '../test/helpers/cli-stub-api.ts';
 import { type CliResult, runCli } from '../test/helpers/cli.ts';
 import { exampleInvocation, statusOfTrigger } from '../test/helpers/fake-events.ts';
 import { INVOCATION_STATES } from './commands/invocation-list.ts';
-import { TRIGGER_TYPES } from './commands/trigger-add.ts';
+import { TRIGGER_TYPES, WEBHOOK_SCHEMES } from './commands/trigger-add.ts';
 
 const HELLO = '/v1/namespaces/default/functions/hello';
 let api: StubApi;
@@ -27,6 +27,8 @@ const run = (...argv: string[]): Promise<CliResult> => runCli(argv, { env: { FN_
 it('choices are those of the contract', () => {
   expect([...INVOCATION_STATES]).toEqual(InvocationState.options);
   expect([...TRIGGER_TYPES].toSorted()).toEqual(Trigger.def.options.map((option) => option.shape.type.value).toSorted());
+  const schemes = WebhookVerification.def.options.map((option) => option.shape.scheme.value);
+  expect([...WEBHOOK_SCHEMES, 'hmac'].toSorted()).toEqual(schemes.toSorted());
 });
 
 it('fn why of an event says what has the id of its request', async () => {
@@ -80,6 +82,30 @@ describe('fn trigger add', () => {
     expect(api.bodies.get(`PUT ${HELLO}/triggers/webhook`)).toMatchObject({ verify: { scheme: 'github', secret: 'S' } });
   });
 
+  it.each(WEBHOOK_SCHEMES)('--webhook %s is the short form of fn.yaml', async (scheme) => {
+    having();
+    const signed = scheme === 'none' ? [] : ['--secret', 'S'];
+    expect(await run('trigger', 'add', 'hello', '--webhook', scheme, ...signed, '--set', 'maxAge=1h')).toMatchObject({ code: 0 });
+    expect(api.bodies.get(`PUT ${HELLO}/triggers/webhook`)).toMatchObject({
+      type: 'webhook',
+      name: 'webhook',
+      verify: scheme === 'none' ? { scheme } : { scheme, secret: 'S' },
+      maxAgeSeconds: 3_600,
+    });
+  });
+
+  it('--webhook and --secret are completed', async () => {
+    const { stdout } = await runCli(['completion', 'bash'], {});
+    expect(stdout).toContain(WEBHOOK_SCHEMES.join(' '));
+  });
+
+  it('--webhook --replace replaces the one that is called as its type', async () => {
+    having('webhook');
+    expect((await run('trigger', 'add', 'hello', '--webhook', 'none', '--replace')).stderr).toContain(
+      'Replaced the trigger webhook of hello.',
+    );
+  });
+
   it('takes a name that is free, and one that is taken only with --replace', async () => {
     having('cron');
     expect((await run('trigger', 'add', 'hello', '--cron', '@hourly')).stderr).toContain('Added the trigger cron-2 of hello.');
@@ -92,7 +118,15 @@ describe('fn trigger add', () => {
   });
 
   it.each([
-    [[], 'say what triggers it: --type TYPE, or --cron SCHEDULE'],
+    [[], 'say what triggers it: --type TYPE, --cron SCHEDULE or --webhook SCHEME'],
+    [['--webhook', 'github'], '--secret: is missing: the name of the secret that github signs with'],
+    [['--webhook', 'none', '--secret', 'S'], '--secret: --webhook none checks no signature'],
+    [['--webhook', 'none', '--set', 'verify.scheme=github', '--set', 'verify.secret=S'], '--webhook none and --set verify both say'],
+    [['--webhook', 'gitlab', '--secret', 'S'], 'Allowed choices are standard, github, stripe, slack, none'],
+    [['--webhook', 'github', '--secret', 'not a name'], '--secret: '],
+    [['--webhook', 'github', '--secret', 'S', '--cron', '@daily'], 'give one of --cron and --webhook'],
+    [['--type', 'cron', '--cron', '@daily'], 'give one of --type and --cron'],
+    [['--type', 'webhook', '--secret', 'S', '--set', 'verify=none'], '--secret: there is no such field'],
     [['--type', 'redis-stream', '--set', 'stream=s'], '--url: is missing'],
     [['--type', 'redis-stream', '--url', 'redis://:hunter2@x', '--set', 'stream=s'], '--url: holds a password'],
     [['--cron', '61 * * * *'], '--cron: it cannot be read'],
@@ -145,8 +179,18 @@ describe('fn dlq', () => {
 describe('fn invoke --async', () => {
   const seen: IncomingMessage[] = [];
 
+  interface GatewayOptions {
+    accepts?: boolean;
+    result?: string;
+    /** What it answers to each call. */
+    refusal?: { status: number };
+  }
+
   /** A gateway that accepts, and tells these states one after the other; the last of them again and again. */
-  async function gateway(states: readonly object[], { accepts = true, result = 'the result' } = {}): Promise<void> {
+  async function gateway(
+    states: readonly object[],
+    { accepts = true, result = 'the result', refusal }: GatewayOptions = {},
+  ): Promise<void> {
     seen.length = 0;
     let looks = 0;
     const server = createServer((request, response) => {
@@ -156,6 +200,8 @@ describe('fn invoke --async', () => {
         const state = states[Math.min(looks, states.length - 1)];
         looks += 1;
         response.writeHead('status' in state! ? Number(state.status) : 200).end(JSON.stringify(exampleInvocation(EVENT_ID, state)));
+      } else if (refusal !== undefined) {
+        response.writeHead(refusal.status, { 'content-type': 'application/problem+json' }).end(JSON.stringify(refusal));
       } else if (accepts) {
         const replayed = request.headers['idempotency-key'] === 'again' ? { 'idempotency-replayed': 'true' } : {};
         response.writeHead(202, { location: `/.fn/invocations/${EVENT_ID}`, 'preference-applied': 'respond-async', ...replayed }).end('{}');
@@ -221,6 +267,25 @@ describe('fn invoke --async', () => {
     await gateway([], { accepts: false });
     const stderr = expect.stringContaining('note: it was answered at once: async is off for hello');
     expect(await run('invoke', 'hello', '--async')).toMatchObject({ code: 0, stdout: 'at once', stderr });
+  });
+
+  it.each([
+    [problem('bad-request', 'fn-delay must be seconds, up to 14d'), 2, 'Bad request: --delay must be seconds, up to 14d (bad-request)'],
+    [problem('backlog-full', 'hello has 5 that wait.'), 1, 'hello has 5 that wait. (backlog-full)'],
+  ])('what the platform refuses is told as any problem of it: %j', async (refusal, exitCode, words) => {
+    await gateway([], { refusal });
+    for (const more of [[], ['--json'], ['--include']]) {
+      const { code, stdout, stderr } = await run('invoke', 'hello', '--async', '--delay', '30d', ...more);
+      expect([code, stdout]).toEqual([exitCode, '']);
+      expect(stderr).toContain(words);
+      expect(stderr).toMatch(/^error: .*\n {2}→ /);
+    }
+  });
+
+  it('what the function itself answers at once stays its answer, also a problem', async () => {
+    const own = { type: 'about:blank', status: 409, title: 'Sold out' };
+    await gateway([], { refusal: own });
+    expect(await run('invoke', 'hello', '--async')).toMatchObject({ code: 1, stdout: JSON.stringify(own) });
   });
 
   it.each([['--wait'], ['--delay', '3s'], ['--idempotency-key', 'x'], ['--order-key', 'x']])('%s goes with --async', async (...argv) => {

@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Auth } from '#contract/access.ts';
-import { PROBLEM_TYPE } from '#contract/errors.ts';
+import { PROBLEM_TYPE, Problem } from '#contract/errors.ts';
+import { EVENT_HEADERS } from '#contract/events.ts';
 import { connect } from './client.ts';
 import type { Context } from './context.ts';
 import { painter, printJson, say } from './context.ts';
@@ -15,6 +16,7 @@ import type { Reply } from './http.ts';
 import { readBody, request } from './http.ts';
 import { type AsyncOptions, acceptedAt, asyncHeaders, followInvocation } from './invoke-async.ts';
 import { formatMs, printable } from './output.ts';
+import { problemError } from './problems.ts';
 import { describeTiming, parseServerTiming } from './server-timing.ts';
 
 export interface InvokeOptions {
@@ -68,15 +70,18 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
       `note: it was answered at once: ${access.async.enabled ? 'what answers there takes nothing for later' : `async is off for ${options.name}`}`,
     );
   const headMs = performance.now() - startedAt;
+  // What is to be answered later can be refused by the platform alone: that is no answer of the function.
+  const kept = options.later !== null && access.async.enabled && isProblem(reply) ? await readBody(reply, MAX_JSON_BODY_BYTES) : null;
+  if (kept !== null) throwRefusal(kept, access.auth, options);
   if (options.json) {
-    const bytes = await readBody(reply, MAX_JSON_BODY_BYTES);
+    const bytes = kept ?? (await readBody(reply, MAX_JSON_BODY_BYTES));
     checkWhole(reply, options.name);
     printJson(ctx, asJson(reply, bytes, headMs, performance.now() - startedAt));
     return exitCodeFor(ctx, reply, access.auth, options);
   }
   if (options.include) ctx.stdout.write(renderHead(reply));
   let lastByte: number | undefined = NEWLINE;
-  for await (const chunk of reply.body as AsyncIterable<Buffer>) {
+  for await (const chunk of kept === null ? (reply.body as AsyncIterable<Buffer>) : [kept]) {
     lastByte = chunk.at(-1);
     // A slow reader of our stdout slows the function down, instead of filling our memory.
     if (ctx.stdout.write(chunk) === false && ctx.stdout === process.stdout) await once(process.stdout, 'drain');
@@ -99,17 +104,41 @@ function tokenFor(ctx: Context, gateway: URL): string | undefined {
   return isSafe ? checkedToken(token, remote?.from ?? 'FN_TOKEN') : undefined;
 }
 
+const isProblem = ({ status, headers }: Reply): boolean => status >= 400 && headers['content-type']?.startsWith(PROBLEM_TYPE) === true;
+
+/** Throws CliError with a problem of the platform, as it is told of any other command. What is the function's own goes through. */
+function throwRefusal(body: Buffer, auth: Auth, options: InvokeOptions): void {
+  const parsed = Problem.safeParse(parseJson(body.toString('utf8')));
+  if (!parsed.success || parsed.data.type !== `urn:fn:error:${parsed.data.code}`) return;
+  const error = problemError({ ...parsed.data, detail: inTypedWords(parsed.data.detail, options.later) });
+  if (error.code !== 'unauthorized' || auth.type === 'public') throw error;
+  throw new CliError(error.message, { exitCode: EXIT.notAuthorised, hint: tokenHint(auth, options), code: error.code });
+}
+
+/** The option that became a header, to who typed it. */
+function inTypedWords(detail: string, later: AsyncOptions | null): string {
+  const typed = [
+    [EVENT_HEADERS.delay, '--delay', later?.delayMs],
+    [EVENT_HEADERS.orderKey, '--order-key', later?.orderKey],
+    [EVENT_HEADERS.idempotencyKey, '--idempotency-key', later?.idempotencyKey],
+  ] as const;
+  const [header, option] = typed.find(([name, , value]) => value !== undefined && detail.startsWith(`${name} must `)) ?? ['', ''];
+  return option + detail.slice(header.length);
+}
+
+function tokenHint(auth: Auth, { namespace, name }: InvokeOptions): string {
+  return auth.type === 'jwt'
+    ? `${name} asks for a token (JWT) of ${auth.issuer}: -H 'authorization: Bearer JWT'`
+    : `${name} asks for a token with the scope invoke: fn token create NAME --scope invoke -n ${namespace}; then FN_TOKEN=TOKEN, or -H 'authorization: Bearer TOKEN'`;
+}
+
 /** 3 where the gateway did not let us in, which is then told with what helps; a 401 of the function's own is its failure. */
-function exitCodeFor(ctx: Context, { status, headers }: Reply, auth: Auth, { namespace, name }: InvokeOptions): ExitCode {
-  if (status < 400) return EXIT.ok;
-  const isGateways = status === 401 && auth.type !== 'public' && headers['content-type']?.startsWith(PROBLEM_TYPE) === true;
+function exitCodeFor(ctx: Context, reply: Reply, auth: Auth, options: InvokeOptions): ExitCode {
+  if (reply.status < 400) return EXIT.ok;
+  const isGateways = reply.status === 401 && auth.type !== 'public' && isProblem(reply);
   if (!isGateways) return EXIT.failed;
   const paint = painter(ctx.stderr, ctx.env);
-  const hint =
-    auth.type === 'jwt'
-      ? `${name} asks for a token (JWT) of ${auth.issuer}: -H 'authorization: Bearer JWT'`
-      : `${name} asks for a token with the scope invoke: fn token create NAME --scope invoke -n ${namespace}; then FN_TOKEN=TOKEN, or -H 'authorization: Bearer TOKEN'`;
-  say(ctx, `  ${paint('dim', '→')} ${printable(hint)}`);
+  say(ctx, `  ${paint('dim', '→')} ${printable(tokenHint(auth, options))}`);
   return EXIT.notAuthorised;
 }
 
@@ -209,6 +238,15 @@ function parseHeaders(texts: readonly string[]): Record<string, string | string[
     headers[name] = before === undefined ? value : [before, value].flat();
   }
   return headers;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // Whatever it is, a problem of the platform it is not.
+    return undefined;
+  }
 }
 
 /** JSON where it is JSON, else text: what a person who types a body means. */

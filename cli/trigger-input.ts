@@ -6,7 +6,15 @@ import type { Input } from './command.ts';
 import { CliError, EXIT, usageError } from './errors.ts';
 import { plainIssues } from './manifest/issues.ts';
 
-const OPTIONS = { type: '--type', cron: '--cron', timezone: '--timezone', url: '--url', name: '--as' } as const;
+const OPTIONS = {
+  type: '--type',
+  cron: '--cron',
+  timezone: '--timezone',
+  webhook: '--webhook',
+  secret: '--secret',
+  url: '--url',
+  name: '--as',
+} as const;
 
 /** `there`: names of the triggers that the function has. Throws CliError (exit code 2) for all that is wrong. */
 export function triggerFrom(input: Input, there: readonly string[]): Trigger {
@@ -16,8 +24,14 @@ export function triggerFrom(input: Input, there: readonly string[]): Trigger {
     if (text !== undefined) given[field] = text;
   }
   for (const text of input.list('set')) set(given, text);
-  if (given.type === undefined && given.cron === undefined && given.webhook === undefined)
-    throw usageError('say what triggers it: --type TYPE, or --cron SCHEDULE', 'docs/triggers.md has the types and their fields.');
+  const kinds = (['type', 'cron', 'webhook'] as const).filter((kind) => given[kind] !== undefined);
+  if (kinds.length === 0)
+    throw usageError(
+      'say what triggers it: --type TYPE, --cron SCHEDULE or --webhook SCHEME',
+      'docs/triggers.md has the types and their fields.',
+    );
+  if (kinds.length > 1) throw usageError(`give one of ${kinds.map((kind) => OPTIONS[kind]).join(' and ')}: each says what triggers it`);
+  if (given.webhook !== undefined) checkSecret(given);
   // Who replaces without saying what means the one that has its name from its type.
   if (input.flag('replace')) given.name ??= given.type ?? (given.cron === undefined ? 'webhook' : 'cron');
   const { name } = given;
@@ -39,6 +53,22 @@ export function triggerFrom(input: Input, there: readonly string[]): Trigger {
   if (fault === null) return trigger;
   const field = fault.field === 'schedule' && given.cron !== undefined ? 'cron' : fault.field;
   throw usageError(`${labelOf([field])}: ${fault.detail}`, "Such as --cron '0 7 * * 1-5' --timezone Europe/Berlin.");
+}
+
+/** What a webhook is signed with is said where it is signed, and only there. Of `none`, what fn.yaml writes as `verify: none`. */
+function checkSecret(given: Record<string, unknown>): void {
+  const { webhook, secret, verify } = given;
+  if (webhook !== 'none') {
+    if (secret === undefined)
+      throw usageError(`--secret: is missing: the name of the secret that ${String(webhook)} signs with`, 'fn secret set NAME stores it.');
+    return;
+  }
+  if (secret !== undefined)
+    throw usageError('--secret: --webhook none checks no signature', 'Leave it out, or name the scheme of the sender.');
+  if (verify !== undefined)
+    throw usageError('--webhook none and --set verify both say how the sender shows who he is', 'Keep one of them.');
+  Reflect.deleteProperty(given, 'webhook');
+  Object.assign(given, { type: 'webhook', verify: 'none' });
 }
 
 /** `--url` for what has an option, else `--set url`; without a path it is the trigger. */

@@ -5,6 +5,8 @@ import { printJson, say } from '../context.ts';
 
 /** As the contract has them; named here so that the help costs no schema (a test compares them). */
 export const TRIGGER_TYPES = ['redis-stream', 'redis-list', 'rabbitmq', 'nats', 'mqtt', 'kafka', 'cron', 'webhook'] as const;
+/** Of webhooks, all whose sender needs no fields of its own, as `hmac` does (the same test). */
+export const WEBHOOK_SCHEMES = ['standard', 'github', 'stripe', 'slack', 'none'] as const;
 
 export const triggerAdd: CommandSpec = {
   name: 'trigger add',
@@ -16,6 +18,12 @@ export const triggerAdd: CommandSpec = {
     { flags: '--type <type>', description: 'where events come from', choices: TRIGGER_TYPES },
     { flags: '--cron <schedule>', description: "short for --type cron --set schedule=…: '*/5 * * * *', @daily" },
     { flags: '--timezone <zone>', description: 'of a schedule: Europe/Berlin (default: UTC)' },
+    {
+      flags: '--webhook <scheme>',
+      description: 'short for --type webhook: how the sender signs; none: anybody who knows the URL',
+      choices: WEBHOOK_SCHEMES,
+    },
+    { flags: '--secret <name>', description: 'with --webhook: the secret that it is signed with (fn secret set)', completes: 'secret' },
     { flags: '--url <url>', description: 'of the broker: redis://…, amqp://…, nats://…, mqtt://…' },
     {
       flags: '--set <field=value>',
@@ -32,7 +40,7 @@ export const triggerAdd: CommandSpec = {
   examples: [
     "fn trigger add report --cron '0 7 * * 1-5' --timezone Europe/Berlin",
     'fn trigger add orders --type redis-stream --url redis://localhost:6379 --set stream=orders --set batchSize=10',
-    'fn trigger add deploys --type webhook --set verify.scheme=github --set verify.secret=GITHUB_SECRET',
+    'fn trigger add deploys --webhook github --secret GITHUB_SECRET',
   ],
   run,
 };
