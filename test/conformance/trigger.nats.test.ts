@@ -1,14 +1,17 @@
 /** NATS JetStream as a source, against a real nats-server. */
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
-import { afterAll } from 'vitest';
+import { afterAll, expect, it, onTestFinished } from 'vitest';
 import { NatsTrigger, type TriggerOf } from '#contract/trigger.ts';
+import { systemClock } from '#kit/clock.ts';
+import { silentLog } from '#kit/log.ts';
 import { openPublisher } from '../../controller/triggers/nats/publisher.ts';
 import { openSource } from '../../controller/triggers/nats/source.ts';
 import type { Broker } from '../helpers/broker-process.ts';
 import { startNats } from '../helpers/nats-server.ts';
+import { sleep } from '../helpers/wait.ts';
 import { describePublisher } from './publisher.suite.ts';
-import { CANARY, type SourceKind, describeSource } from './trigger.suite.ts';
+import { CANARY, type SourceKind, describeSource, direct, take, textOf } from './trigger.suite.ts';
 
 const USER = { name: 'fn', password: 'nats-test-password' };
 let server: Broker | null = null;
@@ -69,6 +72,27 @@ const kind: SourceKind<TriggerOf<'nats'>> = {
 };
 
 describeSource(kind);
+
+it('NATS gives what a source had to another at once, though the source still waited for more when it was closed', async () => {
+  await start();
+  const bench = await kind.bench();
+  onTestFinished(() => bench.remove());
+  const common = { namespace: 'default', name: 'orders', installation: 'test', resolve: direct, clock: systemClock, log: silentLog };
+  const source = await kind.open({ ...common, trigger: bench.trigger, consumer: 'one' });
+  await source.receive(1, 1, new AbortController().signal);
+  await bench.send(['held']);
+  expect((await take(source, 1)).map(textOf)).toEqual(['held']);
+  const abort = new AbortController();
+  const waiting = source.receive(1, 60_000, abort.signal);
+  await sleep(300);
+  abort.abort();
+  await waiting;
+  await source.close();
+  const next = await kind.open({ ...common, trigger: bench.trigger, consumer: 'two' });
+  onTestFinished(() => next.close());
+  // Less than the time after which the server gives it to another by itself.
+  expect((await take(next, 1)).map(textOf)).toEqual(['held']);
+});
 
 describePublisher({
   ...kind,

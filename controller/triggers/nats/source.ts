@@ -1,6 +1,6 @@
 /** Messages of a NATS JetStream stream, by a durable consumer that is asked for as many as are wanted. */
 import { AckPolicy, type ConsumerConfig, DeliverPolicy, type JetStreamManager, jetstreamManager } from '@nats-io/jetstream';
-import { type Msg, type NatsConnection, createInbox, nanos } from '@nats-io/transport-node';
+import { type Msg, type NatsConnection, type Subscription, createInbox, nanos } from '@nats-io/transport-node';
 import type { TriggerOf } from '#contract/trigger.ts';
 import { BrokerConnection, Inbox, REQUEST_TIMEOUT_MS, brokerError } from '../broker-connection.ts';
 import { toSourceMessage } from '../broker-message.ts';
@@ -25,6 +25,7 @@ interface Connected {
   manager: JetStreamManager;
   /** Subject on which messages come that were asked for; the end of it is the number of the request. */
   inbox: string;
+  subscription: Subscription;
 }
 
 /** A message that is taken: where its acknowledgement goes, and until when it is ours. */
@@ -68,6 +69,8 @@ class NatsSource implements Source {
   #requests = 0;
   /** Request that waits for a message that is not there yet; null: none does. */
   #waiting: string | null = null;
+  /** What came and is nobody's, once it is being closed. */
+  #unread: Taken[] | null = null;
 
   constructor(options: SourceOptions<NatsTrigger>) {
     const { trigger, namespace, name, clock } = options;
@@ -87,8 +90,9 @@ class NatsSource implements Source {
     try {
       const manager = await jetstreamManager(nats, { checkAPI: false, timeout: REQUEST_TIMEOUT_MS });
       await this.#findConsumer(manager);
-      const connected = { nats, manager, inbox: createInbox() };
-      nats.subscribe(`${connected.inbox}.*`, { callback: (error, message) => this.#arrived(error, message) });
+      const inbox = createInbox();
+      const subscription = nats.subscribe(`${inbox}.*`, { callback: (error, message) => this.#arrived(error, message) });
+      const connected = { nats, manager, inbox, subscription };
       void nats.closed().then((reason) => {
         this.#connection.lost(connected);
         this.#waiting = null;
@@ -133,7 +137,9 @@ class NatsSource implements Source {
     const status = message.headers?.code ?? 0;
     if (message.reply !== undefined && message.reply !== '' && status === 0) {
       this.#waiting = null;
-      this.#inbox.push({ message, reply: message.reply, until: this.#options.clock.now() + ACK_WAIT_MS });
+      const taken = { message, reply: message.reply, until: this.#options.clock.now() + ACK_WAIT_MS };
+      if (this.#unread === null) this.#inbox.push(taken);
+      else this.#unread.push(taken);
       return;
     }
     if (message.subject === this.#waiting) this.#waiting = null;
@@ -260,11 +266,14 @@ class NatsSource implements Source {
 
   async close(): Promise<void> {
     const connected = this.#connection.current;
-    const waiting = this.#inbox.end();
+    const unread = (this.#unread ??= []);
+    unread.push(...this.#inbox.end());
     if (connected !== null) {
-      const ours = [...this.#taken.values(), ...waiting];
+      // First, for the server would give what comes back to a request of ours that still waits, and it would be missing for
+      // ACK_WAIT_MS. A server that is away redelivers by itself after that time.
+      await connected.subscription.drain().catch(() => {});
+      const ours = connected.nats.isClosed() ? [] : [...this.#taken.values(), ...unread];
       for (const { reply, until } of ours) if (this.#options.clock.now() < until) connected.nats.publish(reply, '-NAK');
-      // A server that is away redelivers them by itself after ACK_WAIT_MS.
       await connected.nats.flush().catch(() => {});
     }
     this.#taken.clear();
