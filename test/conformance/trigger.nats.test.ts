@@ -9,7 +9,7 @@ import { openPublisher } from '../../controller/triggers/nats/publisher.ts';
 import { openSource } from '../../controller/triggers/nats/source.ts';
 import type { Broker } from '../helpers/broker-process.ts';
 import { startNats } from '../helpers/nats-server.ts';
-import { sleep } from '../helpers/wait.ts';
+import { waitFor } from '../helpers/wait.ts';
 import { describePublisher } from './publisher.suite.ts';
 import { CANARY, type SourceKind, describeSource, direct, take, textOf } from './trigger.suite.ts';
 
@@ -31,7 +31,7 @@ afterAll(stop);
 
 const urlWith = (password: string) => `nats://${USER.name}:${password}@127.0.0.1:${nats().port}`;
 
-const kind: SourceKind<TriggerOf<'nats'>> = {
+const kind = {
   name: 'nats',
   open: openSource,
   start,
@@ -57,6 +57,8 @@ const kind: SourceKind<TriggerOf<'nats'>> = {
         const consumer = await manager.consumers.info(stream, 'fn-default-orders-in');
         return consumer.num_pending + consumer.num_ack_pending;
       },
+      /** Of those who take from it, and wait for a message. */
+      requests: async () => (await manager.consumers.info(stream, 'fn-default-orders-in')).num_waiting,
       remove: () => client.close(),
     };
   },
@@ -69,7 +71,7 @@ const kind: SourceKind<TriggerOf<'nats'>> = {
   keepsEarlier: false,
   shared: true,
   counts: true,
-};
+} satisfies SourceKind<TriggerOf<'nats'>>;
 
 describeSource(kind);
 
@@ -84,7 +86,7 @@ it('NATS gives what a source had to another at once, though the source still wai
   expect((await take(source, 1)).map(textOf)).toEqual(['held']);
   const abort = new AbortController();
   const waiting = source.receive(1, 60_000, abort.signal);
-  await sleep(300);
+  await waitFor('the server to know that it waits', async () => (await bench.requests()) > 0);
   abort.abort();
   await waiting;
   await source.close();
