@@ -138,6 +138,7 @@ export class TriggerRunner {
     await this.#running;
     const acks = this.#acks?.close();
     const told = new AbortController();
+    // Aborted: the acknowledgements were told first.
     await Promise.race([acks, sleep(CLOSE_ACKS_MS, told.signal).catch(() => {})]);
     told.abort();
     // What is left goes back with it.
@@ -381,6 +382,7 @@ export class TriggerRunner {
     let touchedAt = clock.now();
     let askedAt = 0;
     for (;;) {
+      // Aborted: what follows sees it.
       await sleep(DECIDE_MS, signal).catch(() => {});
       // Until all calls have ended: what they are about must stay ours.
       if (signal.aborted && this.#calls.size + this.#graves.size === 0) return;
