@@ -10,8 +10,8 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const root = join(import.meta.dirname, '..');
 
-/** Suites of stores and brokers: no container, no platform. */
-const BROKERS = 'test/conformance/{bundles,event-store*,store*,trigger*}.test.ts';
+/** Suites of stores, brokers and runtimes: no container, no platform. */
+const BROKERS = 'test/conformance/{bundles,event-store*,runtime*,store*,trigger*}.test.ts';
 
 /** Of units, and of suites of brokers: one more than the smallest machine has cores, since some of them only wait. */
 const PARALLEL_WORKERS = 3;

@@ -167,17 +167,27 @@ async function attach(inspect: number, word: string): Promise<{ devtools: Devtoo
     );
     if (targets[0]) {
       const devtools = new Devtools(new URL(targets[0].webSocketDebuggerUrl).pathname, inspect);
-      await devtools.opened;
-      const parsed = devtools.event('Debugger.scriptParsed', ({ url }) => String(url).endsWith('/index.mjs'));
-      await devtools.send('Debugger.enable');
-      const script = await parsed;
-      const { scriptSource } = await devtools.send('Debugger.getScriptSource', { scriptId: script.scriptId });
-      if (String(scriptSource).includes(word)) return { devtools, script };
+      const script = await scriptWith(devtools, word);
+      if (script !== null) return { devtools, script };
       devtools.close();
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   throw new Error(`no debugger of an instance with ${word}`);
+}
+
+/** The instance's own code, where it holds the word; null where it does not, or where the instance is just being replaced. */
+async function scriptWith(devtools: Devtools, word: string): Promise<Fields | null> {
+  try {
+    await devtools.opened;
+    const parsed = devtools.event('Debugger.scriptParsed', ({ url }) => String(url).endsWith('/index.mjs'));
+    const [script] = await Promise.all([parsed, devtools.send('Debugger.enable')]);
+    const { scriptSource } = await devtools.send('Debugger.getScriptSource', { scriptId: script.scriptId });
+    return String(scriptSource).includes(word) ? script : null;
+  } catch {
+    // It has ended meanwhile: the next one is asked.
+    return null;
+  }
 }
 
 /** Sets a breakpoint at the return, calls the function, and looks at the variable when it stands there. */
@@ -212,6 +222,8 @@ class Devtools {
   readonly #answers = new Map<number, (result: Fields) => void>();
   readonly #events: { method: string; is: (params: Fields) => boolean; resolve: (params: Fields) => void }[] = [];
   readonly opened: Promise<unknown>;
+  /** Rejects when the instance ends: what is waited for never comes then. */
+  readonly #gone: Promise<never>;
   #id = 0;
 
   constructor(path: string, port: number) {
@@ -220,6 +232,11 @@ class Devtools {
       this.#socket.addEventListener('open', resolve);
       this.#socket.addEventListener('error', () => reject(new Error('the inspector cannot be reached')));
     });
+    this.#gone = new Promise((_resolve, reject) => {
+      this.#socket.addEventListener('close', () => reject(new Error('the instance has ended')));
+    });
+    // Told to who waits for something of it; where nobody does, it is nothing.
+    this.#gone.catch(() => {});
     this.#socket.addEventListener('message', ({ data }) => {
       const message = JSON.parse(String(data)) as { id?: number; result?: Fields; method?: string; params?: Fields };
       if (message.id !== undefined) this.#answers.get(message.id)?.(message.result ?? {});
@@ -232,11 +249,12 @@ class Devtools {
     const id = ++this.#id;
     const answer = new Promise<Fields>((resolve) => this.#answers.set(id, resolve));
     this.#socket.send(JSON.stringify({ id, method, params }));
-    return answer;
+    return Promise.race([answer, this.#gone]);
   }
 
   event(method: string, is: (params: Fields) => boolean = () => true): Promise<Fields> {
-    return new Promise((resolve) => this.#events.push({ method, is, resolve }));
+    const event = new Promise<Fields>((resolve) => this.#events.push({ method, is, resolve }));
+    return Promise.race([event, this.#gone]);
   }
 
   close(): void {

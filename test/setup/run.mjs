@@ -10,8 +10,8 @@ import { delimiter, dirname, join } from 'node:path';
 import { ensureEngine, ensureTools } from './machine.mjs';
 import { NODE, ROOT, ensurePackages } from './packages.mjs';
 
-/** The whole run is ended after so long: a run that hangs must fail, not wait for ever. */
-const RUN_TIMEOUT_MS = 24 * 60_000;
+/** The whole run is ended after so long: one that hangs must fail, not wait for ever. Twice what it takes on two cores. */
+const RUN_TIMEOUT_MS = 45 * 60_000;
 
 /** Longest wait for what a run left to be ended, by the guard of test/setup/global.ts. */
 const SWEEP_TIMEOUT_MS = 60_000;
