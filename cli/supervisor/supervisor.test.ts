@@ -83,6 +83,8 @@ describe('a supervisor', () => {
         .split('\0')
         .filter((entry) => /^FN_(?:STORE|STANDBY|GATEWAY_ID|EVENTS_SOCKET)=/.test(entry))
         .toSorted();
+    // Nobody waited for it: between fork and exec it still has the environment of its parent.
+    await waitFor('the second controller', () => environ('controller-2').length > 0);
     expect(environ('controller-2')).toEqual(['FN_STANDBY=1', 'FN_STORE=redis://:c4nary@127.0.0.1:1/0']);
     expect(environ('gateway-2')).toEqual([`FN_EVENTS_SOCKET=${paths.eventsSocket}`, `FN_GATEWAY_ID=gw-${paths.homeId}-2`]);
     // The password is where who may read the environment of our processes reads it, and nowhere else.
