@@ -1,6 +1,6 @@
 /** What a Redis tells of itself. */
 import { Redis } from 'ioredis';
-import type { RedisAddress } from '#kit/store-url.ts';
+import { type RedisAddress, redisEndpoint } from '#kit/store-url.ts';
 import type { RedisFacts } from './store.ts';
 
 const ANSWER_TIMEOUT_MS = 3_000;
@@ -9,12 +9,7 @@ const SETTINGS = ['appendonly', 'appendfsync', 'save', 'maxmemory', 'maxmemory-p
 /** Asks a Redis for what it is set to. Throws where it cannot be asked; settings that it keeps to itself are null. */
 export async function askRedis(address: RedisAddress): Promise<RedisFacts> {
   const redis = new Redis({
-    host: address.host,
-    port: address.port,
-    db: address.db,
-    ...(address.username === null ? {} : { username: address.username }),
-    ...(address.password === null ? {} : { password: address.password }),
-    ...(address.tls ? { tls: { servername: address.host } } : {}),
+    ...redisEndpoint(address),
     lazyConnect: true,
     protocol: 2,
     disableClientInfo: true,

@@ -82,7 +82,7 @@ export const BrokerName = z
   // Where there is nothing, nothing more is to be said of it.
   .min(1, { abort: true })
   .max(255)
-  // eslint-disable-next-line no-control-regex
+  // oxlint-disable-next-line no-control-regex -- control characters are what is refused
   .regex(/^[^\u0000-\u001f\u007f]+$/, 'must not hold control characters');
 
 /** How a Kafka cluster is reached. */

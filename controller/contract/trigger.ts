@@ -257,6 +257,21 @@ export const TriggerStatus = z.object({
 });
 export type TriggerStatus = z.infer<typeof TriggerStatus>;
 
+/** Of a trigger that nobody runs. */
+export const restingStatus = (state: TriggerStatus['state'], detail: string | null = null): TriggerStatus => ({
+  state,
+  detail,
+  lag: null,
+  inFlight: 0,
+  concurrency: 0,
+  succeeded: 0,
+  failed: 0,
+  deadLettered: 0,
+  filtered: 0,
+  lastEventAt: null,
+  nextAt: null,
+});
+
 export const TriggerView = z.object({
   namespace: Namespace,
   function: FunctionName,

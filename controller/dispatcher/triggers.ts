@@ -1,5 +1,5 @@
 /** All triggers of all functions: those that take from brokers, schedules and webhooks. */
-import { type BrokerTrigger, type Trigger, type TriggerOf, type TriggerStatus, secretsNeeded } from '#contract/trigger.ts';
+import { type BrokerTrigger, type Trigger, type TriggerOf, type TriggerStatus, restingStatus, secretsNeeded } from '#contract/trigger.ts';
 import type { OpenSource } from '../triggers/types.ts';
 import { CronRunner, cronStateKey } from './cron.ts';
 import { TriggerRunner } from './trigger-runner.ts';
@@ -32,21 +32,6 @@ interface Entry {
   /** null: paused, a webhook, or the one before it has not ended. */
   running: Running | null;
 }
-
-/** Of one that nobody runs. */
-export const restingStatus = (state: TriggerStatus['state'], detail: string | null = null): TriggerStatus => ({
-  state,
-  detail,
-  lag: null,
-  inFlight: 0,
-  concurrency: 0,
-  succeeded: 0,
-  failed: 0,
-  deadLettered: 0,
-  filtered: 0,
-  lastEventAt: null,
-  nextAt: null,
-});
 
 const opener =
   <Type extends BrokerType>(adapters: SourceAdapters, type: Type): OpenSource<TriggerOf<Type>> =>

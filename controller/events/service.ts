@@ -6,7 +6,7 @@ import { FnError, type FieldError } from '#contract/errors.ts';
 import { type Destination, SECRET_REFERENCE, WEBHOOKS_PATH } from '#contract/events.ts';
 import { functionPath } from '#contract/names.ts';
 import type { NamespaceSettings } from '#contract/tenancy.ts';
-import { type Trigger, TriggerStatus, type TriggerView } from '#contract/trigger.ts';
+import { restingStatus, type Trigger, type TriggerStatus, type TriggerView } from '#contract/trigger.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import { addressAllowed } from '#kit/public-address.ts';
@@ -43,22 +43,6 @@ export interface EventsOptions {
   clock: Clock;
   log: Log;
 }
-
-/** Of a trigger that no dispatcher runs. */
-const noStatus = (trigger: Trigger): TriggerStatus =>
-  TriggerStatus.parse({
-    state: trigger.enabled ? 'idle' : 'paused',
-    detail: null,
-    lag: null,
-    inFlight: 0,
-    concurrency: 0,
-    succeeded: 0,
-    failed: 0,
-    deadLettered: 0,
-    filtered: 0,
-    lastEventAt: null,
-    nextAt: null,
-  });
 
 export class EventsService implements Events {
   readonly #options: EventsOptions;
@@ -260,7 +244,7 @@ export class EventsService implements Events {
       namespace,
       function: name,
       trigger,
-      status: statuses[trigger.name] ?? noStatus(trigger),
+      status: statuses[trigger.name] ?? restingStatus(trigger.enabled ? 'idle' : 'paused'),
       url: trigger.type === 'webhook' ? this.#webhookUrl(namespace, name, trigger.name) : null,
     }));
   }

@@ -80,3 +80,13 @@ export function chooseStoreUrl(typed: string | undefined, env: string | undefine
     (wanted.username === null || wanted.username === known.username);
   return samePlace ? env : typed;
 }
+
+/** Where a Redis is and who we are to it, as ioredis takes it. */
+export const redisEndpoint = ({ host, port, db, username, password, tls }: RedisAddress) => ({
+  host,
+  port,
+  db,
+  ...(username === null ? {} : { username }),
+  ...(password === null ? {} : { password }),
+  ...(tls ? { tls: { servername: host } } : {}),
+});

@@ -7,7 +7,7 @@ export const SCALE = {
   /** How often each fault strikes. */
   strikes: full ? 20 : 2,
   /** Instances made and ended before leaks are looked for. */
-  lifecycles: full ? 1_000 : 100,
+  lifecycles: full ? 1_000 : 200,
   /** Events sent in all while parts die, and how often each part does. */
   events: full ? 100_000 : 4_500,
   eventRounds: full ? 3 : 1,

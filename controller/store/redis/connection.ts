@@ -15,7 +15,7 @@ import { FnError } from '#contract/errors.ts';
 import { backoffMs } from '#kit/backoff.ts';
 import { sleep } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
-import { type RedisAddress, storeUrlToShow } from '#kit/store-url.ts';
+import { type RedisAddress, redisEndpoint, storeUrlToShow } from '#kit/store-url.ts';
 import { isRefusal, redisError, unavailable } from './errors.ts';
 
 /** A command that takes longer has failed. A script of ours takes well below 1 ms; an fsync of a busy disk some 100. */
@@ -78,12 +78,7 @@ export class RedisConnection {
     this.prefix = `fn:{${address.name}}:`;
     this.#log = log;
     this.#redis = new Redis({
-      host: address.host,
-      port: address.port,
-      db: address.db,
-      ...(address.username === null ? {} : { username: address.username }),
-      ...(address.password === null ? {} : { password: address.password }),
-      ...(address.tls ? { tls: { servername: address.host } } : {}),
+      ...redisEndpoint(address),
       connectionName: clientName,
       // RESP2: every proxy and managed Redis speaks it, and we need nothing of RESP3.
       protocol: 2,
