@@ -3,6 +3,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { z } from 'zod';
 import { HostPattern } from '#contract/access.ts';
 import { parseStoreUrl } from '#kit/store-url.ts';
+import { KubernetesSettings } from './kube/settings.ts';
 import { CORE_DEFAULTS, type CoreSettings } from './core/settings.ts';
 import type { DriverFeatures } from './driver/types.ts';
 
@@ -28,11 +29,24 @@ const ShimStart = z.strictObject({
   version: z.string().optional(),
 });
 
+const hostPort = z.string().regex(/^(?:\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/, 'must be HOST:PORT');
+
 export const ControllerConfig = z.object({
   /** Folder with all that lasts. Set by the supervisor. */
   FN_HOME: z.string().min(1),
   /** docker or process; the supervisor has resolved `auto`. */
-  FN_DRIVER: z.enum(['docker', 'process']),
+  FN_DRIVER: z.enum(['docker', 'process', 'kubernetes']),
+  /** JSON of controller/kube/settings.ts: which cluster and namespace, and what pods of instances are like. With the kubernetes driver only. */
+  FN_KUBERNETES: z
+    .string()
+    .default('{}')
+    .transform((text, context) => {
+      const parsed = KubernetesSettings.safeParse(parseJson(text));
+      if (parsed.success) return parsed.data;
+      for (const { path, message } of parsed.error.issues)
+        context.addIssue({ code: 'custom', message: `${path.join('.') || 'it'}: ${message}` });
+      return z.NEVER;
+    }),
   /** `sqlite`, or redis://…, see docs/operations.md. */
   FN_STORE: z
     .string()
@@ -78,10 +92,18 @@ export const ControllerConfig = z.object({
     .default('')
     .transform((text) => text.split(/\s+/).filter(Boolean)),
   /** HOST:PORT for the control API over TCP, with a token. Without it there is only the unix socket. */
-  FN_API_LISTEN: z
-    .string()
-    .regex(/^(?:\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/, 'must be HOST:PORT')
-    .optional(),
+  FN_API_LISTEN: hostPort.optional(),
+  /** File of the token for the control API over TCP; without it HOME/token, made where it is not there. Where there are several controllers, all need the same. */
+  FN_API_TOKEN_FILE: z.string().regex(/^\//, 'must be an absolute path').optional(),
+  /** HOST:PORT where gateways of other hosts dial the link, and the dispatcher's. With FN_LINK_TOKEN_FILE. */
+  FN_LINK_LISTEN: hostPort.optional(),
+  FN_EVENTS_LISTEN: hostPort.optional(),
+  /** File of the token that gateways show on links over TCP: 32 characters at least. Read again when it changes. */
+  FN_LINK_TOKEN_FILE: z.string().regex(/^\//, 'must be an absolute path').optional(),
+  /** Folder with tls.crt and tls.key for links over TCP: then they are TLS. Read again when it changes. Without it: for networks that are trusted. */
+  FN_LINK_TLS_DIR: z.string().regex(/^\//, 'must be an absolute path').optional(),
+  /** HOST:PORT of /livez, /readyz and /leadz, for whoever watches over the process. Nowhere, unless said. */
+  FN_HEALTH_LISTEN: hostPort.optional(),
   /** File of the key that secrets are sealed with; without it HOME/secret.key. On another disk, a copy of the home alone tells no secret. */
   FN_SECRET_KEY_FILE: z.string().regex(/^\//, 'must be an absolute path').optional(),
   /** Registries that images are pulled from for tokens of some namespaces, between commas; `*`: any. Public ones, where it is not set. */
@@ -114,10 +136,7 @@ export const ControllerConfig = z.object({
   /** From so long on a call is listed as slow, ms; the gateways' setting of this name. */
   FN_SLOW_MS: number(1_000).pipe(z.number().int().min(1)),
   /** Where /metrics of this process is served, HOST:PORT. Nowhere, unless said. */
-  FN_METRICS_LISTEN: z
-    .string()
-    .regex(/^(?:\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/, 'must be HOST:PORT')
-    .optional(),
+  FN_METRICS_LISTEN: hostPort.optional(),
   FN_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   /** Memory that all instances may take together, MiB. Three quarters of the host: the rest is for it and for page cache. */
   FN_MEMORY_BUDGET_MIB: number(Math.floor(totalMib * 0.75)).pipe(z.number().int().min(128)),
@@ -161,7 +180,13 @@ export function coreSettings(config: ControllerConfig, features: Pick<DriverFeat
     poolSize: config.FN_POOL,
     streamDrainMs: config.FN_STREAM_DRAIN_MS,
     freezeAfterMs: features.freeze ? config.FN_FREEZE_AFTER_MS : null,
-    defaultPool: { runtime: 'node', memoryClassMib: 128, network: features.egress === 'none' ? 'none' : 'egress', image: null },
+    defaultPool: {
+      runtime: 'node',
+      memoryClassMib: 128,
+      network: features.egress === 'none' ? 'none' : 'egress',
+      image: null,
+      sandbox: null,
+    },
   };
 }
 

@@ -16,6 +16,17 @@ const HostPort = z.string().transform((text, context) => {
   return { host: match[1] ?? match[2] ?? '', port };
 });
 
+/** Where a link is dialled, over the network. */
+const LinkUrl = z.string().transform((text, context) => {
+  const match = /^(tcp|tls):\/\/(\[[0-9a-fA-F:]+\]|[^:/]+):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) {
+    context.addIssue({ code: 'custom', message: 'must be tcp://HOST:PORT or tls://HOST:PORT' });
+    return z.NEVER;
+  }
+  return { tls: match[1] === 'tls', host: match[2]!.replace(/^\[|\]$/g, ''), port };
+});
+
 /** `10.0.0.0/8,192.168.1.7` */
 const Networks = z.string().transform((text, context) => {
   const parts = text.split(',').map((item) => item.trim());
@@ -29,8 +40,20 @@ const Networks = z.string().transform((text, context) => {
 
 export const ConfigSchema = z
   .object({
-    /** The controller's link socket. */
-    FN_LINK_SOCKET: z.string().min(1),
+    /** The controller's link socket, where it is on this host. */
+    FN_LINK_SOCKET: z.string().min(1).optional(),
+    /** Else where to dial it: tcp://HOST:PORT or tls://HOST:PORT. With FN_LINK_TOKEN_FILE. */
+    FN_LINK: LinkUrl.optional(),
+    /** The dispatcher's, likewise. */
+    FN_EVENTS_LINK: LinkUrl.optional(),
+    /** File of the token to show on links over TCP. Read again for every connection. */
+    FN_LINK_TOKEN_FILE: z.string().regex(/^\//, 'must be an absolute path').optional(),
+    /** File of the CA that links over TLS are checked with; without it those that Node trusts. */
+    FN_LINK_CA_FILE: z.string().regex(/^\//, 'must be an absolute path').optional(),
+    /** HOST:PORT of /livez and /readyz, for whoever watches over the process. Nowhere, unless said. */
+    FN_HEALTH_LISTEN: HostPort.optional(),
+    /** At SIGTERM: how long new connections are still taken, ms, while /readyz says no: load balancers hear of it late. */
+    FN_DRAIN_DELAY_MS: count(0, 600_000).default(0),
     /** The dispatcher's socket. Without it there are no events: what asks for 202 is answered 503. */
     FN_EVENTS_SOCKET: z.string().min(1).optional(),
     /** A bound socket that was inherited; the supervisor's, so that a restart refuses nobody. */
@@ -88,6 +111,12 @@ export const ConfigSchema = z
     /** Records of other requests per second: a sample. */
     FN_CALLS_SAMPLED_PER_SECOND: count(0, 10_000).default(10),
   })
+  .refine((config) => (config.FN_LINK_SOCKET === undefined) !== (config.FN_LINK === undefined), {
+    message: 'exactly one of FN_LINK_SOCKET and FN_LINK must be set',
+  })
+  .refine((config) => (config.FN_LINK === undefined && config.FN_EVENTS_LINK === undefined) || config.FN_LINK_TOKEN_FILE !== undefined, {
+    message: 'FN_LINK and FN_EVENTS_LINK need FN_LINK_TOKEN_FILE',
+  })
   .refine((config) => (config.FN_LISTEN_FD === undefined) !== (config.FN_LISTEN === undefined), {
     message: 'exactly one of FN_LISTEN_FD and FN_LISTEN must be set',
   })
@@ -133,7 +162,7 @@ export function readConfig(env: Record<string, string | undefined>): GatewayConf
     throw new Error(parsed.error.issues.map((issue) => `${issue.path.join('.') || 'settings'}: ${issue.message}`).join('; '));
   const config = parsed.data;
   return {
-    linkSocket: config.FN_LINK_SOCKET,
+    linkSocket: config.FN_LINK_SOCKET ?? '',
     eventsSocket: config.FN_EVENTS_SOCKET ?? null,
     listen: config.FN_LISTEN_FD === undefined ? config.FN_LISTEN! : { fd: config.FN_LISTEN_FD },
     tlsListen: config.FN_TLS_LISTEN_FD === undefined ? (config.FN_TLS_LISTEN ?? null) : { fd: config.FN_TLS_LISTEN_FD },

@@ -31,6 +31,8 @@ const CONTRACT = /^controller\/contract\//;
 const KIT = /^controller\/kit\//;
 const CORE = /^controller\/core\//;
 const PORTS = /^controller\/(?:driver|store|triggers|calls|dispatcher)\/types\.ts$/;
+/** What driver, lease and declared functions need of Kubernetes: the port and what is set, never the connection. */
+const KUBE = /^controller\/kube\/(?:types|settings|watch|resources)\.ts$/;
 const EVENT_STORE = /^controller\/store\/events\.ts$/;
 const NODE = /^node:/;
 const NPM = /^npm:/;
@@ -40,7 +42,15 @@ const VERSION = /^package\.json$/;
 /** One adapter's folder: its own files and those shared by its kind, never another adapter. */
 const adapter = (kind: string, name: string): Rule => ({
   files: new RegExp(`^controller/${kind}/${name}/`),
-  may: [CONTRACT, KIT, CORE, NODE, NPM, new RegExp(`^controller/${kind}/(?:${name}/|[^/]+\\.ts$)`)],
+  may: [
+    CONTRACT,
+    KIT,
+    CORE,
+    NODE,
+    NPM,
+    ...(name === 'kubernetes' ? [KUBE] : []),
+    new RegExp(`^controller/${kind}/(?:${name}/|[^/]+\\.ts$)`),
+  ],
   says: `a ${kind} adapter imports contract, kit, core types and its own kind, never another adapter`,
 });
 
@@ -54,6 +64,16 @@ const RULES: Rule[] = [
   { files: KIT, may: [CONTRACT, KIT, NODE, NPM], says: 'kit imports the contract' },
   { files: CORE, may: [CONTRACT, CORE], says: 'core is pure: it imports the contract only' },
   ...adapters,
+  {
+    files: /^controller\/kube\//,
+    may: [CONTRACT, KIT, /^controller\/store\/types\.ts$/, NODE, NPM, /^controller\/kube\//],
+    says: 'the way to a Kubernetes API server knows nothing of what is done with it',
+  },
+  {
+    files: /^controller\/declared\//,
+    may: [CONTRACT, KIT, KUBE, PORTS, NODE, NPM, /^controller\/declared\//, /^controller\/api\/platform\.ts$/],
+    says: 'declared functions know the ports only',
+  },
   {
     files: /^controller\/(?:driver|store|triggers)\/[^/]+$/,
     may: [CONTRACT, KIT, CORE, NODE, NPM, /^controller\/(?:driver|store|triggers)\/[^/]+\.ts$/],
@@ -101,7 +121,7 @@ const RULES: Rule[] = [
   },
   {
     files: /^controller\/[^/]+$/,
-    may: [CONTRACT, KIT, CORE, PORTS, NODE, NPM, /^controller\/[^/]+\.ts$/],
+    may: [CONTRACT, KIT, CORE, PORTS, KUBE, NODE, NPM, /^controller\/[^/]+\.ts$/],
     says: 'only main.ts knows adapters',
   },
   { files: /^gateway\//, may: [CONTRACT, KIT, VERSION, NODE, NPM, /^gateway\//], says: 'the gateway imports #contract and #kit only' },

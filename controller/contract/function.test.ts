@@ -30,6 +30,7 @@ describe('settings', () => {
       keepAliveSeconds: 300,
       egress: null,
       env: {},
+      sandbox: null,
       secrets: [],
       maxStreamSeconds: 3_600,
     });

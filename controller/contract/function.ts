@@ -97,6 +97,12 @@ export const EnvVars = z
   )
   .refine((env) => JSON.stringify(env).length <= 131_072, { message: 'the environment is over 128 KiB' });
 
+/** The name of a RuntimeClass: RFC 1123 subdomain. */
+export const Sandbox = z
+  .string()
+  .max(253)
+  .regex(/^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/, 'a sandbox is named by a–z, 0–9, - and .');
+
 /** Settings of a revision as a person gives them; what is left out takes the default. */
 export const FunctionSettings = z.strictObject({
   runtime: RuntimeName.default('node'),
@@ -116,6 +122,8 @@ export const FunctionSettings = z.strictObject({
   keepAliveSeconds: z.number().min(0).max(86_400).default(300),
   /** null: `internet` where this host can filter it, else `none`, and the deployment says which. */
   egress: Egress.nullable().default(null),
+  /** What isolates its instances beyond the usual, by the operator's name for it: a RuntimeClass of Kubernetes. null: nothing. */
+  sandbox: Sandbox.nullable().default(null),
   env: EnvVars.default({}),
   /** Secrets of the namespace that the function gets as variables of its environment. */
   secrets: z.array(SecretName).max(64).default([]),

@@ -9,7 +9,7 @@ import { HandlerForm } from './function.ts';
 import { InstanceId, RevisionKey } from './names.ts';
 
 /** Paths of the shim itself. Every other path is the user's; the gateway never forwards these. */
-export const RUNTIME_PATHS = { health: '/.fn/health', init: '/.fn/init', drain: '/.fn/drain' } as const;
+export const RUNTIME_PATHS = { health: '/.fn/health', code: '/.fn/code', init: '/.fn/init', drain: '/.fn/drain' } as const;
 export const RESERVED_PREFIX = '/.fn/';
 
 /** Headers between gateway and shim. Whatever begins with `fn-` is stripped at the public border, both ways. */
@@ -18,13 +18,15 @@ export const HEADERS = {
   requestId: 'x-request-id',
   /** When the gateway gives up: milliseconds since 1970. */
   deadline: 'fn-deadline',
-  /** The instance that the gateway means; another answers `fn-refused: not-me`. */
+  /** The instance that is meant; another answers `fn-refused: not-me`. Over TCP every request must name it, those below /.fn/ too: addresses are used again. */
   instance: 'fn-instance',
   /** Set by the shim on a 503 given before user code ran. */
   refused: 'fn-refused',
   traceparent: 'traceparent',
   /** What the request is where it is an event: `invocation`, `queue`, `schedule` or `event`. Set by the platform alone. */
   event: 'fn-event',
+  /** On POST code: the nonce that the instance was created with. */
+  nonce: 'fn-nonce',
 } as const;
 
 /** Types of content of events, one by one in binary mode or as a batch (CloudEvents 1.0, JSON format). */
@@ -45,7 +47,8 @@ export type Refusal = z.infer<typeof Refusal>;
 /** Where an instance listens. */
 export const Address = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('unix'), path: z.string() }),
-  z.object({ kind: z.literal('tcp'), host: z.string(), port: z.number().int() }),
+  /** `instance`: who is meant, named in `fn-instance` by whoever dials. */
+  z.object({ kind: z.literal('tcp'), host: z.string(), port: z.number().int(), instance: InstanceId }),
 ]);
 export type Address = z.infer<typeof Address>;
 
@@ -60,6 +63,23 @@ export const Health = z.object({
   waitUntil: z.number().int().min(0),
 });
 export type Health = z.infer<typeof Health>;
+
+/**
+ * POST code, where the platform shares no file system with the instance: before init, once, with the nonce in `fn-nonce`. The body is
+ * one line of JSON (CodeIndex), LF, and then the bytes of its files, one after the other. 200 CodeReceived; 403: wrong nonce, not generic, or it
+ * has code already; 413 over a limit; 422 anything else that is wrong with it: then there is nothing of it.
+ */
+export const CodeIndex = z.object({
+  files: z
+    .array(z.object({ path: z.string().max(512), size: z.number().int().min(0), executable: z.boolean().default(false) }))
+    .max(20_000),
+});
+export type CodeIndex = z.infer<typeof CodeIndex>;
+/** Longest line of a CodeIndex, bytes. */
+export const MAX_CODE_INDEX_BYTES = 4 * 1024 * 1024;
+
+export const CodeReceived = z.object({ files: z.number().int(), bytes: z.number().int() });
+export type CodeReceived = z.infer<typeof CodeReceived>;
 
 /** Body of POST init. */
 export const InitRequest = z.object({
@@ -107,6 +127,8 @@ export interface BootEnv {
   /** Path of the unix socket to make, mode 0666; or FN_PORT. */
   FN_SOCKET?: string;
   FN_PORT?: string;
+  /** Folder that POST code writes to: there only where code comes over the network. */
+  FN_CODE?: string;
 }
 
 /** What a shim writes to stdout per log line of the function (JSON, one line per write). */

@@ -36,6 +36,8 @@ export interface Instance {
   network: NetworkClass;
   /** OCI image that it runs; null for all runtimes but `image`. */
   image: string | null;
+  /** What isolates it beyond the usual; null: nothing. */
+  sandbox: string | null;
   /** What it takes of the budget now. */
   memoryMib: number;
   cpu: number;

@@ -14,6 +14,7 @@ function poolAndText({ revision }: RevisionState): { pool: PoolKey; text: string
       memoryClassMib: memoryClass(settings.memoryMib),
       network: networkClass(settings.egress),
       image: revision.image,
+      sandbox: settings.sandbox,
     };
     pools.set(revision, (known = { pool, text: poolKeyText(pool) }));
   }

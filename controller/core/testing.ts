@@ -9,7 +9,7 @@ export const testSettings = (overrides: Partial<CoreSettings> = {}): CoreSetting
   ...CORE_DEFAULTS,
   memoryBudgetMib: 4_096,
   cpuBudget: 64,
-  defaultPool: { runtime: 'node', memoryClassMib: 128, network: 'none', image: null },
+  defaultPool: { runtime: 'node', memoryClassMib: 128, network: 'none', image: null, sandbox: null },
   ...overrides,
 });
 
@@ -45,6 +45,7 @@ export function addInstance(world: World, state: InstanceState, overrides: Parti
     memoryClassMib: 128,
     network: 'none',
     image: null,
+    sandbox: null,
     memoryMib: 128,
     cpu: state.kind === 'generic' || state.kind === 'creating' ? 0 : 1,
     state,

@@ -62,10 +62,12 @@ export interface PoolKey {
   network: NetworkClass;
   /** null for all runtimes but `image`, whose instances are made of one. */
   image: string | null;
+  /** What isolates it beyond the usual (a RuntimeClass); null: nothing. */
+  sandbox: string | null;
 }
 
 export const poolKeyText = (key: PoolKey): string =>
-  `${key.runtime}/${key.memoryClassMib}/${key.network}${key.image ? `/${key.image}` : ''}`;
+  `${key.runtime}/${key.memoryClassMib}/${key.network}${key.image ? `/${key.image}` : ''}${key.sandbox ? `/in ${key.sandbox}` : ''}`;
 
 /** State of a revision that nothing is known of but what is stored: no demand, no failures, no share. */
 export function newRevisionState(revision: Revision, slots: number | null): RevisionState {

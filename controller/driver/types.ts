@@ -6,6 +6,7 @@
  * listed and never touched.
  */
 import type { Egress, NetworkClass } from '#contract/function.ts';
+import type { RevisionKey } from '#contract/names.ts';
 import type { Address } from '#contract/runtime.ts';
 
 export interface DriverFeatures {
@@ -17,6 +18,8 @@ export interface DriverFeatures {
   parentCgroup: boolean;
   /** What egress other than `none` means here: filtered by rules; not filtered; not to be had. */
   egress: 'filtered' | 'unfiltered' | 'none';
+  /** Sandboxes that functions may ask for by name. */
+  sandboxes: readonly string[];
   /** What is missing and what that costs, a sentence each. */
   notes: string[];
 }
@@ -28,6 +31,8 @@ export interface CreateSpec {
   network: NetworkClass;
   /** OCI image that the instance runs; null for all runtimes but `image`. */
   image: string | null;
+  /** One of features.sandboxes; null: none. */
+  sandbox: string | null;
   /** Secret that init must carry. */
   nonce: string;
 }
@@ -39,6 +44,7 @@ export interface DriverInstance {
   memoryClassMib: number;
   network: NetworkClass;
   image: string | null;
+  sandbox: string | null;
   address: Address;
   /** The start as the engine tells it, unchanged while the instance lives: part of its identity. */
   startedAt: string;
@@ -54,6 +60,10 @@ export interface SpecialiseSpec {
   memoryMib: number;
   cpu: number;
   egress: Egress;
+  /** Whose it becomes, for the labels that people look for. */
+  revision: RevisionKey;
+  /** Secret that the instance was created with. */
+  nonce: string;
 }
 
 /** Why an instance ended, as far as the driver can tell. */
@@ -63,6 +73,15 @@ export interface Exit {
   cause: 'exit' | 'oom' | 'lost';
   /** For people: `exit code 1`, `signal SIGKILL`. */
   detail: string;
+}
+
+/** Something below the driver takes an instance away soon: a node that is drained, a pod that is evicted. */
+export interface Leaving {
+  id: string;
+  /** For people. */
+  why: string;
+  /** From now until it is killed, ms. */
+  graceMs: number;
 }
 
 /** A raw piece of what an instance wrote to stdout or stderr. */
@@ -79,6 +98,9 @@ export interface LogChunk {
 
 /** The instance cannot be made to fit (the kernel says EBUSY): destroy it. */
 export class LimitBusy extends Error {}
+
+/** Another controller has this instance: leave it alone, it is none of ours any more. */
+export class ClaimLost extends Error {}
 
 /** Nothing can be created now; the message says what to do. */
 export class DriverUnavailable extends Error {}
@@ -134,7 +156,7 @@ export interface Driver {
   create(spec: CreateSpec, signal: AbortSignal): Promise<DriverInstance>;
   /** After the first health answer: takes the socket's folder from the instance (see DESIGN: the socket path belongs to the platform). */
   seal(id: string): Promise<void>;
-  /** Exact limits, egress rules, and the code in place. Returns the folder as the instance sees it. Throws LimitBusy. */
+  /** Exact limits, egress rules, and the code in place. Returns the folder as the instance sees it. Throws LimitBusy, ClaimLost. */
   specialise(id: string, spec: SpecialiseSpec): Promise<{ code: string }>;
   freeze(id: string): Promise<void>;
   thaw(id: string): Promise<void>;
@@ -147,4 +169,6 @@ export interface Driver {
   logs(id: string, after: string | null, signal: AbortSignal): AsyncIterable<LogChunk>;
   /** Called once for each instance that ends by itself, also for those that died while the driver was away from its engine. Never for kill(). */
   onExit(listener: (exit: Exit) => void): void;
+  /** Called once for each instance that is about to be taken away by others; it serves on until it is told to drain. onExit follows, unless it is killed. */
+  onLeaving(listener: (leaving: Leaving) => void): void;
 }

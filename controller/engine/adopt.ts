@@ -5,9 +5,9 @@
  */
 import { revisionOf, type Instance, type RevisionState } from '../core/world.ts';
 import type { DriverInstance } from '../driver/types.ts';
+import type { InstanceRecord } from '../store/types.ts';
 import { messageOf, type EngineContext, type InstanceEvents } from './context.ts';
 import { GATEWAY_LOST_MS } from './gateways.ts';
-import type { InstanceRecord } from './records.ts';
 import { RuntimeUnreachable } from './runtime-client.ts';
 import { currentVersions } from './secrets.ts';
 import { newInstance } from './start.ts';

@@ -5,10 +5,9 @@ import { NO_QUOTA, type NamespaceSettings, type Quota } from '#contract/tenancy.
 import type { CoreSettings } from '../core/settings.ts';
 import type { Instance, World } from '../core/world.ts';
 import type { Driver } from '../driver/types.ts';
-import type { BundleStore, Store } from '../store/types.ts';
+import type { BundleStore, InstanceRecords, Store } from '../store/types.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
-import type { Records } from './records.ts';
 import type { SecretDelivery } from './secrets.ts';
 import type { RuntimeClient } from './runtime-client.ts';
 
@@ -56,7 +55,7 @@ export interface EngineContext {
   readonly store: Store;
   readonly bundles: BundleStore;
   readonly runtime: RuntimeClient;
-  readonly records: Records;
+  readonly records: InstanceRecords;
   readonly clock: Clock;
   readonly log: Log;
   readonly secrets: SecretDelivery;

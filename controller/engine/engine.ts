@@ -18,13 +18,14 @@ import { Deployer, deployedLabel } from './deploy.ts';
 import { Functions, notFound, routeOf } from './functions.ts';
 import { Gateways } from './gateways.ts';
 import { Housekeeping } from './housekeeping.ts';
+import { onLeaving } from './leaving.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { LinkServer } from './link-server.ts';
 import { droppedLines } from './log-lines.ts';
 import { FunctionLogs } from './logs.ts';
 import type { EngineOptions } from './options.ts';
 import { Planner } from './planner.ts';
-import { Records } from './records.ts';
+import { FileRecords } from './records.ts';
 import { Rollout } from './rollout.ts';
 import { Rotation } from './rotation.ts';
 import { SecretDelivery } from './secrets.ts';
@@ -56,7 +57,7 @@ export class Engine implements Platform, InstanceEvents {
   constructor(options: EngineOptions) {
     const { settings, driver, store, bundles, runtime, clock, log, paths, secrets, tenancy } = options;
     this.#options = options;
-    const records = new Records(paths.records);
+    const records = options.records ?? new FileRecords(paths.records);
     this.#context = {
       world: new World(),
       settings,
@@ -106,6 +107,13 @@ export class Engine implements Platform, InstanceEvents {
     this.#rotation = new Rotation({ ...parts, changes: this.#changes });
     this.#housekeeping = new Housekeeping({ ...parts, changes: this.#changes, imageKeepMs: options.imageKeepMs });
     this.#gateways.onStaleHeld = () => this.#rotation.replaceStale();
+    const leaving = {
+      context: this.#context,
+      lifecycle: this.#lifecycle,
+      replaceStale: (namespace: string) => this.#rotation.replaceStale(namespace),
+      drainThenKill: (id: string, cause: GoneCause, detail: string) => this.#gateways.drain(id, cause, detail),
+    };
+    driver.onLeaving((each) => onLeaving(leaving, each));
     const { tlsUrl } = options;
     const covers = (host: string) => this.#certificates.covers(host);
     const urls = urlsAt(options.publicUrl, tlsUrl === undefined ? null : { url: tlsUrl, covers });

@@ -48,6 +48,11 @@ export class Gateways implements LinkEvents {
     this.#suspects = new Suspects({ context, lifecycle, revoke: (instance) => this.revokeInstance(instance), changed });
   }
 
+  /** Has what is in flight on an instance end, and kills it. Nothing where it is not there. */
+  drain(id: string, cause: GoneCause, detail: string): void {
+    this.#suspects.drain(id, cause, detail);
+  }
+
   /** State of a revision that somebody asks for; null where it is not kept. */
   wake: (revision: string) => RevisionState | null = () => null;
 

@@ -8,7 +8,7 @@ import type { HandlerForm } from '#contract/function.ts';
 import { sleep } from '#kit/clock.ts';
 import { newInstanceId, newSecret } from '#kit/ids.ts';
 import { revisionOf, type Instance, type PoolKey, type RevisionState } from '../core/world.ts';
-import type { Exit } from '../driver/types.ts';
+import { ClaimLost, type Exit } from '../driver/types.ts';
 import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type StartFailure } from './context.ts';
 import { killForGood } from './kill.ts';
 import { newInstance, newStart, oldestTrace, type Start } from './start.ts';
@@ -138,8 +138,8 @@ export class Lifecycle {
       if (start.exit) throw new Error(`it ended before it was ready: ${start.exit.detail}`);
       signal.throwIfAborted();
     };
-    const { id, runtime, memoryClassMib, network, image, nonce } = instance;
-    const made = await driver.create({ id, runtime, memoryClassMib, network, image, nonce }, signal);
+    const { id, runtime, memoryClassMib, network, image, sandbox, nonce } = instance;
+    const made = await driver.create({ id, runtime, memoryClassMib, network, image, sandbox, nonce }, signal);
     alive();
     instance.address = made.address;
     instance.startedAt = made.startedAt;
@@ -180,6 +180,12 @@ export class Lifecycle {
     // Destroyed meanwhile: whoever does that has waited for this and goes on.
     if (instance.state.kind !== 'specialising') return;
     this.#started(instance, start);
+    if (failure === 'claim lost') {
+      // Another controller's now: neither its pod nor its record is ours to touch.
+      log.error({ instance: instance.id, revision: state.key }, 'another controller has claimed this instance');
+      world.removeInstance(instance.id);
+      return;
+    }
     this.#events.follow(instance, state.key);
     if (failure) {
       log.warn(
@@ -200,7 +206,7 @@ export class Lifecycle {
   }
 
   /** Limits, code, record, init. Returns why it failed, or null. */
-  async #load(instance: Instance, state: RevisionState, start: Start): Promise<StartFailure | null> {
+  async #load(instance: Instance, state: RevisionState, start: Start): Promise<StartFailure | 'claim lost' | null> {
     const { driver, records, bundles, runtime, secrets } = this.#context;
     const { bundle, settings } = state.revision;
     const { memoryMib, cpu, egress } = settings;
@@ -209,7 +215,11 @@ export class Lifecycle {
       const record = { ...this.#record(instance), revision: state.key, memoryMib, cpu, secrets: { ...instance.secrets } };
       // Both are waited for, also where one fails: nothing may be written when the instance is gone.
       const [placed, recorded] = await Promise.allSettled([
-        bundles.dir(bundle).then((bundleDir) => driver.specialise(instance.id, { bundleDir, memoryMib, cpu, egress })),
+        bundles
+          .dir(bundle)
+          .then((bundleDir) =>
+            driver.specialise(instance.id, { bundleDir, memoryMib, cpu, egress, revision: state.key, nonce: instance.nonce }),
+          ),
         records.write({ ...record, initialised: false }),
       ]);
       if (placed.status === 'rejected') throw placed.reason;
@@ -228,6 +238,7 @@ export class Lifecycle {
       this.forms.set(state.key, outcome.response.form);
       return null;
     } catch (error) {
+      if (error instanceof ClaimLost) return 'claim lost';
       if (error instanceof FnError && error.code === 'secret-not-found') return missingSecret(error);
       // A connection that broke usually means that the process ended; its word says more than ours.
       const grace = start.abort.signal.aborted ? 0 : EXIT_GRACE_MS;

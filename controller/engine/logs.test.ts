@@ -13,7 +13,7 @@ import { RawLines } from './log-lines.ts';
 import { LogTail, MAX_FOLLOW_BACKLOG } from './log-tail.ts';
 import { MAX_SEGMENT_BYTES } from './log-segments.ts';
 import { FunctionLogs } from './logs.ts';
-import { Records } from './records.ts';
+import { FileRecords } from './records.ts';
 
 const INSTANCE = 'i-aaaaaaaaaaaa';
 const KEY = 'default/hello@1';
@@ -64,7 +64,7 @@ class Output {
 }
 
 let folder: string;
-let records: Records;
+let records: FileRecords;
 let logs: FunctionLogs;
 let retention: LogRetention;
 const make = (clock = systemClock) =>
@@ -72,7 +72,7 @@ const make = (clock = systemClock) =>
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'fn-logs-'));
-  records = new Records(join(folder, 'records'));
+  records = new FileRecords(join(folder, 'records'));
   await records.load();
   // Lines of 1970 are the tests' own.
   retention = { ...DEFAULT_ACCESS.logs, maxAgeSeconds: Infinity };

@@ -25,7 +25,7 @@ import { lostOutput, RawLines, toEntry } from './log-lines.ts';
 import { matches, readAscending, readNewest } from './log-query.ts';
 import { type BatchOf, isExpired, LogSegments } from './log-segments.ts';
 import { LogTail } from './log-tail.ts';
-import type { Records } from './records.ts';
+import type { InstanceRecords } from '../store/types.ts';
 
 /** An instance that is to go may finish its last words for so long, ms. */
 const LAST_WORDS_MS = 200;
@@ -69,7 +69,7 @@ interface Reader {
 
 export interface FunctionLogsOptions {
   folder: string;
-  records: Records;
+  records: InstanceRecords;
   clock: Clock;
   log: Log;
   /** What is kept of a function's log. */

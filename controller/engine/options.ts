@@ -8,7 +8,7 @@ import type { CallsPort } from '../calls/types.ts';
 import type { CoreSettings } from '../core/settings.ts';
 import type { FunctionEventStats } from '../dispatcher/types.ts';
 import type { Driver } from '../driver/types.ts';
-import type { BundleStore, FunctionRecord, Store } from '../store/types.ts';
+import type { BundleStore, FunctionRecord, InstanceRecords, Store } from '../store/types.ts';
 import type { Retention } from './changes.ts';
 import type { InstanceStart, SecretValues, Tenancy } from './context.ts';
 import type { RuntimeClient } from './runtime-client.ts';
@@ -33,6 +33,8 @@ export interface EngineOptions {
   driver: Driver;
   store: Store;
   bundles: BundleStore;
+  /** What is known of each instance; default: files of the home. */
+  records?: InstanceRecords | undefined;
   runtime: RuntimeClient;
   clock: Clock;
   log: Log;

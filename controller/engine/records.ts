@@ -1,32 +1,10 @@
-/**
- * A record of each instance on disk, outside what any instance can see: what it is and whose. Written
- * by rename, before what it describes happens, so that a controller that starts after a crash
- * knows what it may believe.
- */
+/** Records of instances on disk, outside what any instance can see; written by rename. */
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
-import { InstanceId, RevisionKey } from '#contract/names.ts';
+import { InstanceRecord, type InstanceRecords } from '../store/types.ts';
 
-export const InstanceRecord = z.object({
-  id: InstanceId,
-  nonce: z.string(),
-  /** The start as the driver told it: an id that was used again has another. */
-  startedAt: z.string(),
-  /** Milliseconds since 1970; for people only. */
-  createdAt: z.number(),
-  /** null: generic. Set before init is sent. */
-  revision: RevisionKey.nullable(),
-  memoryMib: z.number(),
-  cpu: z.number(),
-  /** Versions of the secrets that init gave it; never a value. */
-  secrets: z.record(z.string(), z.number()).default({}),
-  /** False from before init until its answer: such an instance is destroyed [14]. */
-  initialised: z.boolean(),
-});
-export type InstanceRecord = z.infer<typeof InstanceRecord>;
-
-export class Records {
+/** In a folder of this host. */
+export class FileRecords implements InstanceRecords {
   readonly #folder: string;
 
   constructor(folder: string) {

@@ -3,13 +3,19 @@ import type { Instance, PoolKey, RevisionState } from '../core/world.ts';
 import type { Exit } from '../driver/types.ts';
 
 /** Without code, and not there yet. */
-export function newInstance(id: string, { runtime, memoryClassMib, network, image }: PoolKey, nonce: string, now: number): Instance {
+export function newInstance(
+  id: string,
+  { runtime, memoryClassMib, network, image, sandbox }: PoolKey,
+  nonce: string,
+  now: number,
+): Instance {
   return {
     id,
     runtime,
     memoryClassMib,
     network,
     image,
+    sandbox,
     memoryMib: memoryClassMib,
     cpu: 0,
     state: { kind: 'creating' },

@@ -87,6 +87,12 @@ export class Suspects {
     else this.#parts.lifecycle.kill(instance, 'timeout', 'a request overran its timeout');
   }
 
+  /** The same by id, where it is still there. */
+  drain(id: string, cause: GoneCause, detail: string): void {
+    const instance = this.#parts.context.world.instances.get(id);
+    if (instance?.address) this.#drainThenKill(instance, cause, detail);
+  }
+
   /** No new requests; killed when the gateways gave its leases back, or when their time for that is over. */
   #drainThenKill(instance: Instance, cause: GoneCause, detail: string): void {
     const { world, clock, log } = this.#parts.context;

@@ -2,8 +2,10 @@
  * The store port: what must outlive the controller. Every write has reached the disk when its
  * promise resolves. SQLite and Redis implement it; both pass test/conformance/store.
  */
+import { z } from 'zod';
 import type { FunctionAccess } from '#contract/access.ts';
 import type { Revision, Traffic } from '#contract/function.ts';
+import { InstanceId, RevisionKey } from '#contract/names.ts';
 import type { AuditEntry, NamespaceSettings, TokenView } from '#contract/tenancy.ts';
 
 export interface FunctionRecord {
@@ -116,6 +118,41 @@ export interface Store extends TenancyStore, Leadership {
   bundlesInUse(): Promise<Set<string>>;
   /** Idempotent. */
   close(): Promise<void>;
+}
+
+/**
+ * A record of each instance, outside what any instance can see: what it is and whose. Written before what it describes
+ * happens, so that a controller that starts after a crash knows what it may believe.
+ */
+export const InstanceRecord = z.object({
+  id: InstanceId,
+  nonce: z.string(),
+  /** The start as the driver told it: an id that was used again has another. */
+  startedAt: z.string(),
+  /** Milliseconds since 1970; for people only. */
+  createdAt: z.number(),
+  /** null: generic. Set before init is sent. */
+  revision: RevisionKey.nullable(),
+  memoryMib: z.number(),
+  cpu: z.number(),
+  /** Versions of the secrets that init gave it; never a value. */
+  secrets: z.record(z.string(), z.number()).default({}),
+  /** False from before init until its answer: such an instance is destroyed [14]. */
+  initialised: z.boolean(),
+});
+export type InstanceRecord = z.infer<typeof InstanceRecord>;
+
+export interface InstanceRecords {
+  /** All records by instance id. One that cannot be read is left out: its instance counts as unrecorded. */
+  load(): Promise<Map<string, InstanceRecord>>;
+  write(record: InstanceRecord): Promise<void>;
+  /** Where the log reader is in what the instance writes, in the reader's own words. */
+  writeLogPosition(id: string, position: string): Promise<void>;
+  logPosition(id: string): Promise<string | null>;
+  /** Removes what is left of instances that are not named. */
+  prune(keep: ReadonlySet<string>): Promise<void>;
+  /** Idempotent. */
+  remove(id: string): Promise<void>;
 }
 
 /** Bundles by digest. A bundle is a gzip-compressed tar of regular files and folders. */

@@ -113,8 +113,8 @@ describe('the docker driver', () => {
   });
 
   it('says so when what is in use does not fit, instead of killing it', async () => {
-    const { instance } = await bench.boot();
-    const spec = { bundleDir: bench.bundleDir, memoryMib: 8, cpu: 1, egress: 'none' as const };
+    const { instance, nonce } = await bench.boot();
+    const spec = { bundleDir: bench.bundleDir, memoryMib: 8, cpu: 1, egress: 'none' as const, revision: 'default/suite@1', nonce };
     await expect(bench.driver.specialise(instance.id, spec)).rejects.toBeInstanceOf(LimitBusy);
     expect((await call(instance, '/.fn/health')).status).toBe(200);
     expect(bench.exits).toEqual([]);

@@ -67,7 +67,7 @@ export function createDockerDriver(options: DockerDriverOptions): Driver {
   return new DockerDriver(options);
 }
 
-const NOT_STARTED: DriverFeatures = { freeze: false, limits: false, parentCgroup: false, egress: 'none', notes: [] };
+const NOT_STARTED: DriverFeatures = { freeze: false, limits: false, parentCgroup: false, egress: 'none', sandboxes: [], notes: [] };
 
 class DockerDriver implements Driver {
   readonly name = 'docker';
@@ -269,6 +269,9 @@ class DockerDriver implements Driver {
   onExit(listener: (exit: Exit) => void): void {
     this.#exits.onExit(listener);
   }
+
+  /** Nobody takes a container away but by killing it. */
+  onLeaving(): void {}
 
   async #connect(): Promise<Engine> {
     this.#engine ??= await connectEngine(this.#options.socketPath ?? DEFAULT_DOCKER_SOCKET);

@@ -64,7 +64,7 @@ export async function prepareHost(engine: Engine, options: HostOptions): Promise
   if (!info.securityOptions.some((option) => option.startsWith('name=seccomp'))) {
     notes.push('The engine runs without seccomp: one layer of the isolation is missing. Use a kernel and an engine that have it.');
   }
-  return { info, mounts, parent, firewall, features: { freeze, limits, parentCgroup: parent !== null, egress, notes } };
+  return { info, mounts, parent, firewall, features: { freeze, limits, parentCgroup: parent !== null, egress, sandboxes: [], notes } };
 }
 
 function limitsNote(info: EngineInfo, notes: string[]): boolean {

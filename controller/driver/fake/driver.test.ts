@@ -4,7 +4,15 @@ import type { CreateSpec, Exit } from '../types.ts';
 import { createFakeDriver } from './driver.ts';
 import { FakeHost } from './host.ts';
 
-const spec: CreateSpec = { id: 'i-abcdefghijkl', runtime: 'node', memoryClassMib: 128, network: 'none', image: null, nonce: 'n' };
+const spec: CreateSpec = {
+  id: 'i-abcdefghijkl',
+  runtime: 'node',
+  memoryClassMib: 128,
+  network: 'none',
+  image: null,
+  sandbox: null,
+  nonce: 'n',
+};
 const never = new AbortController().signal;
 
 describe('the fake driver in virtual time', () => {

@@ -8,6 +8,7 @@ import {
   type DriverInstance,
   type Exit,
   type ImageStore,
+  type Leaving,
   type LogChunk,
   type SpecialiseSpec,
 } from '../types.ts';
@@ -23,7 +24,7 @@ export interface FakeDriverOptions {
   paths?: HomePaths;
 }
 
-const FEATURES: DriverFeatures = { freeze: true, limits: true, parentCgroup: true, egress: 'filtered', notes: [] };
+const FEATURES: DriverFeatures = { freeze: true, limits: true, parentCgroup: true, egress: 'filtered', sandboxes: [], notes: [] };
 
 /** Two drivers over one host are two controllers of one machine, one after the other. */
 export function createFakeDriver(options: FakeDriverOptions): Driver {
@@ -143,6 +144,10 @@ class FakeDriver implements Driver {
     }
   }
 
+  onLeaving(listener: (leaving: Leaving) => void): void {
+    this.#host.watchLeaving(listener);
+  }
+
   onExit(listener: (exit: Exit) => void): void {
     this.#listeners.push(listener);
   }
@@ -160,6 +165,6 @@ class FakeDriver implements Driver {
 }
 
 function view({ spec, address, startedAt, running }: FakeInstance): DriverInstance {
-  const { id, runtime, memoryClassMib, network, image } = spec;
-  return { id, runtime, memoryClassMib, network, image, address, startedAt, running, handle: `fake ${id}` };
+  const { id, runtime, memoryClassMib, network, image, sandbox } = spec;
+  return { id, runtime, memoryClassMib, network, image, sandbox, address, startedAt, running, handle: `fake ${id}` };
 }

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '#kit/clock.ts';
 import type { Address } from '#contract/runtime.ts';
-import type { CreateSpec, Exit, LogChunk, SpecialiseSpec } from '../types.ts';
+import type { CreateSpec, Exit, Leaving, LogChunk, SpecialiseSpec } from '../types.ts';
 import { serveFakeInstance, type FakeServer } from './server.ts';
 
 export type FakeOperation = 'start' | 'create' | 'seal' | 'specialise' | 'freeze' | 'thaw' | 'kill' | 'list';
@@ -51,6 +51,7 @@ export class FakeHost {
   readonly #options: FakeHostOptions;
   readonly #failures: { operation: FakeOperation; error: Error }[] = [];
   readonly #watchers = new Set<(exit: Exit) => void>();
+  readonly #leavers = new Set<(leaving: Leaving) => void>();
   readonly #writers = new Set<() => void>();
   #started = 0;
 
@@ -73,6 +74,16 @@ export class FakeHost {
     void instance.server?.close();
     for (const watcher of this.#watchers) watcher({ id, cause, detail });
     this.#wakeReaders();
+  }
+
+  /** An instance is about to be taken away by others. */
+  leave(leaving: Leaving): void {
+    for (const leaver of this.#leavers) leaver(leaving);
+  }
+
+  /** For drivers. */
+  watchLeaving(leaver: (leaving: Leaving) => void): void {
+    this.#leavers.add(leaver);
   }
 
   /** An instance writes. */

@@ -105,7 +105,7 @@ class ProcessDriver implements Driver {
     this.#workspace = new Workspace(options.paths, { processUid: this.#uid });
     const { unheld } = this.#runtimes;
     const notes = [...NOTES, ...(unheld.length === 0 ? [] : [`Not even --permission holds functions of ${unheld.join(', ')}.`])];
-    this.features = { freeze: false, limits: false, parentCgroup: false, egress: 'unfiltered', notes };
+    this.features = { freeze: false, limits: false, parentCgroup: false, egress: 'unfiltered', sandboxes: [], notes };
   }
 
   async start(): Promise<void> {
@@ -205,6 +205,9 @@ class ProcessDriver implements Driver {
     yield* this.#output(id).follow(after, hasEnded, signal);
   }
 
+  /** Nobody takes a process away but by killing it. */
+  onLeaving(): void {}
+
   onExit(listener: (exit: Exit) => void): void {
     this.#listeners.push(listener);
   }
@@ -264,6 +267,7 @@ class ProcessDriver implements Driver {
       memoryClassMib,
       network,
       image: null,
+      sandbox: null,
       address: { kind: 'unix', path: this.#workspace.socket(id) },
       startedAt,
       running,
