@@ -22,6 +22,7 @@ const FLAGS: Record<string, string> = {
   min: '--min',
   max: '--max',
   egress: '--egress',
+  sandbox: '--sandbox',
   env: '--env',
   runtime: '--runtime',
   secrets: '--secret',

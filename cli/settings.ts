@@ -37,6 +37,7 @@ const TEXTS: readonly Source[] = [
   { field: 'keepAlive', flag: '--keep-alive', option: 'keepAlive', variable: 'FN_KEEP_ALIVE' },
   { field: 'maxStream', flag: '--max-stream', option: 'maxStream' },
   { field: 'egress', flag: '--egress', option: 'egress', variable: 'FN_EGRESS' },
+  { field: 'sandbox', flag: '--sandbox', option: 'sandbox', variable: 'FN_SANDBOX' },
   { field: 'auth', flag: '--auth', option: 'auth' },
   { field: 'image', flag: '--image', option: 'image' },
 ];

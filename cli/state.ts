@@ -6,7 +6,7 @@ import { isAlive, parseIdentity } from './process-identity.ts';
 
 /** `starting` until everything answers. */
 const PHASES = ['starting', 'ready', 'stopping'] as const;
-const DRIVERS = ['docker', 'process'] as const;
+const DRIVERS = ['docker', 'process', 'kubernetes'] as const;
 
 export interface SupervisorState extends ProcessIdentity {
   phase: (typeof PHASES)[number];

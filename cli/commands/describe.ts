@@ -56,6 +56,7 @@ function functionFields({ namespace, name, url, urls, revision, instances }: Fun
     ['instances', `${instances} now; from ${settings.min} to ${settings.max}`],
     ['keep-alive', `${settings.keepAliveSeconds} s`],
     ['egress', Array.isArray(settings.egress) ? settings.egress.join(', ') : settings.egress],
+    ...(settings.sandbox === null ? [] : [['sandbox', settings.sandbox] as const]),
     ['env', Object.keys(settings.env).join(', ') || 'none'],
     ['secrets', settings.secrets.join(', ') || 'none'],
   ];

@@ -42,8 +42,8 @@ export const up: CommandSpec = {
     HOME_OPTION,
     {
       flags: '--driver <driver>',
-      description: 'what runs instances; auto: docker where there is an engine',
-      choices: ['auto', 'docker', 'process'],
+      description: 'what runs instances; auto: docker where there is an engine; kubernetes: see docs/kubernetes.md',
+      choices: ['auto', 'docker', 'process', 'kubernetes'],
       default: 'auto',
     },
     {
@@ -191,7 +191,7 @@ function optionsFrom(ctx: Context, input: Input): SupervisorOptions {
     home: ctx.home,
     host: input.text('host') ?? '127.0.0.1',
     port: input.number('port') ?? DEFAULT_PORT,
-    driver: driver === 'docker' || driver === 'process' ? driver : 'auto',
+    driver: driver === 'docker' || driver === 'process' || driver === 'kubernetes' ? driver : 'auto',
     tls: tlsFrom(ctx, input),
     api: input.text('api'),
     runtimes: ['node', ...input.list('runtimes')],

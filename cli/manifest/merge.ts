@@ -61,6 +61,7 @@ export const SETTINGS_FIELDS = {
   keepAlive: 'keepAliveSeconds',
   maxStream: 'maxStreamSeconds',
   egress: 'egress',
+  sandbox: 'sandbox',
   env: 'env',
   secrets: 'secrets',
 } as const satisfies Partial<Record<keyof ManifestFunction, keyof FunctionSettingsInput>>;

@@ -7,6 +7,7 @@ import type { ProcessIdentity } from '../process-identity.ts';
 import { endProcess, signal, waitGone } from '../process-identity.ts';
 import { readState, removeState } from '../state.ts';
 import { acquireLock, lockOwner } from './lock.ts';
+import type { DriverName } from './options.ts';
 import { openLog } from './log-files.ts';
 import { controllerEnv, preparePrograms } from './programs.ts';
 import { makeRunDir, removeRunDir } from './run-dir.ts';
@@ -33,7 +34,7 @@ export async function bringDown(paths: HomePaths, env: NodeJS.ProcessEnv): Promi
   try {
     const children = Object.values(state?.children ?? {}).filter((child) => child !== undefined);
     await Promise.all(children.map((child) => endProcess(child, ORPHAN_GRACE_MS)));
-    await removeRemains(paths, env, state?.driver);
+    await removeRemains(paths, kubernetesOf(state?.started, env), state?.driver);
     removeState(paths);
   } finally {
     release();
@@ -58,8 +59,13 @@ async function endSupervisor(owner: ProcessIdentity): Promise<void> {
   });
 }
 
+/** Which cluster it was, as far as the platform that was killed had settled it. */
+function kubernetesOf(started: Readonly<Record<string, string>> | undefined, env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return started?.kubernetes === undefined ? env : { ...env, FN_KUBERNETES: started.kubernetes };
+}
+
 /** A controller that does nothing but destroy knows best what there is. */
-async function removeRemains(paths: HomePaths, env: NodeJS.ProcessEnv, known: 'docker' | 'process' | undefined): Promise<void> {
+async function removeRemains(paths: HomePaths, env: NodeJS.ProcessEnv, known: DriverName | undefined): Promise<void> {
   const asRoot = process.getuid?.() === 0;
   const driver = known ?? ((await findEngine(env)).kind === 'ready' ? 'docker' : 'process');
   makeRunDir(paths, asRoot);

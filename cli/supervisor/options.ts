@@ -1,11 +1,14 @@
 /** What a supervisor is started with: settled by the command line, so that the supervisor asks nobody. */
 
+/** What runs instances. `kubernetes`: in a cluster, while gateway and controller run here. */
+export type DriverName = 'docker' | 'process' | 'kubernetes';
+
 export interface SupervisorOptions {
   home: string;
   host: string;
   /** 0: any free one. */
   port: number;
-  driver: 'auto' | 'docker' | 'process';
+  driver: 'auto' | DriverName;
   /** TLS: where it is listened for, and the folder with NAME.crt and NAME.key. */
   tls?: TlsOptions;
   /** Whose images are built before it starts, where they are not there. Default: node. */
@@ -69,7 +72,7 @@ export function startedWith({
 /** What a supervisor tells while it starts; to the terminal, or to the `fn up --detach` that waits for it. */
 export type SupervisorEvent =
   | { type: 'step'; text: string }
-  | { type: 'ready'; url: string; tlsUrl?: string; driver: 'docker' | 'process'; pid: number }
+  | { type: 'ready'; url: string; tlsUrl?: string; driver: DriverName; pid: number }
   | { type: 'failed'; message: string; details: string[]; hint?: string; exitCode: number };
 
 export type Report = (event: SupervisorEvent) => void;

@@ -7,10 +7,10 @@ import { z } from 'zod';
 import { findEngine } from '../engine.ts';
 import { CliError, EXIT, usageError } from '../errors.ts';
 import { programFile, root } from '../root.ts';
-import type { Report, SupervisorOptions } from './options.ts';
+import type { DriverName, Report, SupervisorOptions } from './options.ts';
 
 export interface Runtimes {
-  driver: 'docker' | 'process';
+  driver: DriverName;
   env: { FN_DRIVER: string; FN_RUNTIME_IMAGES?: string; FN_RUNTIME_SHIMS?: string };
 }
 
@@ -74,8 +74,16 @@ export async function prepareRuntimes(
     report({ type: 'step', text: 'driver: process, which isolates nothing: for a first look, and for code that you trust' });
     return processDriver(env);
   }
+  if (driver === 'kubernetes' && env.FN_RUNTIME_IMAGES) {
+    report({ type: 'step', text: 'driver: kubernetes, with the images of FN_RUNTIME_IMAGES' });
+    return { driver, env: { FN_DRIVER: driver, FN_RUNTIME_IMAGES: env.FN_RUNTIME_IMAGES } };
+  }
   const engine = await findEngine(env);
   if (engine.kind !== 'ready') {
+    if (driver === 'kubernetes')
+      throw new CliError(`no Docker engine answers at ${engine.where}, which would build the runtime images: ${engine.detail}`, {
+        hint: 'Or name images that the cluster can pull: FN_RUNTIME_IMAGES=\'{"node":"registry.example.com/fn/node:TAG"}\'. See docs/kubernetes.md.',
+      });
     if (driver === 'docker') throw new CliError(`no Docker engine answers at ${engine.where}: ${engine.detail}`, { hint: engine.remedy });
     report({
       type: 'step',
@@ -84,6 +92,10 @@ export async function prepareRuntimes(
     return processDriver(env);
   }
   const { tags } = await buildImages(named(runtimes), env, (text) => report({ type: 'step', text }));
+  if (driver === 'kubernetes') {
+    report({ type: 'step', text: 'driver: kubernetes, with images of this machine: the nodes of the cluster must have them, too' });
+    return { driver, env: { FN_DRIVER: driver, FN_RUNTIME_IMAGES: JSON.stringify(tags) } };
+  }
   report({ type: 'step', text: `driver: docker at ${engine.where}` });
   return { driver: 'docker', env: { FN_DRIVER: 'docker', FN_RUNTIME_IMAGES: JSON.stringify(tags) } };
 }

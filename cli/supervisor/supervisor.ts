@@ -20,6 +20,7 @@ import { readState, removeState, writeState } from '../state.ts';
 import { version } from '../version.ts';
 import { Child } from './child.ts';
 import { acquireLock } from './lock.ts';
+import { kubernetesSettings } from './kubernetes.ts';
 import { lastLines, lineInWords, logSize, openLog, rotate } from './log-files.ts';
 import type { Report, SupervisorOptions } from './options.ts';
 import { metricsEnv, settingsEnv, startedWith } from './options.ts';
@@ -128,6 +129,8 @@ export class Supervisor {
     const { port } = this.#socket;
     const url = this.#env.FN_PUBLIC_URL ?? `http://${reachable(this.#options.host)}:${port}`;
     const tlsUrl = tls === undefined ? undefined : `https://${reachable(tls.host)}:${this.#tlsSocket!.port}`;
+    const kubernetes: { kubernetes?: string } =
+      runtimes.driver === 'kubernetes' ? { kubernetes: kubernetesSettings(this.#env.FN_KUBERNETES, this.#paths) } : {};
     this.#state = {
       ...identify(process.pid)!,
       phase: 'starting',
@@ -137,11 +140,15 @@ export class Supervisor {
       url,
       ...(tlsUrl === undefined ? {} : { tlsUrl }),
       driver: runtimes.driver,
-      started: startedWith(this.#options),
+      started: { ...startedWith(this.#options), ...kubernetes },
       children: {},
     };
     writeState(this.#paths, this.#state);
-    this.#spawnAll(url, { ...runtimes.env, ...(tlsUrl === undefined ? {} : { FN_TLS_URL: tlsUrl }) });
+    this.#spawnAll(url, {
+      ...runtimes.env,
+      ...(kubernetes.kubernetes === undefined ? {} : { FN_KUBERNETES: kubernetes.kubernetes }),
+      ...(tlsUrl === undefined ? {} : { FN_TLS_URL: tlsUrl }),
+    });
     await Promise.race([this.#startFailure.promise, Promise.all([this.#untilControllerAnswers(), this.#untilGatewayAnswers(port)])]);
     this.#update({ phase: 'ready' });
     this.#report({ type: 'ready', url, ...(tlsUrl === undefined ? {} : { tlsUrl }), driver: runtimes.driver, pid: process.pid });

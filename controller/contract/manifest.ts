@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { Auth, Cors, LogRetention, RateLimit, RouteSpec, Sticky } from './access.ts';
 import { ManifestAsync, ManifestTriggers, OPENED } from './manifest-events.ts';
 import { BINARY_UNITS_BYTES, BINARY_UNITS_MIB, quantity, seconds } from './manifest-quantity.ts';
-import { Cidr, type Egress, EnvVars, FunctionSettings } from './function.ts';
+import { Cidr, type Egress, EnvVars, FunctionSettings, Sandbox } from './function.ts';
 import { FunctionName, LABEL_PATTERN, Namespace, RuntimeName, SecretName } from './names.ts';
 
 /** Most functions and environments of one file, and most entries of a list. */
@@ -192,6 +192,13 @@ const COMMON = {
       description:
         'Where the function may dial out to: none, internet (public addresses only), or a list of IPv4 networks. Default internet, where the host can filter it (null).',
       examples: ['none', 'internet', ['10.1.2.0/24']],
+    }),
+  sandbox: Sandbox.nullable()
+    .optional()
+    .meta({
+      description:
+        'What isolates its instances beyond the usual, by the operator’s name for it: a RuntimeClass of Kubernetes. Default none (null).',
+      examples: ['gvisor'],
     }),
   env: ManifestEnv.optional().meta({
     description:

@@ -78,6 +78,15 @@ async function checkRuntime({ driver }: EngineContext, { settings, image }: Depl
       );
     throw new FnError('runtime-missing', text, { errors: [{ pointer: '/settings/runtime', detail: `one of: ${known}` }] });
   }
+  if (settings.sandbox !== null && !driver.features.sandboxes.includes(settings.sandbox)) {
+    const known = driver.features.sandboxes.join(', ');
+    const text = known === '' ? `The ${driver.name} driver has no sandboxes here` : `There is no sandbox ${settings.sandbox} here`;
+    throw refuse(
+      '/settings/sandbox',
+      known === '' ? 'leave it out' : `one of: ${known}`,
+      `${text}${known === '' ? '.' : `; there is: ${known}.`}`,
+    );
+  }
   if (settings.runtime !== 'image') return;
   if (image === null) throw refuse('/image', 'the id of an image, sha256:…', 'The runtime image needs an image.');
   if (driver.images === null)

@@ -28,7 +28,7 @@ const CASES: readonly (readonly [line: string, offered: readonly string[]])[] = 
   ['fn sec', ['secret']],
   ['fn secret ', ['delete', 'list', 'set']],
   ['fn completion ', ['bash', 'fish', 'zsh']],
-  ['fn up --driver ', ['auto', 'docker', 'process']],
+  ['fn up --driver ', ['auto', 'docker', 'kubernetes', 'process']],
   ['fn up --driver=d', ['docker']],
   ['fn up --allow', ['--allow-unfiltered-egress']],
   ['fn logs hello --level w', ['warn']],

@@ -1,0 +1,101 @@
+/** Instances that others take away, and those that another controller has claimed. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { deploy, Machine, request } from '../../test/helpers/engine-harness.ts';
+import { ClaimLost } from '../driver/types.ts';
+import type { Engine } from './engine.ts';
+
+const KEY = 'default/hello@1';
+const GRACE_MS = 10_000;
+
+let machine: Machine;
+
+beforeEach(async () => {
+  machine = await Machine.create();
+});
+afterEach(() => machine.close());
+
+const instances = async (engine: Engine) => (await engine.status()).instances.filter((view) => view.revision === KEY);
+const ids = async (engine: Engine) => (await instances(engine)).map(({ id }) => id);
+
+describe('an instance that is about to be taken away', () => {
+  it('in use: serves on until a fresh one is ready, then its lease is taken back and it is killed', async () => {
+    const engine = await machine.start();
+    const gateway = await machine.gateway();
+    await deploy(machine, engine, 'hello');
+    gateway.want(KEY, 1);
+    const grant = await machine.until('a grant', () => gateway.heard.find((message) => message.type === 'grant'));
+    const leaving = grant.lease.instance;
+    machine.host.leave({ id: leaving, why: 'its node is drained', graceMs: GRACE_MS });
+    const revoke = await machine.until('a revoke', () => gateway.heard.find((message) => message.type === 'revoke'));
+    expect(revoke.lease).toBe(grant.lease.lease);
+    const order = gateway.heard.map(({ type }) => type);
+    expect(order.indexOf('gone')).toBe(-1);
+    const ready = await ids(engine);
+    expect(ready.filter((id) => id !== leaving)).toHaveLength(1);
+    gateway.say({ type: 'release', lease: grant.lease.lease });
+    await machine.until('it is gone', async () => !(await ids(engine)).includes(leaving));
+  });
+
+  it('in use, where no fresh one can be had: what is in flight may end, then it is killed', async () => {
+    const engine = await machine.start();
+    const gateway = await machine.gateway();
+    await deploy(machine, engine, 'hello');
+    gateway.want(KEY, 1);
+    const grant = await machine.until('a grant', () => gateway.heard.find((message) => message.type === 'grant'));
+    for (let count = 0; count < 50; count++) machine.host.failNext('create', new Error('no room in the cluster'));
+    for (let count = 0; count < 50; count++) machine.host.failNext('specialise', new Error('no room in the cluster'));
+    const leaving = grant.lease.instance;
+    machine.host.leave({ id: leaving, why: 'its node is drained', graceMs: GRACE_MS });
+    await machine.pass(GRACE_MS / 2 - 1_000);
+    expect(gateway.count('revoke')).toBe(0);
+    await machine.until('a revoke', () => gateway.count('revoke') > 0);
+    expect(await ids(engine)).toContain(leaving);
+    gateway.say({ type: 'release', lease: grant.lease.lease });
+    await machine.until('it is gone', async () => !(await ids(engine)).includes(leaving));
+  });
+
+  it('idle or generic: is killed at once, and the pool is filled again', async () => {
+    const engine = await machine.start({ settings: { poolSize: 2 } });
+    const generics = async () => (await engine.status()).instances.filter(({ state }) => state === 'generic');
+    const generic = await machine.until('a pool', async () => {
+      const now = await generics();
+      return now.length > 0 ? now : null;
+    });
+    machine.host.leave({ id: generic[0]!.id, why: 'its node is drained', graceMs: GRACE_MS });
+    await machine.until('another is there', async () => {
+      const now = (await generics()).map(({ id }) => id);
+      return !now.includes(generic[0]!.id) && now.length >= generic.length;
+    });
+  });
+
+  it('that is not known is nobody’s business', async () => {
+    const engine = await machine.start();
+    machine.host.leave({ id: 'i-000000000000', why: 'gone', graceMs: GRACE_MS });
+    expect((await engine.status()).functions).toEqual([]);
+  });
+});
+
+describe('an instance that another controller has claimed', () => {
+  it('is left alone, and another one is claimed in its place', async () => {
+    const engine = await machine.start();
+    await machine.quiet();
+    machine.host.failNext('specialise', new ClaimLost('it is default/other@1 now'));
+    const response = deploy(machine, engine, 'hello');
+    await response;
+    const claimed = machine.host.calls.filter(({ operation }) => operation === 'specialise').map(({ id }) => id);
+    expect(claimed).toHaveLength(2);
+    expect(claimed[0]).not.toBe(claimed[1]);
+    const killed = machine.host.calls.filter(({ operation }) => operation === 'kill').map(({ id }) => id);
+    expect(killed).not.toContain(claimed[0]);
+    expect(machine.host.instances.get(claimed[0]!)?.running).toBe(true);
+  });
+});
+
+describe('a sandbox', () => {
+  it('that the driver does not have is refused with a pointer, before anything is started', async () => {
+    const engine = await machine.start();
+    const refused = engine.deploy('default', 'hello', request({ sandbox: 'gvisor' }), new AbortController().signal);
+    await expect(refused).rejects.toMatchObject({ code: 'invalid', options: { errors: [{ pointer: '/settings/sandbox' }] } });
+    expect(machine.host.calls.filter(({ operation }) => operation === 'specialise')).toEqual([]);
+  });
+});
