@@ -13,6 +13,9 @@ const root = join(import.meta.dirname, '..');
 /** Suites of stores, brokers and runtimes: no container, no platform. */
 const BROKERS = 'test/conformance/{bundles,event-store*,runtime*,store*,trigger*}.test.ts';
 
+/** Suites that need a Kubernetes cluster, which they wait for. */
+const ON_KUBERNETES = ['test/cluster/**/*.test.ts', 'test/conformance/driver.kubernetes.test.ts'];
+
 /** Of units, and of suites of brokers: one more than the smallest machine has cores, since some of them only wait. */
 const PARALLEL_WORKERS = 3;
 
@@ -27,13 +30,13 @@ class LongestFirst extends BaseSequencer {
 }
 
 /** Suites that own the machine while they run, in their order. */
-function serial(name: string, groupOrder: number, include: string[], timeoutMs: number) {
+function serial(name: string, groupOrder: number, include: string[], timeoutMs: number, exclude: string[] = []) {
   return {
     extends: true as const,
     test: {
       name,
       include,
-      exclude: [...configDefaults.exclude, BROKERS],
+      exclude: [...configDefaults.exclude, BROKERS, ...exclude],
       fileParallelism: false,
       testTimeout: timeoutMs,
       hookTimeout: 120_000,
@@ -68,9 +71,10 @@ export default defineConfig({
         extends: true as const,
         test: { name: 'brokers', include: [BROKERS], hookTimeout: 120_000, maxWorkers: PARALLEL_WORKERS, sequence: { groupOrder: 0 } },
       },
-      serial('conformance', 1, ['test/conformance/**/*.test.ts'], 60_000),
+      serial('conformance', 1, ['test/conformance/**/*.test.ts'], 60_000, ON_KUBERNETES),
       serial('e2e', 2, ['test/e2e/**/*.test.ts'], 90_000),
-      serial('chaos', 3, ['test/chaos/**/*.test.ts'], 180_000),
+      serial('cluster', 3, ON_KUBERNETES, 120_000),
+      serial('chaos', 4, ['test/chaos/**/*.test.ts'], 180_000),
     ],
   },
 });

@@ -7,6 +7,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } fr
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { homePaths } from '#kit/paths.ts';
+import { removeNamespaces } from '../helpers/kube.ts';
 import { removeLeftovers } from '../helpers/leaks.ts';
 
 /** Made by run.mjs, which waits until it has gone, or here. Short, for the paths of sockets in it. */
@@ -38,8 +39,10 @@ export default function setup(): (() => Promise<void>) | undefined {
   startGuard(folder);
   process.env.FN_TEST_FOLDER = folder;
   return async () => {
+    const left = await removeNamespaces(folder);
     for (const name of existsSync(folder) ? readdirSync(folder) : [])
       if (name !== 't') await removeLeftovers(homePaths(join(folder, name)));
     rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
+    if (left.length > 0) throw new Error(left.join('\n'));
   };
 }

@@ -6,6 +6,7 @@
 import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { homePaths } from '#kit/paths.ts';
+import { removeNamespaces } from '../helpers/kube.ts';
 import { removeLeftovers } from '../helpers/leaks.ts';
 import { sleep } from '../helpers/wait.ts';
 
@@ -57,6 +58,7 @@ process.stdin.resume();
 process.stdin.once('end', async () => {
   await endProcesses(folder);
   if (!existsSync(folder)) return;
+  for (const left of await removeNamespaces(folder)) process.stderr.write(`${left}\n`);
   for (const home of homesIn(folder)) await removeLeftovers(homePaths(home));
   // What ended meanwhile may have written until then.
   rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });

@@ -41,9 +41,9 @@ export function engineAnswers() {
   return asked.status === 0 && asked.stdout.trim() !== '';
 }
 
-function missingPackages() {
+function missingPackages(tools) {
   const succeeds = (command) => spawnSync('sh', ['-c', command], { stdio: 'ignore' }).status === 0;
-  const missing = Object.entries(TOOLS)
+  const missing = Object.entries(tools)
     .filter(([, [, command]]) => !succeeds(command))
     .map(([name]) => name);
   // An engine that answers need not be Debian's, nor on this machine.
@@ -65,13 +65,18 @@ function aptInstall(packages) {
   }
 }
 
-/** Installs the tools that are missing, or throws with the command that does. */
-export function ensureTools() {
-  const missing = missingPackages();
+/**
+ * Installs the tools that are missing, or throws with the command that does. `more`: Debian packages beside those
+ * that all tests need, each with the command that it brings.
+ */
+export function ensureTools(more = {}) {
+  const tools = { ...TOOLS };
+  for (const [name, command] of Object.entries(more)) tools[name] ??= [command, `command -v ${command}`];
+  const missing = missingPackages(tools);
   if (missing.length === 0) return;
   if (!isRoot || !existsSync('/etc/debian_version')) {
     throw new Error(
-      `the tests need ${missing.map((name) => TOOLS[name][0]).join(', ')}. On Debian: sudo apt-get install ${missing.join(' ')}\n` +
+      `the tests need ${missing.map((name) => tools[name][0]).join(', ')}. On Debian: sudo apt-get install ${missing.join(' ')}\n` +
         'As root on Debian, `npm test` installs it by itself.',
     );
   }

@@ -7,6 +7,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
+import { clusterTools, startCluster } from './cluster.mjs';
 import { ensureEngine, ensureTools } from './machine.mjs';
 import { NODE, ROOT, ensurePackages } from './packages.mjs';
 
@@ -17,12 +18,16 @@ const RUN_TIMEOUT_MS = 45 * 60_000;
 const SWEEP_TIMEOUT_MS = 60_000;
 
 /** Folders whose tests start containers, or brokers. */
-const NEEDS_ENGINE = /test\/(?:e2e|chaos|conformance)|runtime-images|driver/;
+const NEEDS_ENGINE = /test\/(?:e2e|chaos|conformance|cluster)|runtime-images|driver|helm/;
+
+/** Those whose tests also run in a Kubernetes cluster. */
+const NEEDS_CLUSTER = /test\/(?:e2e|chaos|cluster|conformance(?:$|\/$|\/driver\.kubernetes))|helm/;
 
 const args = process.argv.slice(2);
 const started = Date.now();
 const paths = args.filter((arg) => !arg.startsWith('-') && existsSync(join(ROOT, arg)));
 const withEngine = paths.length === 0 || paths.some((path) => NEEDS_ENGINE.test(path));
+const withCluster = paths.length === 0 || paths.some((path) => NEEDS_CLUSTER.test(path));
 
 process.env.PATH = [dirname(NODE), join(ROOT, 'node_modules', '.bin'), process.env.PATH, '/usr/local/sbin', '/usr/sbin', '/sbin'].join(
   delimiter,
@@ -42,10 +47,10 @@ function buildImages() {
 }
 
 /** Runs vitest with a folder that is gone when all is; resolves with its exit code. The child has no share in our stdin. */
-async function runVitest(report) {
+async function runVitest(report, env) {
   const folder = mkdtempSync('/tmp/fnt-');
   try {
-    return await vitestEnds(report, folder);
+    return await vitestEnds(report, folder, env);
   } finally {
     // `t` is there from the moment that somebody watches over the folder.
     const end = Date.now() + SWEEP_TIMEOUT_MS;
@@ -54,7 +59,7 @@ async function runVitest(report) {
   }
 }
 
-function vitestEnds(report, folder) {
+function vitestEnds(report, folder, env) {
   const child = spawn(
     NODE,
     [
@@ -67,7 +72,7 @@ function vitestEnds(report, folder) {
       `--outputFile.json=${report}`,
       ...args,
     ],
-    { cwd: ROOT, stdio: ['ignore', 1, 2], env: { ...process.env, FN_TEST_RUN: folder } },
+    { cwd: ROOT, stdio: ['ignore', 1, 2], env: { ...process.env, ...env, FN_TEST_RUN: folder } },
   );
   const timer = setTimeout(() => {
     process.stderr.write(`the tests did not end within ${RUN_TIMEOUT_MS / 60_000} minutes\n`);
@@ -97,18 +102,22 @@ function countTests(report) {
 async function main() {
   ensurePackages();
   let endEngine = async () => {};
+  let cluster = { env: {}, end: async () => {} };
   const folder = mkdtempSync(join(tmpdir(), 'fn-test-report-'));
   try {
     if (withEngine) {
-      ensureTools();
+      ensureTools(withCluster ? clusterTools() : {});
       endEngine = await ensureEngine();
+      // Beside all tests that need none; those that do wait for it.
+      if (withCluster) cluster = startCluster();
       buildImages();
     }
     const report = join(folder, 'report.json');
-    const code = await runVitest(report);
+    const code = await runVitest(report, cluster.env);
     return { code, ...countTests(report) };
   } finally {
     rmSync(folder, { recursive: true, force: true });
+    await cluster.end();
     await endEngine();
   }
 }
