@@ -1,6 +1,6 @@
 /** Small files that hold a secret of the home: made once, for their owner only. */
 import { randomBytes } from 'node:crypto';
-import { link, lstat, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { link, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { FnError } from '#contract/errors.ts';
 
@@ -13,18 +13,25 @@ export interface PrivateFile {
 }
 
 /**
- * Reads the file. null where it is not there. Throws FnError store-unavailable where it is no regular
- * file, belongs to another user, or could have been read by others.
+ * Only we and root can read it. What root owns may be open to our group: so a Secret is mounted for a process that is
+ * not root (root:fsGroup, 0440), and nobody else is in that group there.
+ */
+export function isPrivate({ mode, uid }: { mode: number; uid: number }, ours = process.getuid?.()): boolean {
+  return (mode & 0o077) === 0 ? ours === undefined || uid === ours : uid === 0 && ours !== 0 && (mode & 0o037) === 0;
+}
+
+/**
+ * Reads the file, through links, as a mounted Secret has them. null where it is not there. Throws FnError
+ * store-unavailable where it is no regular file, belongs to another user, or could have been read by others.
  */
 export async function readPrivateFile({ path, what, advice }: PrivateFile): Promise<Buffer | null> {
-  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return null;
     throw new FnError('store-unavailable', `The ${what} ${path} cannot be read (${error.message}): ${advice}.`, { cause: error });
   });
   if (found === null) return null;
   if (!found.isFile()) throw new FnError('store-unavailable', `The ${what} ${path} is not a regular file: ${advice}.`);
-  if ((found.mode & 0o077) !== 0 || (process.getuid !== undefined && found.uid !== process.getuid()))
-    throw new FnError('store-unavailable', `The ${what} ${path} could be read by others: ${advice}.`);
+  if (!isPrivate(found)) throw new FnError('store-unavailable', `The ${what} ${path} could be read by others: ${advice}.`);
   return readFile(path);
 }
 

@@ -41,12 +41,12 @@ describe('ensureToken', () => {
     ['that is empty', () => writeFile(path, '', { mode: 0o600 }), /does not hold a token/],
     ['that is short', () => writeFile(path, 'secret', { mode: 0o600 }), /does not hold a token/],
     [
-      'that is a link',
+      'that is a link to one that others can read',
       async () => {
-        await writeFile(`${path}2`, newSecret(), { mode: 0o600 });
+        await writeFile(`${path}2`, newSecret(), { mode: 0o644 });
         await symlink(`${path}2`, path);
       },
-      /not a regular file/,
+      /read by others/,
     ],
     [
       'that is a folder',
