@@ -3,7 +3,16 @@
  * every answer is capped in size and time and checked against the contract.
  */
 import { request as httpRequest } from 'node:http';
-import { DrainRequest, Health, InitFailure, InitResponse, RUNTIME_PATHS, type Address, type InitRequest } from '#contract/runtime.ts';
+import {
+  DrainRequest,
+  Health,
+  HEADERS,
+  InitFailure,
+  InitResponse,
+  RUNTIME_PATHS,
+  type Address,
+  type InitRequest,
+} from '#contract/runtime.ts';
 import type { FunctionError } from '#contract/errors.ts';
 
 /** Longest answer that is read, bytes. */
@@ -48,7 +57,11 @@ function call(address: Address, method: string, path: string, body: unknown, tim
         path,
         agent: false,
         signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
-        headers: payload === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) },
+        headers: {
+          // Addresses on a network are used again: whoever has this one now is to know whether it is meant.
+          ...(address.kind === 'tcp' ? { [HEADERS.instance]: address.instance } : {}),
+          ...(payload === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }),
+        },
       },
       (response) => {
         const chunks: Buffer[] = [];

@@ -15,6 +15,13 @@ host.captureServe = () => {
     Object.defineProperty(engine.Deno, name, { value, writable: true, configurable: true, enumerable: true });
   }
 };
+host.deferSignals = (listeners) => {
+  const { addSignalListener, removeSignalListener } = engine.Deno;
+  engine.Deno.addSignalListener = (/** @type {string} */ name, /** @type {() => void} */ listener) =>
+    name === 'SIGTERM' ? void listeners.add(listener) : addSignalListener(name, listener);
+  engine.Deno.removeSignalListener = (/** @type {string} */ name, /** @type {() => void} */ listener) =>
+    name === 'SIGTERM' ? void listeners.delete(listener) : removeSignalListener(name, listener);
+};
 host.normalise = (error) => {
   if (!(error instanceof TypeError) || !error.message.startsWith('SyntaxError: ')) return error;
   const [title = '', ...rest] = error.message.slice('SyntaxError: '.length).split('\n');

@@ -19,6 +19,11 @@ export const host = {
   /** Called once, before the function's code is loaded: the engine's own ways to serve become ours. */
   captureServe: () => {},
   /**
+   * Called once, where the function is not to hear of SIGTERM at once: what it gives to the engine's own functions goes into this set.
+   * @type {(listeners: Set<() => void>) => void}
+   */
+  deferSignals: () => {},
+  /**
    * Looks at the exports before anything else does; may start a server of the engine's own kind. True where it did.
    * @type {(module: Record<string, any>) => boolean}
    */

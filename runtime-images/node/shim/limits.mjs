@@ -4,6 +4,18 @@
 export const MAX_INIT_BODY_BYTES = 4 * 1024 * 1024;
 /** Longest body of POST drain, bytes. */
 export const MAX_DRAIN_BODY_BYTES = 4_096;
+/** Longest line that lists the files of POST code, bytes (MAX_CODE_INDEX_BYTES of the contract), and how many it may list. */
+export const MAX_CODE_INDEX_BYTES = 4 * 1024 * 1024;
+export const MAX_CODE_FILES = 20_000;
+/** Longest path of such a file, characters; how many folders they may be in: a path of 512 characters could name 256. */
+export const MAX_CODE_PATH = 512;
+export const MAX_CODE_FOLDERS = 20_000;
+/** All files together, bytes. */
+export const MAX_CODE_BYTES = 512 * 1024 * 1024;
+/** After SIGTERM over TCP: nobody has used the instance for so long, so no gateway holds it any more, ms. */
+export const IDLE_AFTER_SIGTERM_MS = 5_000;
+/** After SIGTERM over TCP: whoever still sends requests was not told by the platform, and will not be, ms. */
+export const REFUSE_AFTER_SIGTERM_MS = 15_000;
 /** How long a module may take to load, ms. A top-level await that never settles ends here, with words. */
 export const LOAD_TIMEOUT_MS = 10_000;
 /** Longest body that the Lambda form buffers, bytes: AWS's own limit of a synchronous payload. */

@@ -8,12 +8,15 @@ import { readJson, sendJson, sendProblem } from './answer.mjs';
 import { errorText, mapPositions } from './errors.mjs';
 import { DEFAULT_SLOTS } from './forms.mjs';
 import { host } from './host.mjs';
-import { counters, Invocation, storage, whenIdle } from './invocation.mjs';
+import { isInit, sameNonce } from './init-request.mjs';
+import { counters, Invocation, storage } from './invocation.mjs';
 import { MAX_DRAIN_BODY_BYTES, MAX_HEADER_BYTES, MAX_INIT_BODY_BYTES, WARM_UP_AFTER_MS } from './limits.mjs';
 import { captureFatal, load } from './load.mjs';
 import { captureOutput, flushLog, log, logLast, openLog, setRewrite } from './logs.mjs';
 import { listeningServer, showClientAddress } from './node-server.mjs';
+import { BadCode, CodeFolder } from './receive-code.mjs';
 import { refuse, ShimResponse } from './shim-response.mjs';
+import { endOnSigterm } from './termination.mjs';
 import { installWebGlobals, makeWebGlobals } from './web.mjs';
 import { offerUpgrade, tagEvents } from './websocket-upgrade.mjs';
 
@@ -23,8 +26,10 @@ import { offerUpgrade, tagEvents } from './websocket-upgrade.mjs';
 
 const instance = process.env.FN_INSTANCE ?? '';
 const nonce = process.env.FN_NONCE ?? '';
-const { FN_SOCKET: socketPath, FN_PORT: port } = process.env;
-for (const name of ['FN_INSTANCE', 'FN_NONCE', 'FN_SOCKET', 'FN_PORT']) delete process.env[name];
+const { FN_SOCKET: socketPath, FN_PORT: port, FN_CODE: codeFolder } = process.env;
+for (const name of ['FN_INSTANCE', 'FN_NONCE', 'FN_SOCKET', 'FN_PORT', 'FN_CODE']) delete process.env[name];
+/** A socket is in a folder of its instance alone; an address on a network is used again. */
+const overTcp = socketPath === undefined;
 
 /** `loading` and `failed` are told as draining: neither takes requests, and neither is generic any more. */
 /** @type {'generic' | 'loading' | 'failed' | 'ready' | 'draining'} */
@@ -35,6 +40,7 @@ let info = null;
 /** @type {import('./forms.mjs').Handle} */
 let handle = () => undefined;
 let requests = 0;
+const code = new CodeFolder(codeFolder);
 
 let takesUpgrades = false;
 
@@ -50,7 +56,7 @@ const server = http.createServer({
 });
 server.on('request', onRequest);
 server.on('checkContinue', (req, res) => {
-  const refused = refusal(req);
+  const refused = isControl(req) && !misdirected(req) ? null : refusal(req);
   if (refused !== null) return refuse(res, refused);
   res.writeContinue();
   onRequest(req, res);
@@ -62,7 +68,7 @@ server.on('connection', (socket) => showClientAddress(socket, () => /** @type {a
  * @param {ServerResponse} res
  */
 function onRequest(req, res) {
-  if (req.url?.startsWith('/.fn/')) return void control(req, res);
+  if (isControl(req)) return void control(req, res);
   const refused = refusal(req);
   if (refused !== null) return refuse(res, refused);
   const invocation = accept(req, res);
@@ -137,13 +143,26 @@ function header(req, name) {
   return typeof value === 'string' ? value : '';
 }
 
+/** @param {IncomingMessage} req */
+function isControl(req) {
+  return req.url?.startsWith('/.fn/') === true;
+}
+
+/**
+ * Whether another instance is meant. Over TCP each request must say which: it may be for one that had our address before.
+ * @param {IncomingMessage} req
+ */
+function misdirected(req) {
+  const meant = req.headers['fn-instance'];
+  return meant === undefined ? overTcp : meant !== instance;
+}
+
 /**
  * Why this request is not taken, before any user code runs; null where it is.
  * @param {IncomingMessage} req
  */
 function refusal(req) {
-  const meant = req.headers['fn-instance'];
-  if ((meant !== undefined && meant !== instance) || state === 'generic') return 'not-me';
+  if (misdirected(req) || state === 'generic') return 'not-me';
   if (state !== 'ready') return 'draining';
   return counters.inFlight >= slots ? 'full' : null;
 }
@@ -153,12 +172,14 @@ function refusal(req) {
  * @param {ServerResponse} res
  */
 async function control(req, res) {
+  if (overTcp && misdirected(req)) return refuse(res, 'not-me');
   const route = `${req.method} ${req.url}`;
   try {
     if (route === 'GET /.fn/health') sendJson(res, 200, health());
     else if (route === 'POST /.fn/init') await init(req, res);
+    else if (route === 'POST /.fn/code' && code.expected) await receiveCode(req, res);
     else if (route === 'POST /.fn/drain') await drain(req, res);
-    else sendProblem(res, 404, 'not-found', 'Not found', 'The shim has health, init and drain.');
+    else sendProblem(res, 404, 'not-found', 'Not found', 'The shim has health, init and drain, and code where it comes over the network.');
   } catch (error) {
     const status = error instanceof Error && 'status' in error ? Number(error.status) : 500;
     if (status === 500) log('error', 'sys', `the shim failed on ${route}: ${errorText(error)}`);
@@ -183,12 +204,35 @@ function health() {
  * @param {IncomingMessage} req
  * @param {ServerResponse} res
  */
+async function receiveCode(req, res) {
+  const forbid = () => sendProblem(res, 403, 'forbidden', 'Not allowed', 'This instance takes no code, or not from you.');
+  if (state !== 'generic' || code.phase !== 'none' || !sameNonce(req.headers['fn-nonce'], nonce)) {
+    req.resume(); // read and thrown away: were the connection closed, the answer could be lost
+    return forbid();
+  }
+  try {
+    // A drain may come in between.
+    const received = await code.receive(req, () => state === 'generic');
+    if (received === null) return forbid();
+    sendJson(res, 200, received);
+  } catch (error) {
+    if (!(error instanceof BadCode)) throw error;
+    if (error.status === 413) sendProblem(res, 413, 'body-too-large', 'Body too large', error.message);
+    else sendProblem(res, 422, 'invalid', 'Invalid input', error.message);
+  }
+}
+
+/**
+ * @param {IncomingMessage} req
+ * @param {ServerResponse} res
+ */
 async function init(req, res) {
   const forbid = () => sendProblem(res, 403, 'forbidden', 'Not allowed', 'This instance cannot be initialised, or not by you.');
-  if (state !== 'generic') return forbid();
+  if (state !== 'generic' || code.phase === 'receiving') return forbid();
   const body = /** @type {Partial<import('./load.mjs').InitRequest> | null} */ (await readJson(req, MAX_INIT_BODY_BYTES));
-  // Read again after the await: another init may have come in between.
-  if (/** @type {string} */ (state) !== 'generic' || !sameNonce(body?.nonce)) return forbid();
+  // Read again after the await: another init, or code, may have come in between.
+  const taken = /** @type {string} */ (state) !== 'generic' || /** @type {string} */ (code.phase) === 'receiving';
+  if (taken || !sameNonce(body?.nonce, nonce)) return forbid();
   if (!isInit(body)) return sendProblem(res, 422, 'invalid', 'Invalid input', 'init lacks a field, or one is of the wrong type.');
   state = 'loading';
   const { name, namespace, number, revision, memoryMib, timeoutMs, env } = body;
@@ -207,23 +251,6 @@ async function init(req, res) {
   // A drain, or SIGTERM, may have come while it loaded.
   if (/** @type {string} */ (state) === 'loading') state = 'ready';
   sendJson(res, 200, { form: result.handler.form, slots, loadMs });
-}
-
-/** In time that does not depend on where they differ. @param {unknown} given */
-function sameNonce(given) {
-  if (typeof given !== 'string' || given.length !== nonce.length || nonce === '') return false;
-  let difference = 0;
-  for (let i = 0; i < nonce.length; i++) difference |= nonce.charCodeAt(i) ^ given.charCodeAt(i);
-  return difference === 0;
-}
-
-/** @param {any} body @returns {body is import('./load.mjs').InitRequest} */
-function isInit(body) {
-  const texts = ['revision', 'namespace', 'name', 'code', 'entry'].every((key) => typeof body[key] === 'string');
-  const numbers = ['number', 'timeoutMs', 'memoryMib', 'memoryClassMib'].every((key) => Number.isFinite(body[key]));
-  const slotsFit = body.slots === null || (Number.isInteger(body.slots) && body.slots >= 1 && body.slots <= 1_000);
-  const envFits = typeof body.env === 'object' && body.env !== null && Object.values(body.env).every((value) => typeof value === 'string');
-  return texts && numbers && slotsFit && envFits && !body.entry.split('/').includes('..');
 }
 
 /**
@@ -247,7 +274,7 @@ function upgrade(handler, req, socket, head) {
   // Node's server has let go of it. A client that breaks it is seen by its close.
   socket.on('error', () => socket.destroy());
   const res = responseOn(req, socket);
-  if (req.url?.startsWith('/.fn/')) return void control(req, res);
+  if (isControl(req)) return void control(req, res);
   const refused = refusal(req);
   if (refused !== null) return refuse(res, refused);
   const take = takerOf(handler);
@@ -311,16 +338,21 @@ async function drain(req, res) {
   if (typeof body !== 'object' || body === null)
     return sendProblem(res, 422, 'invalid', 'Invalid input', 'drain takes {"deadlineMs": number}.');
   state = 'draining';
+  res.on('close', onDrained);
   sendJson(res, 200, health());
 }
 
-/** SIGTERM is a drain that ends the process as soon as nothing is in flight. */
-function onTerminate() {
-  state = 'draining';
-  const end = () => counters.inFlight === 0 && counters.waitUntil === 0 && setImmediate(() => process.exit(0));
-  whenIdle.add(end);
-  end();
-}
+const onDrained = endOnSigterm(
+  {
+    servesOn: () => overTcp && (state === 'ready' || state === 'loading' || (state === 'generic' && code.phase !== 'none')),
+    loading: () => state === 'loading' || code.phase === 'receiving',
+    refuses: () => state === 'draining' || state === 'failed',
+    refuse: () => {
+      state = 'draining';
+    },
+  },
+  overTcp,
+);
 
 /** The end by a way that the shim did not choose is told: the platform sees only that the process is gone. @param {number} code */
 function onExit(code) {
@@ -357,6 +389,5 @@ captureOutput();
 captureFatal();
 setRewrite(mapPositions);
 installWebGlobals();
-process.on('SIGTERM', onTerminate);
 process.on('exit', onExit);
 listen();
