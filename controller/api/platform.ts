@@ -2,7 +2,7 @@
 import type { DeployRequest, DeployResponse, PlatformStatus, RevisionView } from '#contract/api.ts';
 import type { FunctionAccess } from '#contract/access.ts';
 import type { CallList, CallQuery, Why } from '#contract/call.ts';
-import type { FunctionView, Traffic } from '#contract/function.ts';
+import type { Declaration, DeclaredBy, FunctionView, Traffic } from '#contract/function.ts';
 import type { LogEntry, LogStats } from '#contract/log.ts';
 import type { Trigger, TriggerView } from '#contract/trigger.ts';
 import type { EventQuestions } from '../dispatcher/types.ts';
@@ -36,8 +36,11 @@ export interface LogSelection {
 /** Functions, as the engine runs them. Every method throws FnError function-not-found where there is none. */
 export interface Platform {
   status(): Promise<PlatformStatus>;
-  /** Throws FnError: deploy-refused with the function's own error, invalid, no-capacity, quota-exceeded, route-conflict, … */
-  deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse>;
+  /**
+   * `declaration`: the object of Kubernetes that asks for it; without, who declares the function stays as it is. Throws
+   * FnError: deploy-refused with the function's own error, invalid, no-capacity, quota-exceeded, route-conflict, …
+   */
+  deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal, declaration?: Declaration): Promise<DeployResponse>;
   describe(namespace: string, name: string): Promise<FunctionView>;
   list(namespace?: string): Promise<FunctionView[]>;
   /** The newest first. */
@@ -48,7 +51,13 @@ export interface Platform {
    */
   setTraffic(namespace: string, name: string, traffic: Traffic, ifMatch: string | null, signal: AbortSignal): Promise<FunctionView>;
   /** Throws FnError route-conflict, forbidden (a host that the namespace may not use), precondition-failed. */
-  setAccess(namespace: string, name: string, access: FunctionAccess, ifMatch: string | null): Promise<FunctionView>;
+  setAccess(
+    namespace: string,
+    name: string,
+    access: FunctionAccess,
+    ifMatch: string | null,
+    declaredBy?: DeclaredBy,
+  ): Promise<FunctionView>;
   /** Resolves when the routes are gone from the gateways; instances drain after. */
   delete(namespace: string, name: string): Promise<void>;
   /** Ends when the newest line was given, or with `follow` when aborted. */

@@ -196,6 +196,25 @@ export const Traffic = z
   });
 export type Traffic = z.infer<typeof Traffic>;
 
+/**
+ * The object of Kubernetes (functions.fn.dev) that declares a function, and what of it was applied last. Changes that
+ * come from elsewhere go through all the same; the status of the object tells of them.
+ */
+export const DeclaredBy = z.object({
+  uid: z.string(),
+  /** Namespace of the cluster. */
+  namespace: z.string(),
+  name: z.string(),
+  /** `metadata.generation`, and the value of the annotation fn.dev/reapply. */
+  generation: z.number().int(),
+  reapply: z.string().nullable(),
+  /** Number of the revision that it is. */
+  revision: z.number().int().positive(),
+});
+export type DeclaredBy = z.infer<typeof DeclaredBy>;
+/** The same before its revision has a number. */
+export type Declaration = Omit<DeclaredBy, 'revision'>;
+
 /** A function as `fn describe` shows it. */
 export const FunctionView = z.object({
   namespace: Namespace,
@@ -207,6 +226,8 @@ export const FunctionView = z.object({
   revision: Revision,
   traffic: Traffic,
   access: FunctionAccess,
+  /** Absent: it is declared by nobody. */
+  declaredBy: DeclaredBy.optional(),
   /** Changes with traffic and access: the ETag of the function (If-Match), a counter as text. */
   etag: z.string(),
   /** Numbers of those kept, the newest first. */

@@ -5,7 +5,7 @@
 import type { FunctionAccess } from '#contract/access.ts';
 import { FnError } from '#contract/errors.ts';
 import { previewPath } from '#contract/names.ts';
-import type { Traffic } from '#contract/function.ts';
+import type { DeclaredBy, Traffic } from '#contract/function.ts';
 import type { RevisionState } from '../core/world.ts';
 import type { FunctionRecord } from '../store/types.ts';
 import { quotaOf, type EngineContext } from './context.ts';
@@ -174,11 +174,17 @@ export class Changes {
   }
 
   /** Throws FnError function-not-found, invalid, forbidden, route-conflict, precondition-failed. */
-  setAccess(namespace: string, name: string, access: FunctionAccess, ifMatch: string | null): Promise<FunctionRecord> {
+  setAccess(
+    namespace: string,
+    name: string,
+    access: FunctionAccess,
+    ifMatch: string | null,
+    declaredBy?: DeclaredBy,
+  ): Promise<FunctionRecord> {
     return this.serialise(namespace, name, async () => {
       const ifGeneration = checkGeneration(this.#parts.functions.require(namespace, name), ifMatch);
       const { store } = this.#parts.context;
-      const change = { access, ...(ifGeneration === null ? {} : { ifGeneration }) };
+      const change = { access, ...(declaredBy ? { declaredBy } : {}), ...(ifGeneration === null ? {} : { ifGeneration }) };
       return this.commit(namespace, name, access, () => store.changeFunction(namespace, name, change));
     });
   }

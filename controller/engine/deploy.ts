@@ -4,7 +4,7 @@
  */
 import type { DeployRequest, DeployResponse } from '#contract/api.ts';
 import { DEFAULT_ACCESS } from '#contract/access.ts';
-import { networkClass, type Revision } from '#contract/function.ts';
+import { type Declaration, networkClass, type Revision } from '#contract/function.ts';
 import { revisionKey, revisionLabel } from '#contract/names.ts';
 import { newRevisionState, type RevisionState } from '../core/world.ts';
 import type { FunctionChange, FunctionRecord } from '../store/types.ts';
@@ -40,11 +40,16 @@ export class Deployer {
     this.#urls = parts.urls;
   }
 
-  deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse> {
-    return this.#changes.serialise(namespace, name, () => this.#deploy(namespace, name, request, signal));
+  deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal, declaration?: Declaration): Promise<DeployResponse> {
+    return this.#changes.serialise(namespace, name, () => this.#deploy(namespace, name, request, { signal, declaration }));
   }
 
-  async #deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse> {
+  async #deploy(
+    namespace: string,
+    name: string,
+    request: DeployRequest,
+    { signal, declaration }: { signal: AbortSignal; declaration: Declaration | undefined },
+  ): Promise<DeployResponse> {
     this.#rollout.goOn(signal);
     const { store, world, clock, driver } = this.#context;
     const notes: string[] = [];
@@ -83,6 +88,7 @@ export class Deployer {
       const written: FunctionChange = {
         ...(change.takesTraffic ? { traffic: [{ revision: number, percent: 100 }] } : {}),
         ...(change.newAccess ? { access: change.newAccess } : {}),
+        ...(declaration ? { declaredBy: { ...declaration, revision: number } } : {}),
       };
       await this.#changes.commit(namespace, name, change.newAccess, () => store.commitRevision(revision, written));
       return {

@@ -5,7 +5,7 @@
 import { DEFAULT_ACCESS, type FunctionAccess } from '#contract/access.ts';
 import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus, RevisionView } from '#contract/api.ts';
 import type { CallList, CallQuery, Why } from '#contract/call.ts';
-import type { FunctionView, Traffic } from '#contract/function.ts';
+import type { Declaration, DeclaredBy, FunctionView, Traffic } from '#contract/function.ts';
 import type { LogStats } from '#contract/log.ts';
 import type { LogSelection, Platform } from '../api/platform.ts';
 import { revisionOf, World, type Instance } from '../core/world.ts';
@@ -72,7 +72,10 @@ export class Engine implements Platform, InstanceEvents {
       tenancy,
     };
     this.#functions = new Functions(this.#context.world);
-    this.#functions.onChange = (...change) => options.events?.functionChanged(...change);
+    this.#functions.onChange = (namespace, name, record) => {
+      options.events?.functionChanged(namespace, name, record);
+      options.onFunctionChange?.(namespace, name);
+    };
     const retentionOf = (namespace: string, name: string) => (this.#functions.get(namespace, name)?.access ?? DEFAULT_ACCESS).logs;
     this.#logs = new FunctionLogs({ folder: paths.logs, records, clock, log, retention: retentionOf, onEntries: options.onLogEntries });
     this.#lifecycle = new Lifecycle(this.#context, this);
@@ -299,9 +302,15 @@ export class Engine implements Platform, InstanceEvents {
     return status;
   }
 
-  async deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse> {
+  async deploy(
+    namespace: string,
+    name: string,
+    request: DeployRequest,
+    signal: AbortSignal,
+    declaration?: Declaration,
+  ): Promise<DeployResponse> {
     if (request.access) await this.#checkEvents(namespace, name, request.access);
-    const response = await this.#deployer.deploy(namespace, name, request, signal);
+    const response = await this.#deployer.deploy(namespace, name, request, signal, declaration);
     this.#options.log.info({ revision: response.revision.key, what: deployedLabel(response.revision), ...response.timing }, 'deployed');
     this.#retire(namespace, name);
     return response;
@@ -336,9 +345,15 @@ export class Engine implements Platform, InstanceEvents {
     return this.#view(record);
   }
 
-  async setAccess(namespace: string, name: string, access: FunctionAccess, ifMatch: string | null): Promise<FunctionView> {
+  async setAccess(
+    namespace: string,
+    name: string,
+    access: FunctionAccess,
+    ifMatch: string | null,
+    declaredBy?: DeclaredBy,
+  ): Promise<FunctionView> {
     await this.#checkEvents(namespace, name, access);
-    return this.#view(await this.#changes.setAccess(namespace, name, access, ifMatch));
+    return this.#view(await this.#changes.setAccess(namespace, name, access, ifMatch, declaredBy));
   }
 
   #checkEvents(namespace: string, name: string, access: FunctionAccess): Promise<void> | undefined {

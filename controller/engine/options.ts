@@ -59,6 +59,8 @@ export interface EngineOptions {
   calls: CallsPort;
   /** Hears every line of every function once it is kept. Must not throw, and must not wait. */
   onLogEntries?: ((entries: readonly LogEntry[]) => void) | undefined;
+  /** Hears of each function that is changed or deleted. Must not throw, and must not wait. */
+  onFunctionChange?: ((namespace: string, name: string) => void) | undefined;
   /** Those who bring events to functions. */
   events?: EngineEvents | undefined;
   /** Hears the code of each start that failed. Must not throw. */

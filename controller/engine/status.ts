@@ -133,7 +133,7 @@ export async function platformStatus(
 }
 
 export function functionView(context: EngineContext, record: FunctionRecord, urls: Urls): FunctionView {
-  const { namespace, name, traffic, access, generation, revisions } = record;
+  const { namespace, name, traffic, access, declaredBy, generation, revisions } = record;
   return {
     namespace,
     name,
@@ -142,6 +142,7 @@ export function functionView(context: EngineContext, record: FunctionRecord, url
     revision: currentRevision(record),
     traffic,
     access,
+    ...(declaredBy === undefined ? {} : { declaredBy }),
     etag: String(generation),
     revisions: revisions.map((revision) => revision.number),
     instances: instancesOf(context, record),

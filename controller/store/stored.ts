@@ -4,7 +4,7 @@
  */
 import { FunctionAccess } from '#contract/access.ts';
 import { FnError } from '#contract/errors.ts';
-import { Revision, Traffic } from '#contract/function.ts';
+import { DeclaredBy, Revision, Traffic } from '#contract/function.ts';
 import { revisionKey } from '#contract/names.ts';
 import { TokenView } from '#contract/tenancy.ts';
 import type { Log } from '#kit/log.ts';
@@ -17,6 +17,8 @@ export interface StoredFunction {
   generation: number;
   traffic: string;
   access: string;
+  /** '' where nobody declares it. */
+  declaredBy: string;
 }
 
 /** undefined where it is not JSON: it fails the schema's check, which then names what it is. */
@@ -54,9 +56,19 @@ export function readFunction(stored: StoredFunction, revisions: Revision[]): Fun
   const { namespace, name, generation } = stored;
   const traffic = Traffic.safeParse(parseJson(stored.traffic));
   const access = FunctionAccess.safeParse(parseJson(stored.access));
+  // One that cannot be read is none: the object that declares the function says again who it is.
+  const declaredBy = DeclaredBy.safeParse(parseJson(stored.declaredBy));
   const kept = new Set(revisions.map((revision) => revision.number));
   if (traffic.success && access.success && traffic.data.every((share) => kept.has(share.revision)))
-    return { namespace, name, traffic: traffic.data, access: access.data, generation, revisions };
+    return {
+      namespace,
+      name,
+      traffic: traffic.data,
+      access: access.data,
+      ...(declaredBy.success ? { declaredBy: declaredBy.data } : {}),
+      generation,
+      revisions,
+    };
   throw new DamagedError(`function ${namespace}/${name}`, '. Deploy it again, or restore the store from a backup.');
 }
 
@@ -123,15 +135,15 @@ export function writableRevision(revision: Revision): Revision {
 }
 
 /**
- * Traffic and access of a function after a change. Throws FnError precondition-failed, revision-not-found.
+ * Traffic, access and who declares a function after a change. Throws FnError precondition-failed, revision-not-found.
  * `before`: null where there is none yet; `kept`: numbers of the revisions that there will be.
  */
 export function changed(
   name: string,
-  before: Pick<FunctionRecord, 'generation' | 'traffic' | 'access'> | null,
-  { traffic, access, ifGeneration }: FunctionChange,
+  before: Pick<FunctionRecord, 'generation' | 'traffic' | 'access' | 'declaredBy'> | null,
+  { traffic, access, declaredBy = before?.declaredBy, ifGeneration }: FunctionChange,
   kept: ReadonlySet<number>,
-): { traffic: Traffic; access: FunctionAccess } {
+): Pick<FunctionRecord, 'traffic' | 'access' | 'declaredBy'> {
   if (ifGeneration !== undefined && before?.generation !== ifGeneration)
     throw new FnError(
       'precondition-failed',
@@ -141,7 +153,11 @@ export function changed(
   for (const { revision } of shares)
     if (!kept.has(revision))
       throw new FnError('revision-not-found', `There is no revision ${revision} of ${name}; there is: ${[...kept].join(', ')}.`);
-  return { traffic: shares, access: FunctionAccess.parse(access ?? before?.access ?? {}) };
+  return {
+    traffic: shares,
+    access: FunctionAccess.parse(access ?? before?.access ?? {}),
+    ...(declaredBy === undefined ? {} : { declaredBy: DeclaredBy.parse(declaredBy) }),
+  };
 }
 
 export const functionNotFound = (namespace: string, name: string): FnError =>

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import type { FunctionAccess } from '#contract/access.ts';
-import type { Revision, Traffic } from '#contract/function.ts';
+import type { DeclaredBy, Revision, Traffic } from '#contract/function.ts';
 import { InstanceId, RevisionKey } from '#contract/names.ts';
 import type { AuditEntry, NamespaceSettings, TokenView } from '#contract/tenancy.ts';
 
@@ -13,6 +13,8 @@ export interface FunctionRecord {
   name: string;
   traffic: Traffic;
   access: FunctionAccess;
+  /** Absent: it is declared by nobody. */
+  declaredBy?: DeclaredBy;
   /** Raised by each change of traffic or access; its text is the ETag. */
   generation: number;
   /** All that are kept, the newest first; those of `traffic` are among them. */
@@ -23,6 +25,7 @@ export interface FunctionRecord {
 export interface FunctionChange {
   traffic?: Traffic;
   access?: FunctionAccess;
+  declaredBy?: DeclaredBy;
   /** Throws FnError precondition-failed where the function's generation is another. */
   ifGeneration?: number;
 }
@@ -96,6 +99,8 @@ export interface Store extends TenancyStore, Leadership {
    * writes under that term: once another has raised it, every write throws FnError not-leader, and nothing is changed.
    */
   raiseTerm(): Promise<number>;
+  /** Whether the term that this store writes under is still the newest; false where it has raised none. */
+  holdsTerm(): Promise<boolean>;
   /** The lasting id of this installation, made at the first call. */
   installationId(): Promise<string>;
   /** Takes the next number of a function. Never given twice, not even after deleteFunction. */

@@ -118,6 +118,18 @@ describe.each(STORES)('store: $name', ({ open }) => {
     expect(await store.getFunction('default', 'hello')).toMatchObject({ traffic, access, generation: 4 });
   });
 
+  it('knows who declares a function until another does, or it is deleted', async () => {
+    const declaredBy = { uid: 'u-1', namespace: 'shop', name: 'hello', generation: 3, reapply: null, revision: 1 };
+    expect(await store.commitRevision(revision(1), { ...all(1), declaredBy })).toMatchObject({ declaredBy });
+    expect(await store.commitRevision(revision(2), all(2))).toMatchObject({ declaredBy });
+    const next = { ...declaredBy, generation: 4, reapply: 'again', revision: 2 };
+    expect(await store.changeFunction('default', 'hello', { declaredBy: next })).toMatchObject({ ...all(2), declaredBy: next });
+    expect(await store.getFunction('default', 'hello')).toMatchObject({ declaredBy: next });
+    await store.deleteFunction('default', 'hello');
+    expect(await store.commitRevision(revision(3), all(3))).not.toHaveProperty('declaredBy');
+    expect(await store.getFunction('default', 'hello')).not.toHaveProperty('declaredBy');
+  });
+
   it('refuses a change that is wrong, stale, or of nothing, and changes nothing', async () => {
     const before = await store.commitRevision(revision(1), all(1));
     const refused = async (change: FunctionChange, code: string) =>

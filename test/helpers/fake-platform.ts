@@ -3,7 +3,7 @@ import { DEFAULT_ACCESS, type FunctionAccess } from '#contract/access.ts';
 import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus, RevisionView } from '#contract/api.ts';
 import type { CallList, CallQuery, Why } from '#contract/call.ts';
 import { FnError } from '#contract/errors.ts';
-import type { FunctionView, Revision, Traffic } from '#contract/function.ts';
+import type { Declaration, DeclaredBy, FunctionView, Revision, Traffic } from '#contract/function.ts';
 import type { LogStats } from '#contract/log.ts';
 import { functionPath, previewPath, revisionKey } from '#contract/names.ts';
 import type { LogSelection, Platform } from '../../controller/api/platform.ts';
@@ -15,6 +15,7 @@ interface FakeFunction {
   revisions: Revision[];
   traffic: Traffic;
   access: FunctionAccess;
+  declaredBy?: DeclaredBy;
   generation: number;
 }
 
@@ -64,7 +65,13 @@ export class FakePlatform implements Platform {
     };
   }
 
-  async deploy(namespace: string, name: string, request: DeployRequest, signal: AbortSignal): Promise<DeployResponse> {
+  async deploy(
+    namespace: string,
+    name: string,
+    request: DeployRequest,
+    signal: AbortSignal,
+    declaration?: Declaration,
+  ): Promise<DeployResponse> {
     this.#call(`deploy ${namespace}/${name}`);
     await Promise.race([
       this.deployGate,
@@ -89,7 +96,9 @@ export class FakePlatform implements Platform {
       form: 'fetch',
       createdAt: 1,
     };
+    const declaredBy = declaration === undefined ? before?.declaredBy : { ...declaration, revision: number };
     this.functions.set(`${namespace}/${name}`, {
+      ...(declaredBy === undefined ? {} : { declaredBy }),
       revisions: [revision, ...(before?.revisions ?? [])],
       traffic: request.traffic || before === undefined ? [{ revision: number, percent: 100 }] : before.traffic,
       access: request.access ?? before?.access ?? DEFAULT_ACCESS,
@@ -111,7 +120,7 @@ export class FakePlatform implements Platform {
   }
 
   #view(namespace: string, name: string): FunctionView {
-    const { revisions, traffic, access, generation } = this.#find(namespace, name);
+    const { revisions, traffic, access, declaredBy, generation } = this.#find(namespace, name);
     return {
       namespace,
       name,
@@ -120,6 +129,7 @@ export class FakePlatform implements Platform {
       revision: revisions.find(({ number }) => number === traffic[0]!.revision)!,
       traffic,
       access,
+      ...(declaredBy === undefined ? {} : { declaredBy }),
       etag: String(generation),
       revisions: revisions.map(({ number }) => number),
       instances: 0,
@@ -157,9 +167,15 @@ export class FakePlatform implements Platform {
     return this.#change(namespace, name, ifMatch, { traffic });
   }
 
-  async setAccess(namespace: string, name: string, access: FunctionAccess, ifMatch: string | null): Promise<FunctionView> {
+  async setAccess(
+    namespace: string,
+    name: string,
+    access: FunctionAccess,
+    ifMatch: string | null,
+    declaredBy?: DeclaredBy,
+  ): Promise<FunctionView> {
     this.#call(`access ${namespace}/${name}`);
-    return this.#change(namespace, name, ifMatch, { access });
+    return this.#change(namespace, name, ifMatch, { access, ...(declaredBy === undefined ? {} : { declaredBy }) });
   }
 
   async delete(namespace: string, name: string): Promise<void> {

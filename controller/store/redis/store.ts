@@ -5,7 +5,7 @@
  *     leader                 the candidate that has the lease, with its time to live
  *     numbers                hash NS/FN → last number given to a function; outlives it
  *     functions              set of NS/FN
- *     function:NS/FN         hash: generation, traffic, access (JSON); r:NUMBER → revision (JSON)
+ *     function:NS/FN         hash: generation, traffic, access, declared-by (JSON); r:NUMBER → revision (JSON)
  *     revision-bundles       hash NS/FN@NUMBER → digest: a body that cannot be read still protects its bundle
  *     …                      tenants in tenancy.ts and audit.ts, bundles in bundles.ts, events in events*.ts
  *
@@ -50,14 +50,15 @@ const RESERVE = defineWrite(`return redis.call('HINCRBY', KEYS[2], ARGV[3], 1)`)
 
 /**
  * KEYS: functions, function, numbers, revision-bundles. ARGV: NS/FN, generation that it has ('' for none), traffic, access,
- * number of the new revision ('' for none), its body, its bundle, then the numbers that get traffic.
+ * number of the new revision ('' for none), its body, its bundle, who declares it ('' for nobody), then the numbers that
+ * get traffic.
  * Returns the generation, or why not: `again` (it has changed since it was read), `there`.
  */
 const COMMIT = defineWrite(`
 local number = ARGV[7]
 if number ~= '' and redis.call('HEXISTS', KEYS[3], 'r:' .. number) == 1 then return 'there' end
 if (redis.call('HGET', KEYS[3], 'generation') or '') ~= ARGV[4] then return 'again' end
-for i = 10, #ARGV do
+for i = 11, #ARGV do
   if ARGV[i] ~= number and redis.call('HEXISTS', KEYS[3], 'r:' .. ARGV[i]) == 0 then return 'again' end
 end
 if number ~= '' then
@@ -67,7 +68,7 @@ if number ~= '' then
   if tonumber(number) > last then redis.call('HSET', KEYS[4], ARGV[3], number) end
 end
 redis.call('SADD', KEYS[2], ARGV[3])
-redis.call('HSET', KEYS[3], 'traffic', ARGV[5], 'access', ARGV[6])
+redis.call('HSET', KEYS[3], 'traffic', ARGV[5], 'access', ARGV[6], 'declared-by', ARGV[10])
 return redis.call('HINCRBY', KEYS[3], 'generation', 1)
 `);
 
@@ -115,6 +116,7 @@ interface Found {
   generation: string;
   traffic: string;
   access: string;
+  declaredBy: string;
   /** The newest first. */
   revisions: { number: number; body: string }[];
 }
@@ -143,6 +145,10 @@ export class RedisStore extends RedisTenancy implements Store {
 
   raiseTerm(): Promise<number> {
     return this.term.raiseTerm();
+  }
+
+  holdsTerm(): Promise<boolean> {
+    return this.term.holdsTerm();
   }
 
   async installationId(): Promise<string> {
@@ -176,17 +182,26 @@ export class RedisStore extends RedisTenancy implements Store {
       if (before === null && revision === null) throw functionNotFound(namespace, name);
       const kept = new Set(found.revisions.map(({ number }) => number));
       if (revision !== null && kept.has(revision.number)) throw revisionIsThere(revision.key);
-      const { traffic, access } = changed(name, before, change, revision === null ? kept : kept.add(revision.number));
+      const { traffic, access, declaredBy } = changed(name, before, change, revision === null ? kept : kept.add(revision.number));
       const parts = revision === null ? ['', '', ''] : [revision.number, JSON.stringify(revision), revision.bundle];
+      const declared = declaredBy === undefined ? '' : JSON.stringify(declaredBy);
       const shares = traffic.map((share) => share.revision);
-      const args = [of, found.generation, JSON.stringify(traffic), JSON.stringify(access), ...parts, ...shares];
+      const args = [of, found.generation, JSON.stringify(traffic), JSON.stringify(access), ...parts, declared, ...shares];
       const said = await this.term.write(COMMIT, keys, args);
       if (said === 'there') throw revisionIsThere(revision!.key);
       if (said === 'again') continue;
       // What was just written is known; to read it would show what another has written since.
       const before_ = before?.revisions ?? [];
       const revisions = revision === null ? before_ : [...before_, revision].toSorted((a, b) => b.number - a.number);
-      return { namespace, name, traffic, access, generation: Number(said), revisions };
+      return {
+        namespace,
+        name,
+        traffic,
+        access,
+        ...(declaredBy === undefined ? {} : { declaredBy }),
+        generation: Number(said),
+        revisions,
+      };
     }
     throw tooMany(name);
   }
@@ -245,15 +260,16 @@ export class RedisStore extends RedisTenancy implements Store {
       generation: fields.get('generation') ?? '',
       traffic: fields.get('traffic') ?? '',
       access: fields.get('access') ?? '',
+      declaredBy: fields.get('declared-by') ?? '',
       revisions,
     };
   }
 
   #read(namespace: string, name: string, found: Found): FunctionRecord | null {
     if (found.generation === '') return null;
-    const { traffic, access, generation } = found;
+    const { traffic, access, declaredBy, generation } = found;
     const revisions = readRevisions({ namespace, name }, found.revisions, servingNumbers(traffic), this.#log);
-    return readFunction({ namespace, name, generation: Number(generation), traffic, access }, revisions);
+    return readFunction({ namespace, name, generation: Number(generation), traffic, access, declaredBy }, revisions);
   }
 }
 

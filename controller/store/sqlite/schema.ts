@@ -108,6 +108,8 @@ export const MIGRATIONS: readonly string[] = [
   `,
   // Images go when nothing has named them for a while; what was there before is as old as can be.
   `ALTER TABLE artifacts ADD COLUMN added_at INTEGER NOT NULL DEFAULT 0;`,
+  // Who declares a function: an object of Kubernetes, as JSON; '' where there is none.
+  `ALTER TABLE functions ADD COLUMN declared_by TEXT NOT NULL DEFAULT '';`,
 ];
 
 /** The one number that a query returns in its one column. */

@@ -115,6 +115,10 @@ class SqliteStore extends SqliteTenancy implements Store {
     return this.#leadership.raiseTerm();
   }
 
+  async holdsTerm(): Promise<boolean> {
+    return this.connection.run(() => this.connection.holdsTerm());
+  }
+
   async installationId(): Promise<string> {
     return this.connection.transaction(() => {
       this.connection.prepare(`INSERT INTO meta (key, value) VALUES ('installation', ?) ON CONFLICT (key) DO NOTHING`).run(newSecret());
@@ -166,10 +170,12 @@ class SqliteStore extends SqliteTenancy implements Store {
   #change(namespace: string, name: string, change: FunctionChange): FunctionRecord {
     const rows = this.#rows('SELECT namespace, name, number, body FROM revisions WHERE namespace = ? AND name = ?', namespace, name);
     const kept = new Set(rows.map((row) => row.number));
-    const { traffic, access } = changed(name, this.#function(namespace, name), change, kept);
-    const sql = `INSERT INTO functions (namespace, name, generation, traffic, access) VALUES (?, ?, 1, ?, ?)
-      ON CONFLICT (namespace, name) DO UPDATE SET generation = generation + 1, traffic = excluded.traffic, access = excluded.access`;
-    this.connection.prepare(sql).run(namespace, name, JSON.stringify(traffic), JSON.stringify(access));
+    const { traffic, access, declaredBy } = changed(name, this.#function(namespace, name), change, kept);
+    const sql = `INSERT INTO functions (namespace, name, generation, traffic, access, declared_by) VALUES (?, ?, 1, ?, ?, ?)
+      ON CONFLICT (namespace, name) DO UPDATE SET generation = generation + 1, traffic = excluded.traffic, access = excluded.access,
+        declared_by = excluded.declared_by`;
+    const declared = declaredBy === undefined ? '' : JSON.stringify(declaredBy);
+    this.connection.prepare(sql).run(namespace, name, JSON.stringify(traffic), JSON.stringify(access), declared);
     return this.#function(namespace, name)!;
   }
 
@@ -187,10 +193,17 @@ class SqliteStore extends SqliteTenancy implements Store {
 
   #function(namespace: string, name: string): FunctionRecord | null {
     const row = this.connection
-      .prepare('SELECT generation, traffic, access FROM functions WHERE namespace = ? AND name = ?')
+      .prepare('SELECT generation, traffic, access, declared_by FROM functions WHERE namespace = ? AND name = ?')
       .get(namespace, name);
     if (row === undefined) return null;
-    const stored = { namespace, name, generation: Number(row.generation), traffic: String(row.traffic), access: String(row.access) };
+    const stored = {
+      namespace,
+      name,
+      generation: Number(row.generation),
+      traffic: String(row.traffic),
+      access: String(row.access),
+      declaredBy: String(row.declared_by),
+    };
     return readFunction(stored, this.#revisionsOf(namespace, name, servingNumbers(stored.traffic)));
   }
 
