@@ -4,6 +4,10 @@
  *
  * Who leads counts by its own monotonic clock, from before it asked: where the store counts from when it was asked,
  * our own count ends first. A process that was frozen finds its time over before it does anything else.
+ *
+ * Where the lease is kept by something else than the store (Kubernetes), that may be away as a whole while the store is not.
+ * Then nobody can get the lease, and whoever did get it would have raised the term: so who leads goes on for as long as the
+ * store says that its term is the newest (HoldOver). Who stands by cannot begin to lead meanwhile.
  */
 import type { Clock } from '#kit/clock.ts';
 import { sleep } from '#kit/clock.ts';
@@ -14,22 +18,39 @@ import type { Leadership } from './store/types.ts';
 export const LEASE_TTL_MS = 6_000;
 /** While the store answers; after a failure it is tried at the pace of who waits. */
 export const LEASE_RENEW_MS = 2_000;
+/** A try that takes longer counts as failed; its answer counts when it comes. Three of them fit into a lease. */
+export const LEASE_TRY_MS = 2_000;
 /** How often who waits looks whether the lease is free. It asks the store only, which costs some 0.1 ms. */
 export const CAMPAIGN_MS = 500;
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
+/** By what who leads goes on while who decides about the lease is away. */
+export interface HoldOver {
+  /** Whether an error says that it is away as a whole, so that nobody else gets the lease either. */
+  isAway(error: unknown): boolean;
+  /** Whether this leader's term is still the newest. */
+  holdsTerm(): Promise<boolean>;
+}
+
+/** No answer within LEASE_TRY_MS. */
+class TooLate extends Error {}
+
 export interface LeaseOptions {
-  store: Leadership;
+  /** Who decides about the lease. */
+  leadership: Leadership;
   /** Of this process and no other, also not of the one that had its name before. */
   candidate: string;
   clock: Clock;
   log: Log;
   /** Whether who has the lease is certainly dead: then it is taken from it at once. */
   isDead?: (candidate: string) => boolean;
+  /** null: the lease ends when it cannot be renewed, whatever the reason. */
+  holdOver?: HoldOver | null;
   ttlMs?: number;
   renewMs?: number;
   campaignMs?: number;
+  tryMs?: number;
 }
 
 export class Lease {
@@ -38,9 +59,13 @@ export class Lease {
   #until = -Infinity;
   #cancel: (() => void)[] = [];
   #ended = false;
+  /** A renewal that has not been answered: no other is begun beside it. */
+  #asking: Promise<boolean> | null = null;
+  #heldOver = false;
 
   constructor(options: LeaseOptions) {
-    this.#options = { isDead: () => false, ttlMs: LEASE_TTL_MS, renewMs: LEASE_RENEW_MS, campaignMs: CAMPAIGN_MS, ...options };
+    const times = { ttlMs: LEASE_TTL_MS, renewMs: LEASE_RENEW_MS, campaignMs: CAMPAIGN_MS, tryMs: LEASE_TRY_MS };
+    this.#options = { isDead: () => false, holdOver: null, ...times, ...options };
   }
 
   /** True while the lease is certainly ours. */
@@ -49,27 +74,27 @@ export class Lease {
   }
 
   /**
-   * Waits until this process leads, however long; a store that is away is waited for. Returns who led before and has not given
+   * Waits until this process leads, however long; what is away is waited for. Returns who led before and has not given
    * it up; null: nobody that was seen. Rejects when `signal` is aborted.
    */
   async win(signal?: AbortSignal): Promise<string | null> {
-    const { store, log, candidate, campaignMs, isDead } = this.#options;
+    const { leadership, log, candidate, campaignMs, isDead } = this.#options;
     let told: string | null = null;
     let former: string | null = null;
     for (;;) {
       signal?.throwIfAborted();
       try {
         if (await this.#campaign()) break;
-        former = await store.leader();
+        former = await leadership.leader();
         if (told !== former) log.info({ candidate, leader: former }, 'standing by');
         told = former;
         if (former !== null && isDead(former)) {
-          await store.resign(former);
+          await leadership.resign(former);
           continue;
         }
       } catch (error) {
         const why = messageOf(error);
-        if (told !== why) log.warn({ candidate, error: why }, 'the store cannot be asked who leads: standing by');
+        if (told !== why) log.warn({ candidate, error: why }, 'nobody can be asked who leads: standing by');
         told = why;
       }
       await sleep(campaignMs, signal);
@@ -92,15 +117,9 @@ export class Lease {
       else this.#later(left, watch);
     };
     const renew = async () => {
-      let next = renewMs;
-      try {
-        if (!(await this.#campaign())) lose('the lease is held by another controller');
-      } catch (error) {
-        // Until the lease is over there are other tries.
-        next = campaignMs;
-        this.#options.log.warn({ error: messageOf(error) }, 'the lease could not be renewed');
-      }
-      if (!this.#ended) this.#later(next, () => void renew());
+      const { lost, again } = await this.#renew();
+      if (lost !== null) lose(lost);
+      if (!this.#ended) this.#later(again ? campaignMs : renewMs, () => void renew());
     };
     watch();
     this.#later(renewMs, () => void renew());
@@ -115,16 +134,59 @@ export class Lease {
   /** Gives it up: another can lead at once. Where the store cannot be told, the lease ends by itself. */
   async resign(): Promise<void> {
     this.end();
-    const { store, candidate, log } = this.#options;
-    await store.resign(candidate).catch((error: unknown) => log.warn({ error: messageOf(error) }, 'the lease could not be given up'));
+    const { leadership, candidate, log } = this.#options;
+    // A renewal that is still under way would take again what is given up; whatever it says, it is over then.
+    if (this.#asking !== null) await this.#inTime(this.#asking).catch(() => {});
+    await leadership.resign(candidate).catch((error: unknown) => log.warn({ error: messageOf(error) }, 'the lease could not be given up'));
   }
 
   async #campaign(): Promise<boolean> {
-    const { store, candidate, ttlMs, clock } = this.#options;
+    const { leadership, candidate, ttlMs, clock } = this.#options;
     const asked = clock.now();
-    const won = await store.campaign(candidate, ttlMs);
-    if (won) this.#until = asked + ttlMs;
+    const won = await leadership.campaign(candidate, ttlMs);
+    if (won) this.#until = Math.max(this.#until, asked + ttlMs);
     return won;
+  }
+
+  /** `lost`: why it leads no more. `again`: it is to be tried at the pace of who waits; until the lease is over there are other tries. */
+  async #renew(): Promise<{ lost: string | null; again: boolean }> {
+    const { holdOver, log } = this.#options;
+    try {
+      this.#asking ??= this.#campaign().finally(() => (this.#asking = null));
+      if (!(await this.#inTime(this.#asking))) return { lost: 'the lease is held by another controller', again: false };
+      if (this.#heldOver) log.info({}, 'the lease is renewed again');
+      this.#heldOver = false;
+      return { lost: null, again: false };
+    } catch (error) {
+      if (holdOver !== null && (error instanceof TooLate || holdOver.isAway(error))) return this.#leadOn(holdOver, messageOf(error));
+      log.warn({ error: messageOf(error) }, 'the lease could not be renewed');
+      return { lost: null, again: true };
+    }
+  }
+
+  /** Nobody can say whether the lease is ours. While the term is, nobody else has begun to lead. */
+  async #leadOn(holdOver: HoldOver, why: string): Promise<{ lost: string | null; again: boolean }> {
+    const { clock, ttlMs, log } = this.#options;
+    const asked = clock.now();
+    try {
+      if (!(await this.#inTime(holdOver.holdsTerm()))) return { lost: 'another controller has raised the term', again: false };
+      // What was over is over: who was frozen past it does not lead on by an answer that came after.
+      if (this.held) this.#until = Math.max(this.#until, asked + ttlMs);
+      if (!this.#heldOver) log.warn({ error: why }, 'the lease cannot be renewed: leading on while the term in the store is ours');
+      this.#heldOver = true;
+    } catch (error) {
+      log.warn({ error: why, store: messageOf(error) }, 'the lease cannot be renewed, and the store cannot be asked for the term');
+    }
+    return { lost: null, again: true };
+  }
+
+  /** Rejects with TooLate; what was asked goes on. */
+  #inTime<T>(asked: Promise<T>): Promise<T> {
+    const { clock, tryMs } = this.#options;
+    return new Promise((resolve, reject) => {
+      const cancel = clock.after(tryMs, () => reject(new TooLate(`no answer within ${tryMs} ms`)));
+      asked.then(resolve, reject).finally(cancel);
+    });
   }
 
   #later(ms: number, run: () => void): void {

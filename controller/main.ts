@@ -83,7 +83,7 @@ async function main(): Promise<void> {
 
 /** Waits until this process leads, and fences who led before. From then on it ends itself when it leads no more. */
 async function takeTurn(store: Store, log: Log): Promise<Lease> {
-  const lease = new Lease({ store, candidate: newCandidate(), clock: systemClock, log, isDead });
+  const lease = new Lease({ leadership: store, candidate: newCandidate(), clock: systemClock, log, isDead });
   const former = await lease.win();
   lease.hold((why) => endReplaced(log, why));
   // Before anything is read: what is read now, nobody else changes any more.

@@ -148,6 +148,16 @@ describe.each(STORES.filter(({ lasting }) => lasting))('leadership: $name', ({ o
     await expect(two.raiseTerm()).rejects.toMatchObject({ code: 'not-leader' });
   });
 
+  it('says whether its term is still the newest, and that of one that raised none is not', async () => {
+    expect(await one.holdsTerm()).toBe(false);
+    await one.raiseTerm();
+    expect([await one.holdsTerm(), await two.holdsTerm()]).toEqual([true, false]);
+    await two.raiseTerm();
+    expect([await one.holdsTerm(), await two.holdsTerm()]).toEqual([false, true]);
+    await one.raiseTerm();
+    expect([await one.holdsTerm(), await two.holdsTerm()]).toEqual([true, false]);
+  });
+
   describe('once another has raised the term', () => {
     beforeEach(async () => {
       await one.raiseTerm();

@@ -10,6 +10,7 @@ import { type ErrorCode, FnError } from '#contract/errors.ts';
 import { newSecret } from '#kit/ids.ts';
 import type { Leadership } from '../types.ts';
 import { defineScript, type RedisConnection, type RedisValue, type Script } from './connection.ts';
+import { asList } from './replies.ts';
 
 const NOT_LEADER: ErrorCode = 'not-leader';
 
@@ -94,6 +95,14 @@ export class RedisTerm implements Leadership {
     const number = Number(await this.connection.run(RAISE, [this.meta, this.#lease], [by, this.#candidate ?? '', this.#term?.number ?? 0]));
     this.#term = { number, by };
     return number;
+  }
+
+  /** A store that has lost its last writes is at an earlier term: ours is the newest then, too, and the next write puts it back. */
+  async holdsTerm(): Promise<boolean> {
+    if (this.#term === null) return false;
+    const [now, by] = asList(await this.connection.call('HMGET', this.meta, 'term', 'term-by'));
+    const newest = Number(now ?? 0);
+    return newest < this.#term.number || (newest === this.#term.number && by === this.#term.by);
   }
 
   /** Runs a script of defineWrite(). Throws FnError not-leader, store-unavailable; then nothing is changed, or nobody knows whether it is. */

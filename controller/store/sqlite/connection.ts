@@ -67,6 +67,11 @@ export class Connection {
     return Number(this.prepare(`SELECT CAST(value AS INTEGER) AS term FROM meta WHERE key = 'term'`).get()?.term ?? 0);
   }
 
+  /** Inside of run(). Whether nobody has raised the term since we did; false where we never did. */
+  holdsTerm(): boolean {
+    return this.#term !== null && this.term() === this.#term;
+  }
+
   /** From now on write() is for this term only. */
   writeUnder(term: number): void {
     this.#term = term;
