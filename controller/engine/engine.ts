@@ -91,6 +91,7 @@ export class Engine implements Platform, InstanceEvents {
     this.#gateways.certificates = () => this.#certificates.current;
     this.#gateways.onCalls = (calls, skipped) => options.calls.add(calls, skipped);
     this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways, (state) => this.#failures.overQuota(state));
+    if (options.onPass !== undefined) this.#planner.onPass = options.onPass;
     this.#rollout = new Rollout(this.#context, this.#planner);
     const parts = {
       context: this.#context,

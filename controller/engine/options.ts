@@ -27,6 +27,13 @@ export interface EngineEvents {
   check(namespace: string, access: FunctionAccess, before: FunctionAccess | null): Promise<void>;
 }
 
+/** One pass of the planner: how long it took, ms, and how many revisions it looked at and decisions it made. */
+export interface PlannerPass {
+  ms: number;
+  revisions: number;
+  decisions: number;
+}
+
 export interface EngineOptions {
   paths: HomePaths;
   settings: CoreSettings;
@@ -65,6 +72,8 @@ export interface EngineOptions {
   events?: EngineEvents | undefined;
   /** Hears the code of each start that failed. Must not throw. */
   onStartFailure?: ((code: string) => void) | undefined;
+  /** Hears of every pass of the planner. Must not throw. */
+  onPass?: ((pass: PlannerPass) => void) | undefined;
   /** Group of the gateway's process, where it has a uid of its own. */
   gatewayGid: number | null;
   /** Ends the process after shutdown(). */

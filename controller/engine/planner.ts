@@ -9,6 +9,7 @@ import { poolKeyText, type RevisionState } from '../core/world.ts';
 import type { EngineContext } from './context.ts';
 import type { Gateways } from './gateways.ts';
 import type { Lifecycle } from './lifecycle.ts';
+import type { PlannerPass } from './options.ts';
 
 /** A pass is made at least this often, for what no event tells of. */
 const LONGEST_PAUSE_MS = 5_000;
@@ -33,6 +34,12 @@ export class Planner {
   readonly #overQuotaSince = new Map<string, number>();
   readonly #onOverQuota: (revision: RevisionState) => void;
   #quotas: ReadonlyMap<string, number> = new Map();
+  /** Of the pass that is being made. */
+  #looked = 0;
+  #decided = 0;
+
+  /** Hears of every pass. */
+  onPass: (pass: PlannerPass) => void = () => {};
 
   constructor(context: EngineContext, lifecycle: Lifecycle, gateways: Gateways, onOverQuota: (revision: RevisionState) => void) {
     this.#context = context;
@@ -78,6 +85,14 @@ export class Planner {
   }
 
   #pass(): void {
+    const begun = performance.now();
+    this.#looked = 0;
+    this.#decided = 0;
+    this.#plan();
+    this.onPass({ ms: performance.now() - begun, revisions: this.#looked, decisions: this.#decided });
+  }
+
+  #plan(): void {
     const { world, clock, settings, log } = this.#context;
     this.#running = true;
     this.#cancelTimer();
@@ -96,6 +111,7 @@ export class Planner {
       const needs: ClaimNeed[] = [];
       for (const revision of world.revisions.values()) {
         if (!this.#active(revision)) continue;
+        this.#looked += 1;
         this.#apply(planGrants(world, revision));
         const starts = planStarts(world, revision, settings, now, pooled.get(poolKeyText(poolOf(revision))) ?? 0);
         wake(starts.askAgainAt);
@@ -182,6 +198,7 @@ export class Planner {
 
   #apply(actions: readonly Action[]): void {
     const { world } = this.#context;
+    this.#decided += actions.length;
     for (const action of actions) {
       if (action.do === 'create') {
         this.#lifecycle.create(action.pool);
