@@ -12,10 +12,12 @@ import { type InstanceView, PlatformStatus } from '#contract/api.ts';
 import { homePaths } from '#kit/paths.ts';
 import { type Answer, type CallOptions, call } from './http.ts';
 import { findLeaks, removeLeftovers } from './leaks.ts';
+import { type PlatformCluster, prepareCluster } from './platform-cluster.ts';
 import { ROOT } from './root.ts';
 import { waitFor } from './wait.ts';
 
-export type DriverName = 'docker' | 'process';
+/** `kubernetes`: gateway and controller on this host, instances in the cluster of the tests. */
+export type DriverName = 'docker' | 'process' | 'kubernetes';
 
 /** Longest a CLI command may take. `up` builds nothing here: npm test has built the images. */
 const COMMAND_TIMEOUT_MS = 90_000;
@@ -89,6 +91,8 @@ export class TestPlatform {
   readonly #env: Record<string, string>;
   readonly #root: string;
   readonly #upFlags: string[];
+  /** With the driver kubernetes: where its pods are. */
+  cluster: PlatformCluster | null = null;
   #sources = 0;
 
   constructor(options: StartOptions, port: number) {
@@ -146,7 +150,7 @@ export class TestPlatform {
     } catch (error) {
       left.push(String(error));
     }
-    left.push(...(await findLeaks(this)));
+    left.push(...(await findLeaks(this)), ...((await this.cluster?.dispose()) ?? []));
     await removeLeftovers(this);
     rmSync(this.home, { recursive: true, force: true });
     return left;
@@ -208,7 +212,9 @@ export class TestPlatform {
 
 /** Starts a platform and waits until it is ready for requests. */
 export async function startPlatform(options: StartOptions): Promise<TestPlatform> {
-  const platform = new TestPlatform(options, await freePort());
+  const cluster = options.driver === 'kubernetes' ? await prepareCluster() : null;
+  const platform = new TestPlatform(cluster === null ? options : { ...options, env: { ...cluster.env, ...options.env } }, await freePort());
+  platform.cluster = cluster;
   try {
     await platform.up();
   } catch (error) {

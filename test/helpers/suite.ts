@@ -21,8 +21,18 @@ export function usePlatform(options: StartOptions): () => TestPlatform {
   };
 }
 
-/** The drivers that a suite runs on: `FN_TEST_DRIVERS=process` narrows it while one works on it. */
+/**
+ * The drivers that a suite runs on: `FN_TEST_DRIVERS=process` narrows it while one works on it. What runs on docker runs on
+ * kubernetes just the same, which the project `cluster` chooses: the very same tests, by this parameter.
+ */
 export function drivers(...wanted: DriverName[]): DriverName[] {
   const chosen = process.env.FN_TEST_DRIVERS?.split(',');
+  if (chosen?.includes('kubernetes')) return wanted.includes('docker') ? ['kubernetes'] : [];
   return chosen ? wanted.filter((driver) => chosen.includes(driver)) : wanted;
+}
+
+/** What is about one driver and has no meaning on others; in the project `cluster` it is not run again. */
+export function onlyOn(driver: DriverName): DriverName[] {
+  const chosen = process.env.FN_TEST_DRIVERS?.split(',');
+  return chosen === undefined || chosen.includes(driver) ? [driver] : [];
 }
