@@ -137,7 +137,7 @@ const RULES: Rule[] = [
 
 /** Sole readers of the environment. kit/paths.ts takes it as a parameter whose default the CLI uses. */
 const READS_ENV =
-  /^(?:(?:controller|gateway)\/(?:main|dispatcher-main|config)\.ts|controller\/dispatcher\/config\.ts|controller\/kit\/paths\.ts)$/;
+  /^(?:(?:controller|gateway)\/(?:main|dispatcher-main|config)\.ts|controller\/dispatcher\/config\.ts|controller\/kit\/paths\.ts|controller\/kube\/credentials\.ts)$/;
 
 /** What makes a decision depend on anything but its arguments. */
 const IMPURE =
