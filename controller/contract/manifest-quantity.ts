@@ -13,10 +13,11 @@ interface Quantity {
 
 /** A number in the contract's unit, or text with a unit. */
 export function quantity({ bounds, pattern, units, words }: Quantity) {
-  const number = z
+  const inBounds = z
     .number(words)
     .min(bounds.minValue ?? 0, words)
     .max(bounds.maxValue ?? Number.MAX_SAFE_INTEGER, words);
+  const number = isWhole(bounds) ? inBounds.int(words) : inBounds;
   return z.union([number, z.string().regex(pattern, words)], { error: words }).transform((given, context) => {
     const value = typeof given === 'number' ? given : withUnit(given, units);
     if (bounds.safeParse(value).success) return value;
@@ -24,6 +25,8 @@ export function quantity({ bounds, pattern, units, words }: Quantity) {
     return z.NEVER;
   });
 }
+
+const isWhole = ({ format }: z.ZodNumber): boolean => format !== null && format.includes('int');
 
 /** `1.5Gi` → 1536. Rounded to a millionth: 0.1 × 3 is no whole number else. */
 function withUnit(text: string, units: Readonly<Record<string, number>>): number {

@@ -338,19 +338,19 @@ export type ManifestInput = z.input<typeof Manifest>;
 /** JSON Schema of what a person may write, for editors (draft 7, which they know best). */
 export function manifestJsonSchema(): Record<string, unknown> {
   const definitions: Record<string, unknown> = {};
-  const schema = jsonSchemaOf(Manifest, definitions);
+  const schema = writtenSchema(Manifest, definitions);
   return { ...schema, definitions };
 }
 
-/** `definitions`: what has a name is put there. */
-function jsonSchemaOf(zod: z.ZodType, definitions: Record<string, unknown>): Record<string, unknown> {
+/** JSON Schema (draft 7) of what may be written. `definitions`: what has a name is put there. */
+export function writtenSchema(zod: z.ZodType, definitions: Record<string, unknown>): Record<string, unknown> {
   const { definitions: named, ...schema } = z.toJSONSchema(zod, {
     io: 'input',
     target: 'draft-7',
     override: ({ zodSchema, jsonSchema }) => {
       const forms = OPENED.get(zodSchema);
       if (forms !== undefined) {
-        const { $schema: _schema, ...opened } = jsonSchemaOf(forms, definitions);
+        const { $schema: _schema, ...opened } = writtenSchema(forms, definitions);
         Object.assign(jsonSchema, opened);
       }
       // zod leaves out examples of what is transformed, since they may be of its output; ours are of what is written.
