@@ -2,7 +2,7 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { LogEntry } from '#contract/api.ts';
 import { Load, type LedgerEntry, failures, judge, tally } from '../helpers/load.ts';
-import { drivers, usePlatform } from '../helpers/suite.ts';
+import { drivers, onlyOn, usePlatform } from '../helpers/suite.ts';
 import { range, sleep, waitFor } from '../helpers/wait.ts';
 import { SCALE } from './scale.ts';
 
@@ -121,8 +121,8 @@ for (const driver of drivers('docker', 'process')) {
         for (const strike of range(SCALE.strikes)) {
           faultAt = performance.now();
           if (strike % 2 === 0) {
-            const victim = (await platform().instances('mortal')).find(({ pid }) => pid !== undefined);
-            process.kill(victim!.pid!, 'SIGKILL');
+            const [victim] = await platform().instances('mortal');
+            if (victim) await platform().killInstance(victim);
           } else {
             const answer = await platform().call(`/mortal/suicide?id=suicide-${strike}`);
             expect([answer.status, answer.json<{ code: string }>().code]).toEqual([502, 'function-crashed']);
@@ -217,8 +217,8 @@ for (const driver of drivers('docker', 'process')) {
   });
 }
 
-describe('faults (docker only)', () => {
-  const platform = usePlatform({ driver: 'docker', env: { FN_MEMORY_BUDGET_MIB: '1600' } });
+describe.each(onlyOn('docker'))('faults (%s only)', (driver) => {
+  const platform = usePlatform({ driver, env: { FN_MEMORY_BUDGET_MIB: '1600' } });
 
   it('a function that puts a link to the Docker socket in place of its own reaches nobody with it', async () => {
     await platform().deploy('thief', 'test/chaos/fixtures/thief.ts');

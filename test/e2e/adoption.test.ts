@@ -54,7 +54,7 @@ for (const driver of drivers('docker', 'process')) {
       const busy = platform().call('/warm/sleep?ms=4000');
       await sleep(200);
       process.kill(before.controller.pid, 'SIGKILL');
-      process.kill(instance!.pid!, 'SIGKILL');
+      await platform().killInstance(instance!);
       await waitFor('a new controller', async () => (await platform().status()).controller.pid !== before.controller.pid);
       expect((await busy).status).toBe(200);
       await waitFor('the dead one to be gone', async () => !(await platform().instances('dies')).some(({ id }) => id === instance!.id));

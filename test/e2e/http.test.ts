@@ -6,7 +6,7 @@ import { Readable } from 'node:stream';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Problem } from '#contract/errors.ts';
 import { call, open, rawExchange, readAll, serverTiming } from '../helpers/http.ts';
-import { drivers, usePlatform } from '../helpers/suite.ts';
+import { drivers, onlyOn, usePlatform } from '../helpers/suite.ts';
 import { sleep, waitFor } from '../helpers/wait.ts';
 
 const rssMib = (pid: number) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
@@ -221,8 +221,8 @@ for (const driver of drivers('docker', 'process')) {
   });
 }
 
-describe('bad requests', () => {
-  const platform = usePlatform({ driver: 'process' });
+describe.each(onlyOn('process'))('bad requests (%s)', (driver) => {
+  const platform = usePlatform({ driver });
   beforeAll(async () => {
     await platform().deploy('probe', 'test/e2e/fixtures/probe.ts');
   });

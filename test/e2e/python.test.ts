@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { vendor } from '../helpers/python-packages.ts';
-import { drivers, usePlatform } from '../helpers/suite.ts';
+import { drivers, onlyOn, usePlatform } from '../helpers/suite.ts';
 import { waitFor } from '../helpers/wait.ts';
 
 const PLAIN = `
@@ -104,8 +104,8 @@ describe.each(drivers('docker', 'process'))('python (%s)', (driver) => {
 });
 
 // What takes longer, and what only the kernel can hold: once is enough.
-describe('python: frameworks, packages, limits (docker)', () => {
-  const platform = usePlatform({ driver: 'docker', upFlags: ['--runtimes', 'python'] });
+describe.each(onlyOn('docker'))('python: frameworks, packages, limits (%s)', (driver) => {
+  const platform = usePlatform({ driver, upFlags: ['--runtimes', 'python'] });
 
   it('Flask by its object, and FastAPI by its folder, as they are', async () => {
     const flask = platform().write(FLASK, 'web.py');

@@ -2,7 +2,7 @@
 import { Agent } from 'node:http';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, serverTiming } from '../helpers/http.ts';
-import { drivers, usePlatform } from '../helpers/suite.ts';
+import { drivers, onlyOn, usePlatform } from '../helpers/suite.ts';
 import { parallel, range, sleep, waitFor } from '../helpers/wait.ts';
 
 const PROBE = 'test/e2e/fixtures/probe.ts';
@@ -101,8 +101,8 @@ for (const driver of drivers('docker', 'process')) {
   });
 }
 
-describe('freeze (docker)', () => {
-  const platform = usePlatform({ driver: 'docker' });
+describe.each(onlyOn('docker'))('freeze (%s)', (driver) => {
+  const platform = usePlatform({ driver });
 
   it('an idle instance is frozen where the host can, and thaws for a request', async () => {
     await platform().deploy('ice', PROBE, { flags: ['--keep-alive', '60'] });
@@ -123,9 +123,9 @@ describe('freeze (docker)', () => {
   });
 });
 
-describe('budget (docker)', () => {
+describe.each(drivers('docker'))('budget (%s)', (driver) => {
   /** Room for three functions of 256 MiB and little else. */
-  const platform = usePlatform({ driver: 'docker', env: { FN_MEMORY_BUDGET_MIB: '800', FN_QUEUE_TIMEOUT_MS: '6000' } });
+  const platform = usePlatform({ driver, env: { FN_MEMORY_BUDGET_MIB: '800', FN_QUEUE_TIMEOUT_MS: '6000' } });
   beforeAll(async () => {
     for (const name of ['one', 'two', 'three', 'four', 'five']) {
       await platform().deploy(name, PROBE, { flags: ['--memory', '256', '--keep-alive', '600', '--timeout', '30'] });

@@ -202,6 +202,13 @@ export class TestPlatform {
     );
   }
 
+  /** The process of an instance dies, and nobody was told that it would. */
+  async killInstance({ id, pid }: InstanceView): Promise<void> {
+    const victim = this.cluster === null ? pid : await this.cluster.pidOf(id);
+    if (victim === undefined) throw new Error(`nobody knows the process of ${id}`);
+    process.kill(victim, 'SIGKILL');
+  }
+
   /** Pid of a part, as status tells it. */
   async pid(part: 'gateway' | 'controller'): Promise<number> {
     const pid = (await this.status())[part].pid;

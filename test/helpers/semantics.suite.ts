@@ -254,6 +254,9 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
 
   describe('means the same', () => {
     beforeAll(() => platform().pooled());
-    it.each(ROWS)('%s', (row) => rows[row]());
+    it.each(ROWS)('%s', async (row) => {
+      expect.hasAssertions();
+      await rows[row]();
+    });
   });
 }
