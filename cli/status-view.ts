@@ -38,11 +38,15 @@ export function renderStatus(answer: PlatformStatus, paint: Painter, processes: 
   return parts.join('');
 }
 
-/** `pid 12`, or of several `pids 12, 13`. */
+/** `pid 12`, or of several `pids 12, 13`; those of other hosts by their names. */
 function gatewayPids({ gateway, gateways = [] }: PlatformStatus): string {
+  if (gateways.some(({ pid }) => pid === null)) return gateways.map(({ id, pid }) => (pid === null ? nameOf(id) : `pid ${pid}`)).join(', ');
   if (gateways.length > 1) return `pids ${gateways.map(({ pid }) => pid).join(', ')}`;
   return `pid ${gateway.pid ?? '– (not connected)'}`;
 }
+
+/** Without what tells its processes apart. */
+const nameOf = (id: string): string => id.slice(0, id.lastIndexOf('/'));
 
 const round = (value: number): string => String(Math.round(value * 100) / 100);
 

@@ -3,6 +3,7 @@
  * controller, which tells it what functions are like; it ends with it.
  */
 import { systemClock } from '#kit/clock.ts';
+import { tcpListen } from '#kit/link-endpoint.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { homePaths, type HomePaths } from '#kit/paths.ts';
 import { type DispatcherSettings, readSettings } from './dispatcher/config.ts';
@@ -64,6 +65,11 @@ async function main(): Promise<void> {
     store,
     path: paths.eventsSocket,
     gid: settings.FN_GATEWAY_GID ?? null,
+    tcp: tcpListen({
+      listen: settings.FN_EVENTS_LISTEN,
+      tokenFile: settings.FN_LINK_TOKEN_FILE,
+      tlsDir: settings.FN_LINK_TLS_DIR,
+    }),
     createTriggers: (host) => createTriggers(host, { source }),
     publishers,
     clock,

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { InstanceView } from '#contract/api.ts';
+import { tcpListen } from '#kit/link-endpoint.ts';
 import type { Log } from '#kit/log.ts';
 import { systemClock } from '#kit/clock.ts';
 import { planTelemetry } from '#kit/telemetry.ts';
@@ -161,6 +162,7 @@ export async function lead({ env, config, paths, log, store, bundles, storeAddre
     onStartFailure: telemetry?.onStartFailure,
     onLogEntries: telemetry?.onLogEntries,
     gatewayGid: config.FN_GATEWAY_GID ?? null,
+    linkListen: tcpListen({ listen: config.FN_LINK_LISTEN, tokenFile: config.FN_LINK_TOKEN_FILE, tlsDir: config.FN_LINK_TLS_DIR }),
     events,
     onShutdown: () => {
       void events

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, Server as NetServer } from 'node:net';
 import { type Clock, sleep, systemClock } from '#kit/clock.ts';
+import { type HealthListener, serveHealth } from '#kit/health-listener.ts';
 import { newSecret, requestIds } from '#kit/ids.ts';
 import type { Log } from '#kit/log.ts';
 import { ByteBudget } from './byte-budget.ts';
@@ -40,7 +41,12 @@ export interface Gateway {
   start(): Promise<AddressInfo | string | null>;
   /** Where TLS is listened for; null where it is not. */
   readonly tlsAddress: AddressInfo | string | null;
-  /** Accepts no more, lets what is in flight end within the deadline, gives the leases back. */
+  /** Where probes are answered; null where they are not, or not yet. */
+  readonly healthAddress: AddressInfo | null;
+  /**
+   * Says at once that it is about to end. After the drain delay accepts no more, lets what is in flight end within the
+   * deadline, gives the leases back.
+   */
   close(): Promise<void>;
   readonly state: GatewayNumbers;
 }
@@ -89,7 +95,7 @@ export function createGateway(
   const certificates = new Certificates(log);
   const boot = newSecret().slice(0, 16);
   const link = new LinkClient({
-    socketPath: config.linkSocket,
+    target: config.link,
     gateway: gatewayId,
     boot,
     pid: process.pid,
@@ -98,7 +104,7 @@ export function createGateway(
     events: linkEvents({ routes, leases, journal, gatekeeper, certificates, routed: (version) => link.send({ type: 'routed', version }) }),
   });
   const events = new EventsLink({
-    socketPath: config.eventsSocket,
+    target: config.events,
     gateway: gatewayId,
     boot,
     clock,
@@ -141,8 +147,11 @@ export function createGateway(
   const server = createPublicServer(serverOptions);
   const tlsServer = config.tlsListen === null ? null : createPublicServer({ ...serverOptions, certificates });
   let closing: Promise<void> | null = null;
+  let health: HealthListener | null = null;
   return {
     async start() {
+      const checks = { '/livez': () => null, '/readyz': () => notReady(routes.ready, context.draining) };
+      if (config.healthListen !== null) health = serveHealth(config.healthListen, checks, log);
       link.start();
       events.start();
       // What waits in the socket that a predecessor left has an answer to wait for, not a 503 [4].
@@ -154,9 +163,11 @@ export function createGateway(
     close() {
       closing ??= (async () => {
         context.draining = true;
+        events.tell({ type: 'draining' });
+        // From now on answers close their connections, and whoever looks is told to send no more; not all look at once.
+        if (config.drainDelayMs > 0) await sleep(config.drainDelayMs);
         const streamsEndMs = Math.max(0, Math.min(config.streamGraceMs, config.drainDeadlineMs - STREAMS_END_MS));
         const cancel = clock.after(streamsEndMs, () => leases.streams.endAll());
-        events.tell({ type: 'draining' });
         await Promise.all([
           ...[server, ...(tlsServer === null ? [] : [tlsServer])].map((one) => drain(one, clock, config.drainDeadlineMs)),
           delivered(deliveries, clock, config.drainDeadlineMs),
@@ -167,8 +178,12 @@ export function createGateway(
         leases.releaseAll();
         journal.flush();
         await link.close();
+        health?.close();
       })();
       return closing;
+    },
+    get healthAddress() {
+      return health?.address ?? null;
     },
     get tlsAddress() {
       return tlsServer?.address() ?? null;
@@ -188,6 +203,12 @@ export function createGateway(
       };
     },
   };
+}
+
+/** Why it is to get no requests; null: it is. A link that is lost is no reason: what is held serves on [13]. */
+function notReady(routesKnown: boolean, draining: boolean): string | null {
+  if (draining) return 'this gateway is about to end';
+  return routesKnown ? null : 'the routes are not known yet';
 }
 
 /** One observer is called as it is: most gateways have no other. */

@@ -1,6 +1,7 @@
 /** Settings of the gateway: one schema with a default, a unit and a reason for each. */
 import { BlockList } from 'node:net';
 import { z } from 'zod';
+import type { LinkTarget } from '#kit/link-endpoint.ts';
 import { networkList } from '#kit/public-address.ts';
 import type { JournalLimits } from './journal.ts';
 
@@ -114,9 +115,18 @@ export const ConfigSchema = z
   .refine((config) => (config.FN_LINK_SOCKET === undefined) !== (config.FN_LINK === undefined), {
     message: 'exactly one of FN_LINK_SOCKET and FN_LINK must be set',
   })
+  .refine((config) => config.FN_EVENTS_SOCKET === undefined || config.FN_EVENTS_LINK === undefined, {
+    message: 'only one of FN_EVENTS_SOCKET and FN_EVENTS_LINK may be set',
+  })
   .refine((config) => (config.FN_LINK === undefined && config.FN_EVENTS_LINK === undefined) || config.FN_LINK_TOKEN_FILE !== undefined, {
     message: 'FN_LINK and FN_EVENTS_LINK need FN_LINK_TOKEN_FILE',
   })
+  .refine(
+    ({ FN_LINK_CA_FILE: ca, FN_LINK: link, FN_EVENTS_LINK: events }) => ca === undefined || link?.tls === true || events?.tls === true,
+    {
+      message: 'FN_LINK_CA_FILE is for links over TLS: FN_LINK is to be tls://HOST:PORT',
+    },
+  )
   .refine((config) => (config.FN_LISTEN_FD === undefined) !== (config.FN_LISTEN === undefined), {
     message: 'exactly one of FN_LISTEN_FD and FN_LISTEN must be set',
   })
@@ -128,8 +138,11 @@ export const ConfigSchema = z
 export type ListenAt = { fd: number } | { host: string; port: number };
 
 export interface GatewayConfig {
-  linkSocket: string;
-  eventsSocket: string | null;
+  link: LinkTarget;
+  /** Null: there are no events. */
+  events: LinkTarget | null;
+  /** Null: no probes are answered. */
+  healthListen: { host: string; port: number } | null;
   listen: ListenAt;
   /** Null: no TLS. */
   tlsListen: ListenAt | null;
@@ -147,10 +160,23 @@ export interface GatewayConfig {
   keepAliveTimeoutMs: number;
   headersTimeoutMs: number;
   routesWaitMs: number;
+  drainDelayMs: number;
   drainDeadlineMs: number;
   streamGraceMs: number;
   calls: JournalLimits;
   metricsListen: { host: string; port: number } | null;
+}
+
+function linkTarget(
+  { FN_LINK_TOKEN_FILE: tokenFile, FN_LINK_CA_FILE: caFile }: z.infer<typeof ConfigSchema>,
+  path: string | undefined,
+  url: z.infer<typeof LinkUrl> | undefined,
+): LinkTarget | null {
+  if (path !== undefined) return { kind: 'unix', path };
+  if (url === undefined) return null;
+  const { tls, host, port } = url;
+  // The schema has seen to it that there is one.
+  return { kind: 'tcp', host, port, tls: tls ? { caFile: caFile ?? null } : null, tokenFile: tokenFile! };
 }
 
 /** Throws an Error whose message names each setting that is wrong, and why. */
@@ -162,8 +188,10 @@ export function readConfig(env: Record<string, string | undefined>): GatewayConf
     throw new Error(parsed.error.issues.map((issue) => `${issue.path.join('.') || 'settings'}: ${issue.message}`).join('; '));
   const config = parsed.data;
   return {
-    linkSocket: config.FN_LINK_SOCKET ?? '',
-    eventsSocket: config.FN_EVENTS_SOCKET ?? null,
+    // One of the two is set.
+    link: linkTarget(config, config.FN_LINK_SOCKET, config.FN_LINK)!,
+    events: linkTarget(config, config.FN_EVENTS_SOCKET, config.FN_EVENTS_LINK),
+    healthListen: config.FN_HEALTH_LISTEN ?? null,
     listen: config.FN_LISTEN_FD === undefined ? config.FN_LISTEN! : { fd: config.FN_LISTEN_FD },
     tlsListen: config.FN_TLS_LISTEN_FD === undefined ? (config.FN_TLS_LISTEN ?? null) : { fd: config.FN_TLS_LISTEN_FD },
     jwksAllow: config.FN_JWKS_ALLOW,
@@ -180,6 +208,7 @@ export function readConfig(env: Record<string, string | undefined>): GatewayConf
     keepAliveTimeoutMs: config.FN_KEEP_ALIVE_TIMEOUT_MS,
     headersTimeoutMs: config.FN_HEADERS_TIMEOUT_MS,
     routesWaitMs: config.FN_ROUTES_WAIT_MS,
+    drainDelayMs: config.FN_DRAIN_DELAY_MS,
     drainDeadlineMs: config.FN_DRAIN_DEADLINE_MS,
     streamGraceMs: config.FN_STREAM_GRACE_MS,
     metricsListen: config.FN_METRICS_LISTEN ?? null,

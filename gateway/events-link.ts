@@ -1,5 +1,5 @@
 /**
- * The gateway's end of the link to the dispatcher (contract/events-link.ts): dials its socket, asks what clients want
+ * The gateway's end of the link to the dispatcher (contract/events-link.ts): dials it, asks what clients want
  * of it, and takes what it has to be delivered. The dispatcher runs only where there are events: while it
  * cannot be reached and somebody wants it, the controller is told so, and what was asked waits a moment.
  * Each question ends: with an answer, or unavailable.
@@ -9,7 +9,8 @@ import { DispatcherMessage, type GatewayEventMessage, MAX_EVENTS_LINE_BYTES } fr
 import { type BackoffOptions, backoffMs } from '#kit/backoff.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
-import { dialLines, endLines } from '#kit/line-client.ts';
+import { endLines, LineDialer } from '#kit/line-client.ts';
+import type { LinkTarget } from '#kit/link-endpoint.ts';
 import { encodeLine } from '#kit/ndjson.ts';
 import type { DeadlineWheel, WheelEntry, WheelSlot } from './wheel.ts';
 
@@ -51,7 +52,7 @@ export interface OpenQuestion {
 
 export interface EventsLinkOptions {
   /** null: there is no dispatcher. */
-  socketPath: string | null;
+  target: LinkTarget | null;
   gateway: string;
   boot: string;
   clock: Clock;
@@ -93,6 +94,7 @@ const NOT_THERE = 'the dispatcher of events cannot be reached now; nothing was a
 
 export class EventsLink {
   readonly #options: EventsLinkOptions;
+  readonly #dialer: LineDialer | null;
   #socket: Socket | null = null;
   #up = false;
   #closed = false;
@@ -110,6 +112,7 @@ export class EventsLink {
 
   constructor(options: EventsLinkOptions) {
     this.#options = options;
+    this.#dialer = options.target === null ? null : new LineDialer(options.target);
   }
 
   /** Between welcome and the end of the connection. */
@@ -123,19 +126,18 @@ export class EventsLink {
   }
 
   start(): void {
-    if (this.#options.socketPath !== null) this.#connect(this.#options.socketPath);
+    if (this.#dialer !== null) this.#connect(this.#dialer);
   }
 
   ask(question: EventQuestion, asker: EventAsker): OpenQuestion {
-    const { clock, wheel, socketPath } = this.#options;
+    const { clock, wheel } = this.#options;
+    const dialer = this.#dialer;
     const seq = ++this.#seq;
     const line = encodeLine({ ...question, seq } satisfies GatewayEventMessage);
     const asked = new Asked(this, seq, line, asker);
-    if (socketPath === null || this.#closed || line.length > MAX_EVENTS_LINE_BYTES || this.#unsent + line.length > MAX_UNSENT) {
+    if (dialer === null || this.#closed || line.length > MAX_EVENTS_LINE_BYTES || this.#unsent + line.length > MAX_UNSENT) {
       const detail =
-        socketPath === null
-          ? 'this gateway has no dispatcher of events'
-          : 'too much waits for the dispatcher of events; nothing was accepted';
+        dialer === null ? 'this gateway has no dispatcher of events' : 'too much waits for the dispatcher of events; nothing was accepted';
       // Not before the asker has the question in hand.
       queueMicrotask(() => asker.onEventsUnavailable(detail));
       return asked;
@@ -146,7 +148,7 @@ export class EventsLink {
     } else {
       this.#waitingChars += line.length;
       wheel.set(asked, clock.now() + CONNECT_WAIT_MS);
-      this.#want(socketPath);
+      this.#want(dialer);
     }
     return asked;
   }
@@ -211,7 +213,7 @@ export class EventsLink {
     else socket.write(out);
   }
 
-  #want(socketPath: string): void {
+  #want(dialer: LineDialer): void {
     const { clock, want } = this.#options;
     const now = clock.now();
     const wanted = now < this.#wantedUntil;
@@ -223,13 +225,12 @@ export class EventsLink {
     // It was tried for long, and so is not tried often.
     if (wanted || this.#socket !== null) return;
     this.#cancelTimer();
-    this.#connect(socketPath);
+    this.#connect(dialer);
   }
 
-  #connect(socketPath: string): void {
+  #connect(dialer: LineDialer): void {
     const { clock, log, gateway, boot } = this.#options;
-    this.#socket = dialLines({
-      path: socketPath,
+    this.#socket = dialer.dial({
       maxLineBytes: MAX_EVENTS_LINE_BYTES,
       onConnect: (socket) => {
         socket.write(encodeLine({ type: 'hello', gateway, boot } satisfies GatewayEventMessage));
@@ -249,9 +250,9 @@ export class EventsLink {
         if (this.#closed) return;
         this.#attempt++;
         const wanted = clock.now() < this.#wantedUntil;
-        if (wanted && clock.now() - this.#toldAt >= WANT_EVERY_MS && this.#open.size > 0) this.#want(socketPath);
+        if (wanted && clock.now() - this.#toldAt >= WANT_EVERY_MS && this.#open.size > 0) this.#want(dialer);
         const delay = wanted ? WANTED_RECONNECT_MS : backoffMs(this.#attempt, RECONNECT);
-        this.#cancelTimer = clock.after(delay, () => this.#connect(socketPath));
+        this.#cancelTimer = clock.after(delay, () => this.#connect(dialer));
       },
     });
   }

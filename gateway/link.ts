@@ -7,7 +7,8 @@ import { ControllerMessage, type GatewayMessage, type Lease, MAX_LINK_LINE_BYTES
 import { type BackoffOptions, backoffMs } from '#kit/backoff.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
-import { dialLines, endLines } from '#kit/line-client.ts';
+import { endLines, LineDialer } from '#kit/line-client.ts';
+import { type LinkTarget, showEndpoint } from '#kit/link-endpoint.ts';
 import { encodeLine } from '#kit/ndjson.ts';
 
 /** Between attempts to connect. A restarted controller is found within a second at worst. */
@@ -29,7 +30,7 @@ export interface LinkEvents {
 }
 
 export interface LinkOptions {
-  socketPath: string;
+  target: LinkTarget;
   gateway: string;
   boot: string;
   pid: number;
@@ -40,6 +41,7 @@ export interface LinkOptions {
 
 export class LinkClient {
   readonly #options: LinkOptions;
+  readonly #dialer: LineDialer;
   #socket: Socket | null = null;
   #up = false;
   #attempt = 0;
@@ -50,6 +52,7 @@ export class LinkClient {
 
   constructor(options: LinkOptions) {
     this.#options = options;
+    this.#dialer = new LineDialer(options.target);
   }
 
   /** Between welcome and the end of the connection. */
@@ -85,9 +88,8 @@ export class LinkClient {
   }
 
   #connect(): void {
-    const { clock, log, socketPath, events, gateway, boot, pid } = this.#options;
-    this.#socket = dialLines({
-      path: socketPath,
+    const { clock, log, target, events, gateway, boot, pid } = this.#options;
+    this.#socket = this.#dialer.dial({
       maxLineBytes: MAX_LINK_LINE_BYTES,
       onConnect: (socket) => {
         socket.write(encodeLine({ type: 'hello', gateway, boot, pid, term: this.#term, held: events.held() } satisfies GatewayMessage));
@@ -107,7 +109,7 @@ export class LinkClient {
         this.#attempt++;
         // A controller that is not there yet is nothing new each time.
         if (!wasUp && this.#attempt === 10)
-          log.warn({ reason: reason ?? 'closed by the controller', socket: socketPath }, 'no link to the controller yet');
+          log.warn({ reason: reason ?? 'closed by the controller', at: showEndpoint(target) }, 'no link to the controller yet');
         this.#cancelTimer = clock.after(backoffMs(this.#attempt, RECONNECT), () => this.#connect());
       },
     });

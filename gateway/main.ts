@@ -42,7 +42,7 @@ onShutdown(
     await telemetry?.close();
     log.info({}, 'drained');
   },
-  { deadlineMs: config.drainDeadlineMs + EXIT_GRACE_MS },
+  { deadlineMs: config.drainDelayMs + config.drainDeadlineMs + EXIT_GRACE_MS },
 );
 const address = await gateway.start();
 log.info({ address, pid: process.pid }, 'listening');

@@ -114,8 +114,8 @@ export const PlatformStatus = z.object({
   home: z.string(),
   gateway: z.object({ pid: z.number().int().nullable(), url: z.string(), tlsUrl: z.string().optional(), connected: z.number().int() }),
   controller: z.object({ pid: z.number().int(), url: z.string(), term: z.number().int(), uptimeSeconds: z.number() }),
-  /** Every gateway that is connected, in the order in which they came. */
-  gateways: z.array(z.object({ id: z.string(), pid: z.number().int() })).optional(),
+  /** Every gateway that is connected, in the order in which they came. `pid` is null where its process is not of this host. */
+  gateways: z.array(z.object({ id: z.string(), pid: z.number().int().nullable() })).optional(),
   /** Where functions are kept: `sqlite`, or the address of a Redis, without its password. */
   store: z.string().optional(),
   /** Brings events to functions; no process while there is nothing for it. */

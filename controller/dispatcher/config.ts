@@ -19,6 +19,13 @@ export const DispatcherSettings = z.object({
     }),
   /** Group of the gateway's process, where it has a uid of its own: it may connect. */
   FN_GATEWAY_GID: z.coerce.number().int().positive().optional(),
+  /** HOST:PORT where gateways of other hosts dial, beside the socket. With FN_LINK_TOKEN_FILE; and FN_LINK_TLS_DIR for TLS. */
+  FN_EVENTS_LISTEN: z
+    .string()
+    .regex(/^(?:\[[0-9a-fA-F:]+\]|[^:]+):\d{1,5}$/, 'must be HOST:PORT')
+    .optional(),
+  FN_LINK_TOKEN_FILE: z.string().regex(/^\//, 'must be an absolute path').optional(),
+  FN_LINK_TLS_DIR: z.string().regex(/^\//, 'must be an absolute path').optional(),
   FN_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   /** After the controller is gone, what runs may go on for so long, ms: then it is tried again by the next dispatcher. */
   FN_DISPATCHER_GRACE_MS: z.coerce.number().int().min(0).max(60_000).default(1_000),

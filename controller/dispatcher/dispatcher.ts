@@ -1,5 +1,6 @@
 /** The dispatcher: the parts of it, put together. What it is told by the controller comes in here; see docs/events.md. */
 import type { Clock } from '#kit/clock.ts';
+import type { TcpListen } from '#kit/link-endpoint.ts';
 import type { Log } from '#kit/log.ts';
 import type { EventStore } from '../store/events.ts';
 import { Front } from './front.ts';
@@ -30,6 +31,8 @@ export interface DispatcherOptions {
   /** Socket that gateways dial, and the group that may. */
   path: string;
   gid: number | null;
+  /** Where gateways of other hosts dial, beside the socket; null: nowhere. */
+  tcp?: TcpListen | null | undefined;
   createTriggers: (host: TriggerHost) => Triggers;
   publishers: PublisherAdapters;
   clock: Clock;
@@ -52,7 +55,7 @@ export class Dispatcher {
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
-    const { store, clock, log, path, gid, publishers, random = Math.random } = options;
+    const { store, clock, log, path, gid, tcp, publishers, random = Math.random } = options;
     const functions = this.#functions;
     this.#publishers = new Publishers({ adapters: publishers, clock, log });
     const enqueue = (event: Parameters<Intake['enqueue']>[0]) => this.#intake.enqueue(event);
@@ -82,7 +85,7 @@ export class Dispatcher {
     };
     this.questions = new Questions({ store, queue: this.#queue, functions, triggers, clock });
     const front = new Front({ functions, intake: this.#intake, questions: this.questions, triggers, clock, log });
-    this.#gateways = new Gateways({ path, gid, clock, log, onAsked: (message, reply) => front.asked(message, reply) });
+    this.#gateways = new Gateways({ path, gid, tcp, clock, log, onAsked: (message, reply) => front.asked(message, reply) });
   }
 
   /** Resolves when it listens and may claim: while the store is away it waits, and refuses what gateways bring. */

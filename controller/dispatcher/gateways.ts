@@ -2,10 +2,12 @@
  * The gateways that are connected, and deliveries through them: to the one with the fewest in flight, as many as it
  * takes. Framing is LineServer's; what gateways ask is answered by whoever is given.
  */
+import type { AddressInfo } from 'node:net';
 import { problem, type ErrorCode } from '#contract/errors.ts';
 import { type DispatcherMessage, GatewayEventMessage, MAX_EVENTS_LINE_BYTES } from '#contract/events-link.ts';
 import { decodeBody } from '#kit/event-body.ts';
 import type { Clock } from '#kit/clock.ts';
+import type { TcpListen } from '#kit/link-endpoint.ts';
 import { type LineConnection, type LineHandler, LineServer } from '#kit/line-server.ts';
 import type { Log } from '#kit/log.ts';
 import { headerOf, retryAfterOf } from './headers.ts';
@@ -13,7 +15,7 @@ import { Share } from './share.ts';
 import type { Deliverer, Delivery, DeliveryResult } from './types.ts';
 
 /** Connections at a time: as many as gateways, and those that are just being replaced. */
-const MAX_CONNECTIONS = 32;
+const MAX_CONNECTIONS = 256;
 /** A gateway that does not read is cut off when so much waits for it, bytes. */
 const MAX_UNSENT_BYTES = 8 * MAX_EVENTS_LINE_BYTES;
 const HELLO_TIMEOUT_MS = 5_000;
@@ -33,6 +35,8 @@ export type Reply = (message: DispatcherMessage) => void;
 export interface GatewaysOptions {
   path: string;
   gid: number | null;
+  /** Where gateways of other hosts dial, beside the socket; null: nowhere. */
+  tcp?: TcpListen | null | undefined;
   clock: Clock;
   log: Log;
   /** Answers what a gateway asks. Must not throw. */
@@ -98,8 +102,7 @@ export class Gateways implements Deliverer {
   constructor(options: GatewaysOptions) {
     this.#options = options;
     this.#server = new LineServer({
-      path: options.path,
-      gid: options.gid,
+      listen: [{ kind: 'unix', path: options.path, gid: options.gid }, ...(options.tcp ? [options.tcp] : [])],
       peer: 'a gateway',
       maxConnections: MAX_CONNECTIONS,
       maxLineBytes: MAX_EVENTS_LINE_BYTES,
@@ -112,6 +115,11 @@ export class Gateways implements Deliverer {
 
   async start(): Promise<void> {
     await this.#server.start();
+  }
+
+  /** Where it listens over TCP; null: nowhere. */
+  get tcpAddress(): AddressInfo | null {
+    return this.#server.tcpAddress;
   }
 
   /** What is in flight is lost with it. Idempotent. */

@@ -136,11 +136,11 @@ export class Engine implements Platform, InstanceEvents {
 
   /** The driver has been started: the settings depend on what it can do. */
   async start(): Promise<void> {
-    const { driver, store, log, clock, paths, gatewayGid } = this.#options;
+    const { driver, store, log, clock, paths, gatewayGid, linkListen } = this.#options;
     const term = await store.raiseTerm();
     this.#status = { ...this.#status, term };
     await this.#certificates.start();
-    this.#link = new LinkServer({ path: paths.linkSocket, gid: gatewayGid, term, events: this.#gateways, log });
+    this.#link = new LinkServer({ path: paths.linkSocket, gid: gatewayGid, tcp: linkListen, term, events: this.#gateways, log });
     await this.#link.start();
     for (const record of await store.listFunctions()) this.#functions.apply(record, clock.now());
     const { adopted, destroyed } = await takeInventory(this.#context, {

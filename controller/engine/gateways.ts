@@ -170,7 +170,7 @@ export class Gateways implements LinkEvents {
     world.forgetDemand(link.key);
     const lostAt = clock.now() + GATEWAY_LOST_MS;
     const check = () => {
-      if (clock.now() >= lostAt || !processExists(link.pid)) this.#lost(gateway);
+      if (clock.now() >= lostAt || (link.pid !== null && !processExists(link.pid))) this.#lost(gateway);
       else gateway.cancelLost = clock.after(PID_CHECK_MS, check);
     };
     check();

@@ -1,9 +1,12 @@
 /**
- * The controller's end of the link: a unix socket (or later a TCP one) that gateways connect to. It
+ * The controller's end of the link: a unix socket, and over TCP where there are gateways on other hosts. It
  * frames, checks and counts; what messages mean is decided in gateways.ts.
  */
+import type { AddressInfo } from 'node:net';
 import { GatewayMessage, MAX_GATEWAY_LINE_BYTES, MAX_LINK_LINE_BYTES, type ControllerMessage } from '#contract/link.ts';
 import { LineServer, type LineConnection, type LineHandler } from '#kit/line-server.ts';
+import type { TcpListen } from '#kit/link-endpoint.ts';
+import type { GateTiming } from '#kit/link-gate.ts';
 import type { Log } from '#kit/log.ts';
 
 /** A gateway that does not read is cut off when so much waits for it, bytes. */
@@ -14,7 +17,7 @@ const HELLO_TIMEOUT_MS = 5_000;
  * Connections at a time; there are as many gateways as processes, and a few that are just being
  * replaced. Each may have a line of MAX_GATEWAY_LINE_BYTES pending.
  */
-const MAX_CONNECTIONS = 32;
+const MAX_CONNECTIONS = 256;
 
 export type Hello = Extract<GatewayMessage, { type: 'hello' }>;
 type WithoutTerm<T> = T extends { term: number } ? Omit<T, 'term'> : never;
@@ -23,7 +26,8 @@ export type Outgoing = WithoutTerm<ControllerMessage>;
 /** One connected gateway process. */
 export interface Link {
   readonly key: string;
-  readonly pid: number;
+  /** Of its process; null where that is on another host, or in another pod, and the number means nothing here. */
+  readonly pid: number | null;
   send(message: Outgoing): void;
 }
 
@@ -37,10 +41,13 @@ export interface LinkServerOptions {
   path: string;
   /** Group that may connect beside the owner; null: only the owner. */
   gid: number | null;
+  /** Where gateways of other hosts dial, beside the socket; null: nowhere. */
+  tcp?: TcpListen | null | undefined;
   term: number;
   events: LinkEvents;
   log: Log;
-  limits?: { maxUnsentBytes: number; helloTimeoutMs: number };
+  limits?: { maxUnsentBytes: number; helloTimeoutMs: number } | undefined;
+  timing?: Partial<GateTiming> | undefined;
 }
 
 export class LinkServer {
@@ -49,17 +56,22 @@ export class LinkServer {
 
   constructor(options: LinkServerOptions) {
     this.#options = options;
-    const { path, gid, log, limits = { maxUnsentBytes: MAX_UNSENT_BYTES, helloTimeoutMs: HELLO_TIMEOUT_MS } } = options;
+    const { path, gid, tcp = null, log, timing, limits = { maxUnsentBytes: MAX_UNSENT_BYTES, helloTimeoutMs: HELLO_TIMEOUT_MS } } = options;
     this.#server = new LineServer({
-      path,
-      gid,
+      listen: [{ kind: 'unix', path, gid }, ...(tcp === null ? [] : [tcp])],
       peer: 'a gateway',
       maxConnections: MAX_CONNECTIONS,
       maxLineBytes: MAX_GATEWAY_LINE_BYTES,
       ...limits,
       onConnection: (connection) => this.#accept(connection),
       log,
+      timing,
     });
+  }
+
+  /** Where it listens over TCP; null: nowhere. */
+  get tcpAddress(): AddressInfo | null {
+    return this.#server.tcpAddress;
   }
 
   /** Listens. Whoever listened there before is fenced by the term, and its socket file replaced. */
@@ -83,7 +95,7 @@ export class LinkServer {
           if (message.term > term) throw new Error(`it has seen term ${message.term}, this controller's is ${term}`);
           const key = `${message.gateway}/${message.boot}`;
           connection.greeted(key);
-          link = { key, pid: message.pid, send: (outgoing) => connection.send({ ...outgoing, term }) };
+          link = { key, pid: connection.local ? message.pid : null, send: (outgoing) => connection.send({ ...outgoing, term }) };
           events.onHello(link, message);
         } else if (message.type === 'hello') throw new Error('a second hello');
         else events.onMessage(link, message);

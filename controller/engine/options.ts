@@ -2,6 +2,7 @@
 import type { FunctionAccess } from '#contract/access.ts';
 import type { LogEntry } from '#contract/api.ts';
 import type { Clock } from '#kit/clock.ts';
+import type { TcpListen } from '#kit/link-endpoint.ts';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import type { CallsPort } from '../calls/types.ts';
@@ -76,6 +77,8 @@ export interface EngineOptions {
   onPass?: ((pass: PlannerPass) => void) | undefined;
   /** Group of the gateway's process, where it has a uid of its own. */
   gatewayGid: number | null;
+  /** Where gateways of other hosts dial the link, beside its socket; null: nowhere. */
+  linkListen?: TcpListen | null | undefined;
   /** Ends the process after shutdown(). */
   onShutdown: () => void;
 }

@@ -1,11 +1,14 @@
 /**
- * A unix socket that processes of this host connect to and speak newline-delimited JSON on. It frames,
- * counts and cuts off who does not read or says nothing; what lines mean is its user's.
+ * What processes connect to and speak newline-delimited JSON on: a unix socket, for those of this host, and TCP for
+ * those of others (link-gate.ts), or both. It frames, counts and cuts off who does not read or says nothing; what
+ * lines mean is its user's.
  */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import type { LinkListen, UnixListen } from './link-endpoint.ts';
+import { type GateTiming, LinkGate } from './link-gate.ts';
 import type { Log } from './log.ts';
 import { encodeLine, LineSplitter } from './ndjson.ts';
 
@@ -13,6 +16,8 @@ import { encodeLine, LineSplitter } from './ndjson.ts';
 const MAX_LOGGED_ERROR = 500;
 
 export interface LineConnection {
+  /** Whether its peer is a process of this host. */
+  readonly local: boolean;
   /** Nothing happens where it is closed. What is sent in one turn of the event loop is written at once. */
   send(message: object): void;
   /** The peer has said who it is: until then it has helloTimeoutMs. `name` is for the log. */
@@ -27,9 +32,7 @@ export interface LineHandler {
 }
 
 export interface LineServerOptions {
-  path: string;
-  /** Group that may connect beside the owner; null: only the owner. */
-  gid: number | null;
+  listen: readonly LinkListen[];
   /** Who connects, for the log: `a gateway`. */
   peer: string;
   maxConnections: number;
@@ -41,64 +44,67 @@ export interface LineServerOptions {
   helloTimeoutMs: number;
   onConnection: (connection: LineConnection) => LineHandler;
   log: Log;
+  /** Over TCP. */
+  timing?: Partial<GateTiming> | undefined;
+}
+
+/** One of the places that are listened on. */
+interface Listener {
+  start(): Promise<void>;
+  /** Idempotent. */
+  close(): Promise<void>;
+  readonly address: AddressInfo | null;
 }
 
 export class LineServer {
   readonly #options: LineServerOptions;
-  readonly #server: Server;
+  readonly #listeners: Listener[];
   readonly #sockets = new Set<Socket>();
-  /** Of our socket file. */
-  #inode: number | null = null;
 
   constructor(options: LineServerOptions) {
     this.#options = options;
-    this.#server = createServer((socket) => this.#accept(socket));
-    this.#server.maxConnections = options.maxConnections;
+    const { peer, log, helloTimeoutMs, timing } = options;
+    const onAdmitted = (socket: Socket, rest: Buffer) => this.#accept(socket, false, rest);
+    this.#listeners = options.listen.map((listen) =>
+      listen.kind === 'unix'
+        ? new UnixListener(listen, (socket) => this.#accept(socket, true))
+        : new LinkGate({ listen, peer, greetingTimeoutMs: helloTimeoutMs, onAdmitted, log, timing }),
+    );
   }
 
-  /**
-   * Listens, in a folder of its own. The socket file of whoever listened there before is replaced; his end does not
-   * take away ours: Node removes the file by the name that it was bound with, so each has a name of his own first.
-   */
+  /** Where it listens over TCP, for whoever left it to the system which port; null: nowhere. */
+  get tcpAddress(): AddressInfo | null {
+    for (const { address } of this.#listeners) if (address !== null) return address;
+    return null;
+  }
+
+  /** Listens everywhere, or throws. */
   async start(): Promise<void> {
-    const { path, gid } = this.#options;
-    const folder = dirname(path);
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    if (gid !== null) chownSync(folder, -1, gid);
-    chmodSync(folder, gid === null ? 0o700 : 0o710);
-    const bound = `${path}.${randomBytes(4).toString('hex')}`;
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(bound, () => {
-        this.#server.off('error', reject);
-        resolve();
-      });
-    });
-    if (gid !== null) chownSync(bound, -1, gid);
-    chmodSync(bound, gid === null ? 0o600 : 0o660);
-    this.#inode = lstatSync(bound).ino;
-    renameSync(bound, path);
+    for (const listener of this.#listeners) await listener.start();
   }
 
   /** Idempotent. */
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
-    const { path } = this.#options;
-    if (this.#inode !== null && lstatSync(path, { throwIfNoEntry: false })?.ino === this.#inode) rmSync(path, { force: true });
-    this.#inode = null;
-    await new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
-    });
+    await Promise.all(this.#listeners.map((listener) => listener.close()));
   }
 
-  #accept(socket: Socket): void {
-    const { maxLineBytes, helloTimeoutMs, onConnection, peer, log } = this.#options;
+  /** `rest`: what has been read of it already. */
+  #accept(socket: Socket, local: boolean, rest: Buffer | null = null): void {
+    const { maxConnections, maxLineBytes, helloTimeoutMs, onConnection, peer, log } = this.#options;
+    if (this.#sockets.size >= maxConnections) {
+      log.warn({ from: socket.remoteAddress, connections: this.#sockets.size }, `${peer} was not let in: there are too many`);
+      socket.on('error', () => {});
+      socket.destroy();
+      return;
+    }
     this.#sockets.add(socket);
     const lines = new LineSplitter(maxLineBytes);
     let name: string | undefined;
     const helloTimer = setTimeout(() => socket.destroy(), helloTimeoutMs);
     helloTimer.unref();
     const handler = onConnection({
+      local,
       send: this.#sender(socket, () => name),
       greeted(who) {
         name = who;
@@ -106,7 +112,7 @@ export class LineServer {
       },
       close: () => socket.destroy(),
     });
-    socket.on('data', (chunk: Buffer) => {
+    const receive = (chunk: Buffer) => {
       try {
         for (const line of lines.push(chunk)) {
           if (socket.destroyed) return;
@@ -119,13 +125,16 @@ export class LineServer {
         );
         socket.destroy();
       }
-    });
+    };
     socket.on('error', (error) => log.warn({ peer: name, error: error.message }, 'link error'));
     socket.on('close', () => {
       clearTimeout(helloTimer);
       this.#sockets.delete(socket);
       handler.onClose();
     });
+    if (rest !== null) receive(rest);
+    socket.on('data', receive);
+    socket.resume();
   }
 
   #sender(socket: Socket, name: () => string | undefined): LineConnection['send'] {
@@ -148,5 +157,52 @@ export class LineServer {
         socket.destroy();
       }
     };
+  }
+}
+
+/** A unix socket, in a folder of its own. */
+class UnixListener implements Listener {
+  readonly address = null;
+  readonly #at: UnixListen;
+  readonly #server: Server;
+  /** Of our socket file. */
+  #inode: number | null = null;
+
+  constructor(at: UnixListen, onConnection: (socket: Socket) => void) {
+    this.#at = at;
+    this.#server = createServer(onConnection);
+  }
+
+  /**
+   * The socket file of whoever listened there before is replaced; his end does not take away ours: Node removes the
+   * file by the name that it was bound with, so each has a name of his own first.
+   */
+  async start(): Promise<void> {
+    const { path, gid } = this.#at;
+    const folder = dirname(path);
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    if (gid !== null) chownSync(folder, -1, gid);
+    chmodSync(folder, gid === null ? 0o700 : 0o710);
+    const bound = `${path}.${randomBytes(4).toString('hex')}`;
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(bound, () => {
+        this.#server.off('error', reject);
+        resolve();
+      });
+    });
+    if (gid !== null) chownSync(bound, -1, gid);
+    chmodSync(bound, gid === null ? 0o600 : 0o660);
+    this.#inode = lstatSync(bound).ino;
+    renameSync(bound, path);
+  }
+
+  async close(): Promise<void> {
+    const { path } = this.#at;
+    if (this.#inode !== null && lstatSync(path, { throwIfNoEntry: false })?.ino === this.#inode) rmSync(path, { force: true });
+    this.#inode = null;
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
   }
 }

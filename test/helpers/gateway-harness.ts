@@ -49,9 +49,9 @@ export async function withGateway(
     const dispatcher = new FakeDispatcher(join(dir, 'events'));
     closers.push(() => dispatcher.stop());
     if (events === 'up') await dispatcher.start();
-    const eventsSocket = events === 'none' ? null : dispatcher.path;
+    const eventsTarget = events === 'none' ? null : { kind: 'unix' as const, path: dispatcher.path };
     const defaults = readConfig({ FN_LINK_SOCKET: controller.path, FN_LISTEN: '127.0.0.1:0' });
-    const gateway = createGateway({ ...defaults, eventsSocket, drainDeadlineMs: 500, ...config }, silentLog);
+    const gateway = createGateway({ ...defaults, events: eventsTarget, drainDeadlineMs: 500, ...config }, silentLog);
     closers.push(() => gateway.close());
     const address = await gateway.start();
     if (address === null || typeof address === 'string') throw new Error('not listening on a port');
