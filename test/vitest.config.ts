@@ -11,10 +11,13 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 const root = join(import.meta.dirname, '..');
 
 /** Suites of stores, brokers and runtimes: no container, no platform. */
-const BROKERS = 'test/conformance/{bundles,event-store*,runtime*,store*,trigger*}.test.ts';
+const BROKERS = 'test/conformance/{bundles,event-store*,logs,records,runtime*,store*,trigger*}.test.ts';
 
 /** Suites that need a Kubernetes cluster, which they wait for. */
 const ON_KUBERNETES = ['test/cluster/**/*.test.ts', 'test/conformance/driver.kubernetes.test.ts'];
+
+/** What runs on containers runs on pods, too: the very same suites, by driver parameter (test/helpers/suite.ts). */
+const SAME_ON_PODS = ['test/e2e/{adoption,backlog,deploy,http,limits,logs,scale,streams,traffic,why}.test.ts', 'test/chaos/faults.test.ts'];
 
 /** Of units, and of suites of brokers: one more than the smallest machine has cores, since some of them only wait. */
 const PARALLEL_WORKERS = 3;
@@ -43,6 +46,11 @@ function serial(name: string, groupOrder: number, include: string[], timeoutMs: 
       sequence: { groupOrder },
     },
   };
+}
+
+/** The same suites, with instances that are pods. */
+function onPods(project: ReturnType<typeof serial>) {
+  return { ...project, test: { ...project.test, env: { FN_TEST_DRIVERS: 'kubernetes' } } };
 }
 
 export default defineConfig({
@@ -74,6 +82,7 @@ export default defineConfig({
       serial('conformance', 1, ['test/conformance/**/*.test.ts'], 60_000, ON_KUBERNETES),
       serial('e2e', 2, ['test/e2e/**/*.test.ts'], 90_000),
       serial('cluster', 3, ON_KUBERNETES, 120_000),
+      onPods(serial('pods', 3, SAME_ON_PODS, 150_000)),
       serial('chaos', 4, ['test/chaos/**/*.test.ts'], 180_000),
     ],
   },
