@@ -35,7 +35,12 @@ export function useRedis(): () => RedisServer {
 /** A connection with keys of its own for each folder. */
 export async function openRedisFor(folder: string) {
   if (redis === undefined) throw new Error('useRedis() was not called');
-  const address = parseStoreUrl(`${redis.url}?name=${shortHash(folder)}`);
+  return openRedisAt(`${redis.url}?name=${shortHash(folder)}`);
+}
+
+/** A connection to a server of the test's own. */
+export async function openRedisAt(url: string) {
+  const address = parseStoreUrl(url);
   if (address.kind !== 'redis') throw new Error('not a Redis');
   return openRedis({ address, log: silentLog, clientName: 'fn-test' });
 }
