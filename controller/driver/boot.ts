@@ -16,3 +16,16 @@ const FLAGS: Readonly<Record<string, (memoryClassMib: number) => string[]>> = {
 export function bootFlags(runtime: string, memoryClassMib: number): string[] {
   return Object.hasOwn(FLAGS, runtime) ? FLAGS[runtime]!(memoryClassMib) : [];
 }
+
+/** Of images whose arguments go by the class: what comes before the flags of the class, and after them. */
+const ARGUMENTS: Readonly<Record<string, readonly [before: readonly string[], after: readonly string[]]>> = {
+  node: [[], ['/fn/shim.mjs']],
+  bun: [['--no-install'], ['/fn/bun/shim.mjs']],
+  deno: [['run', '--allow-all', '--deny-import', '--no-prompt', '--no-config', '--no-lock', '--cached-only'], ['/fn/deno/shim.mjs']],
+};
+
+/** What a runtime image's entry point is given in the place of the image's own arguments; null where those do for every class. */
+export function imageArguments(runtime: string, memoryClassMib: number): string[] | null {
+  const parts = Object.hasOwn(ARGUMENTS, runtime) ? ARGUMENTS[runtime] : undefined;
+  return parts === undefined ? null : [...parts[0], ...bootFlags(runtime, memoryClassMib), ...parts[1]];
+}

@@ -5,7 +5,7 @@
  */
 import type { ContainerCreateOptions } from 'dockerode';
 import { openFiles, tmpSizeMib, type NetworkClass } from '#contract/function.ts';
-import { bootFlags } from '../boot.ts';
+import { imageArguments } from '../boot.ts';
 import { SHIM, type ImageProgram } from './image-program.ts';
 
 /** uid and gid of every instance: `nonroot`, of no use on the host. */
@@ -60,26 +60,14 @@ export interface ContainerPlan {
 
 export const containerName = (homeId: string, id: string): string => `fn-${homeId}-${id}`;
 
-/** Of images whose arguments go by the class: what comes before the flags of the class, and after them. */
-const BOOT: Readonly<Record<string, readonly [before: readonly string[], after: readonly string[]]>> = {
-  node: [[], ['/fn/shim.mjs']],
-  bun: [['--no-install'], ['/fn/bun/shim.mjs']],
-  deno: [['run', '--allow-all', '--deny-import', '--no-prompt', '--no-config', '--no-lock', '--cached-only'], ['/fn/deno/shim.mjs']],
-};
-
-/** What the image's entry point is given in the place of the image's own arguments; nothing where those do for every class. */
-export function bootArguments(runtime: string, memoryClassMib: number): { Cmd?: string[] } {
-  const boot = Object.hasOwn(BOOT, runtime) ? BOOT[runtime] : undefined;
-  return boot === undefined ? {} : { Cmd: [...boot[0], ...bootFlags(runtime, memoryClassMib), ...boot[1]] };
-}
-
 /** Everything that `docker create` is told about an instance. */
 export function containerOptions(plan: ContainerPlan): ContainerCreateOptions & { name: string } {
+  const args = imageArguments(plan.runtime, plan.memoryClassMib);
   return {
     name: containerName(plan.homeId, plan.id),
     Image: plan.image,
     ...(plan.program === null
-      ? bootArguments(plan.runtime, plan.memoryClassMib)
+      ? args !== null && { Cmd: args }
       : {
           Entrypoint: [SHIM],
           Cmd: plan.program.args,
