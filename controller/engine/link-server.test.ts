@@ -3,13 +3,20 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { connect as connectTls } from 'node:tls';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { MAX_GATEWAY_LINE_BYTES } from '#contract/link.ts';
+import { greetingLine, welcomeLine } from '#kit/link-greeting.ts';
 import { silentLog, type Log } from '#kit/log.ts';
+import { LinkFiles } from '../../test/helpers/link-files.ts';
 import { waitFor } from '../../test/helpers/wait.ts';
 import { LinkServer, type Hello, type Link } from './link-server.ts';
 
 const HELLO = '{"type":"hello","gateway":"g","boot":"b","pid":1,"term":0,"held":[]}\n';
+/** How gateways dial. */
+type Kind = 'unix' | 'tcp' | 'tls';
+let kind: Kind = 'unix';
+let files: LinkFiles;
 let folder: string;
 let server: LinkServer;
 let path: string;
@@ -22,6 +29,7 @@ async function listen(limits = { maxUnsentBytes: 1024 * 1024, helloTimeoutMs: 60
   server = new LinkServer({
     path,
     gid: null,
+    tcp: kind === 'unix' ? null : files.listen(kind),
     term: 3,
     log,
     limits,
@@ -37,11 +45,18 @@ async function listen(limits = { maxUnsentBytes: 1024 * 1024, helloTimeoutMs: 60
   await server.start();
 }
 
+/** Over the network it has shown its token, and was let in. */
 async function dial(): Promise<Socket> {
-  const socket = connect(path);
+  const { port } = server.tcpAddress ?? { port: 0 };
+  const to = { port, host: '127.0.0.1' };
+  const socket = kind === 'unix' ? connect(path) : kind === 'tcp' ? connect(to) : connectTls({ ...to, rejectUnauthorized: false });
   sockets.push(socket);
   socket.on('error', () => {});
-  await once(socket, 'connect');
+  await once(socket, kind === 'tls' ? 'secureConnect' : 'connect');
+  if (kind === 'unix') return socket;
+  socket.write(greetingLine(files.token));
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  expect(answer.toString()).toBe(welcomeLine());
   return socket;
 }
 
@@ -56,6 +71,7 @@ const ended = (socket: Socket) =>
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'fn-link-'));
   path = join(folder, 'link', 's');
+  files = new LinkFiles(folder);
   [links, said, closed] = [[], [], []];
 });
 afterEach(async () => {
@@ -64,7 +80,11 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-describe('the link’s server', () => {
+describe('the link’s socket', () => {
+  beforeAll(() => {
+    kind = 'unix';
+  });
+
   it('lets only the owner in, and replaces a socket that is left over', async () => {
     await listen();
     const first = server;
@@ -76,6 +96,19 @@ describe('the link’s server', () => {
     const [data] = (await once(socket, 'data')) as [Buffer];
     expect(JSON.parse(data.toString())).toMatchObject({ type: 'welcome', term: 3 });
     await first.close();
+  });
+});
+
+describe.each<Kind>(['unix', 'tcp', 'tls'])('the link’s server, dialled over %s', (over) => {
+  beforeAll(() => {
+    kind = over;
+  });
+
+  it('knows the process of a gateway by its number where it is of this host alone', async () => {
+    await listen();
+    (await dial()).write(HELLO);
+    await waitFor('hello', () => links.length === 1, { everyMs: 5 });
+    expect(links[0]!.pid).toBe(kind === 'unix' ? 1 : null);
   });
 
   it('hands on what comes in pieces or many at once', async () => {
@@ -131,7 +164,7 @@ describe('the link’s server', () => {
   });
 
   it('cuts off whoever does not say hello', async () => {
-    await listen({ maxUnsentBytes: 1_000, helloTimeoutMs: 10 });
+    await listen({ maxUnsentBytes: 1_000, helloTimeoutMs: 100 });
     await ended(await dial());
     expect(links).toEqual([]);
     expect(closed).toEqual([]);
