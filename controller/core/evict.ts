@@ -7,31 +7,42 @@ export interface Shortage {
 }
 
 /**
- * The instance that is cheapest to lose: without a lease, with nothing known in flight, nobody
- * waiting for it, not counted by `min` or a deployment. A generic one first (a refill replaces it),
- * then the one idle longest; of those that `among` lets pass. null: none may go.
+ * The instances that may be lost, the cheapest first: without a lease, with nothing known in flight, nobody
+ * waiting for it, not counted by `min` or a deployment. Generic ones first (a refill replaces them),
+ * then by how long they are idle. For one plan: they are looked through once, when the first is asked for.
  */
-export function cheapestToLose(
-  world: World,
-  except: ReadonlySet<string>,
-  shortage: Shortage,
-  now: number,
-  among: (instance: Instance) => boolean = () => true,
-): Instance | null {
-  let best: Instance | null = null;
-  let bestRank = Infinity;
-  for (const instance of world.instances.values()) {
-    if (except.has(instance.id) || !among(instance)) continue;
-    const helps = (shortage.memoryMib > 0 && instance.memoryMib > 0) || (shortage.cpu > 0 && instance.cpu > 0);
-    if (!helps) continue;
-    const rank = rankOf(world, instance, except, now);
-    if (rank < bestRank) {
-      best = instance;
-      bestRank = rank;
-    }
+export class Victims {
+  readonly #world: World;
+  readonly #now: number;
+  #ranked: Instance[] | null = null;
+
+  constructor(world: World, now: number) {
+    this.#world = world;
+    this.#now = now;
   }
-  return best;
+
+  /** The cheapest of those that `among` lets pass; `except` are lost already. null: none may go. */
+  cheapest(except: ReadonlySet<string>, shortage: Shortage, among: (instance: Instance) => boolean = () => true): Instance | null {
+    for (const instance of (this.#ranked ??= this.#rank())) {
+      if (except.has(instance.id) || !among(instance)) continue;
+      const helps = (shortage.memoryMib > 0 && instance.memoryMib > 0) || (shortage.cpu > 0 && instance.cpu > 0);
+      // Those that are lost already may have been what `min` did not count.
+      if (helps && rankOf(this.#world, instance, except, this.#now) < Infinity) return instance;
+    }
+    return null;
+  }
+
+  #rank(): Instance[] {
+    const ranked: { instance: Instance; rank: number }[] = [];
+    for (const instance of this.#world.instances.values()) {
+      const rank = rankOf(this.#world, instance, NONE, this.#now);
+      if (rank < Infinity) ranked.push({ instance, rank });
+    }
+    return ranked.sort((a, b) => a.rank - b.rank).map(({ instance }) => instance);
+  }
 }
+
+const NONE: ReadonlySet<string> = new Set();
 
 function rankOf(world: World, instance: Instance, except: ReadonlySet<string>, now: number): number {
   switch (instance.state.kind) {

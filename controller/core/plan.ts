@@ -2,7 +2,8 @@
  * The decisions: pure functions of (world, settings, now) that return actions. They change nothing;
  * whoever carries an action out changes the world first and asks again.
  */
-import { poolOf, poolTargets } from './pool.ts';
+import { Victims } from './evict.ts';
+import { poolOf, poolTargets, poolText, type PoolTargets } from './pool.ts';
 import { Quotas, Room } from './room.ts';
 import type { CoreSettings } from './settings.ts';
 import { isFresh, isLive, minOf, poolKeyText, type Instance, type PoolKey, type RevisionState, type World } from './world.ts';
@@ -185,70 +186,87 @@ export interface ClaimNeed {
   deadline: number;
 }
 
+/** Generic instances of one pool, the oldest first, but for those that this plan has taken. */
+class Free {
+  readonly #instances: Iterator<Instance>;
+  readonly #taken: ReadonlySet<string>;
+  #first: Instance | null = null;
+
+  constructor(instances: Iterable<Instance>, taken: ReadonlySet<string>) {
+    this.#instances = instances[Symbol.iterator]();
+    this.#taken = taken;
+  }
+
+  /** The same until it is taken. */
+  get first(): Instance | null {
+    while (this.#first === null || this.#taken.has(this.#first.id)) {
+      const next = this.#instances.next();
+      if (next.done) return null;
+      this.#first = next.value;
+    }
+    return this.#first;
+  }
+}
+
 /**
  * Host-wide: hands generic instances to the revisions that need them, creates what is missing,
  * refills pools when all is quiet, and makes room by eviction when the budget is used up.
+ * `targets`: what pools should hold, where that is known already.
  */
 export function planHost(
   world: World,
-  needs: ClaimNeed[],
+  needs: Iterable<ClaimNeed>,
   settings: CoreSettings,
   now: number,
   lastClaimAt: number,
+  targets: PoolTargets = poolTargets(world, settings),
 ): { actions: Action[]; askAgainAt: number | null; overQuota: RevisionState[] } {
   const actions: Action[] = [];
-  const generic = new Map<string, Instance[]>();
-  const creating = new Map<string, number>();
   let creates = 0;
-  for (const instance of world.instances.values()) {
-    const key = poolKeyText(instance);
-    if (instance.state.kind === 'generic') generic.set(key, [...(generic.get(key) ?? []), instance]);
-    if (instance.state.kind === 'creating') {
-      creates += 1;
-      creating.set(key, (creating.get(key) ?? 0) + 1);
-    }
-  }
+  for (const instances of world.creating.values()) creates += instances.size;
+  const free = new Map<string, Free>();
   const taken = new Set<string>();
-  const room = new Room(world, settings, taken, now);
-  const quotas = new Quotas(world, settings.quotas, taken, now);
+  const victims = new Victims(world, now);
+  const room = new Room(world, settings, taken, victims);
+  const quotas = new Quotas(world, settings.quotas, taken, victims);
   const overQuota: RevisionState[] = [];
   const missing = new Map<string, { pool: PoolKey; count: number }>();
   for (const { revision, claims } of [...needs].sort((a, b) => a.deadline - b.deadline)) {
     const pool = poolOf(revision);
-    const free = generic.get(poolKeyText(pool)) ?? [];
+    const key = poolText(revision);
+    let left = free.get(key);
+    if (!left) free.set(key, (left = new Free(world.generic.get(key) ?? [], taken)));
     for (let n = 0; n < claims; n += 1) {
       const verdict = quotas.take(revision, actions);
       if (verdict === 'over') overQuota.push(revision);
       if (verdict !== 'fits') break;
-      const instance = free[0];
-      if (instance && room.take(0, revision.revision.settings.cpu, actions)) {
-        free.shift();
-        taken.add(instance.id);
-        actions.push({ do: 'claim', instance: instance.id, revision: revision.key });
+      const instance = left.first;
+      if (instance === null) {
+        const entry = missing.get(key) ?? { pool, count: 0 };
+        entry.count += 1;
+        missing.set(key, entry);
         continue;
       }
-      if (instance) break;
-      const entry = missing.get(poolKeyText(pool)) ?? { pool, count: 0 };
-      entry.count += 1;
-      missing.set(poolKeyText(pool), entry);
+      if (!room.take(0, revision.revision.settings.cpu, actions)) break;
+      taken.add(instance.id);
+      actions.push({ do: 'claim', instance: instance.id, revision: revision.key });
     }
   }
   for (const [key, { pool, count }] of missing) {
-    for (let n = creating.get(key) ?? 0; n < count && creates < settings.maxCreates; n += 1) {
+    for (let n = world.creating.get(key)?.size ?? 0; n < count && creates < settings.maxCreates; n += 1) {
       if (!room.take(pool.memoryClassMib, 0, actions)) break;
       actions.push({ do: 'create', pool });
       creates += 1;
     }
   }
-  const refill = planPools(world, settings, now, { generic, creating, taken, missing, creates, room, lastClaimAt });
+  const refill = planPools(world, settings, now, { targets, taken, missing, creates, room, lastClaimAt });
   return { actions: [...actions, ...refill.actions], askAgainAt: refill.askAgainAt, overQuota };
 }
 
 interface PoolView {
-  generic: Map<string, Instance[]>;
-  creating: Map<string, number>;
-  taken: Set<string>;
-  missing: Map<string, { pool: PoolKey; count: number }>;
+  targets: PoolTargets;
+  taken: ReadonlySet<string>;
+  missing: ReadonlyMap<string, { pool: PoolKey; count: number }>;
   creates: number;
   room: Room;
   lastClaimAt: number;
@@ -256,34 +274,45 @@ interface PoolView {
 
 /** Refills, and stops of generic instances that no pool needs any more. */
 function planPools(world: World, settings: CoreSettings, now: number, view: PoolView): { actions: Action[]; askAgainAt: number | null } {
+  const { targets, taken, missing, room } = view;
   const actions: Action[] = [];
   let askAgainAt: number | null = null;
-  const targets = poolTargets(world, settings);
+  const takenOf = new Map<string, number>();
+  for (const id of taken) {
+    const instance = world.instances.get(id);
+    if (instance?.state.kind !== 'generic') continue;
+    const key = poolKeyText(instance);
+    takenOf.set(key, (takenOf.get(key) ?? 0) + 1);
+  }
+  const left = (key: string) => (world.generic.get(key)?.size ?? 0) - (takenOf.get(key) ?? 0);
   const quietAt = view.lastClaimAt + settings.refillDelayMs;
   let creates = view.creates;
-  for (const { pool, count } of targets.values()) {
-    const key = poolKeyText(pool);
-    const have = (view.generic.get(key) ?? []).filter((instance) => !view.taken.has(instance.id)).length;
-    let short = count - have - (view.creating.get(key) ?? 0);
-    if (short <= 0 || view.missing.size > 0) continue;
+  for (const [key, { pool, count }] of targets) {
+    // Of those that are coming, so many are for whoever found the pool empty; what this plan creates for them is not among them.
+    const spoken = missing.get(key)?.count ?? 0;
+    let short = count - left(key) - Math.max(0, (world.creating.get(key)?.size ?? 0) - spoken);
+    if (short <= 0 || (missing.size > 0 && settings.refillDelayMs > 0)) continue;
     if (quietAt > now) {
       askAgainAt = quietAt;
       continue;
     }
-    while (short > 0 && creates < settings.maxCreates && view.room.fits(pool.memoryClassMib, 0)) {
-      view.room.count(pool.memoryClassMib, 0);
+    while (short > 0 && creates < settings.maxCreates && room.fits(pool.memoryClassMib, 0)) {
+      room.count(pool.memoryClassMib, 0);
       actions.push({ do: 'create', pool });
       creates += 1;
       short -= 1;
     }
   }
-  for (const [key, instances] of view.generic) {
-    const wanted = (targets.get(key)?.count ?? 0) + (view.missing.get(key)?.count ?? 0);
-    const left = instances.filter((instance) => !view.taken.has(instance.id));
-    for (const instance of left.slice(wanted)) {
-      const since = instance.state.kind === 'generic' ? instance.state.since : now;
-      const stopAt = since + settings.excessAfterMs;
-      if (stopAt <= now) actions.push({ do: 'stop', instance: instance.id, reason: 'excess' });
+  for (const [key, instances] of world.generic) {
+    const wanted = (targets.get(key)?.count ?? 0) + (missing.get(key)?.count ?? 0);
+    let kept = 0;
+    if (left(key) <= wanted) continue;
+    for (const { id, state } of instances) {
+      if (taken.has(id)) continue;
+      kept += 1;
+      if (kept <= wanted) continue;
+      const stopAt = (state.kind === 'generic' ? state.since : now) + settings.excessAfterMs;
+      if (stopAt <= now) actions.push({ do: 'stop', instance: id, reason: 'excess' });
       else askAgainAt = Math.min(askAgainAt ?? Infinity, stopAt);
     }
   }

@@ -24,11 +24,17 @@ function poolAndText({ revision }: RevisionState): { pool: PoolKey; text: string
 /** The pool that a revision's instances are claimed from. */
 export const poolOf = (revision: RevisionState): PoolKey => poolAndText(revision).pool;
 
+/** The same as text. */
+export const poolText = (revision: RevisionState): string => poolAndText(revision).text;
+
+/** How many generic instances each pool should hold. */
+export type PoolTargets = ReadonlyMap<string, { pool: PoolKey; count: number }>;
+
 /**
  * How many generic instances each pool should hold: `poolSize` of the default pool, one of every
  * other that a revision with a share of traffic uses, within a share of the memory budget. The default pool first.
  */
-export function poolTargets(world: World, settings: CoreSettings): Map<string, { pool: PoolKey; count: number }> {
+export function poolTargets(world: World, settings: CoreSettings): PoolTargets {
   const targets = new Map<string, { pool: PoolKey; count: number }>();
   if (settings.poolSize === 0) return targets;
   let left = settings.memoryBudgetMib * settings.poolShare;

@@ -1,6 +1,6 @@
 import { hungry, type Action } from './plan.ts';
-import { poolOf } from './pool.ts';
-import { poolKeyText, type RevisionState, type World } from './world.ts';
+import { poolText } from './pool.ts';
+import type { RevisionState, World } from './world.ts';
 
 /**
  * Whether an instance for this revision is on its way, so that whoever waits is served without
@@ -12,11 +12,7 @@ export function isGrowing(world: World, revision: RevisionState, needed: boolean
   }
   if (!needed) return false;
   if (evicting) return true;
-  const pool = poolKeyText(poolOf(revision));
-  for (const instance of world.instances.values()) {
-    if (instance.state.kind === 'creating' && poolKeyText(instance) === pool) return true;
-  }
-  return false;
+  return world.creating.has(poolText(revision));
 }
 
 /**

@@ -1,5 +1,5 @@
 /** What a plan may still take while it is made: of the host's budget, and of the quotas of namespaces. */
-import { cheapestToLose } from './evict.ts';
+import { Victims } from './evict.ts';
 import type { Action } from './plan.ts';
 import type { CoreSettings } from './settings.ts';
 import { revisionOf, type Instance, type RevisionState, type World } from './world.ts';
@@ -12,16 +12,24 @@ const isGoing = ({ state, leases }: Instance): boolean =>
 export class Room {
   #memoryMib: number;
   #cpu: number;
-  readonly #world: World;
+  /** Of the budget, what those that are on their way out will give back. */
+  readonly #coming = { memoryMib: 0, cpu: 0 };
   readonly #taken: Set<string>;
-  readonly #now: number;
+  readonly #victims: Victims;
 
-  constructor(world: World, settings: CoreSettings, taken: Set<string>, now: number) {
-    this.#world = world;
-    this.#now = now;
+  constructor(world: World, settings: CoreSettings, taken: Set<string>, victims: Victims) {
     this.#taken = taken;
-    this.#memoryMib = settings.memoryBudgetMib - world.memoryUsedMib();
-    this.#cpu = settings.cpuBudget - world.cpuUsed();
+    this.#victims = victims;
+    this.#memoryMib = settings.memoryBudgetMib;
+    this.#cpu = settings.cpuBudget;
+    for (const instance of world.instances.values()) {
+      const { memoryMib, cpu } = instance;
+      this.#memoryMib -= memoryMib;
+      this.#cpu -= cpu;
+      if (!isGoing(instance)) continue;
+      this.#coming.memoryMib += memoryMib;
+      this.#coming.cpu += cpu;
+    }
   }
 
   fits(memoryMib: number, cpu: number): boolean {
@@ -40,13 +48,7 @@ export class Room {
       this.count(memoryMib, cpu);
       return true;
     }
-    let comingMib = 0;
-    let comingCpu = 0;
-    for (const instance of this.#world.instances.values()) {
-      if (!isGoing(instance)) continue;
-      comingMib += instance.memoryMib;
-      comingCpu += instance.cpu;
-    }
+    let { memoryMib: comingMib, cpu: comingCpu } = this.#coming;
     const victims: Instance[] = [];
     const chosen = new Set(this.#taken);
     for (;;) {
@@ -54,7 +56,7 @@ export class Room {
       if (memoryMib === 0) shortage.memoryMib = 0;
       if (cpu === 0) shortage.cpu = 0;
       if (shortage.memoryMib <= 0 && shortage.cpu <= 0) break;
-      const victim = cheapestToLose(this.#world, chosen, shortage, this.#now);
+      const victim = this.#victims.cheapest(chosen, shortage);
       if (!victim) return false;
       chosen.add(victim.id);
       victims.push(victim);
@@ -74,14 +76,14 @@ export class Quotas {
   readonly #world: World;
   readonly #quotas: ReadonlyMap<string, number>;
   readonly #taken: Set<string>;
-  readonly #now: number;
+  readonly #victims: Victims;
   #used: Map<string, number> | null = null;
 
-  constructor(world: World, quotas: ReadonlyMap<string, number>, taken: Set<string>, now: number) {
+  constructor(world: World, quotas: ReadonlyMap<string, number>, taken: Set<string>, victims: Victims) {
     this.#world = world;
     this.#quotas = quotas;
     this.#taken = taken;
-    this.#now = now;
+    this.#victims = victims;
   }
 
   /**
@@ -105,7 +107,7 @@ export class Quotas {
     const victims: Instance[] = [];
     const chosen = new Set(this.#taken);
     while (shortage > 0) {
-      const victim = cheapestToLose(this.#world, chosen, { memoryMib: shortage, cpu: 0 }, this.#now, own);
+      const victim = this.#victims.cheapest(chosen, { memoryMib: shortage, cpu: 0 }, own);
       if (!victim) return 'over';
       chosen.add(victim.id);
       victims.push(victim);

@@ -16,7 +16,11 @@ export interface CoreSettings {
   defaultPool: PoolKey;
   /** Most of the memory budget that pools may take, 0–1. */
   poolShare: number;
-  /** Refills wait until no claim was made for so long, so that a refill never competes with the request that emptied the pool. */
+  /**
+   * Refills wait until no claim was made for so long, so that a refill never competes with the request that emptied the pool. 0: they
+   * wait for nothing, where instances are made elsewhere; nor for those starts that found the pool empty, or a pool once
+   * empty would stay so for as long as the load lasts.
+   */
   refillDelayMs: number;
   /** A generic instance that no pool needs is stopped after so long. */
   excessAfterMs: number;

@@ -63,7 +63,9 @@ describe('a share of the traffic', () => {
     revision.revision = { ...revision.revision, image: 'sha256:a' };
     addInstance(world, { kind: 'generic', since: 0 }, { runtime: 'image', image: 'sha256:b' });
     const { actions } = planHost(world, [{ revision, claims: 1, deadline: 0 }], testSettings({ poolSize: 0 }), 0, 0);
-    expect(actions).toEqual([{ do: 'create', pool: { runtime: 'image', memoryClassMib: 128, network: 'none', image: 'sha256:a', sandbox: null } }]);
+    expect(actions).toEqual([
+      { do: 'create', pool: { runtime: 'image', memoryClassMib: 128, network: 'none', image: 'sha256:a', sandbox: null } },
+    ]);
   });
 });
 

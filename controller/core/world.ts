@@ -98,38 +98,70 @@ export class World {
   /** Lease id → instance id. */
   readonly leaseIndex = new Map<string, string>();
   #byRevision = new Map<string, Set<Instance>>();
+  /** Instances without code, by pool: those that are ready to be claimed, and those that are being created. */
+  readonly #generic = new Map<string, Set<Instance>>();
+  readonly #creating = new Map<string, Set<Instance>>();
+  /** Ids of leases that are being taken back. */
+  readonly #revoking = new Set<string>();
+  /** Revisions of which something has changed since the plan looked at them last. */
+  #touched = new Set<string>();
   static readonly #none: ReadonlySet<Instance> = new Set();
 
   addInstance(instance: Instance): void {
     this.instances.set(instance.id, instance);
-    this.#index(instance, revisionOf(instance));
+    this.#index(instance);
   }
 
-  #index(instance: Instance, revision: string | null): void {
-    if (revision === null) return;
-    let set = this.#byRevision.get(revision);
-    if (!set) this.#byRevision.set(revision, (set = new Set()));
-    set.add(instance);
+  /** Something that the plan depends on has changed of a revision, in a way that no method here tells of. */
+  touch(revision: string | null): void {
+    if (revision !== null) this.#touched.add(revision);
   }
 
-  #unindex(instance: Instance, revision: string | null): void {
-    if (revision === null) return;
-    const set = this.#byRevision.get(revision);
+  /** Revisions that were touched since this was asked last. */
+  takeTouched(): Set<string> {
+    const touched = this.#touched;
+    this.#touched = new Set();
+    return touched;
+  }
+
+  /** The plan has looked at it, and knows what it has done itself. */
+  untouch(revision: string): void {
+    this.#touched.delete(revision);
+  }
+
+  #index(instance: Instance): void {
+    const place = this.#place(instance);
+    if (place === null) return;
+    const set = place.sets.get(place.key);
+    if (set) set.add(instance);
+    else place.sets.set(place.key, new Set([instance]));
+    this.touch(revisionOf(instance));
+  }
+
+  #unindex(instance: Instance): void {
+    const place = this.#place(instance);
+    if (place === null) return;
+    const set = place.sets.get(place.key);
     set?.delete(instance);
-    if (set?.size === 0) this.#byRevision.delete(revision);
+    if (set?.size === 0) place.sets.delete(place.key);
+    this.touch(revisionOf(instance));
+  }
+
+  /** Where an instance in this state is found; null: nowhere but by its id. */
+  #place(instance: Instance): { sets: Map<string, Set<Instance>>; key: string } | null {
+    const { state } = instance;
+    if (state.kind === 'generic') return { sets: this.#generic, key: poolKeyText(instance) };
+    if (state.kind === 'creating') return { sets: this.#creating, key: poolKeyText(instance) };
+    return state.revision === null ? null : { sets: this.#byRevision, key: state.revision };
   }
 
   /** The one place where an instance changes its state; refuses what the state machine does not have. */
   transition(instance: Instance, next: InstanceState): void {
     const from = instance.state.kind;
     if (!TRANSITIONS[from].includes(next.kind)) throw new Error(`instance ${instance.id}: no way from ${from} to ${next.kind}`);
-    const before = revisionOf(instance);
+    this.#unindex(instance);
     instance.state = next;
-    const after = revisionOf(instance);
-    if (before !== after) {
-      this.#unindex(instance, before);
-      this.#index(instance, after);
-    }
+    this.#index(instance);
   }
 
   /** Forgets an instance and its leases. Returns the gateways that held any. */
@@ -140,9 +172,10 @@ export class World {
     for (const lease of instance.leases.values()) {
       holders.add(lease.gateway);
       this.leaseIndex.delete(lease.id);
+      this.#revoking.delete(lease.id);
     }
     instance.leases.clear();
-    this.#unindex(instance, revisionOf(instance));
+    this.#unindex(instance);
     this.instances.delete(id);
     return holders;
   }
@@ -150,6 +183,16 @@ export class World {
   /** Instances of a revision, draining ones too. */
   instancesOf(revision: string): ReadonlySet<Instance> {
     return this.#byRevision.get(revision) ?? World.#none;
+  }
+
+  /** Generic instances of each pool that has any. */
+  get generic(): ReadonlyMap<string, ReadonlySet<Instance>> {
+    return this.#generic;
+  }
+
+  /** Instances that are being created, by pool. */
+  get creating(): ReadonlyMap<string, ReadonlySet<Instance>> {
+    return this.#creating;
   }
 
   capacityOf(instance: Instance): number {
@@ -172,6 +215,7 @@ export class World {
     instance.served = true;
     instance.busySince = null;
     const revision = this.revisions.get(instance.state.revision);
+    this.touch(instance.state.revision);
     if (revision) Object.assign(revision, { deaths: 0, granted: true, lastDied: false });
     return lease;
   }
@@ -180,7 +224,9 @@ export class World {
   release(leaseId: string, now: number): Instance | null {
     const instance = this.instances.get(this.leaseIndex.get(leaseId) ?? '');
     this.leaseIndex.delete(leaseId);
+    this.#revoking.delete(leaseId);
     if (!instance?.leases.delete(leaseId)) return null;
+    this.touch(revisionOf(instance));
     if (instance.leases.size === 0 && instance.state.kind === 'ready') instance.state.idleSince = now;
     return instance;
   }
@@ -193,10 +239,12 @@ export class World {
     }
     const lease = this.findLease(leaseId);
     if (!lease) return;
+    this.#touchLease(leaseId);
     lease.slots = Math.min(lease.slots, slots);
     if (lease.state === 'revoking' && lease.keeps > 0 && lease.slots <= lease.keeps) {
       lease.state = 'granted';
       lease.freeAt = null;
+      this.#revoking.delete(leaseId);
     }
   }
 
@@ -207,7 +255,14 @@ export class World {
     lease.state = 'revoking';
     lease.keeps = keeps;
     lease.freeAt = freeAt;
+    this.#revoking.add(leaseId);
+    this.#touchLease(leaseId);
     return lease;
+  }
+
+  #touchLease(leaseId: string): void {
+    const instance = this.instances.get(this.leaseIndex.get(leaseId) ?? '');
+    if (instance) this.touch(revisionOf(instance));
   }
 
   findLease(leaseId: string): LeaseState | null {
@@ -217,18 +272,35 @@ export class World {
   /** [8] Frees the shares of revoked leases whose deadline has passed. Returns the instances concerned. */
   expireRevoked(now: number): Instance[] {
     const changed: Instance[] = [];
-    for (const instance of this.instances.values()) {
-      for (const lease of instance.leases.values()) {
-        if (lease.state !== 'revoking' || lease.freeAt === null || lease.freeAt > now) continue;
-        if (lease.keeps > 0) {
-          lease.slots = lease.keeps;
-          lease.state = 'granted';
-          lease.freeAt = null;
-        } else this.release(lease.id, now);
-        changed.push(instance);
+    for (const id of this.#revoking) {
+      const instance = this.instances.get(this.leaseIndex.get(id) ?? '');
+      const lease = instance?.leases.get(id);
+      if (!instance || !lease) {
+        // Its instance is gone, and the lease with it.
+        this.#revoking.delete(id);
+        continue;
       }
+      if (lease.freeAt === null || lease.freeAt > now) continue;
+      if (lease.keeps > 0) {
+        lease.slots = lease.keeps;
+        lease.state = 'granted';
+        lease.freeAt = null;
+        this.#revoking.delete(id);
+        this.touch(revisionOf(instance));
+      } else this.release(id, now);
+      changed.push(instance);
     }
     return changed;
+  }
+
+  /** When the next share of a revoked lease is free whatever its gateway says; null: none is being taken back. */
+  nextExpiry(): number | null {
+    let next: number | null = null;
+    for (const id of this.#revoking) {
+      const freeAt = this.findLease(id)?.freeAt ?? null;
+      if (freeAt !== null) next = Math.min(next ?? Infinity, freeAt);
+    }
+    return next;
   }
 
   /** [12] Frees all that a gateway held, and forgets its demand. Returns the instances it held. */
@@ -247,7 +319,7 @@ export class World {
 
   /** [5] What a gateway asked for; it says so again after its next welcome. */
   forgetDemand(gateway: GatewayKey): void {
-    for (const revision of this.revisions.values()) revision.demand.delete(gateway);
+    for (const revision of this.revisions.values()) if (revision.demand.delete(gateway)) this.touch(revision.key);
   }
 
   /** Whether instances that loaded this revision's code are there: then whoever waits may be served without another start. */
@@ -281,6 +353,7 @@ export class World {
   /** [5] The newest word of a gateway about a revision. */
   setDemand(revision: RevisionState, gateway: GatewayKey, want: Omit<Demand, 'since'>, now: number): void {
     const before = revision.demand.get(gateway);
+    this.touch(revision.key);
     if (want.waiting === 0 && want.inFlight === 0) {
       revision.demand.delete(gateway);
       return;
