@@ -19,6 +19,7 @@ export const PROGRAMS = {
   // Loaded by gateway and controller where telemetry is configured; no program of its own.
   telemetry: 'controller/kit/telemetry-sdk.ts',
   'build-images': 'runtime-images/build.ts',
+  images: 'runtime-images/images.ts',
 } as const;
 
 export type Program = keyof typeof PROGRAMS;

@@ -4,7 +4,7 @@
  */
 
 /** Raise it when the builder itself, or a runtime's `complete`, comes to write something else from the same inputs. */
-export const BUILDER_FORMAT = 2;
+export const BUILDER_FORMAT = 3;
 
 /** Debian packages of the base, and no dependency beyond them: nothing in the image runs a script. */
 export const BASE_PACKAGES = [

@@ -47,15 +47,20 @@ interface Answer {
   body: string;
 }
 
-async function call(method: string, path: string, body?: TarStream, env: NodeJS.ProcessEnv = process.env): Promise<Answer> {
-  const { secure, options, name } = target(env);
-  const send = secure ? httpsRequest : httpRequest;
-  const outgoing = send({
+interface Message {
+  body?: TarStream;
+  headers?: Record<string, string>;
+}
+
+/** Sends a request; the answer's body is still to be read. Throws NoEngine. */
+async function send(method: string, path: string, { body, headers = {} }: Message = {}): Promise<IncomingMessage> {
+  const { secure, options, name } = target(process.env);
+  const outgoing = (secure ? httpsRequest : httpRequest)({
     ...options,
     method,
     path,
     timeout: ENGINE_TIMEOUT_MS,
-    headers: body ? { 'content-type': 'application/x-tar' } : {},
+    headers: body ? { 'content-type': 'application/x-tar', ...headers } : headers,
   });
   const answered = new Promise<IncomingMessage>((resolve, reject) => {
     outgoing.on('response', resolve);
@@ -71,7 +76,11 @@ async function call(method: string, path: string, body?: TarStream, env: NodeJS.
   // The engine may answer, with an error, before it has read all of the body.
   const sent = body ? pipeline(body, outgoing) : Promise.resolve(void outgoing.end());
   sent.catch(() => {});
-  const incoming = await answered;
+  return answered;
+}
+
+async function call(method: string, path: string, sent?: Message): Promise<Answer> {
+  const incoming = await send(method, path, sent);
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of incoming as AsyncIterable<Buffer>) {
@@ -85,6 +94,8 @@ async function call(method: string, path: string, body?: TarStream, env: NodeJS.
 export interface ImageInfo {
   id: string;
   labels: Record<string, string>;
+  /** Of all layers, unpacked. */
+  bytes: number;
   /** When this engine last gave it a tag, milliseconds since 1970; null where it does not say. Its own date is fixed. */
   taggedAt: number | null;
 }
@@ -96,11 +107,12 @@ export async function inspectImage(reference: string): Promise<ImageInfo | null>
   if (answer.status !== 200) throw new Error(`the engine cannot tell about ${reference}: ${message(answer)}`);
   const info: Inspected = JSON.parse(answer.body);
   const taggedAt = Date.parse(info.Metadata?.LastTagTime ?? '');
-  return { id: info.Id, labels: info.Config?.Labels ?? {}, taggedAt: taggedAt > 0 ? taggedAt : null };
+  return { id: info.Id, labels: info.Config?.Labels ?? {}, bytes: info.Size, taggedAt: taggedAt > 0 ? taggedAt : null };
 }
 
 interface Inspected {
   Id: string;
+  Size: number;
   Config?: { Labels?: Record<string, string> | null };
   Metadata?: { LastTagTime?: string };
 }
@@ -116,7 +128,9 @@ export async function imageTags(label: string, value: string): Promise<{ id: str
 
 /** Gives an image a tag, also one that it has: the engine then writes down when, which it does not for what is loaded. */
 export async function tagImage(id: string, tag: string): Promise<void> {
-  const [repo = '', name = ''] = tag.split(':');
+  // A registry's name may hold a colon, too: REGISTRY:PORT/NAME:TAG.
+  const colon = tag.lastIndexOf(':');
+  const [repo, name] = [tag.slice(0, colon), tag.slice(colon + 1)];
   const answer = await call('POST', `/images/${encodeURIComponent(id)}/tag?${new URLSearchParams({ repo, tag: name })}`);
   if (answer.status !== 201) throw new Error(`the engine does not tag ${tag}: ${message(answer)}`);
 }
@@ -132,7 +146,7 @@ export async function removeImageTag(tag: string): Promise<boolean> {
 
 /** `docker load`. */
 export async function loadImage(archive: TarStream): Promise<void> {
-  const answer = await call('POST', '/images/load?quiet=1', archive);
+  const answer = await call('POST', '/images/load?quiet=1', { body: archive });
   const failure = streamedError(answer.body);
   if (answer.status !== 200 || failure) throw new Error(`the engine did not load the image: ${failure ?? message(answer)}`);
 }
@@ -149,9 +163,33 @@ export async function buildImage(
     rm: '1',
     forcerm: '1',
   });
-  const answer = await call('POST', `/build?${query}`, context);
+  const answer = await call('POST', `/build?${query}`, { body: context });
   const failure = streamedError(answer.body);
   if (answer.status !== 200 || failure) throw new Error(`docker build failed: ${failure ?? message(answer)}`);
+}
+
+/** `docker save` of images by their tags, as one archive. Throws where the engine lacks one. */
+export async function saveImages(tags: readonly string[]): Promise<IncomingMessage> {
+  const path = `/images/get?${new URLSearchParams(tags.map((tag): [string, string] => ['names', tag]))}`;
+  const incoming = await send('GET', path);
+  if (incoming.statusCode === 200) return incoming;
+  const chunks: Buffer[] = [];
+  for await (const chunk of incoming as AsyncIterable<Buffer>) chunks.push(chunk);
+  const answer = { status: incoming.statusCode ?? 0, body: Buffer.concat(chunks).toString() };
+  throw new Error(`the engine does not save ${tags.join(', ')}: ${message(answer)}`);
+}
+
+/** `docker push` of a tag that the engine has. `login` is what the engine wants as X-Registry-Auth. Returns the digest of the manifest. */
+export async function pushImage(tag: string, login: Readonly<Record<string, string>>): Promise<string> {
+  const colon = tag.lastIndexOf(':');
+  const path = `/images/${encodeURIComponent(tag.slice(0, colon))}/push?${new URLSearchParams({ tag: tag.slice(colon + 1) })}`;
+  const auth = Buffer.from(JSON.stringify(login)).toString('base64url');
+  const answer = await call('POST', path, { headers: { 'x-registry-auth': auth } });
+  const failure = streamedError(answer.body);
+  if (answer.status !== 200 || failure) throw new Error(`${tag} could not be pushed: ${failure ?? message(answer)}`);
+  const digest = /"Digest":"(sha256:[0-9a-f]{64})"/.exec(answer.body)?.[1];
+  if (digest === undefined) throw new Error(`${tag} was pushed, but the engine does not say its digest`);
+  return digest;
 }
 
 function message(answer: Answer): string {

@@ -1,15 +1,15 @@
-/** Makes a runtime's image: layers, configuration and manifest, as an archive that `docker load` reads. */
+/** Makes an image: layers, configuration and manifest, as an archive that `docker load` reads. */
 import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pack } from 'tar-stream';
-import { MOUNT_POINTS } from './definition.ts';
+import { EMPTY_FOLDER } from './dockerfile.ts';
 import { buildImage, loadImage } from './engine.ts';
 import { imageTag, type ImageInputs } from './inputs.ts';
 import type { PackageLayer } from './packages.ts';
 import { refuseForbidden } from './rootfs.ts';
-import type { FetchContext } from './runtime.ts';
+import type { FetchContext, ImageKind } from './runtime.ts';
 import { addFile, type Layer, writeLayer } from './tar.ts';
 
 const EPOCH = new Date(0);
@@ -28,22 +28,37 @@ export function imageLabels(
   contentDigest: string,
   packages: 'locked' | 'drifted' | 'base-image',
 ): Record<string, string> {
+  const { kind, name, title, labels } = inputs.definition;
   return {
     'fn.digest': `sha256:${contentDigest}`,
     'fn.inputs': `sha256:${inputs.digest}`,
     'fn.packages': packages,
-    'fn.runtime': inputs.definition.name,
+    [kindLabel(kind)]: name,
     'fn.version': version,
+    'org.opencontainers.image.title': `fn/${name}`,
+    'org.opencontainers.image.description': title,
+    'org.opencontainers.image.version': version,
+    ...labels,
   };
 }
 
-/** The topmost layer: the programs and the shim. */
+/** Of a runtime's image `fn.runtime`, of fn's own `fn.program`, each with its name. */
+export const kindLabel = (kind: ImageKind): string => (kind === 'runtime' ? 'fn.runtime' : 'fn.program');
+
+/** A layer for each program, which all images that have it share: Node is some 125 MB. */
+async function programLayers(inputs: ImageInputs, context: FetchContext): Promise<Layer[]> {
+  return (await fetchPrograms(inputs, context)).map(({ target, path, size }) => {
+    const layer: Layer = new Map([[target, { type: 'file', mode: 0o755, content: { path, size } }]]);
+    refuseForbidden(layer, inputs.definition.allowed);
+    return layer;
+  });
+}
+
+/** The topmost layer: the shim, or the bundles. */
 async function topLayer(inputs: ImageInputs, below: readonly PackageLayer[], context: FetchContext): Promise<Layer> {
   const layer: Layer = new Map();
-  for (const { target, path, size } of await fetchPrograms(inputs, context))
-    layer.set(target, { type: 'file', mode: 0o755, content: { path, size } });
-  for (const file of inputs.shim) layer.set(file.target, { type: 'file', mode: 0o644, content: file.content });
-  for (const path of MOUNT_POINTS) layer.set(path, { type: 'directory', mode: 0o755 });
+  for (const { target, content, mode = 0o644 } of inputs.files) layer.set(target, { type: 'file', mode, content });
+  for (const [path, entry] of Object.entries(inputs.definition.entries)) layer.set(path, entry);
   refuseForbidden(layer, inputs.definition.allowed);
   await inputs.definition.complete?.(
     layer,
@@ -77,19 +92,18 @@ async function inWorkFolder<T>(cacheDir: string, use: (work: string) => Promise<
 export type BuildContext = Omit<FetchContext, 'work'>;
 
 /** Writes the archive's parts below the cache, loads it, and cleans up. Returns the digest of the configuration: the image's id. */
-export function loadRuntimeImage(
-  inputs: ImageInputs,
-  version: string,
-  below: readonly PackageLayer[],
-  context: BuildContext,
-): Promise<string> {
-  const { name, config } = inputs.definition;
+export function loadImageOf(inputs: ImageInputs, version: string, below: readonly PackageLayer[], context: BuildContext): Promise<string> {
+  const { kind, name, config } = inputs.definition;
   return inWorkFolder(context.cacheDir, async (work) => {
-    const topPath = join(work, 'top.tar');
-    const top = await writeLayer(await topLayer(inputs, below, { ...context, work }), topPath);
+    const written = async (file: string, layer: Layer) => ({ ...(await writeLayer(layer, join(work, file))), path: join(work, file) });
+    const command = kind === 'runtime' ? 'fn runtimes build' : 'fn images build';
+    const programs = [];
+    for (const layer of await programLayers(inputs, { ...context, work }))
+      programs.push({ ...(await written(`program-${programs.length}.tar`, layer)), from: `${command}: a program of ${name}` });
     const layers = [
-      ...below.map((layer, index) => ({ ...layer, from: `fn runtimes build: ${index === 0 ? 'base' : `packages of ${name}`}` })),
-      { ...top, path: topPath, from: `fn runtimes build: ${name} ${version} and its shim` },
+      ...below.map((layer, index) => ({ ...layer, from: `${command}: ${index === 0 ? 'base' : `packages of ${name}`}` })),
+      ...programs,
+      { ...(await written('top.tar', await topLayer(inputs, below, { ...context, work }))), from: `${command}: ${name} ${version}` },
     ];
     const contentDigest = sha256(JSON.stringify([config, layers.map((layer) => layer.sha256)]));
     const packages = below.some((layer) => layer.drifted) ? 'drifted' : 'locked';
@@ -120,8 +134,8 @@ export function loadRuntimeImage(
   });
 }
 
-/** The same upon an image of a registry, by the folder's Dockerfile and the engine's own build. */
-export function buildRuntimeImageOn(inputs: ImageInputs, baseImage: string, version: string, context: BuildContext): Promise<void> {
+/** The same upon an image of a registry, by a Dockerfile and the engine's own build. */
+export function buildImageUpon(inputs: ImageInputs, baseImage: string, version: string, context: BuildContext): Promise<void> {
   return inWorkFolder(context.cacheDir, async (work) => {
     const programs = await fetchPrograms(inputs, { ...context, work });
     const build = pack();
@@ -130,7 +144,11 @@ export function buildRuntimeImageOn(inputs: ImageInputs, baseImage: string, vers
     built.catch(() => {}); // as above
     const write = async () => {
       build.entry({ name: 'Dockerfile', mtime: EPOCH, mode: 0o644 }, inputs.dockerfile);
-      for (const file of inputs.shim) build.entry({ name: file.target, mtime: EPOCH, mode: 0o644 }, file.content);
+      const place = inputs.definition.kind === 'runtime' ? '' : 'root/';
+      for (const { target, content, mode = 0o644 } of inputs.files) build.entry({ name: `${place}${target}`, mtime: EPOCH, mode }, content);
+      for (const [path, entry] of Object.entries(inputs.definition.entries))
+        if (entry.type === 'symlink') build.entry({ name: `root/${path}`, mtime: EPOCH, type: 'symlink', linkname: entry.target });
+      build.entry({ name: `${EMPTY_FOLDER}/`, mtime: EPOCH, mode: 0o755, type: 'directory' });
       for (const { target, path, size } of programs)
         await addFile(build, { name: `root/${target}`, mtime: EPOCH, mode: 0o755 }, { path, size });
       build.finalize();

@@ -3,39 +3,39 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { definitionText } from './definition.ts';
-import type { Program, RuntimeDefinition } from './runtime.ts';
-
-/** A file of the shim. Read once: what is digested is what goes into the image, also while somebody edits it. */
-export interface ShimFile {
-  /** Path in the image. */
-  target: string;
-  content: Buffer;
-}
+import { dockerfileOf } from './dockerfile.ts';
+import type { ImageFile, Program, RuntimeDefinition } from './runtime.ts';
 
 export interface ImageInputs {
   definition: RuntimeDefinition;
   programs: readonly Program[];
-  shim: ShimFile[];
+  /** Those of the shim, and others. Read once, so that what is digested is what goes into the image, also while somebody edits it. */
+  files: readonly ImageFile[];
   dockerfile: Buffer;
   /** packages.lock of the base, and of the runtime. */
   lockPaths: { base: string; own: string };
   /** Hex SHA-256 over all inputs of the base, and of the layer with the runtime's packages. */
   baseDigest: string;
   packagesDigest: string;
+  /** What the tag begins with. */
+  tagVersion: string | null;
   /** Hex SHA-256 over all inputs of the image. */
   digest: string;
 }
 
-/** `fn/node:0a1b2c3d4e5f` */
-export const imageTag = (inputs: ImageInputs): string => `fn/${inputs.definition.name}:${inputs.digest.slice(0, 12)}`;
+/** `fn/node:0a1b2c3d4e5f`, `fn/gateway:0.3.0-0a1b2c3d4e5f` */
+export function imageTag({ definition, tagVersion, digest }: ImageInputs): string {
+  return `fn/${definition.name}:${tagVersion === null ? '' : `${tagVersion}-`}${digest.slice(0, 12)}`;
+}
 
 /** Reads the inputs. `base` is an image that takes the place of our own base. Throws where a part is missing. */
 export function imageInputs(root: string, definition: RuntimeDefinition, base: string | null): ImageInputs {
-  const folder = join(root, definition.name);
+  const folder = join(root, definition.folder ?? definition.name);
   const programs = definition.programs(root);
-  const shim = definition.shim.flatMap((path) => shimFiles(folder, path, definition.shimExtensions));
+  const files = [...definition.shim.flatMap((path) => shimFiles(folder, path, definition.shimExtensions)), ...definition.files(root)];
   const lockPaths = { base: join(root, 'base', 'packages.lock'), own: join(folder, 'packages.lock') };
-  const dockerfile = readFileSync(join(folder, 'Dockerfile'));
+  const dockerfile = definition.kind === 'runtime' ? readFileSync(join(folder, 'Dockerfile')) : Buffer.from(dockerfileOf(definition));
+  const tagVersion = definition.tagVersion(root);
   const version = definition.version(root);
   const baseDigest = digestOf(['base', process.arch, definitionText(), textOf(lockPaths.base)]);
   const packagesDigest = digestOf(['packages', baseDigest, selectionText(definition), textOf(lockPaths.own)]);
@@ -43,12 +43,13 @@ export function imageInputs(root: string, definition: RuntimeDefinition, base: s
     definition.name,
     process.arch,
     typeof version === 'string' ? version : version.package,
-    JSON.stringify(definition.config),
+    tagVersion ?? '',
+    JSON.stringify([definition.config, definition.labels, definition.entries]),
     base === null ? packagesDigest : `${base}\n${dockerfile.toString()}\n${definitionText()}`,
   ];
   for (const program of programs) parts.push(program.target, program.identity);
-  for (const file of shim) parts.push(file.target, file.content);
-  return { definition, programs, shim, dockerfile, lockPaths, baseDigest, packagesDigest, digest: digestOf(parts) };
+  for (const file of files) parts.push(file.target, String(file.mode ?? ''), file.content);
+  return { definition, programs, files, dockerfile, lockPaths, baseDigest, packagesDigest, tagVersion, digest: digestOf(parts) };
 }
 
 const textOf = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');
@@ -62,7 +63,7 @@ function selectionText({ packages, kept, dropped, links, complete }: RuntimeDefi
  * A file, or the files of a folder that have one of the extensions, at the same places below /fn. What
  * begins with `../` is beside the runtime's folder, and beside it below /fn too: `../node/shim` → fn/node/shim.
  */
-function shimFiles(folder: string, path: string, extensions: readonly string[]): ShimFile[] {
+function shimFiles(folder: string, path: string, extensions: readonly string[]): ImageFile[] {
   const place = join(folder, path);
   const target = `fn/${path.replace(/^\.\.\//, '')}`;
   if (!statSync(place).isDirectory()) return [{ target, content: readFileSync(place) }];

@@ -1,5 +1,9 @@
-/** What a runtime's image is made of: one definition per folder of runtime-images/, in its runtime.ts. */
-import type { Layer } from './tar.ts';
+/**
+ * What an image is made of. Of runtimes: one definition per folder of runtime-images/, in its runtime.ts; of fn's own
+ * programs: platform/images.ts.
+ */
+import { MOUNT_POINTS } from './definition.ts';
+import type { Layer, LayerEntry } from './tar.ts';
 
 /** How an image is started. The drivers replace Cmd where the arguments go by the memory class. */
 export interface ImageConfig {
@@ -9,6 +13,18 @@ export interface ImageConfig {
   readonly Cmd: readonly string[];
   readonly WorkingDir: string;
   readonly StopSignal: string;
+  /** Folders that are written to, where the root file system is read-only. */
+  readonly Volumes?: Readonly<Record<string, Readonly<Record<string, never>>>>;
+  readonly ExposedPorts?: Readonly<Record<string, Readonly<Record<string, never>>>>;
+}
+
+/** A file that is read with the definition: what is digested is what goes into the image. */
+export interface ImageFile {
+  /** Path in the image, without a leading slash. */
+  readonly target: string;
+  readonly content: Buffer;
+  /** Default 0644. */
+  readonly mode?: number;
 }
 
 /** Where a program's bytes come from while an image is built. */
@@ -32,9 +48,15 @@ export interface Program {
   readonly fetch: (context: FetchContext) => Promise<string>;
 }
 
+/** Images that functions run in, and those that fn itself runs in. */
+export type ImageKind = 'runtime' | 'platform';
+
 export interface RuntimeDefinition {
-  /** The folder's name. */
+  readonly kind: ImageKind;
+  /** What the image is called: `fn/NAME`. Of a runtime also the name of its folder. */
   readonly name: string;
+  /** Folder of its packages.lock, and of its Dockerfile where it has one, below runtime-images. null: its name. */
+  readonly folder: string | null;
   /** For people, in one line: what `fn runtimes build` says while it builds. */
   readonly title: string;
   /** Debian packages above those of the base, and no dependency beyond them. Their versions are in packages.lock of the folder. */
@@ -48,7 +70,15 @@ export interface RuntimeDefinition {
   /** Files and folders of the runtime's folder, or beside it (`../node/shim`), that go below /fn. In folders: files with these extensions. */
   readonly shim: readonly string[];
   readonly shimExtensions: readonly string[];
+  /** Files from elsewhere, beside those of the shim. Read at every start of fn: must be quick. */
+  readonly files: (root: string) => readonly ImageFile[];
+  /** Folders and links of the topmost layer. */
+  readonly entries: Readonly<Record<string, LayerEntry>>;
   readonly config: ImageConfig;
+  /** Beside those that all images have. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** What the tag begins with, before the digest of the inputs; null: nothing. */
+  readonly tagVersion: (root: string) => string | null;
   /** Read at every start of fn: must be quick. Throws where a part of the installation is missing. */
   readonly programs: (root: string) => readonly Program[];
   /** The label fn.version: of the language where it is known before packages are fetched, else of the package named here. */
@@ -62,6 +92,13 @@ export interface RuntimeDefinition {
 
 /** What most runtimes have in common; a definition says what is its own. */
 export const COMMON = {
+  kind: 'runtime',
+  folder: null,
+  files: () => [],
+  // Where the drivers mount the socket's folder and the code.
+  entries: Object.fromEntries(MOUNT_POINTS.map((path) => [path, { type: 'directory', mode: 0o755 }])),
+  labels: {},
+  tagVersion: () => null,
   packages: [],
   kept: [],
   dropped: [],

@@ -8,7 +8,7 @@ import { pack, type Pack } from 'tar-stream';
 /** A file of a layer: its bytes, or the path of a file that has them; or a folder; or a link. */
 export type LayerEntry =
   | { type: 'file'; mode: number; content: Buffer | { path: string; size: number } }
-  | { type: 'directory'; mode: number }
+  | { type: 'directory'; mode: number; /** uid and gid; default 0. */ owner?: number }
   | { type: 'symlink'; target: string };
 
 /** By path, without a leading or trailing slash. */
@@ -60,7 +60,8 @@ export async function writeLayer(layer: Layer, path: string): Promise<{ sha256: 
 async function addEntry(tar: Pack, name: string, entry: LayerEntry): Promise<void> {
   const header = { name, mtime: EPOCH, uid: 0, gid: 0, uname: '', gname: '' };
   if (entry.type === 'directory') {
-    tar.entry({ ...header, name: `${name}/`, type: 'directory', mode: entry.mode });
+    const owner = entry.owner ?? 0;
+    tar.entry({ ...header, name: `${name}/`, type: 'directory', mode: entry.mode, uid: owner, gid: owner });
   } else if (entry.type === 'symlink') {
     tar.entry({ ...header, type: 'symlink', linkname: entry.target, mode: 0o777 });
   } else if (Buffer.isBuffer(entry.content)) {

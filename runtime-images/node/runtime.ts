@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { INSTANCE_UID } from '../builder/definition.ts';
-import { COMMON, type RuntimeDefinition } from '../builder/runtime.ts';
+import { COMMON, type Program, type RuntimeDefinition } from '../builder/runtime.ts';
 
 export const node: RuntimeDefinition = {
   ...COMMON,
@@ -20,11 +20,14 @@ export const node: RuntimeDefinition = {
     StopSignal: 'SIGTERM',
   },
   version: (root) => nodeBinary(root).version,
-  programs: (root) => {
-    const { path, version } = nodeBinary(root);
-    return [{ target: 'usr/local/bin/node', identity: `node ${version}`, fetch: () => Promise.resolve(path) }];
-  },
+  programs: (root) => [nodeProgram(root)],
 };
+
+/** Node, as every image has it that runs on it. */
+export function nodeProgram(root: string): Program {
+  const { path, version } = nodeBinary(root);
+  return { target: 'usr/local/bin/node', identity: `node ${version}`, fetch: () => Promise.resolve(path) };
+}
 
 /** The binary of npm package `node` that belongs to this checkout; else the Node that runs this. */
 function nodeBinary(root: string): { path: string; version: string } {
