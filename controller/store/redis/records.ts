@@ -46,7 +46,7 @@ export class RedisRecords implements InstanceRecords {
   /** By id, what Redis has not been told: a record, or (null) that it is removed. */
   readonly #late = new Map<string, InstanceRecord | null>();
   #attempts = 0;
-  #cancel: (() => void) | null = null;
+  #waiting = false;
 
   constructor(options: RedisRecordsOptions) {
     this.#options = options;
@@ -103,9 +103,11 @@ export class RedisRecords implements InstanceRecords {
   }
 
   #tellLater(): void {
+    if (this.#waiting) return;
+    this.#waiting = true;
     this.#attempts += 1;
-    this.#cancel ??= this.#options.clock.after(backoffMs(this.#attempts, AGAIN), () => {
-      this.#cancel = null;
+    this.#options.clock.after(backoffMs(this.#attempts, AGAIN), () => {
+      this.#waiting = false;
       void this.#tellAll();
     });
   }
