@@ -58,9 +58,20 @@ func (s *Shim) control(w http.ResponseWriter, r *http.Request) {
 		s.initialise(w, r)
 	case "POST /.fn/drain":
 		s.drain(w, r)
+	case "POST /.fn/code":
+		if s.codeFolder == "" {
+			notFound(w)
+			return
+		}
+		s.receiveCode(w, r)
 	default:
-		problem(w, http.StatusNotFound, "not-found", "Not found", "The shim has health, init and drain.", "")
+		notFound(w)
 	}
+}
+
+func notFound(w http.ResponseWriter) {
+	detail := "The shim has health, init and drain, and code where it comes over the network."
+	problem(w, http.StatusNotFound, "not-found", "Not found", detail, "")
 }
 
 // With the lock held.
@@ -80,7 +91,7 @@ func (s *Shim) initialise(w http.ResponseWriter, r *http.Request) {
 	forbid := func() {
 		problem(w, http.StatusForbidden, "forbidden", "Not allowed", "This instance cannot be initialised, or not by you.", "")
 	}
-	if !s.is(generic) {
+	if !s.takesInit() {
 		forbid()
 		return
 	}
@@ -98,7 +109,7 @@ func (s *Shim) initialise(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = json.Unmarshal(body, &said) // of another type than an object: then the nonce is missing, too
 	nonce, _ := said.Nonce.(string)
-	if s.nonce == "" || subtle.ConstantTimeCompare([]byte(nonce), []byte(s.nonce)) != 1 {
+	if !s.isNonce(nonce) {
 		forbid()
 		return
 	}
@@ -121,17 +132,22 @@ func (s *Shim) initialise(w http.ResponseWriter, r *http.Request) {
 	sendJSON(w, http.StatusOK, map[string]any{"form": "port", "slots": slots, "loadMs": milliseconds(time.Since(started))})
 }
 
-func (s *Shim) is(wanted state) bool {
+func (s *Shim) takesInit() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state == wanted
+	return s.state == generic && s.code != receivingCode
 }
 
-// False where another init was first.
+// In time that does not depend on where they differ.
+func (s *Shim) isNonce(given string) bool {
+	return s.nonce != "" && subtle.ConstantTimeCompare([]byte(given), []byte(s.nonce)) == 1
+}
+
+// False where another init was first, or code.
 func (s *Shim) begin(request *initRequest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != generic {
+	if s.state != generic || s.code == receivingCode {
 		return false
 	}
 	s.state = loading
@@ -181,6 +197,9 @@ func (s *Shim) drain(w http.ResponseWriter, r *http.Request) {
 	health := s.health()
 	s.mu.Unlock()
 	sendJSON(w, http.StatusOK, health)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.look()
 }
 
 // Answers 413 itself.

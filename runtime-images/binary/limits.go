@@ -10,6 +10,18 @@ const (
 	maxInitBodyBytes = 4 * 1024 * 1024
 	// Longest body of POST drain, bytes.
 	maxDrainBodyBytes = 4_096
+	// Longest line that lists the files of POST code, bytes, how many it may list, and the longest path, characters.
+	maxCodeIndexBytes, maxCodeFiles, maxCodePath = 4 * 1024 * 1024, 20_000, 512
+	// How many folders they may be in: a path of 512 characters could name 256.
+	maxCodeFolders = 20_000
+	// All files together, bytes.
+	maxCodeBytes = 512 * 1024 * 1024
+	// What is read at once of them, bytes.
+	codeBufferBytes = 64 * 1024
+	// After SIGTERM over TCP: nobody has used the instance for so long, so no gateway holds it any more.
+	idleAfterSigterm = 5 * time.Second
+	// After SIGTERM over TCP: whoever still sends requests was not told by the platform, and will not be.
+	refuseAfterSigterm = 15 * time.Second
 	// How long the program may take until it listens.
 	loadTimeout = 10 * time.Second
 	// Pause between looks whether it listens: short at first, since most are quick.

@@ -9,7 +9,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -38,19 +37,27 @@ const (
 type Shim struct {
 	instance string
 	nonce    string
-	image    *imageProgram
-	logs     *Logger
-	server   *http.Server
+	// A socket is in a folder of its instance alone; an address on a network is used again.
+	overTCP bool
+	image   *imageProgram
+	logs    *Logger
+	server  *http.Server
+	// Where code goes that comes over the network; empty: it does not.
+	codeFolder string
 
 	mu       sync.Mutex
 	state    state
+	code     codePhase
 	info     *initRequest
 	slots    int
 	inFlight map[int64]string
 	taken    int64
 	child    *Child
 	proxy    http.Handler
-	ending   bool
+	// How often SIGTERM came, since when nothing is in flight after it, and whether the end has begun.
+	signals   int
+	idleSince time.Time
+	ending    bool
 }
 
 func main() {
@@ -64,16 +71,19 @@ func main() {
 	}
 	socket, port := os.Getenv("FN_SOCKET"), os.Getenv("FN_PORT")
 	shim := &Shim{
-		instance: os.Getenv("FN_INSTANCE"),
-		nonce:    os.Getenv("FN_NONCE"),
-		image:    image,
-		state:    generic,
-		inFlight: map[int64]string{},
+		instance:   os.Getenv("FN_INSTANCE"),
+		nonce:      os.Getenv("FN_NONCE"),
+		overTCP:    socket == "",
+		image:      image,
+		codeFolder: os.Getenv("FN_CODE"),
+		state:      generic,
+		code:       noCode,
+		inFlight:   map[int64]string{},
 	}
 	shim.logs = newLogger(os.Stdout, shim.onlyRequest)
 	// The other end is the gateway, which has limits on time of its own.
 	shim.server = &http.Server{Handler: shim, MaxHeaderBytes: maxHeaderBytes, ErrorLog: quiet()}
-	for _, name := range []string{"FN_INSTANCE", "FN_NONCE", "FN_SOCKET", "FN_PORT"} {
+	for _, name := range []string{"FN_INSTANCE", "FN_NONCE", "FN_SOCKET", "FN_PORT", "FN_CODE"} {
 		os.Unsetenv(name)
 	}
 	signals := make(chan os.Signal, 16)
@@ -124,27 +134,44 @@ func die(format string, args ...any) {
 
 // ServeHTTP tells the shim's own paths from the function's. They are compared as they came.
 func (s *Shim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	misdirected := s.misdirected(r.Header.Values("Fn-Instance"))
 	if len(r.RequestURI) >= 5 && r.RequestURI[:5] == "/.fn/" {
+		if s.overTCP && misdirected {
+			refuse(w, "not-me")
+			return
+		}
 		s.control(w, r)
 		return
 	}
 	id := r.Header.Get("X-Request-Id")
-	number, refusal := s.take(r.Header.Values("Fn-Instance"), &id)
+	number, refusal := s.take(misdirected, &id)
 	if refusal != "" {
-		w.Header().Set("Fn-Refused", refusal)
-		w.Header().Set("Content-Length", "0")
-		w.WriteHeader(http.StatusServiceUnavailable)
+		refuse(w, refusal)
 		return
 	}
 	defer s.release(number)
 	s.forward(w, r, id)
 }
 
+func refuse(w http.ResponseWriter, why string) {
+	w.Header().Set("Fn-Refused", why)
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusServiceUnavailable)
+}
+
+// Whether another instance is meant. Over TCP each request must say which: it may be for one that had our address before.
+func (s *Shim) misdirected(meant []string) bool {
+	if len(meant) == 0 {
+		return s.overTCP
+	}
+	return meant[0] != s.instance
+}
+
 // Takes a slot; or says why not, before the program sees anything.
-func (s *Shim) take(meant []string, id *string) (int64, string) {
+func (s *Shim) take(misdirected bool, id *string) (int64, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if (len(meant) > 0 && meant[0] != s.instance) || s.state == generic {
+	if misdirected || s.state == generic {
 		return 0, "not-me"
 	}
 	if s.state != ready {
@@ -163,12 +190,9 @@ func (s *Shim) take(meant []string, id *string) (int64, string) {
 
 func (s *Shim) release(number int64) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.inFlight, number)
-	end := s.ending && len(s.inFlight) == 0
-	s.mu.Unlock()
-	if end {
-		go s.end()
-	}
+	s.look()
 }
 
 // The request that a line of the program belongs to: known only where there is but one.
@@ -190,34 +214,8 @@ func (s *Shim) onSignals(signals <-chan os.Signal) {
 			s.reap()
 			continue
 		}
-		s.mu.Lock()
-		s.state = draining
-		s.ending = true
-		idle := len(s.inFlight) == 0
-		s.mu.Unlock()
-		if idle {
-			go s.end()
-		}
+		s.terminate()
 	}
-}
-
-// Nothing is in flight any more: the program is asked to end, and we end with it. The platform's
-// deadline is its own: it kills.
-func (s *Shim) end() {
-	// The last answer is with the server still: it is written when its handler has returned.
-	deadline, cancel := context.WithTimeout(context.Background(), flushTime)
-	defer cancel()
-	_ = s.server.Shutdown(deadline) // late: the client does not read, and the platform is about to kill
-	s.mu.Lock()
-	child := s.child
-	s.mu.Unlock()
-	if child != nil {
-		child.terminate()
-		<-child.done
-		child.drainOutput()
-	}
-	s.logs.close()
-	os.Exit(0)
 }
 
 // As pid 1 of a container we inherit every orphan; only the program's own end means anything.

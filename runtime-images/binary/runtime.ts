@@ -7,7 +7,7 @@ import { lockDrift, lockFor, parseLock, type LockedPackage } from '../builder/lo
 import { builtProgram, runTool } from '../builder/programs.ts';
 import { COMMON, type FetchContext, type RuntimeDefinition } from '../builder/runtime.ts';
 
-const SOURCES = ['child.go', 'control.go', 'go.mod', 'limits.go', 'logs.go', 'main.go', 'proxy.go'] as const;
+const SOURCES = ['child.go', 'code.go', 'control.go', 'go.mod', 'limits.go', 'logs.go', 'main.go', 'proxy.go', 'termination.go'] as const;
 const COMPILER_PACKAGES = ['golang-1.19-go', 'golang-1.19-src'] as const;
 /** Without paths, times and ids in it, the same sources give the same bytes. */
 const FLAGS = ['build', '-trimpath', '-buildvcs=false', '-ldflags=-s -w -buildid='] as const;

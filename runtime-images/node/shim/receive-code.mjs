@@ -246,7 +246,7 @@ function parseIndex(line) {
   if (index.files.length > MAX_CODE_FILES) throw new BadCode(413, `there are more than ${MAX_CODE_FILES} files`);
   return index.files.map((/** @type {any} */ file) => {
     const { path, size, executable = false } = file ?? {};
-    if (typeof path === 'string' && Number.isSafeInteger(size) && size >= 0 && typeof executable === 'boolean')
+    if (typeof path === 'string' && Number.isInteger(size) && size >= 0 && typeof executable === 'boolean')
       return { path, size, executable };
     throw new BadCode(422, 'a file of the list is not {"path": text, "size": bytes, "executable"?: boolean}');
   });

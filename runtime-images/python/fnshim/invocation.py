@@ -26,8 +26,12 @@ class Counters:
         # Called when both have fallen to zero.
         self.when_idle = []
 
+    @property
+    def idle(self):
+        return self.in_flight == 0 and self.wait_until == 0
+
     def fell(self):
-        if self.in_flight == 0 and self.wait_until == 0:
+        if self.idle:
             for listener in self.when_idle:
                 listener()
 

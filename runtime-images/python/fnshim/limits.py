@@ -4,6 +4,18 @@
 MAX_INIT_BODY_BYTES = 4 * 1024 * 1024
 # Longest body of POST drain, bytes.
 MAX_DRAIN_BODY_BYTES = 4_096
+# Longest line that lists the files of POST code, bytes (MAX_CODE_INDEX_BYTES of the contract), and how many it may list.
+MAX_CODE_INDEX_BYTES = 4 * 1024 * 1024
+MAX_CODE_FILES = 20_000
+# Longest path of such a file, characters; how many folders they may be in: a path of 512 characters could name 256.
+MAX_CODE_PATH = 512
+MAX_CODE_FOLDERS = 20_000
+# All files together, bytes.
+MAX_CODE_BYTES = 512 * 1024 * 1024
+# After SIGTERM over TCP: nobody has used the instance for so long, so no gateway holds it any more, seconds.
+IDLE_AFTER_SIGTERM_SECONDS = 5
+# After SIGTERM over TCP: whoever still sends requests was not told by the platform, and will not be, seconds.
+REFUSE_AFTER_SIGTERM_SECONDS = 15
 # How long a module, and the startup of an ASGI app, may take, seconds.
 LOAD_TIMEOUT_SECONDS = 10
 # How long the shutdown of an ASGI app may hold up the end of the process, seconds.

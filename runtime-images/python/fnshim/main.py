@@ -5,12 +5,8 @@ does that, and the loop goes on for so long on a helper thread: health is answer
 """
 
 import asyncio
-import atexit
-import hmac
-import json
 import math
 import os
-import signal
 import sys
 import threading
 import time
@@ -18,17 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 from . import errors, forms, load, logs
 from .body import ClientGone
-from .errors import LoadError, describe_error, error_name, error_text
-from .invocation import FunctionInfo, Invocation, counters
-from .limits import (
-    LOAD_TIMEOUT_SECONDS,
-    MAX_DRAIN_BODY_BYTES,
-    MAX_INIT_BODY_BYTES,
-    MAX_THREADS,
-    WARM_UP_AFTER_SECONDS,
-)
+from .control import Control, expect
+from .errors import error_name, error_text
+from .invocation import Invocation, counters
+from .limits import MAX_THREADS, WARM_UP_AFTER_SECONDS
 from .server import Connection
+from .termination import Termination
 from .websocket import handshake_error, is_upgrade
+
+_BOOT = ("FN_INSTANCE", "FN_NONCE", "FN_SOCKET", "FN_PORT", "FN_CODE")
 
 # What functions use most: imported while the instance waits in the pool, paid by nobody.
 _WARM = (
@@ -44,7 +38,6 @@ _WARM = (
 class Shim:
     def __init__(self, environment):
         self.instance = environment.get("FN_INSTANCE", "")
-        self.nonce = environment.get("FN_NONCE", "")
         self.socket_path = environment.get("FN_SOCKET")
         self.port = environment.get("FN_PORT")
         self.loop = asyncio.new_event_loop()
@@ -52,14 +45,18 @@ class Shim:
         self.state = "generic"
         self.slots = 0
         self.info = None
-        self.lifespan = None
         self._handle = None
         self._websocket = None
         self._pool = None
         self._requests = 0
         self._job = None
-        self._terminating = False
         self._tasks = set()
+        # A socket is in a folder of its instance alone; an address on a network is used again.
+        self._over_tcp = self.socket_path is None
+        self.control = Control(self, environment.get("FN_NONCE", ""), environment.get("FN_CODE"))
+        self.termination = Termination(self, deferred=self._over_tcp)
+        # Ends the process, whatever a module puts in the place of os._exit.
+        self.leave = os._exit
 
     # The loop.
 
@@ -67,7 +64,7 @@ class Shim:
         loop = self.loop
         loop.set_exception_handler(self._on_loop_error)
         loop.run_until_complete(self._listen())
-        loop.add_signal_handler(signal.SIGTERM, self._terminate)
+        self.termination.listen()
         loop.call_later(WARM_UP_AFTER_SECONDS, self._warm_up, 0)
         while True:
             loop.run_forever()
@@ -113,7 +110,7 @@ class Shim:
         text = context.get("message", "an error in the event loop")
         logs.log("error", "err", text if error is None else f"{text}: {error_text(error)}")
 
-    def _spawn(self, coroutine, context=None):
+    def spawn(self, coroutine, context=None):
         task = self.loop.create_task(coroutine, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -124,11 +121,13 @@ class Shim:
     def _on_request(self, request):
         target = request.head.target
         if target.startswith(b"/.fn/"):
-            return self._spawn(self._control(request))
+            if self._over_tcp and self._misdirected(request.head):
+                return request.response.refuse(b"not-me")
+            return self.spawn(self.control.answer(request))
         refused = self._refusal(request.head)
         if refused is not None:
             return request.response.refuse(refused)
-        _expect(request)
+        expect(request)
         head = request.head
         self._requests += 1
         request_id = head.get(b"x-request-id") or f"{self.instance}-{self._requests}"
@@ -143,11 +142,15 @@ class Shim:
                 request.response.send_problem(400, "bad-request", "Bad request", problem, request_id)
                 return invocation.settle()
             handle = self._websocket
-        self._spawn(self._serve(handle, request, invocation), invocation.bind())
+        self.spawn(self._serve(handle, request, invocation), invocation.bind())
+
+    def _misdirected(self, head):
+        """Whether another instance is meant. Over TCP each request must say which: it may be for one that had our address before."""
+        meant = head.get(b"fn-instance")
+        return self._over_tcp if meant is None else meant != self.instance
 
     def _refusal(self, head):
-        meant = head.get(b"fn-instance")
-        if (meant is not None and meant != self.instance) or self.state == "generic":
+        if self._misdirected(head) or self.state == "generic":
             return b"not-me"
         if self.state != "ready":
             return b"draining"
@@ -206,74 +209,10 @@ class Shim:
 
         return self.loop.run_in_executor(self._pool, run)
 
-    # The platform's requests.
+    # Becoming the function.
 
-    async def _control(self, request):
-        route = request.head.method + b" " + request.head.target
-        response = request.response
-        try:
-            if route == b"GET /.fn/health":
-                _send_json(response, 200, self._health())
-            elif route == b"POST /.fn/init":
-                await self._init(request)
-            elif route == b"POST /.fn/drain":
-                await self._drain(request)
-            else:
-                response.send_problem(404, "not-found", "Not found", "The shim has health, init and drain.")
-        except ClientGone:
-            response.abort()
-        except _Refused as refused:
-            response.send_problem(refused.status, "bad-request", "Bad request", str(refused))
-        except Exception as error:
-            logs.log("error", "sys", f"the shim failed on {route.decode('latin-1')}: {error_text(error)}")
-            if response.started:
-                response.abort()
-            else:
-                response.send_problem(500, "internal", "Internal error", "The shim failed.")
-
-    def _health(self):
-        status = self.state if self.state in ("generic", "ready") else "draining"
-        return {
-            "status": status,
-            "instance": self.instance,
-            "revision": None if self.info is None else self.info.revision,
-            "inFlight": counters.in_flight,
-            "waitUntil": counters.wait_until,
-        }
-
-    async def _init(self, request):
-        response = request.response
-        body = None
-        if self.state == "generic":
-            _expect(request)
-            body = await _read_json(request, MAX_INIT_BODY_BYTES)
-        # Looked at again after the wait: another init may have come in between.
-        if self.state != "generic" or not self._is_nonce(body):
-            return response.send_problem(403, "forbidden", "Not allowed", "This instance cannot be initialised, or not by you.")
-        if not _is_init(body):
-            return response.send_problem(422, "invalid", "Invalid input", "init lacks a field, or one is of the wrong type.")
-        self.state = "loading"
-        self.info = FunctionInfo(body, self.instance)
-        started = time.monotonic()
-        try:
-            form = await asyncio.wait_for(self._become(body), LOAD_TIMEOUT_SECONDS)
-        except (asyncio.TimeoutError, TimeoutError) as error:
-            late = LoadError("LoadTimeout", f"the module did not finish loading within {LOAD_TIMEOUT_SECONDS} s")
-            failure = late if time.monotonic() - started >= LOAD_TIMEOUT_SECONDS * 0.99 else error
-            return self._failed(response, failure)
-        except BaseException as error:
-            return self._failed(response, error)
-        # A drain, or SIGTERM, may have come while it loaded.
-        if self.state == "loading":
-            self.state = "ready"
-        load_ms = (time.monotonic() - started) * 1000
-        _send_json(response, 200, {"form": form, "slots": self.slots, "loadMs": load_ms})
-
-    def _failed(self, response, error):
-        self.state = "failed"
-        _send_json(response, 422, {"error": describe_error(error)})
-
-    async def _become(self, init):
+    async def become(self, init):
+        """Returns the form; raises what the module raises."""
         future = self.loop.create_future()
         self._job = (init, future)
         self.loop.stop()  # the main thread goes on in run()
@@ -291,10 +230,11 @@ class Shim:
         if form == "asgi":
             from .asgi_form import Lifespan, asgi_handler, asgi_websocket
 
-            self.lifespan = Lifespan(found)
-            await self.lifespan.startup()
-            self._handle = asgi_handler(found, self.lifespan)
-            self._websocket = asgi_websocket(found, self.lifespan)
+            lifespan = Lifespan(found)
+            await lifespan.startup()
+            self.termination.shutdown = lifespan.shutdown
+            self._handle = asgi_handler(found, lifespan)
+            self._websocket = asgi_websocket(found, lifespan)
         elif form == "wsgi":
             from .wsgi_form import wsgi_handler
 
@@ -315,69 +255,22 @@ class Shim:
             takes = event_takes(handlers, found if form == "lambda" else None, self._run_on_thread)
             self._handle = with_events(takes, otherwise)
 
-    def _is_nonce(self, body):
-        given = body.get("nonce") if isinstance(body, dict) else None
-        return isinstance(given, str) and self.nonce != "" and hmac.compare_digest(given.encode(), self.nonce.encode())
-
-    async def _drain(self, request):
-        body = await _read_json(request, MAX_DRAIN_BODY_BYTES)
-        if not isinstance(body, dict):
-            return request.response.send_problem(422, "invalid", "Invalid input", 'drain takes {"deadlineMs": number}.')
-        self.state = "draining"
-        _send_json(request.response, 200, self._health())
-
     # The end.
 
-    def _terminate(self):
-        """SIGTERM is a drain that ends the process as soon as nothing is in flight."""
-        self.state = "draining"
-        counters.when_idle.append(self._end_when_idle)
-        self._end_when_idle()
+    def serves_on(self):
+        """Whether it goes on serving after SIGTERM."""
+        specialising = self.state == "generic" and self.control.code.phase != "none"
+        return self._over_tcp and (specialising or self.state in ("loading", "ready"))
 
-    def _end_when_idle(self):
-        if counters.in_flight == 0 and counters.wait_until == 0 and not self._terminating:
-            self._terminating = True
-            self._spawn(self._shut_down())
-
-    async def _shut_down(self):
-        problem = None if self.lifespan is None else await self.lifespan.shutdown()
-        if problem:
-            logs.log("error", "err", problem)
-        atexit._run_exitfuncs()
-        os._exit(0)
+    def becoming(self):
+        """Whether it becomes a function just now."""
+        return self.state == "loading" or self.control.code.phase == "receiving"
 
 
 def _settle(future, value):
     # Where loading took too long nobody waits any more.
     if not future.done():
         future.set_result(value)
-
-
-class _Refused(Exception):
-    def __init__(self, status, detail):
-        super().__init__(detail)
-        self.status = status
-
-
-def _expect(request):
-    if (request.head.get(b"expect") or "").lower() == "100-continue" and not request.body.complete:
-        request.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-
-async def _read_json(request, limit):
-    if request.head.length > limit:
-        raise _Refused(413, f"the body is over {limit} bytes")
-    body = await request.body.read_all(limit)
-    if body is None:
-        raise _Refused(413, f"the body is over {limit} bytes")
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise _Refused(400, "the body is not JSON") from None
-
-
-def _send_json(response, status, value):
-    response.send(status, [("content-type", "application/json")], json.dumps(value).encode())
 
 
 def _number(text):
@@ -388,22 +281,8 @@ def _number(text):
     return value if math.isfinite(value) else 0
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_init(body):
-    texts = all(isinstance(body.get(key), str) for key in ("revision", "namespace", "name", "code", "entry"))
-    numbers = all(_is_number(body.get(key)) for key in ("number", "timeoutMs", "memoryMib", "memoryClassMib"))
-    slots = body.get("slots")
-    slots_fit = slots is None or (isinstance(slots, int) and not isinstance(slots, bool) and 1 <= slots <= 1000)
-    env = body.get("env")
-    env_fits = isinstance(env, dict) and all(isinstance(value, str) for value in env.values())
-    return texts and numbers and slots_fit and env_fits and ".." not in body["entry"].split("/")
-
-
 def main():
-    environment = {name: os.environ.pop(name) for name in ("FN_INSTANCE", "FN_NONCE", "FN_SOCKET", "FN_PORT") if name in os.environ}
+    environment = {name: os.environ.pop(name) for name in _BOOT if name in os.environ}
     if "FN_SOCKET" not in environment and "FN_PORT" not in environment:
         sys.exit("fn shim: neither FN_SOCKET nor FN_PORT is set")
     shim = Shim(environment)
@@ -420,7 +299,7 @@ def main():
         logs.flush_log()
         leave(status)
 
-    os._exit = tell_and_leave
+    os._exit = shim.leave = tell_and_leave
     try:
         shim.run()
     except OSError as error:
