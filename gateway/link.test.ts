@@ -1,6 +1,5 @@
 /** The link through a whole gateway: lost and found, leases kept and taken, routes that change under load. */
 import { describe, expect, it } from 'vitest';
-import { FakeController } from '../test/helpers/gateway-controller.ts';
 import { startInstance } from '../test/helpers/gateway-instance.ts';
 import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
 import { call } from '../test/helpers/http.ts';
@@ -27,7 +26,7 @@ async function route(harness: Harness, number = 1): Promise<string> {
 const leases = (harness: Harness, count: number) =>
   waitFor(`${count} leases`, () => harness.gateway.state.leases === count, { everyMs: 2 });
 
-describe('the link', () => {
+describe.each(['unix', 'tcp', 'tls'] as const)('the link over %s', (link) => {
   it('says who it is, what it holds, and by what it routes', async () => {
     await withGateway(
       async (harness) => {
@@ -35,35 +34,38 @@ describe('the link', () => {
         await harness.controller.hear('routed', (message) => message.version === harness.controller.version);
         expect(harness.controller.all('hello')[0]!.boot).toMatch(/^\S{16}$/);
       },
-      { config: { gatewayId: 'gw-1' } },
+      { link, config: { gatewayId: 'gw-1' } },
     );
   });
 
   it('lost: what is held serves on, new demand waits; found: held leases are named, demand is told again', async () => {
-    await withGateway(async (harness) => {
-      const one = await serve(harness, 'one');
-      const two = await serve(harness, 'two');
-      const revision = await route(harness);
-      const granted = harness.controller.grant(revision, one.instance.address, { slots: 1 });
-      await leases(harness, 1);
-      await harness.controller.stop();
-      await waitFor('the loss', () => !harness.gateway.state.connected, { everyMs: 2 });
-      for (let i = 0; i < 20; i++) expect((await call(`${harness.url}/hello`)).text).toBe('one');
-      const running = call(`${harness.url}/hello/hold`);
-      await waitFor('it to be held', () => one.held.length === 1, { everyMs: 2 });
-      const waiting = call(`${harness.url}/hello`);
-      await waitFor('a waiter', () => harness.gateway.state.waiting === 1, { everyMs: 2 });
-      harness.controller.term = 2;
-      harness.controller.heard.length = 0;
-      await harness.controller.start();
-      const hello = await harness.controller.hear('hello');
-      expect(hello).toMatchObject({ term: 1, held: [{ lease: granted.lease, instance: granted.instance, revision, slots: 1 }] });
-      await harness.controller.hear('want', (want) => want.waiting === 1 && want.inFlight === 1);
-      harness.controller.grant(revision, two.instance.address);
-      expect((await waiting).text).toBe('two');
-      one.held[0]!();
-      expect((await running).text).toBe('one');
-    });
+    await withGateway(
+      async (harness) => {
+        const one = await serve(harness, 'one');
+        const two = await serve(harness, 'two');
+        const revision = await route(harness);
+        const granted = harness.controller.grant(revision, one.instance.address, { slots: 1 });
+        await leases(harness, 1);
+        await harness.controller.stop();
+        await waitFor('the loss', () => !harness.gateway.state.connected, { everyMs: 2 });
+        for (let i = 0; i < 20; i++) expect((await call(`${harness.url}/hello`)).text).toBe('one');
+        const running = call(`${harness.url}/hello/hold`);
+        await waitFor('it to be held', () => one.held.length === 1, { everyMs: 2 });
+        const waiting = call(`${harness.url}/hello`);
+        await waitFor('a waiter', () => harness.gateway.state.waiting === 1, { everyMs: 2 });
+        harness.controller.term = 2;
+        harness.controller.heard.length = 0;
+        await harness.controller.start();
+        const hello = await harness.controller.hear('hello');
+        expect(hello).toMatchObject({ term: 1, held: [{ lease: granted.lease, instance: granted.instance, revision, slots: 1 }] });
+        await harness.controller.hear('want', (want) => want.waiting === 1 && want.inFlight === 1);
+        harness.controller.grant(revision, two.instance.address);
+        expect((await waiting).text).toBe('two');
+        one.held[0]!();
+        expect((await running).text).toBe('one');
+      },
+      { link },
+    );
   });
 
   it('lost for longer than a request waits: 503 with Retry-After', async () => {
@@ -74,31 +76,34 @@ describe('the link', () => {
         const answer = await call(`${harness.url}/hello`);
         expect([answer.status, answer.json<{ code: string }>().code, answer.headers['retry-after']]).toEqual([503, 'queue-timeout', '5']);
       },
-      { config: { queueTimeoutMs: 150 } },
+      { link, config: { queueTimeoutMs: 150 } },
     );
   });
 
   it('a controller that keeps nothing: no new use, what is in flight ends', async () => {
-    await withGateway(async (harness) => {
-      const one = await serve(harness, 'one');
-      const two = await serve(harness, 'two');
-      const revision = await route(harness);
-      harness.controller.grant(revision, one.instance.address, { slots: 5 });
-      await leases(harness, 1);
-      const running = call(`${harness.url}/hello/hold`);
-      await waitFor('it to be held', () => one.held.length === 1, { everyMs: 2 });
-      await harness.controller.stop();
-      harness.controller.keep = () => [];
-      await harness.controller.start();
-      await leases(harness, 0);
-      const next = call(`${harness.url}/hello`);
-      await waitFor('a waiter', () => harness.gateway.state.waiting === 1, { everyMs: 2 });
-      harness.controller.grant(revision, two.instance.address);
-      expect((await next).text).toBe('two');
-      one.held[0]!();
-      expect((await running).text).toBe('one');
-      expect(harness.controller.all('release').filter((release) => release.lease.startsWith('l-')).length).toBeLessThanOrEqual(1);
-    });
+    await withGateway(
+      async (harness) => {
+        const one = await serve(harness, 'one');
+        const two = await serve(harness, 'two');
+        const revision = await route(harness);
+        harness.controller.grant(revision, one.instance.address, { slots: 5 });
+        await leases(harness, 1);
+        const running = call(`${harness.url}/hello/hold`);
+        await waitFor('it to be held', () => one.held.length === 1, { everyMs: 2 });
+        await harness.controller.stop();
+        harness.controller.keep = () => [];
+        await harness.controller.start();
+        await leases(harness, 0);
+        const next = call(`${harness.url}/hello`);
+        await waitFor('a waiter', () => harness.gateway.state.waiting === 1, { everyMs: 2 });
+        harness.controller.grant(revision, two.instance.address);
+        expect((await next).text).toBe('two');
+        one.held[0]!();
+        expect((await running).text).toBe('one');
+        expect(harness.controller.all('release').filter((release) => release.lease.startsWith('l-')).length).toBeLessThanOrEqual(1);
+      },
+      { link },
+    );
   });
 
   it('with an older term is dropped, and so is what is no message', async () => {
@@ -109,16 +114,17 @@ describe('the link', () => {
         await waitFor('another hello', () => hellos() === 2 && harness.gateway.state.connected, { everyMs: 2 });
         // A controller that was there before: never welcome, however often it is met.
         await harness.controller.stop();
-        const old = await new FakeController(harness.controller.path, { term: 4 }).start();
-        await old.hear('hello', (hello) => hello.term === 5);
-        await waitFor('some attempts', () => old.all('hello').length > 2, { everyMs: 2 });
-        expect(harness.gateway.state.connected).toBe(false);
-        expect(old.all('routed')).toEqual([]);
-        await old.stop();
+        harness.controller.heard.length = 0;
+        harness.controller.term = 4;
         await harness.controller.start();
+        await harness.controller.hear('hello', (hello) => hello.term === 5);
+        await waitFor('some attempts', () => hellos() > 2, { everyMs: 2 });
+        expect(harness.gateway.state.connected).toBe(false);
+        expect(harness.controller.all('routed')).toEqual([]);
+        harness.controller.term = 5;
         await waitFor('the link', () => harness.gateway.state.connected, { everyMs: 2 });
       },
-      { prepare: (controller) => (controller.term = 5) },
+      { link, prepare: (controller) => (controller.term = 5) },
     );
   });
 });

@@ -2,6 +2,7 @@
  * The engine: puts the parts together and is the Platform that the API speaks to. Order at start:
  * term, link socket, inventory, then the first answer to a gateway and the first decision [1, 3].
  */
+import type { AddressInfo } from 'node:net';
 import { DEFAULT_ACCESS, type FunctionAccess } from '#contract/access.ts';
 import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus, RevisionView } from '#contract/api.ts';
 import type { CallList, CallQuery, Why } from '#contract/call.ts';
@@ -164,6 +165,11 @@ export class Engine implements Platform, InstanceEvents {
       { term, driver: driver.name, functions: routes.length, adopted, destroyed, ms: Math.round(clock.now() - this.#status.startedAt) },
       'controller is up',
     );
+  }
+
+  /** Where gateways of other hosts dial the link; null: nowhere. */
+  get linkAddress(): AddressInfo | null {
+    return this.#link?.tcpAddress ?? null;
   }
 
   /** Ends the controller and leaves the instances running, to be adopted by the next one. */

@@ -24,6 +24,7 @@ import { Engine } from '../../controller/engine/engine.ts';
 import { RuntimeUnreachable, type InitResult, type RuntimeClient } from '../../controller/engine/runtime-client.ts';
 import { openSqliteStore } from '../../controller/store/sqlite/store.ts';
 import type { BundleStore } from '../../controller/store/types.ts';
+import type { LinkFiles } from './link-files.ts';
 import { TestGateway } from './test-gateway.ts';
 
 /** Virtual time that passes per look of `until`, ms. */
@@ -117,6 +118,9 @@ export class Machine {
   readonly paths: HomePaths;
   readonly starts: InstanceStart[] = [];
   readonly #closers: (() => Promise<void> | void)[] = [];
+  /** With it gateways dial the link over TCP; without, its socket. */
+  network: LinkFiles | null = null;
+  #engine: Engine | null = null;
   #stopped = 0;
 
   private constructor(home: string) {
@@ -174,15 +178,18 @@ export class Machine {
       onStart: (start) => this.starts.push(start),
       calls: new Calls({ path: this.paths.callsDatabase, clock: this.clock, log, maxRecords: 1_000, maxAgeMs: 3_600_000, slowMs: 1_000 }),
       gatewayGid: null,
+      linkListen: this.network?.listen('tcp'),
       onShutdown: () => (this.#stopped += 1),
     });
     this.#closers.push(() => engine.close());
     await engine.start();
+    this.#engine = engine;
     return engine;
   }
 
   async gateway(options: Parameters<typeof TestGateway.connect>[1] = {}): Promise<TestGateway> {
-    const gateway = await TestGateway.connect(this.paths.linkSocket, options);
+    const at = this.network === null ? this.paths.linkSocket : { port: this.#engine!.linkAddress!.port, token: this.network.token };
+    const gateway = await TestGateway.connect(at, options);
     this.#closers.push(() => gateway.close());
     await gateway.next('welcome');
     return gateway;

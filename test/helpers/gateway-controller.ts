@@ -5,7 +5,11 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { type ControllerMessage, GatewayMessage, type Route, type RouteTarget, type StartInfo } from '#contract/link.ts';
 import type { Address } from '#contract/runtime.ts';
 import { newInstanceId, newLeaseId } from '#kit/ids.ts';
+import type { LinkTarget } from '#kit/link-endpoint.ts';
+import { LinkGate } from '#kit/link-gate.ts';
+import { silentLog } from '#kit/log.ts';
 import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
+import type { LinkFiles, NetworkKind } from './link-files.ts';
 
 type Heard<T extends GatewayMessage['type']> = Extract<GatewayMessage, { type: T }>;
 type Sent<T extends ControllerMessage['type']> = Extract<ControllerMessage, { type: T }>;
@@ -57,19 +61,47 @@ export class FakeController {
   onMessage: (message: GatewayMessage) => void = () => {};
   /** Which held leases a hello keeps. */
   keep: (held: Heard<'hello'>['held']) => string[] = (held) => held.map((lease) => lease.lease);
-  #server: Server | null = null;
+  #server: Server | LinkGate | null = null;
+  /** Where it listens over the network, where it does; the port is the same at each start. */
+  readonly #network: { kind: NetworkKind; files: LinkFiles; port: number } | null;
   readonly #sockets = new Set<Socket>();
 
-  constructor(path: string, { term = 1 } = {}) {
+  constructor(
+    path: string,
+    { term = 1, network = null }: { term?: number; network?: { kind: NetworkKind; files: LinkFiles } | null } = {},
+  ) {
     this.path = path;
     this.term = term;
+    this.#network = network === null ? null : { ...network, port: 0 };
+  }
+
+  /** Where gateways dial it, once it has started. */
+  get target(): LinkTarget {
+    if (this.#network === null) return { kind: 'unix', path: this.path };
+    const { kind, files, port } = this.#network;
+    return files.target(kind, port);
   }
 
   async start(): Promise<this> {
+    if (this.#network !== null) {
+      const { kind, files, port } = this.#network;
+      const gate = new LinkGate({
+        listen: files.listen(kind, port),
+        peer: 'a gateway',
+        greetingTimeoutMs: 10_000,
+        onAdmitted: (socket, rest) => this.#serve(socket, rest),
+        log: silentLog,
+      });
+      await gate.start();
+      this.#network.port = gate.address!.port;
+      this.#server = gate;
+      return this;
+    }
     rmSync(this.path, { force: true });
-    this.#server = createServer((socket) => this.#serve(socket));
-    this.#server.listen(this.path);
-    await once(this.#server, 'listening');
+    const server = createServer((socket) => this.#serve(socket));
+    this.#server = server;
+    server.listen(this.path);
+    await once(server, 'listening');
     return this;
   }
 
@@ -78,18 +110,22 @@ export class FakeController {
     const server = this.#server;
     this.#server = null;
     if (server === null) return;
+    if (server instanceof LinkGate) {
+      await server.close();
+      return;
+    }
     const closed = once(server, 'close');
     server.close();
     for (const socket of this.#sockets) socket.destroy();
     await closed;
   }
 
-  #serve(socket: Socket): void {
+  #serve(socket: Socket, rest: Buffer | null = null): void {
     this.#sockets.add(socket);
     socket.on('close', () => this.#sockets.delete(socket));
     socket.on('error', () => {});
     const splitter = new LineSplitter(1 << 20);
-    socket.on('data', (chunk) => {
+    const receive = (chunk: Buffer) => {
       for (const line of splitter.push(chunk)) {
         const message = GatewayMessage.parse(JSON.parse(line));
         this.heard.push(message);
@@ -98,7 +134,10 @@ export class FakeController {
         }
         this.onMessage(message);
       }
-    });
+    };
+    if (rest !== null) receive(rest);
+    socket.on('data', receive);
+    socket.resume();
   }
 
   #write(socket: Socket, message: Unfenced<ControllerMessage>, term = this.term): void {

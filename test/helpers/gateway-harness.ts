@@ -8,6 +8,7 @@ import { createGateway, type Gateway } from '../../gateway/app.ts';
 import { type GatewayConfig, readConfig } from '../../gateway/config.ts';
 import { FakeController } from './gateway-controller.ts';
 import { FakeDispatcher } from './gateway-dispatcher.ts';
+import { LinkFiles, type NetworkKind } from './link-files.ts';
 import { waitFor } from './wait.ts';
 
 export interface Harness {
@@ -32,17 +33,21 @@ export async function withGateway(
     prepare = () => {},
     linked = true,
     events = 'none',
+    link = 'unix',
   }: {
     config?: Partial<GatewayConfig>;
     prepare?: (controller: FakeController) => void;
     linked?: boolean;
     events?: 'none' | 'down' | 'up';
+    /** How the controller is dialled. */
+    link?: 'unix' | NetworkKind;
   } = {},
 ): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'fn-gw-'));
   const closers: (() => unknown)[] = [() => rmSync(dir, { recursive: true, force: true })];
   try {
-    const controller = new FakeController(join(dir, 'link'));
+    const network = link === 'unix' ? null : { kind: link, files: new LinkFiles(dir) };
+    const controller = new FakeController(join(dir, 'link'), { network });
     prepare(controller);
     closers.push(() => controller.stop());
     if (linked) await controller.start();
@@ -51,7 +56,10 @@ export async function withGateway(
     if (events === 'up') await dispatcher.start();
     const eventsTarget = events === 'none' ? null : { kind: 'unix' as const, path: dispatcher.path };
     const defaults = readConfig({ FN_LINK_SOCKET: controller.path, FN_LISTEN: '127.0.0.1:0' });
-    const gateway = createGateway({ ...defaults, events: eventsTarget, drainDeadlineMs: 500, ...config }, silentLog);
+    const gateway = createGateway(
+      { ...defaults, link: controller.target, events: eventsTarget, drainDeadlineMs: 500, ...config },
+      silentLog,
+    );
     closers.push(() => gateway.close());
     const address = await gateway.start();
     if (address === null || typeof address === 'string') throw new Error('not listening on a port');

@@ -1,5 +1,7 @@
 /** A gateway's end of the link, for tests of the controller: says what it is told to, keeps what it hears. */
 import { connect, type Socket } from 'node:net';
+import { keepAlive } from '#kit/heartbeat.ts';
+import { greetingLine, refusalOf } from '#kit/link-greeting.ts';
 import { ControllerMessage, type GatewayMessage, type Lease } from '#contract/link.ts';
 import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
 
@@ -12,11 +14,18 @@ export class TestGateway {
   #watchers = new Set<() => void>();
   closed = false;
 
-  private constructor(socket: Socket, acknowledge: boolean) {
+  /** `greeted`: the first line that is heard is the answer to a greeting. */
+  private constructor(socket: Socket, acknowledge: boolean, greeted: boolean) {
     this.#socket = socket;
+    let answered = !greeted;
     const lines = new LineSplitter(1024 * 1024);
     socket.on('data', (chunk: Buffer) => {
       for (const line of lines.push(chunk)) {
+        if (!answered) {
+          answered = true;
+          if (refusalOf(line) !== null) socket.destroy();
+          continue;
+        }
         const message = ControllerMessage.parse(JSON.parse(line));
         this.heard.push(message);
         if (acknowledge && (message.type === 'routes' || message.type === 'welcome'))
@@ -31,16 +40,21 @@ export class TestGateway {
     });
   }
 
+  /** To the link's socket, or over TCP with a token. */
   static async connect(
-    path: string,
+    at: string | { port: number; token: string },
     options: { gateway?: string; boot?: string; pid?: number; held?: Lease[]; acknowledge?: boolean; term?: number } = {},
   ): Promise<TestGateway> {
-    const socket = connect(path);
+    const socket = typeof at === 'string' ? connect(at) : connect(at.port, '127.0.0.1');
     await new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve);
       socket.once('error', reject);
     });
-    const gateway = new TestGateway(socket, options.acknowledge ?? true);
+    if (typeof at !== 'string') {
+      keepAlive(socket);
+      socket.write(greetingLine(at.token));
+    }
+    const gateway = new TestGateway(socket, options.acknowledge ?? true, typeof at !== 'string');
     gateway.say({
       type: 'hello',
       gateway: options.gateway ?? 'g',
