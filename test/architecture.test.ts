@@ -127,11 +127,17 @@ const RULES: Rule[] = [
   { files: /^gateway\//, may: [CONTRACT, KIT, VERSION, NODE, NPM, /^gateway\//], says: 'the gateway imports #contract and #kit only' },
   { files: /^cli\//, may: [CONTRACT, KIT, VERSION, NODE, NPM, /^cli\//], says: 'the CLI imports #contract and #kit only' },
   {
-    files: /^runtime-images\/(?:builder\/.*|[^/]+)$/,
+    files: /^runtime-images\/(?:(?:builder|platform)\/.*|[^/]+)$/,
     may: [CONTRACT, KIT, NODE, NPM, /^runtime-images\//],
     says: 'the image builder imports #contract and #kit only',
   },
   { files: /^runtime-images\//, may: [NODE, /^runtime-images\//], says: 'a shim imports no npm package and nothing of the platform' },
+  {
+    files: /^helm\/[^/]+$/,
+    may: [/^(?:controller|gateway|controller\/dispatcher)\/config\.ts$/, KUBE, NODE, /^npm:zod$/, /^helm\/[^/]+$/],
+    says: 'the chart knows the settings of processes, nothing else of them',
+  },
+  { files: /^helm\/fn\//, may: [NODE], says: 'what runs in a pod of `helm test` has no packages' },
   { files: /^examples\//, may: [NODE, NPM, /^examples\//], says: 'an example is a folder that a user could copy' },
 ];
 
