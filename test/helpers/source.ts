@@ -4,7 +4,7 @@ import { join, relative } from 'node:path';
 import { parseAst } from 'vitest/node';
 import { ROOT } from './root.ts';
 
-const SOURCE_FOLDERS = ['controller', 'gateway', 'cli', 'runtime-images', 'examples', 'test'];
+const SOURCE_FOLDERS = ['controller', 'gateway', 'cli', 'runtime-images', 'helm', 'examples', 'test'];
 
 export interface SourceFile {
   /** Path from the root, with /. */
