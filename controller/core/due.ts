@@ -25,6 +25,11 @@ export class DueTimes {
     this.#push({ key, at });
   }
 
+  /** The key's time; null: it has none. */
+  of(key: string): number | null {
+    return this.#at.get(key) ?? null;
+  }
+
   /** The earliest time; null: there is none. */
   next(): number | null {
     this.#dropStale();

@@ -67,7 +67,7 @@ export type GoneCause = 'exit' | 'oom' | 'timeout' | 'stopped' | 'lost';
 
 /** What happens to instances, for the parts that have to react. */
 export interface InstanceEvents {
-  /** Something that the plan depends on has changed. */
+  /** Something that the plan depends on has changed, and the world was told of what (World.touch, where nothing else tells). */
   changed(): void;
   /** A generic instance is up. */
   created(): void;

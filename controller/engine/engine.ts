@@ -241,7 +241,7 @@ export class Engine implements Platform, InstanceEvents {
   // InstanceEvents
 
   changed(): void {
-    this.#planner.kick();
+    this.#planner.touched();
   }
 
   created(): void {
@@ -264,7 +264,7 @@ export class Engine implements Platform, InstanceEvents {
 
   ready(instance: Instance): void {
     this.#rollout.ready(instance);
-    this.#planner.kick();
+    this.#planner.touched();
   }
 
   gone(instance: Instance, holders: Set<string>, cause: GoneCause, detail: string): void {

@@ -249,6 +249,7 @@ export class Gateways implements LinkEvents {
   /** Waiters of this revision fail now, rather than at their deadline; not where instances are there that can serve them. */
   failWaiters(revision: RevisionState, failure: StartFailure): void {
     revision.problem = startProblem(revision, failure);
+    this.#context.world.touch(revision.key);
     if (this.#context.world.canServe(revision.key)) return;
     for (const [key, demand] of revision.demand) {
       const link = this.#gateways.get(key)?.link;

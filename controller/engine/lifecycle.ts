@@ -346,6 +346,7 @@ export class Lifecycle {
       const health = await runtime.health(instance.address).catch(() => null);
       if (health?.status === 'ready' && health.instance === instance.id && health.revision === revision?.key) {
         instance.suspect = false;
+        world.touch(revision?.key ?? null);
         this.#events.changed();
       } else if (health || clock.now() >= end) this.kill(instance, 'lost', 'it did not answer after the controller had started');
       else clock.after(VERIFY_EVERY_MS, () => void check());

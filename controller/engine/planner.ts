@@ -1,11 +1,13 @@
 /**
  * Asks the core what to do whenever something has changed or a time has come, and carries it out.
- * One pass: for each active revision grants, starts and idleness; then the host as a whole.
+ * One pass: for each revision of which something has changed grants, starts and idleness; then the host as a whole. What a
+ * pass costs so depends on what happened since the last one, not on how many functions there are.
  */
+import { DueTimes } from '../core/due.ts';
 import { planGrants, planHost, planIdle, planStarts, type Action, type ClaimNeed } from '../core/plan.ts';
-import { poolOf } from '../core/pool.ts';
+import { poolTargets, poolText, type PoolTargets } from '../core/pool.ts';
 import { isGrowing, planRebalance } from '../core/rebalance.ts';
-import { poolKeyText, type RevisionState } from '../core/world.ts';
+import type { RevisionState } from '../core/world.ts';
 import type { EngineContext } from './context.ts';
 import type { Gateways } from './gateways.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -13,6 +15,10 @@ import type { PlannerPass } from './options.ts';
 
 /** A pass is made at least this often, for what no event tells of. */
 const LONGEST_PAUSE_MS = 5_000;
+/** Where passes are made anyway, one of them looks at all revisions this often: some 5 ms for ten thousand. */
+const FULL_EVERY_MS = 1_000;
+/** A revision that wants an instance nobody waits for, because it is deployed or kept ready, has its turn as if somebody gave up after this, ms. */
+const UNHURRIED_MS = 10_000;
 /** Whoever waits for memory of its namespace is told after this, ms: one of its instances may become idle until then. */
 const QUOTA_WAIT_MS = 5_000;
 
@@ -26,9 +32,19 @@ export class Planner {
   #scheduled = false;
   #running = false;
   #stopped = true;
+  /** All revisions are to be looked at. */
+  #all = true;
+  #lookedAtAllAt = -Infinity;
+  #targets: PoolTargets = new Map();
   #lastClaimAt = -Infinity;
   #createsFrom = -Infinity;
   #cancelTimer: () => void = () => {};
+  /** Revisions that need instances, as they were looked at last. */
+  readonly #needs = new Map<string, ClaimNeed>();
+  /** When revisions are to be looked at although nothing happens to them. */
+  readonly #due = new DueTimes();
+  /** Those that wait for a slot rather than start an instance, because their pool was empty. */
+  readonly #hesitating = new Map<string, RevisionState>();
   readonly #rebalancedAt = new Map<string, number>();
   /** Since when a revision has got no instance for its namespace's quota. */
   readonly #overQuotaSince = new Map<string, number>();
@@ -74,11 +90,18 @@ export class Planner {
     this.#createsFrom = this.#context.clock.now() + ms;
   }
 
-  /** A pass will be made in this turn of the event loop, however often it is asked for. */
+  /** Something has changed that the world was not told of: a pass looks at all revisions. */
   kick(): void {
+    this.#all = true;
+    this.touched();
+  }
+
+  /** The world was told what has changed: a pass is made in this turn of the event loop, however often it is asked for. */
+  touched(): void {
     if (this.#scheduled || this.#stopped) return;
     this.#scheduled = true;
-    queueMicrotask(() => {
+    // After all that this turn brings: twenty gateways that speak at once are one pass.
+    setImmediate(() => {
       this.#scheduled = false;
       if (!this.#stopped && !this.#running) this.#pass();
     });
@@ -103,42 +126,77 @@ export class Planner {
     };
     try {
       world.expireRevoked(now);
-      const pooled = new Map<string, number>();
-      for (const instance of world.instances.values()) {
-        if (instance.state.kind === 'generic') pooled.set(poolKeyText(instance), (pooled.get(poolKeyText(instance)) ?? 0) + 1);
-        for (const lease of instance.leases.values()) wake(lease.freeAt);
-      }
-      const needs: ClaimNeed[] = [];
-      for (const revision of world.revisions.values()) {
-        if (!this.#active(revision)) continue;
-        this.#looked += 1;
-        this.#apply(planGrants(world, revision));
-        const starts = planStarts(world, revision, settings, now, pooled.get(poolKeyText(poolOf(revision))) ?? 0);
-        wake(starts.askAgainAt);
-        for (const id of starts.thaw) this.#apply([{ do: 'thaw', instance: id }]);
-        if (starts.claims > 0) {
-          const deadlines = [...revision.demand.values()].map((demand) => demand.oldestDeadline ?? Infinity);
-          needs.push({ revision, claims: starts.claims, deadline: Math.min(Infinity, ...deadlines) });
-        }
-        const idle = planIdle(world, revision, settings, now);
-        wake(idle.askAgainAt);
-        this.#apply(idle.actions);
-      }
+      const looked = this.#lookAt(now);
       const paused = now < this.#createsFrom;
       if (paused) wake(this.#createsFrom);
       const limits = { ...settings, quotas: this.#quotas, ...(paused ? { maxCreates: 0 } : {}) };
-      const host = planHost(world, needs, limits, now, this.#lastClaimAt);
+      const host = planHost(world, this.#needs.values(), limits, now, this.#lastClaimAt, this.#targets);
       wake(host.askAgainAt);
       wake(this.#checkQuotas(host.overQuota, now));
       this.#apply(host.actions);
-      wake(this.#rebalance(needs, host.actions, now));
-      this.#forget(now);
+      this.#rebalance(looked, host.actions, now);
+      wake(world.nextExpiry());
+      wake(this.#due.next());
     } catch (error) {
+      // What it had taken as touched is looked at again.
+      this.#all = true;
       log.error({ error: error instanceof Error ? error.stack : String(error) }, 'a planning pass failed');
     } finally {
       this.#running = false;
     }
-    this.#cancelTimer = clock.after(Math.max(1, wakeAt - now), () => this.kick());
+    this.#cancelTimer = clock.after(Math.max(1, wakeAt - now), () => this.touched());
+  }
+
+  /** Looks at what has changed, or whose time has come; now and then at all. Returns the revisions that were looked at. */
+  #lookAt(now: number): Set<string> {
+    const { world, settings } = this.#context;
+    const keys = world.takeTouched();
+    for (const key of this.#due.take(now)) keys.add(key);
+    for (const [key, revision] of this.#hesitating) if (world.generic.has(poolText(revision))) keys.add(key);
+    if (this.#all || now - this.#lookedAtAllAt >= FULL_EVERY_MS) {
+      this.#all = false;
+      this.#lookedAtAllAt = now;
+      this.#targets = poolTargets(world, settings);
+      for (const key of world.revisions.keys()) keys.add(key);
+      for (const key of this.#needs.keys()) keys.add(key);
+    }
+    for (const key of keys) {
+      this.#look(key, now);
+      world.untouch(key);
+    }
+    return keys;
+  }
+
+  #look(key: string, now: number): void {
+    const { world, settings } = this.#context;
+    this.#hesitating.delete(key);
+    const revision = world.revisions.get(key);
+    if (!revision || !this.#active(revision)) {
+      this.#needs.delete(key);
+      this.#due.set(key, revision ? this.#forget(revision, now) : null);
+      return;
+    }
+    this.#looked += 1;
+    this.#apply(planGrants(world, revision));
+    const pooled = world.generic.get(poolText(revision))?.size ?? 0;
+    const starts = planStarts(world, revision, settings, now, pooled);
+    for (const id of starts.thaw) this.#apply([{ do: 'thaw', instance: id }]);
+    if (starts.claims > 0) this.#needs.set(key, { revision, claims: starts.claims, deadline: this.#deadline(revision) });
+    else this.#needs.delete(key);
+    if (starts.askAgainAt !== null && pooled === 0) this.#hesitating.set(key, revision);
+    const idle = planIdle(world, revision, settings, now);
+    this.#apply(idle.actions);
+    const again = Math.min(starts.askAgainAt ?? Infinity, idle.askAgainAt ?? Infinity);
+    this.#due.set(key, again === Infinity ? null : again);
+  }
+
+  /** When the first of those who wait gives up, milliseconds since 1970. Where nobody waits it comes nearer too, or under load its turn never came. */
+  #deadline(revision: RevisionState): number {
+    const deadlines = [...revision.demand.values()].map((demand) => demand.oldestDeadline ?? Infinity);
+    const first = Math.min(Infinity, ...deadlines);
+    if (first < Infinity) return first;
+    const before = this.#needs.get(revision.key)?.deadline ?? Infinity;
+    return before < Infinity ? before : this.#context.clock.wall() + UNHURRIED_MS;
   }
 
   /** Most functions are asleep: nothing runs, nobody waits, nothing to decide. */
@@ -163,37 +221,35 @@ export class Planner {
     return next;
   }
 
-  /** For every revision with demand, whether or not it may start more: a share may be all that can be had. */
-  #rebalance(needs: ClaimNeed[], actions: readonly Action[], now: number): number | null {
+  /** For revisions with demand that have changed or need more, whether or not they may start more: a share may be all that can be had. */
+  #rebalance(looked: ReadonlySet<string>, actions: readonly Action[], now: number): void {
     const { world, settings } = this.#context;
-    let next: number | null = null;
     const evicting = actions.some((action) => action.do === 'stop' && action.reason === 'evicted');
-    for (const revision of world.revisions.values()) {
-      if (revision.demand.size < 2) continue;
-      const needed = needs.some((need) => need.revision === revision);
-      if (isGrowing(world, revision, needed, evicting)) continue;
-      const allowedAt = (this.#rebalancedAt.get(revision.key) ?? -Infinity) + settings.rebalanceEveryMs;
+    for (const key of new Set([...looked, ...this.#needs.keys()])) {
+      const revision = world.revisions.get(key);
+      if (!revision || revision.demand.size < 2) continue;
+      if (isGrowing(world, revision, this.#needs.has(key), evicting)) continue;
+      const revokes = planRebalance(world, revision);
+      if (revokes.length === 0) continue;
+      const allowedAt = (this.#rebalancedAt.get(key) ?? -Infinity) + settings.rebalanceEveryMs;
       if (allowedAt > now) {
-        next = Math.min(next ?? Infinity, allowedAt);
+        this.#due.set(key, Math.min(allowedAt, this.#due.of(key) ?? Infinity));
         continue;
       }
-      const revokes = planRebalance(world, revision);
-      if (revokes.length > 0) this.#rebalancedAt.set(revision.key, now);
+      this.#rebalancedAt.set(key, now);
       this.#apply(revokes);
     }
-    return next;
   }
 
-  /** Revisions without traffic of which nothing runs and nobody asks; one that fails to start, some time after. */
-  #forget(now: number): void {
-    const { world } = this.#context;
-    for (const revision of world.revisions.values()) {
-      if (revision.percent > 0 || revision.floor > 0 || revision.demand.size > 0 || world.instancesOf(revision.key).size > 0) continue;
-      if (revision.routed && revision.failures > 0 && now < revision.notBefore + REMEMBER_FAILURE_MS) continue;
-      world.revisions.delete(revision.key);
-      this.#rebalancedAt.delete(revision.key);
-      this.#lifecycle.forms.delete(revision.key);
-    }
+  /** Revisions without traffic of which nothing runs and nobody asks; one that fails to start, some time after: then this is returned. */
+  #forget(revision: RevisionState, now: number): number | null {
+    if (revision.percent > 0) return null;
+    const rememberUntil = revision.notBefore + REMEMBER_FAILURE_MS;
+    if (revision.routed && revision.failures > 0 && now < rememberUntil) return rememberUntil;
+    this.#context.world.revisions.delete(revision.key);
+    this.#rebalancedAt.delete(revision.key);
+    this.#lifecycle.forms.delete(revision.key);
+    return null;
   }
 
   #apply(actions: readonly Action[]): void {

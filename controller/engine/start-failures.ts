@@ -53,12 +53,14 @@ export class StartFailures {
       state.notBefore = 0;
       state.problem = null;
     }
+    this.#parts.planner.kick();
   }
 
   /** The function's failures are its own; those of the platform concern all who wait for an instance. */
   failed(revision: string | null, failure: StartFailure): void {
     const { world } = this.#parts.context;
     this.#parts.onFailure(failure.code);
+    this.#parts.planner.kick();
     if (revision === null) {
       this.#createFailures += 1;
       this.#parts.rollout.lastStartFailure = failure;

@@ -62,6 +62,7 @@ export class Suspects {
     // A process that has just died refuses at once; why it died takes the driver longer to say [9].
     if (!health && (await this.#parts.lifecycle.awaitEnd(instance, until))) return false;
     instance.suspect = false;
+    world.touch(revisionOf(instance));
     // It may have ended while it was asked; the driver's word has then gone out already.
     if (world.instances.get(instance.id) !== instance || instance.address === null) return false;
     if (!health) this.#parts.lifecycle.kill(instance, 'lost', `it does not answer (${reason})`);
