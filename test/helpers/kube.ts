@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { accessSync, appendFileSync, constants, existsSync, readFileSync } from 'node:fs';
-import { basename, delimiter, join } from 'node:path';
+import { basename, delimiter, dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { z } from 'zod';
 import { CACHE_HOME } from './cache.ts';
@@ -20,7 +20,7 @@ const DELETE_TIMEOUT_MS = 90_000;
 
 const SCRIPT = join(ROOT, 'test', 'kube', 'cluster');
 const KUBE_CACHE = process.env.KUBE_CACHE ?? join(CACHE_HOME, 'kube-from-debian');
-const KUBE_RUN = process.env.KUBE_RUN ?? '/run/kube-test';
+const KUBE_RUN = process.env.KUBE_RUN ?? `/run/kube-test${process.env.KUBE_NUMBER ?? ''}`;
 const OWN_KUBECONFIG = join(KUBE_RUN, 'admin.kubeconfig');
 
 /** On every namespace that a test makes: the run that it belongs to. */
@@ -48,14 +48,29 @@ export type Manifest = Readonly<Record<string, unknown>>;
 
 export class Cluster {
   readonly kubeconfig: string;
-  /** One that test/kube/cluster brought up: pods reach the host at `hostAddress`, the host reaches pods and Services by address. */
-  readonly own: boolean;
-  readonly hostAddress = '10.243.0.1';
+  /** One that test/kube/cluster brought up, by its state folder: the host reaches its pods and Services by address. */
+  readonly own: string | null;
   readonly #loaded = new Map<string, Promise<void>>();
 
   constructor(kubeconfig: string) {
     this.kubeconfig = kubeconfig;
-    this.own = kubeconfig === OWN_KUBECONFIG;
+    const folder = dirname(kubeconfig);
+    this.own = existsSync(join(folder, '.cluster')) ? folder : null;
+  }
+
+  /** The host as its pods reach it. Throws where the cluster is not one of test/kube/cluster. */
+  hostAddress(): string {
+    const net = this.own === null ? undefined : /\bserver: "https:\/\/(\d+\.\d+\.\d+)\.2:/.exec(readFileSync(this.kubeconfig, 'utf8'))?.[1];
+    if (net === undefined) throw new Error(`nobody knows how the pods of the cluster of ${this.kubeconfig} reach this machine`);
+    return `${net}.1`;
+  }
+
+  /** The nodes' names. */
+  async nodes(): Promise<string[]> {
+    return (await this.kubectl(['get', 'nodes', '-o', 'name']))
+      .split('\n')
+      .filter(Boolean)
+      .map((name) => name.replace(/^node\//, ''));
   }
 
   /** Runs kubectl; its stdout. Throws with its own words where it fails. */
@@ -95,7 +110,7 @@ export class Cluster {
 
   async #load(image: string): Promise<void> {
     const command = process.env.FN_TEST_LOAD_IMAGES;
-    if (this.own) await runTool(SCRIPT, ['load', image], { timeoutMs: LOAD_TIMEOUT_MS });
+    if (this.own !== null) await runTool(SCRIPT, ['load', image], { timeoutMs: LOAD_TIMEOUT_MS, env: { KUBE_RUN: this.own } });
     else if (command) await runTool('sh', ['-c', `${command} "$1"`, 'sh', image], { timeoutMs: LOAD_TIMEOUT_MS });
     else
       throw new Error(
@@ -150,6 +165,12 @@ function findTool(name: 'kubectl' | 'helm'): string {
     }
   }
   throw new Error(`${name} is neither on the PATH nor in ${join(KUBE_CACHE, 'bin')}: install it`);
+}
+
+/** Runs Helm without a cluster, for what it says of a chart. It may have to be fetched first, beside the cluster. */
+export async function runHelm(args: readonly string[], options: ToolOptions = {}): Promise<ToolResult> {
+  if (process.env.FN_TEST_CLUSTER !== undefined && !existsSync(join(KUBE_CACHE, 'bin', 'helm'))) await findCluster();
+  return runTool(findTool('helm'), args, options);
 }
 
 async function runTool(file: string, args: readonly string[], options: ToolOptions): Promise<ToolResult> {

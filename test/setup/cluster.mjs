@@ -28,15 +28,20 @@ const BUILD_TOOLS = { 'golang-go': 'go', gcc: 'gcc', 'dpkg-dev': 'dpkg-source', 
 const SCRIPT = join(ROOT, 'test', 'kube', 'cluster');
 const CACHE = process.env.KUBE_CACHE ?? join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'kube-from-debian');
 /** State and kubeconfig of the cluster while it is up. */
-const RUN = process.env.KUBE_RUN ?? '/run/kube-test';
-export const OWN_KUBECONFIG = join(RUN, 'admin.kubeconfig');
+const RUN = process.env.KUBE_RUN ?? `/run/kube-test${process.env.KUBE_NUMBER ?? ''}`;
+const OWN_KUBECONFIG = join(RUN, 'admin.kubeconfig');
+const ENV = { ...process.env, KUBE_CACHE: CACHE, KUBE_RUN: RUN, KUBE_NODES: '2' };
 
-/** Whether this run has to bring up a cluster. Throws where nobody can, and says what to do. */
-function mustStart() {
-  if (process.env.KUBECONFIG) return false;
+/**
+ * What this run has to do for a cluster: nothing; give one that is up a second node, since a node is drained in some
+ * tests; or bring one up. Throws where nobody can, and says what to do.
+ * @returns {'nothing' | 'join' | 'start'}
+ */
+function whatToDo() {
+  if (process.env.KUBECONFIG) return 'nothing';
   if (existsSync(OWN_KUBECONFIG)) {
-    const asked = spawnSync(SCRIPT, ['kubectl', 'get', '--raw', '/readyz'], { stdio: 'ignore', timeout: PROBE_TIMEOUT_MS });
-    if (asked.status === 0) return false;
+    const asked = spawnSync(SCRIPT, ['kubectl', 'get', 'nodes', '-o', 'name'], { encoding: 'utf8', timeout: PROBE_TIMEOUT_MS, env: ENV });
+    if (asked.status === 0) return asked.stdout.trim().split('\n').length >= 2 ? 'nothing' : 'join';
   }
   const debian = existsSync('/etc/os-release') && /^VERSION_ID="?12"?$/m.test(readFileSync('/etc/os-release', 'utf8'));
   if (process.getuid?.() !== 0 || !debian || process.arch !== 'x64')
@@ -45,12 +50,12 @@ function mustStart() {
         "FN_TEST_LOAD_IMAGES to a command that gives its nodes images of this machine's Docker (for example `kind load docker-image`);\n" +
         'or run `npm test` as root on Debian 12 on x86-64, where it brings one up by itself. See test/kube/README.md.',
     );
-  return true;
+  return 'start';
 }
 
 /** Debian packages, by name, with the command that shows whether one is there: for the tools of machine.mjs. */
 export function clusterTools() {
-  if (!mustStart()) return {};
+  if (whatToDo() !== 'start') return {};
   return existsSync(join(CACHE, 'complete')) ? RUN_TOOLS : { ...RUN_TOOLS, ...BUILD_TOOLS };
 }
 
@@ -60,7 +65,8 @@ export function clusterTools() {
  * @returns {{ env: Record<string, string>, end: () => Promise<void> }}
  */
 export function startCluster() {
-  if (!mustStart()) return { env: {}, end: async () => {} };
+  const todo = whatToDo();
+  if (todo === 'nothing') return { env: {}, end: async () => {} };
   const folder = mkdtempSync(join(tmpdir(), 'fn-kube-'));
   const logFile = join(folder, 'log');
   const answerFile = join(folder, 'answer.json');
@@ -73,7 +79,7 @@ export function startCluster() {
   const child = spawn(SCRIPT, ['up'], {
     detached: true,
     stdio: ['ignore', log, log],
-    env: { ...process.env, KUBE_CACHE: CACHE, KUBE_RUN: RUN },
+    env: ENV,
   });
   closeSync(log);
   process.stderr.write(`bringing up a Kubernetes cluster (pid ${child.pid}, output in ${logFile})\n`);
@@ -100,7 +106,8 @@ export function startCluster() {
     async end() {
       if (child.exitCode === null && child.signalCode === null) endGroup();
       await ended;
-      const down = spawnSync(SCRIPT, ['down'], { stdio: ['ignore', 2, 2], timeout: DOWN_TIMEOUT_MS });
+      const down =
+        todo === 'start' ? spawnSync(SCRIPT, ['down'], { stdio: ['ignore', 2, 2], timeout: DOWN_TIMEOUT_MS, env: ENV }) : { status: 0 };
       if (down.status !== 0) process.stderr.write(`the cluster did not end: test/kube/cluster down (${down.status ?? down.signal})\n`);
       rmSync(folder, { recursive: true, force: true });
     },
