@@ -1,12 +1,11 @@
 /** Bundles of a namespace: asking for one by its digest, and sending it. */
 import { BUNDLE_LIMITS, type BundleInfo } from '#contract/api.ts';
-import { FnError } from '#contract/errors.ts';
 import { absent } from './access.ts';
 import { note } from './audit-trail.ts';
 import { type ApiContext, type ApiDependencies, Router } from './env.ts';
 import { checkedPath, limitedBody, requireContentType } from './input.ts';
-import type { Tenants } from './platform.ts';
 import { BundlePath, response, responses } from './schemas.ts';
+import { uploadLimit } from './uploads.ts';
 
 const path = '/v1/namespaces/{namespace}/bundles/{digest}';
 const GZIP = 'application/gzip';
@@ -77,18 +76,4 @@ export function bundleRoutes(dependencies: ApiDependencies): Router {
         return c.json({ digest, bytes, files } satisfies BundleInfo, had ? 200 : 201);
       },
     );
-}
-
-/** The smaller of the platform's limit (413) and the namespace's quota (403). */
-async function uploadLimit(tenants: Tenants, namespace: string): Promise<{ maxBytes: number; tooLarge: () => FnError }> {
-  const { bundleBytes } = tenants.quota(namespace);
-  const { maxUploadBytes } = BUNDLE_LIMITS;
-  if (bundleBytes === null || bundleBytes >= maxUploadBytes) {
-    return {
-      maxBytes: maxUploadBytes,
-      tooLarge: () => new FnError('body-too-large', `A bundle may have at most ${maxUploadBytes} bytes.`),
-    };
-  }
-  const detail = `A bundle of the namespace ${namespace} may have at most ${bundleBytes} bytes (quota bundleBytes).`;
-  return { maxBytes: bundleBytes, tooLarge: () => new FnError('quota-exceeded', detail) };
 }

@@ -1,15 +1,12 @@
 /** Revisions: deploying one, and those there are. */
-import { lstat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { DeployRequest } from '#contract/api.ts';
-import { FnError } from '#contract/errors.ts';
-import type { BundleStore } from '../store/types.ts';
 import { note } from './audit-trail.ts';
-import { type ApiDependencies, type Artifacts, Router } from './env.ts';
+import { type ApiDependencies, Router } from './env.ts';
 import { checkedJson, checkedPath } from './input.ts';
 import { FunctionPath, jsonContent, response, responses } from './schemas.ts';
 import { clientGone } from './signals.ts';
 import { checkTriggers } from './trigger-faults.ts';
+import { requireBundle } from './uploads.ts';
 
 export function revisionRoutes(dependencies: ApiDependencies): Router {
   const { platform, bundles, artifacts, limits } = dependencies;
@@ -52,37 +49,4 @@ export function revisionRoutes(dependencies: ApiDependencies): Router {
         return c.json(answer, 201);
       },
     );
-}
-
-interface Uploads {
-  bundles: BundleStore;
-  artifacts: Artifacts;
-}
-
-/** Throws FnError invalid where the namespace has not uploaded the bundle or the image, or the entry is not in the bundle. */
-async function requireBundle(namespace: string, { bundle, entry, image }: DeployRequest, { bundles, artifacts }: Uploads): Promise<void> {
-  if (!(await artifacts.hasArtifact(namespace, 'bundle', bundle)) || !(await bundles.has(bundle))) {
-    throw new FnError('invalid', `The bundle ${bundle} is not here: upload it first.`, {
-      errors: [{ pointer: '/bundle', detail: 'is not in the store; PUT it first' }],
-    });
-  }
-  if (image !== null && !(await artifacts.hasArtifact(namespace, 'image', image))) {
-    throw new FnError('invalid', `The image ${image} is not here: upload or pull it first.`, {
-      errors: [{ pointer: '/image', detail: 'is not in the store; POST it first' }],
-    });
-  }
-  if (image !== null) {
-    // Young again: it is not removed while it is deployed. A function made of it has nothing in its bundle.
-    await artifacts.addArtifact(namespace, 'image', image, Date.now());
-    return;
-  }
-  // The store lets no links in, and the contract no `..`.
-  const found = await lstat(join(await bundles.dir(bundle), entry)).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null;
-    throw error;
-  });
-  if (found?.isFile() !== true)
-    throw new FnError('invalid', `The bundle has no file ${entry}.`, {
-      errors: [{ pointer: '/entry', detail: 'is not a file of the bundle' }],
-    });
 }
