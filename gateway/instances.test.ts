@@ -6,6 +6,7 @@ import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { newInstanceId } from '#kit/ids.ts';
 import { problem } from '#contract/errors.ts';
+import { BlackHole } from '../test/helpers/black-hole.ts';
 import { startInstance, startRawInstance } from '../test/helpers/gateway-instance.ts';
 import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
 import { call, open } from '../test/helpers/http.ts';
@@ -223,6 +224,31 @@ describe('an instance that goes away', () => {
       harness.defer(() => back.stop());
       harness.controller.send({ type: 'clear', instance: dead.instance });
       expect((await call(`${harness.url}/hello`)).text).toBe('back');
+    });
+  });
+
+  it('without a word: another one serves, body and all, and the controller is asked to look', async () => {
+    await withGateway(async (harness) => {
+      const live = await startInstance(harness.socket('live'), (incoming, outgoing) => incoming.pipe(outgoing));
+      harness.defer(() => live.stop());
+      const hole = await BlackHole.start();
+      harness.defer(() => hole.close());
+      await hole.stop();
+      const revision = await routed(harness);
+      const instance = newInstanceId();
+      const address = { kind: 'tcp' as const, host: '127.0.0.1', port: hole.port, instance };
+      harness.controller.grant(revision, address, { slots: 5, instance });
+      await waitFor('the lease', () => harness.gateway.state.leases === 1, { everyMs: 2 });
+      // Whoever waits for it asks for another slot once it is out of use.
+      harness.controller.onMessage = (message) => {
+        if (message.type === 'want' && message.waiting > 0) harness.controller.grant(revision, live.address, { slots: 5 });
+      };
+      expect((await call(`${harness.url}/hello`, { method: 'POST', body: 'x'.repeat(60_000) })).text).toHaveLength(60_000);
+      expect(await harness.controller.hear('suspect')).toMatchObject({ instance, reason: 'no connection within 1000 ms' });
+      // Until somebody says that it is well again nobody has to wait for it.
+      harness.controller.heard.length = 0;
+      for (let n = 0; n < 5; n++) expect((await call(`${harness.url}/hello`, { method: 'POST', body: 'y' })).text).toBe('y');
+      expect(harness.controller.all('suspect')).toEqual([]);
     });
   });
 });

@@ -224,6 +224,14 @@ describe('instances', () => {
     expect(heard).toEqual([null]);
   });
 
+  it('[10] unreachable: suspect, where it is still known', () => {
+    const { table, grant, ask, of } = setUp();
+    grant('l1', 'i1');
+    table.unreachable('i1', 'no connection');
+    table.unreachable('i2', 'no connection');
+    expect([ask().got, of('suspect')]).toEqual(['waiting', [{ type: 'suspect', instance: 'i1', reason: 'no connection' }]]);
+  });
+
   it('[10] suspect: not used, told once (and again after a reconnect), until clear', () => {
     const { ask, grant, of, table } = setUp();
     grant('l1', 'i1', 2);

@@ -167,6 +167,12 @@ export class LeaseTable<C extends Connection> {
     this.#send({ type: 'suspect', instance: instance.id, reason: instance.suspect });
   }
 
+  /** [10] The same for one that is known by its id alone. */
+  unreachable(instanceId: string, reason: string): void {
+    const instance = this.#instances.get(instanceId);
+    if (instance !== undefined) this.suspect(instance, reason);
+  }
+
   /**
    * [11] A request overran its timeout. The controller will end the instance, now or when its other
    * requests are done; so nothing new goes there, not even in the moment before it has said so.

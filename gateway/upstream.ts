@@ -5,6 +5,10 @@
  * Where the instance listens on a unix socket, the path is opened once, O_PATH and O_NOFOLLOW, must
  * be a socket, and /proc/self/fd/N is dialled from then on: what the function may later put at that
  * path (a link to the Docker socket, say) is never looked at.
+ *
+ * Where it is reached over TCP, it may go without a word: its node lost power, and what is sent there is lost. While
+ * requests are in flight and none ends, a fresh connection is tried now and then; where that fails somebody is told,
+ * long before TCP itself or the deadline of a request gives up.
  */
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { connect as netConnect, type Socket } from 'node:net';
@@ -17,8 +21,12 @@ import type { Connection } from './demand.ts';
 /** Linux only, and not among Node's constants (fcntl-linux.h, the same on x86-64 and arm64). */
 const O_PATH = 0x20_0000;
 
-/** Time for a connection to come about. A unix socket answers at once, a pod in its cluster within this. */
-export const CONNECT_TIMEOUT_MS = 2_000;
+/** Time for a connection to come about. A unix socket answers at once; a pod within some ms, or its node is gone. */
+export const CONNECT_TIMEOUT_MS = 1_000;
+/** An instance over TCP with requests in flight of which none has ended since the last look is tried this often, ms. */
+export const LOOK_EVERY_MS = 5_000;
+/** Idle connections over TCP are tried by the kernel itself after this, ms; ten tries a second apart. */
+const TCP_KEEP_ALIVE_MS = 5_000;
 /** Idle connections are closed after this, and a second before the instance says it will (its Keep-Alive header). */
 const IDLE_TIMEOUT_MS = 15_000;
 const IDLE_TIMEOUT_MAX_MS = 60_000;
@@ -45,6 +53,8 @@ function openSocket(path: string): number {
 export class Upstream implements Connection {
   readonly #address: Address;
   readonly #clock: Clock;
+  /** Hears that it cannot be reached, though requests are in flight. Once per look. */
+  readonly #onUnreachable: (reason: string) => void;
   readonly #clients = new Set<Client>();
   readonly #idle: Client[] = [];
   /** Connections that have become WebSockets: no client knows of them any more. */
@@ -52,14 +62,26 @@ export class Upstream implements Connection {
   /** O_PATH handle of a unix socket, once it was dialled. */
   #handle: number | null = null;
   #closed = false;
+  /** Clients that are in use. */
+  #busy = 0;
+  /** Whether a request has ended since the last look. */
+  #ended = false;
+  /** Is it looked at every few seconds? Never on a unix socket: this host knows of its processes. */
+  #looking: boolean;
+  #cancelLook: () => void = () => {};
+  #probe: Socket | null = null;
 
-  constructor(address: Address, clock: Clock) {
+  constructor(address: Address, clock: Clock, onUnreachable: (reason: string) => void) {
     this.#address = address;
     this.#clock = clock;
+    this.#onUnreachable = onUnreachable;
+    this.#looking = address.kind === 'unix';
   }
 
   /** A client that nobody uses. Give it back with `release`. */
   acquire(): Client {
+    this.#busy++;
+    if (!this.#looking) this.#lookLater();
     const idle = this.#idle.pop();
     if (idle !== undefined) return idle;
     const client = new Client('http://instance', {
@@ -78,6 +100,8 @@ export class Upstream implements Connection {
   }
 
   release(client: Client): void {
+    this.#busy--;
+    this.#ended = true;
     if (!this.#closed && !client.destroyed) this.#idle.push(client);
   }
 
@@ -91,6 +115,8 @@ export class Upstream implements Connection {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#cancelLook();
+    this.#probe?.destroy();
     const reason = new Error('the instance is gone');
     // Its promise has no news: requests on it are told by their handlers.
     for (const client of this.#clients) void client.destroy(reason);
@@ -101,10 +127,45 @@ export class Upstream implements Connection {
     this.#handle = null;
   }
 
+  #lookLater(): void {
+    this.#looking = true;
+    this.#cancelLook = this.#clock.after(LOOK_EVERY_MS, () => {
+      // Whoever uses it next has it looked at again.
+      this.#looking = this.#busy > 0;
+      if (!this.#looking) return;
+      if (!this.#ended) this.#tryIt();
+      this.#ended = false;
+      this.#lookLater();
+    });
+  }
+
+  /** That it takes a connection is all there is to know: a busy function may leave it at that for long. */
+  #tryIt(): void {
+    if (this.#probe !== null || this.#closed) return;
+    const probe = this.#dial();
+    this.#probe = probe;
+    const cancel = this.#clock.after(CONNECT_TIMEOUT_MS, () => probe.destroy(new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`)));
+    probe.once('connect', () => probe.destroy());
+    probe.once('error', (error) => {
+      if (!this.#closed) this.#onUnreachable(`requests are in flight, and it takes no connection: ${error.message}`);
+    });
+    probe.once('close', () => {
+      cancel();
+      this.#probe = null;
+    });
+  }
+
   #dial(): Socket {
     if (this.#closed) throw new Error('the instance is gone');
     const address = this.#address;
-    if (address.kind === 'tcp') return netConnect({ host: address.host, port: address.port, noDelay: true, keepAlive: true });
+    if (address.kind === 'tcp')
+      return netConnect({
+        host: address.host,
+        port: address.port,
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
+      });
     if (process.platform !== 'linux') return netConnect({ path: address.path });
     this.#handle ??= openSocket(address.path);
     return netConnect({ path: `/proc/self/fd/${this.#handle}` });

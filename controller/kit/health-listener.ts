@@ -1,11 +1,12 @@
 /** Probes: what whoever watches over a process asks, on an address of their own, and nothing else. See docs/kubernetes.md. */
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Log } from './log.ts';
 
 /** An address that is taken, by a process that is about to end, is tried again after this, ms. */
 const LISTEN_AGAIN_MS = 1_000;
 const REQUEST_TIMEOUT_MS = 5_000;
+/** Beyond it the one that came first is closed: who says nothing keeps no probe out, for whom a process might be killed. */
 const MAX_CONNECTIONS = 32;
 const MAX_HEADER_BYTES = 8_192;
 
@@ -40,7 +41,13 @@ export function serveHealth({ host, port }: { host: string; port: number }, chec
       say(fault === null ? 200 : 503, fault ?? 'ok');
     }
   });
-  server.maxConnections = MAX_CONNECTIONS;
+  const open = new Set<Socket>();
+  server.on('connection', (socket) => {
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+    const [first] = open;
+    if (open.size > MAX_CONNECTIONS) first?.destroy();
+  });
   let timer: NodeJS.Timeout | null = null;
   let told = false;
   let closed = false;
