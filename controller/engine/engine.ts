@@ -22,6 +22,7 @@ import { Housekeeping } from './housekeeping.ts';
 import { onLeaving } from './leaving.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { LinkServer } from './link-server.ts';
+import { LogFolder } from './log-folder.ts';
 import { droppedLines } from './log-lines.ts';
 import { FunctionLogs } from './logs.ts';
 import type { EngineOptions } from './options.ts';
@@ -78,7 +79,8 @@ export class Engine implements Platform, InstanceEvents {
       options.onFunctionChange?.(namespace, name);
     };
     const retentionOf = (namespace: string, name: string) => (this.#functions.get(namespace, name)?.access ?? DEFAULT_ACCESS).logs;
-    this.#logs = new FunctionLogs({ folder: paths.logs, records, clock, log, retention: retentionOf, onEntries: options.onLogEntries });
+    const files = options.logFiles ?? new LogFolder(paths.logs);
+    this.#logs = new FunctionLogs({ files, records, clock, log, retention: retentionOf, onEntries: options.onLogEntries });
     this.#lifecycle = new Lifecycle(this.#context, this);
     this.#gateways = new Gateways(this.#context, this.#lifecycle, () => this.changed());
     this.#certificates = new Certificates({

@@ -1,5 +1,4 @@
 /** Which lines of a log are asked for, and in which order they are given: by time, over all instances. */
-import { readFile } from 'node:fs/promises';
 import { type LogEntry, LogLevel } from '#contract/log.ts';
 import { parseRevisionKey } from '#contract/names.ts';
 import type { LogSelection } from '../api/platform.ts';
@@ -60,17 +59,10 @@ function needles({ request, grep, revision, instance, stream }: LineFilter): str
   return found;
 }
 
-/** Those entries of a segment that match, by time. `pathOf` finds one that was sealed meanwhile; one that has expired has none. */
-async function entriesOf(segment: Segment, filter: LineFilter, pathOf: (seq: number) => string | null): Promise<Placed[]> {
-  const path = pathOf(segment.seq);
-  if (path === null || segment.bytes === 0) return [];
-  let data: Buffer;
-  try {
-    data = await readFile(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
+/** Those entries of a segment that match, by time; none where it has expired meanwhile. */
+async function entriesOf(segment: Segment, { filter, read }: SegmentReader): Promise<Placed[]> {
+  const data = segment.bytes === 0 ? null : await read(segment.seq);
+  if (data === null) return [];
   const wanted = needles(filter);
   const entries: LogEntry[] = [];
   for (const line of data.toString('utf8', 0, segment.bytes).split('\n')) {
@@ -83,7 +75,8 @@ async function entriesOf(segment: Segment, filter: LineFilter, pathOf: (seq: num
 
 export interface SegmentReader {
   segments: readonly Segment[];
-  pathOf: (seq: number) => string | null;
+  /** What is in one now; null: it is gone. */
+  read: (seq: number) => Promise<Buffer | null>;
   filter: LineFilter;
   signal: AbortSignal;
 }
@@ -91,11 +84,12 @@ export interface SegmentReader {
 const overlaps = ({ from, to }: Segment, { since, until }: LineFilter): boolean => to >= (since ?? -Infinity) && from < (until ?? Infinity);
 
 /** All that match, the oldest first. Holds what may still be preceded by a line of another segment. */
-export async function* readAscending({ segments, pathOf, filter, signal }: SegmentReader): AsyncGenerator<LogEntry> {
+export async function* readAscending(reader: SegmentReader): AsyncGenerator<LogEntry> {
+  const { segments, filter, signal } = reader;
   const order = segments.filter((segment) => overlaps(segment, filter)).toSorted((a, b) => a.from - b.from || a.seq - b.seq);
   let held: Placed[] = [];
   for (const [index, segment] of order.entries()) {
-    const entries = await entriesOf(segment, filter, pathOf);
+    const entries = await entriesOf(segment, reader);
     if (signal.aborted) return;
     held = held.length === 0 ? entries : [...held, ...entries].toSorted(byPlace);
     const next = order[index + 1]?.from ?? Infinity;
@@ -107,14 +101,15 @@ export async function* readAscending({ segments, pathOf, filter, signal }: Segme
 }
 
 /** The newest so many that match, the oldest of them first. Reads from the end, and no more than it takes. */
-export async function readNewest({ segments, pathOf, filter, signal }: SegmentReader, limit: number): Promise<LogEntry[]> {
+export async function readNewest(reader: SegmentReader, limit: number): Promise<LogEntry[]> {
+  const { segments, filter, signal } = reader;
   const order = segments.filter((segment) => overlaps(segment, filter)).toSorted((a, b) => b.to - a.to || b.seq - a.seq);
   let found: Placed[] = [];
   for (const segment of order) {
     if (signal.aborted) return [];
     if (found.length >= limit && found.at(-limit)!.at > segment.to) break;
     // What is older comes first, so that one instance's lines of the same time stay in order.
-    found = [...(await entriesOf(segment, filter, pathOf)), ...found].toSorted(byPlace).slice(-limit);
+    found = [...(await entriesOf(segment, reader)), ...found].toSorted(byPlace).slice(-limit);
   }
   return found.map(({ entry }) => entry);
 }

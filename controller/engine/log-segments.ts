@@ -1,17 +1,17 @@
 /**
- * The files of one function's log: segments that are written one after the other, sealed when they are
- * full or old, and removed the oldest first.
+ * The files of one function's log, wherever they are kept (LogFiles): segments that are written one after the other, sealed
+ * when they are full or old, and removed the oldest first.
  *
  * A segment holds batches: JSON lines, then a commit line. What follows the last commit was cut off by
  * a crash and is taken away when the log is opened again, so a batch is there as a whole or not at all; the
  * commit says whose it was, so that a reader that was killed knows whether it has to read it again.
+ * A segment begins with what the commits before it said, so that the newest tells all, whatever became of the others.
  * A sealed segment has the times of its lines in its name: a query opens only those that can match.
  */
-import { appendFile, mkdir, readdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
-import { join } from 'node:path';
 import { z } from 'zod';
 import type { LogRetention } from '#contract/access.ts';
 import type { LogEntry } from '#contract/log.ts';
+import type { LogFiles } from '../store/types.ts';
 import { droppedLines } from './log-lines.ts';
 
 /** Largest segment, bytes: one is parsed at a time, some 10 ms of the event loop. */
@@ -19,8 +19,21 @@ export const MAX_SEGMENT_BYTES = 1024 * 1024;
 /** The oldest goes as a whole, so a log has some of them, whatever its limits. */
 const SEGMENTS_PER_LOG = 8;
 
-/** Written after the lines of a batch. `i`, `s`: the reader's instance and its count of batches. `d`: lines dropped so far. */
-const Commit = z.object({ c: z.object({ i: z.string().optional(), s: z.number().int().optional(), d: z.number().int().min(0) }) });
+/** Of what a segment may hold, so much is for what earlier commits said: the newest of them. */
+const CARRIED_SHARE = 1 / 4;
+
+/**
+ * Written after the lines of a batch. `i`, `s`: the reader's instance and its count of batches. `d`: lines dropped so far.
+ * `m`: what is carried over from earlier segments, instance → count; the one that was heard last comes last.
+ */
+const Commit = z.object({
+  c: z.object({
+    i: z.string().optional(),
+    s: z.number().int().optional(),
+    d: z.number().int().min(0),
+    m: z.record(z.string(), z.number().int()).optional(),
+  }),
+});
 const COMMIT_PREFIX = '{"c":';
 /** The time of a line is what it begins with. */
 export const ENTRY_PREFIX = '{"t":';
@@ -30,7 +43,9 @@ const NEWLINE = 0x0a;
 
 export interface Segment {
   readonly seq: number;
-  path: string;
+  name: string;
+  /** It was renamed, and nobody knows whether that was done: its other name. */
+  was: string | null;
   /** Up to its last commit. */
   bytes: number;
   /** Times of its oldest and newest line; Infinity and -Infinity where it has none. */
@@ -44,39 +59,31 @@ export type BatchOf = { instance: string; seq: number } | null;
 
 const SEGMENT_NAME = /^(\d{10})(?:\.(-?\d+)\.(-?\d+))?\.jsonl$/;
 
-/** All methods must be called one after the other. */
+/** All methods but read() must be called one after the other. */
 export class LogSegments {
-  readonly #folder: string;
+  readonly #files: LogFiles;
+  readonly #log: string;
   readonly #segments: Segment[] = [];
-  /** By instance: its newest batch that is kept. */
+  /** By instance: its newest batch that is kept. The one that was heard last comes last. */
   readonly #commits = new Map<string, number>();
   #dropped = 0;
   /** The end of the newest segment is not what `bytes` says: a write failed in the middle. */
   #torn = false;
 
-  private constructor(folder: string) {
-    this.#folder = folder;
+  private constructor(files: LogFiles, log: string) {
+    this.#files = files;
+    this.#log = log;
   }
 
   /** Reads what is there; makes nothing where there is nothing. */
-  static async open(folder: string): Promise<LogSegments> {
-    const log = new LogSegments(folder);
-    await log.#takeOver();
-    for (const name of (await namesIn(folder)).toSorted()) {
+  static async open(files: LogFiles, key: string): Promise<LogSegments> {
+    const log = new LogSegments(files, key);
+    await files.prepare(key);
+    for (const { name, bytes } of await files.list(key)) {
       const match = SEGMENT_NAME.exec(name);
       if (match === null) continue;
-      const path = join(folder, name);
-      const sealed = match[2] !== undefined;
-      const segment = {
-        seq: Number(match[1]),
-        path,
-        bytes: 0,
-        from: Number(match[2] ?? Infinity),
-        to: Number(match[3] ?? -Infinity),
-        sealed,
-      };
-      segment.bytes = (await stat(path)).size;
-      log.#segments.push(segment);
+      const [from, to] = [Number(match[2] ?? Infinity), Number(match[3] ?? -Infinity)];
+      log.#segments.push({ seq: Number(match[1]), name, was: null, bytes, from, to, sealed: match[2] !== undefined });
     }
     // The commit that counts may be the last of the one before, where the newest has only been begun.
     for (const segment of log.#segments.slice(-2)) await log.#recover(segment);
@@ -84,19 +91,8 @@ export class LogSegments {
     return log;
   }
 
-  /** Logs as they were kept before there were segments: two files beside the folder. */
-  async #takeOver(): Promise<void> {
-    for (const [seq, old] of [`${this.#folder}.jsonl.1`, `${this.#folder}.jsonl`].entries()) {
-      const found = await stat(old).catch(ignoreMissing);
-      if (found === null) continue;
-      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      await appendFile(old, `\n${commitLine(null, 0)}`);
-      await rename(old, join(this.#folder, segmentName(seq + 1)));
-    }
-  }
-
   async #recover(segment: Segment): Promise<void> {
-    const data = await readFile(segment.path);
+    const data = (await this.#files.read(this.#log, segment.name)) ?? Buffer.alloc(0);
     let end = 0;
     let [from, to] = [Infinity, -Infinity];
     let batch: number[] = [];
@@ -108,11 +104,12 @@ export class LogSegments {
       if (commit === null) continue;
       end = newline + 1;
       this.#dropped = commit.d;
-      if (commit.i !== undefined && commit.s !== undefined) this.#commits.set(commit.i, commit.s);
+      for (const [instance, seq] of Object.entries(commit.m ?? {})) this.#heard(instance, seq);
+      if (commit.i !== undefined && commit.s !== undefined) this.#heard(commit.i, commit.s);
       for (const t of batch) [from, to] = [Math.min(from, t), Math.max(to, t)];
       batch = [];
     }
-    if (end < data.length) await truncate(segment.path, end);
+    if (end < data.length) await this.#files.truncate(this.#log, segment.name, end);
     segment.bytes = end;
     if (!segment.sealed) Object.assign(segment, { from, to });
   }
@@ -120,6 +117,11 @@ export class LogSegments {
   /** The newest batch of an instance that is kept; 0 where none is known. */
   committed(instance: string): number {
     return this.#commits.get(instance) ?? 0;
+  }
+
+  #heard(instance: string, seq: number): void {
+    this.#commits.delete(instance);
+    this.#commits.set(instance, seq);
   }
 
   /** The instance is no more: nothing of it will be read again. */
@@ -132,9 +134,17 @@ export class LogSegments {
     return this.#segments.map((segment) => ({ ...segment }));
   }
 
-  /** Where a segment is now: it may have been sealed meanwhile. null: it is gone. */
-  pathOf(seq: number): string | null {
-    return this.#segments.find((segment) => segment.seq === seq)?.path ?? null;
+  /** What is in a segment now; null: it is gone. It may be renamed at the same moment. */
+  async read(seq: number): Promise<Buffer | null> {
+    const names = new Set<string>();
+    for (;;) {
+      const segment = this.#segments.find((one) => one.seq === seq);
+      const name = [segment?.name, segment?.was].find((one) => typeof one === 'string' && !names.has(one));
+      if (typeof name !== 'string') return null;
+      const data = await this.#files.read(this.#log, name);
+      if (data !== null) return data;
+      names.add(name);
+    }
   }
 
   get bytes(): number {
@@ -145,51 +155,60 @@ export class LogSegments {
     return this.#dropped;
   }
 
-  /** Adds a batch. Where it cannot be written its lines count as dropped, and the error is thrown. */
+  /** Lines that will never be kept. */
+  drop(lines: number): void {
+    this.#dropped += lines;
+  }
+
+  /** Adds a batch. Where it cannot be written nothing is changed and the error is thrown; it can be tried again. */
   async append(entries: readonly LogEntry[], of: BatchOf, retention: LogRetention, now: number): Promise<void> {
-    for (const entry of entries) this.#dropped += droppedLines(entry);
-    const lines = newestThatFit(entries, retention.maxBytes / 2);
-    const data = Buffer.from(lines.join('') + commitLine(of, this.#dropped));
     const segment = this.#newest();
-    try {
-      await this.#mend(segment);
-      await this.#write(segment, data);
-    } catch (error) {
-      this.#torn = true;
-      this.#dropped += entries.length;
-      throw error;
-    }
-    segment.bytes += data.length;
+    const carried = segment.bytes === 0 ? this.#carried(retention) : '';
+    const dropped = entries.reduce((sum, entry) => sum + droppedLines(entry), this.#dropped);
+    const lines = newestThatFit(entries, retention.maxBytes / 2);
+    const data = Buffer.from(carried + lines.join('') + commitLine(of, dropped));
+    await this.#write(segment, data, now);
+    this.#dropped = dropped;
     for (const { t } of entries) {
       segment.from = Math.min(segment.from, t);
       segment.to = Math.max(segment.to, t);
     }
-    if (of !== null) this.#commits.set(of.instance, of.seq);
-    await this.expire(retention, now);
+    if (of !== null) this.#heard(of.instance, of.seq);
   }
 
-  /** What a write left behind that failed, as on a full disk. */
-  async #mend(segment: Segment): Promise<void> {
-    if (!this.#torn) return;
-    await truncate(segment.path, segment.bytes).catch(ignoreMissing);
+  async #write(segment: Segment, data: Buffer, now: number): Promise<void> {
+    await this.#mend(segment);
+    this.#torn = true;
+    await this.#files.append(this.#log, segment.name, data, now);
+    this.#torn = false;
+    segment.bytes += data.length;
+  }
+
+  /** Takes away what a write left behind that failed, as on a full disk. */
+  async #mend(newest: Segment): Promise<void> {
+    if (this.#torn) await this.#files.truncate(this.#log, newest.name, newest.bytes);
     this.#torn = false;
   }
 
-  async #write(segment: Segment, data: Buffer): Promise<void> {
-    try {
-      await appendFile(segment.path, data, { mode: 0o600 });
-    } catch (error) {
-      if (!isMissing(error)) throw error;
-      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      await appendFile(segment.path, data, { mode: 0o600 });
+  /** What the next segment must know of those before it; '' where that is nothing. */
+  #carried(retention: LogRetention): string {
+    if (this.#commits.size === 0 && this.#dropped === 0) return '';
+    const room = fullAt(retention) * CARRIED_SHARE;
+    const newest: [string, number][] = [];
+    let bytes = 0;
+    for (const [instance, seq] of [...this.#commits].toReversed()) {
+      bytes += instance.length + String(seq).length + '"":,'.length;
+      if (bytes > room) break;
+      newest.push([instance, seq]);
     }
+    return `${JSON.stringify({ c: { d: this.#dropped, m: Object.fromEntries(newest.toReversed()) } })}\n`;
   }
 
   #newest(): Segment {
     const last = this.#segments.at(-1);
     if (last && !last.sealed) return last;
     const seq = (last?.seq ?? 0) + 1;
-    const segment: Segment = { seq, path: join(this.#folder, segmentName(seq)), bytes: 0, from: Infinity, to: -Infinity, sealed: false };
+    const segment: Segment = { seq, name: segmentName(seq), was: null, bytes: 0, from: Infinity, to: -Infinity, sealed: false };
     this.#segments.push(segment);
     return segment;
   }
@@ -197,26 +216,36 @@ export class LogSegments {
   /** Seals the newest segment where it is full or old, and removes what is beyond the limits. */
   async expire(retention: LogRetention, now: number): Promise<void> {
     const { maxBytes, maxAgeSeconds } = retention;
+    for (const segment of this.#segments) await this.#settle(segment);
     const last = this.#segments.at(-1);
-    const full = Math.min(MAX_SEGMENT_BYTES, maxBytes / SEGMENTS_PER_LOG);
     const old = now - (maxAgeSeconds * 1_000) / SEGMENTS_PER_LOG;
-    if (last && !last.sealed && !this.#torn && (last.bytes >= full || last.from < old)) await this.#seal(last);
+    if (last && !last.sealed && !this.#torn && (last.bytes >= fullAt(retention) || last.from < old)) await this.#seal(last);
     const oldest = now - maxAgeSeconds * 1_000;
     const expired = () => {
       const [first] = this.#segments;
-      return first?.sealed === true && (this.bytes > maxBytes || first.to < oldest) ? first : null;
+      return first?.sealed === true && (this.bytes > maxBytes || first.to < oldest);
     };
-    for (let first = expired(); first !== null; first = expired()) {
-      // The count of what was dropped outlives the lines.
-      if (this.#segments.length === 1 && this.#dropped > 0) {
-        const next = this.#newest();
-        const data = Buffer.from(commitLine(null, this.#dropped));
-        await this.#write(next, data);
-        next.bytes = data.length;
-      }
-      await rm(first.path, { force: true });
-      this.#segments.shift();
-    }
+    while (expired()) await this.#removeFirst(retention, now);
+  }
+
+  /** The oldest segment goes, whatever its age. Returns the bytes that are free by that; 0: there was none. */
+  async removeOldest(retention: LogRetention, now: number): Promise<number> {
+    const [first] = this.#segments;
+    if (first === undefined) return 0;
+    if (!first.sealed) await this.#mend(first);
+    await this.#seal(first);
+    await this.#removeFirst(retention, now);
+    return first.bytes;
+  }
+
+  async #removeFirst(retention: LogRetention, now: number): Promise<void> {
+    const first = this.#segments[0]!;
+    await this.#settle(first);
+    // What commits said outlives the lines.
+    const carried = this.#segments.length === 1 ? this.#carried(retention) : '';
+    if (carried !== '') await this.#write(this.#newest(), Buffer.from(carried), now);
+    await this.#files.remove(this.#log, first.name);
+    this.#segments.shift();
   }
 
   async #seal(segment: Segment): Promise<void> {
@@ -224,11 +253,20 @@ export class LogSegments {
     // Of a segment without lines, or one that an older version left: times that no query asks for.
     const from = Number.isFinite(segment.from) ? Math.floor(segment.from) : 0;
     const to = Number.isFinite(segment.to) ? Math.ceil(segment.to) : 0;
-    const path = join(this.#folder, segmentName(segment.seq, from, to));
-    await rename(segment.path, path);
-    Object.assign(segment, { path, from, to, sealed: true });
+    Object.assign(segment, { name: segmentName(segment.seq, from, to), was: segment.name, from, to, sealed: true });
+    await this.#settle(segment);
+  }
+
+  /** Renames it, again where nobody knows whether that was done. */
+  async #settle(segment: Segment): Promise<void> {
+    if (segment.was === null) return;
+    await this.#files.rename(this.#log, segment.was, segment.name);
+    segment.was = null;
   }
 }
+
+/** A segment is full with so many bytes. */
+const fullAt = ({ maxBytes }: LogRetention): number => Math.min(MAX_SEGMENT_BYTES, maxBytes / SEGMENTS_PER_LOG);
 
 const segmentName = (seq: number, from?: number, to?: number): string =>
   `${String(seq).padStart(10, '0')}${from === undefined || to === undefined ? '' : `.${from}.${to}`}.jsonl`;
@@ -246,16 +284,13 @@ function parseCommit(line: string): z.infer<typeof Commit>['c'] | null {
 }
 
 /** Whether a log that nobody has open has something that is too old, by the names of its files alone. */
-export async function isExpired(folder: string, { maxAgeSeconds }: LogRetention, now: number): Promise<boolean> {
+export async function isExpired(files: LogFiles, log: string, { maxAgeSeconds }: LogRetention, now: number): Promise<boolean> {
   const oldest = now - maxAgeSeconds * 1_000;
-  for (const name of await namesIn(folder)) {
+  return (await files.list(log)).some(({ name, changedAt }) => {
     const match = SEGMENT_NAME.exec(name);
-    if (match === null) continue;
     // One that is not sealed: nothing in it is newer than its last write.
-    const to = match[3] === undefined ? (await stat(join(folder, name)).catch(ignoreMissing))?.mtimeMs : Number(match[3]);
-    if (to !== undefined && to < oldest) return true;
-  }
-  return false;
+    return match !== null && (match[3] === undefined ? changedAt : Number(match[3])) < oldest;
+  });
 }
 
 /** A batch that is more than the log may hold brings only its end. */
@@ -269,18 +304,4 @@ function newestThatFit(entries: readonly LogEntry[], maxBytes: number): string[]
     lines.push(line);
   }
   return lines.toReversed();
-}
-
-async function namesIn(folder: string): Promise<string[]> {
-  return readdir(folder).catch((error: unknown) => {
-    if (isMissing(error)) return [];
-    throw error;
-  });
-}
-
-const isMissing = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ENOENT';
-
-function ignoreMissing(error: unknown): null {
-  if (isMissing(error)) return null;
-  throw error;
 }

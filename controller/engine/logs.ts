@@ -1,16 +1,18 @@
 /**
- * Logs of functions: read from the instances as long as they live, kept in the home after they are
- * gone, by function, in segments (log-segments.ts), up to the bytes and the age that the function's
- * access says.
+ * Logs of functions: read from the instances as long as they live, kept after they are gone (in the home, or
+ * in the store where controllers share no home), by function, in segments (log-segments.ts), up to the bytes and the age that
+ * the function's access says.
  *
  * Each batch of lines is written in two steps, so that a controller that is killed between them leaves
  * no line twice and none out: first the reader's record says what is about to be written and where it
  * will be after it, then the batch is appended with a commit. The next controller looks for the commit.
+ *
+ * While the store is away nothing is read on: what instances write waits where the driver keeps it. Lines that cannot be kept
+ * for another reason, as on a full disk, are lost and counted.
  */
-import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { z } from 'zod';
 import type { LogRetention } from '#contract/access.ts';
+import { FnError } from '#contract/errors.ts';
 import type { LogEntry, LogStats } from '#contract/log.ts';
 import { parseRevisionKey } from '#contract/names.ts';
 import { backoffMs } from '#kit/backoff.ts';
@@ -23,14 +25,17 @@ import { LogPace } from './log-pace.ts';
 import { LogBatch } from './log-batch.ts';
 import { lostOutput, RawLines, toEntry } from './log-lines.ts';
 import { matches, readAscending, readNewest } from './log-query.ts';
+import { LogRoom } from './log-room.ts';
 import { type BatchOf, isExpired, LogSegments } from './log-segments.ts';
 import { LogTail } from './log-tail.ts';
-import type { InstanceRecords } from '../store/types.ts';
+import type { InstanceRecords, LogFiles } from '../store/types.ts';
 
 /** An instance that is to go may finish its last words for so long, ms. */
 const LAST_WORDS_MS = 200;
 /** When reading from an instance breaks, it is begun again after 0.1, 0.2 … 5 s. */
 const READ_AGAIN = { baseMs: 100, maxMs: 5_000, jitter: 0.25 };
+/** A store that is away is tried again after 0.1, 0.2 … 2 s. */
+const WRITE_AGAIN = { baseMs: 100, maxMs: 2_000, jitter: 0.25 };
 /** Deleted functions that are remembered, so that the last words of their instances make no new file. */
 const MAX_REMOVED = 10_000;
 /** How often logs are looked through for lines that are too old, ms. */
@@ -63,12 +68,15 @@ interface Reader {
   readonly instance: string;
   readonly revision: string;
   readonly lines: Lines;
+  /** It is to end: what cannot be kept now is not kept. */
+  readonly signal: AbortSignal;
   seq: number;
   place: Place;
 }
 
 export interface FunctionLogsOptions {
-  folder: string;
+  /** Where they are kept. */
+  files: LogFiles;
   records: InstanceRecords;
   clock: Clock;
   log: Log;
@@ -87,11 +95,16 @@ export class FunctionLogs {
   readonly #queues = new Map<string, Promise<unknown>>();
   /** By function that was deleted: its highest revision by then. */
   readonly #removed = new Map<string, number>();
+  readonly #room: LogRoom;
   #cancelExpire: () => void = () => {};
   #closed = false;
 
   constructor(options: FunctionLogsOptions) {
     this.#options = options;
+    const { files, clock, log } = options;
+    const removeOldest = (key: string) =>
+      this.#exclusive(key, (segments) => segments.removeOldest(options.retention(...namesOf(key)), clock.wall()));
+    this.#room = new LogRoom({ files, clock, log, removeOldest });
     this.#expireLater();
   }
 
@@ -113,7 +126,7 @@ export class FunctionLogs {
   async #follow(instance: string, revision: string, read: ReadLogs, follower: Follower): Promise<void> {
     const { clock, log } = this.#options;
     const { signal } = follower.abort;
-    const reader = await this.#reader(instance, revision);
+    const reader = await this.#insist(instance, signal, () => this.#reader(instance, revision, signal));
     let { position } = reader.place;
     // What a batch holds and where it ends are taken in the same turn, so they belong together.
     const batch = new LogBatch<LogEntry>((entries) => this.#keep(reader, entries, position));
@@ -143,36 +156,57 @@ export class FunctionLogs {
     await this.#exclusive(keyOf(revision), async (segments) => segments.forget(instance));
   }
 
+  /** Does it; where the store is away again and again, until it is told to end. */
+  async #insist<T>(instance: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const { log } = this.#options;
+    for (let failures = 1; ; failures += 1) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!(error instanceof FnError) || error.code !== 'store-unavailable' || signal.aborted) throw error;
+        if (failures === 1) log.warn({ instance, error: error.message }, 'the logs of an instance wait for the store');
+        await sleep(backoffMs(failures, WRITE_AGAIN), signal).catch(() => undefined);
+      }
+    }
+  }
+
   /** Goes on where the last one was: after its newest batch, if that was kept. */
-  async #reader(instance: string, revision: string): Promise<Reader> {
+  async #reader(instance: string, revision: string, signal: AbortSignal): Promise<Reader> {
     const record = parseRecord(await this.#options.records.logPosition(instance));
     const committed = await this.#exclusive(keyOf(revision), async (segments) => segments.committed(instance));
     const seq = Math.max(record?.seq ?? 0, committed);
     const place = record === null ? NOWHERE : committed >= record.seq ? record.after : record.before;
     const pending = (text: string) => new RawLines(Buffer.from(text, 'base64'));
-    return { instance, revision, seq, place, lines: { stdout: pending(place.stdout), stderr: pending(place.stderr) } };
+    return { instance, revision, signal, seq, place, lines: { stdout: pending(place.stdout), stderr: pending(place.stderr) } };
   }
 
   async #keep(reader: Reader, entries: LogEntry[], position: string | null): Promise<void> {
-    const { log, records } = this.#options;
-    const { instance, lines } = reader;
+    const { log } = this.#options;
+    const { instance, revision, lines, signal } = reader;
     const after: Place = { position, stdout: lines.stdout.pending.toString('base64'), stderr: lines.stderr.pending.toString('base64') };
     const seq = entries.length > 0 ? reader.seq + 1 : reader.seq;
     const before = entries.length > 0 ? reader.place : after;
     reader.seq = seq;
     reader.place = after;
     try {
-      await records.writeLogPosition(instance, JSON.stringify({ seq, before, after }));
-    } catch (error) {
-      // The lines are worth more than that they come once, should the controller be killed now.
-      log.warn({ instance, error: messageOf(error) }, 'the place in the output of an instance could not be recorded');
-    }
-    if (entries.length === 0) return;
-    try {
-      await this.#append(reader.revision, entries, { instance, seq });
+      await this.#insist(instance, signal, () => this.#record(instance, { seq, before, after }));
+      if (entries.length > 0) await this.#insist(instance, signal, () => this.#append(revision, entries, { instance, seq }));
     } catch (error) {
       // A full disk costs the lines that come meanwhile, not those after it. They are counted.
       log.warn({ instance, lines: entries.length, error: messageOf(error) }, 'lines of a function could not be kept');
+      if (entries.length > 0) this.#drop(revision, entries);
+    }
+  }
+
+  /** Throws where the store is away. */
+  async #record(instance: string, record: z.infer<typeof ReaderRecord>): Promise<void> {
+    const { log, records } = this.#options;
+    try {
+      await records.writeLogPosition(instance, JSON.stringify(record));
+    } catch (error) {
+      if (error instanceof FnError) throw error;
+      // The lines are worth more than that they come once, should the controller be killed now.
+      log.warn({ instance, error: messageOf(error) }, 'the place in the output of an instance could not be recorded');
     }
   }
 
@@ -191,7 +225,13 @@ export class FunctionLogs {
 
   /** A line in the platform's own words, under the function's name. */
   async note(revision: string, instance: string, level: LogEntry['level'], msg: string, t: number): Promise<void> {
-    await this.#append(revision, [{ t, level, stream: 'sys', msg, revision, instance }], null);
+    const entries: LogEntry[] = [{ t, level, stream: 'sys', msg, revision, instance }];
+    try {
+      await this.#append(revision, entries, null);
+    } catch (error) {
+      this.#drop(revision, entries);
+      throw error;
+    }
   }
 
   /** One job on a function's files after another, however the one before ended. */
@@ -200,7 +240,7 @@ export class FunctionLogs {
     const mine = before.then(async () => {
       let segments = this.#open.get(key);
       if (!segments) {
-        segments = await LogSegments.open(this.#path(key));
+        segments = await LogSegments.open(this.#options.files, key);
         this.#open.set(key, segments);
       }
       return job(segments);
@@ -214,23 +254,35 @@ export class FunctionLogs {
     return mine;
   }
 
-  #path(key: string): string {
-    return join(this.#options.folder, key);
-  }
-
-  #append(revision: string, entries: LogEntry[], of: BatchOf): Promise<void> {
+  /** Where it throws nothing was kept, and it can be tried again. */
+  async #append(revision: string, entries: LogEntry[], of: BatchOf): Promise<void> {
+    const { clock, retention, log } = this.#options;
     const { namespace, name, number } = parseRevisionKey(revision);
     const key = `${namespace}/${name}`;
-    return this.#exclusive(key, async (segments) => {
+    await this.#exclusive(key, async (segments) => {
       if (number <= (this.#removed.get(key) ?? 0)) return;
-      try {
-        await segments.append(entries, of, this.#options.retention(namespace, name), this.#options.clock.wall());
-      } finally {
-        // After the file has them, so that who begins to follow gets each line once: from there or from here.
-        for (const tail of this.#tails.get(key) ?? []) for (const entry of entries) tail.push(entry);
-        this.#options.onEntries?.(entries);
-      }
+      const limits = retention(namespace, name);
+      await segments.append(entries, of, limits, clock.wall());
+      // After the file has them, so that who begins to follow gets each line once: from there or from here.
+      this.#tell(key, entries);
+      await segments.expire(limits, clock.wall()).catch((error: unknown) => {
+        log.warn({ function: key, error: messageOf(error) }, 'old lines of a function could not be removed; trying again with the next');
+      });
     });
+    this.#room.look();
+  }
+
+  /** They will never be kept. Who follows the log has them all the same. */
+  #drop(revision: string, entries: LogEntry[]): void {
+    const key = keyOf(revision);
+    this.#tell(key, entries);
+    // Of a log that is not open nobody can count, for what it says cannot be read.
+    this.#open.get(key)?.drop(entries.length);
+  }
+
+  #tell(key: string, entries: LogEntry[]): void {
+    for (const tail of this.#tails.get(key) ?? []) for (const entry of entries) tail.push(entry);
+    this.#options.onEntries?.(entries);
   }
 
   /** Entries by time. Ends with the newest, or with `follow` when aborted or when the function is deleted. */
@@ -243,12 +295,12 @@ export class FunctionLogs {
     const filter = { ...asked, since: Math.max(asked.since ?? 0, kept) };
     const tail = follow ? new LogTail() : null;
     // Between two writes: the tail begins where the files, as long as they are now, end.
-    const { segments, pathOf } = await this.#exclusive(key, async (log) => {
+    const { segments, read } = await this.#exclusive(key, async (log) => {
       if (tail) this.#tails.set(key, (this.#tails.get(key) ?? new Set()).add(tail));
-      return { segments: log.snapshot(), pathOf: (seq: number) => log.pathOf(seq) };
+      return { segments: log.snapshot(), read: (seq: number) => log.read(seq) };
     });
     try {
-      const reader = { segments, pathOf, filter, signal };
+      const reader = { segments, read, filter, signal };
       if (limit === undefined) yield* readAscending(reader);
       else yield* await readNewest(reader, limit);
       if (tail) for await (const entry of tail.entries(signal)) if (matches(entry, asked)) yield entry;
@@ -279,7 +331,7 @@ export class FunctionLogs {
       if (this.#removed.size > MAX_REMOVED && oldest !== undefined) this.#removed.delete(oldest);
       for (const tail of this.#tails.get(key) ?? []) tail.end();
       this.#open.delete(key);
-      await rm(this.#path(key), { recursive: true, force: true });
+      await this.#options.files.removeLog(key);
     });
   }
 
@@ -295,15 +347,12 @@ export class FunctionLogs {
 
   /** Those of functions that write nothing any more, too. */
   async #expireAll(): Promise<void> {
-    const { folder, clock, retention } = this.#options;
-    for (const namespace of await foldersIn(folder)) {
-      for (const name of await foldersIn(join(folder, namespace))) {
-        if (this.#closed) return;
-        const key = `${namespace}/${name}`;
-        const limits = retention(namespace, name);
-        if (this.#open.has(key) || (await isExpired(this.#path(key), limits, clock.wall())))
-          await this.#exclusive(key, (log) => log.expire(limits, clock.wall()));
-      }
+    const { files, clock, retention } = this.#options;
+    for (const key of await files.logs()) {
+      if (this.#closed) return;
+      const limits = retention(...namesOf(key));
+      if (this.#open.has(key) || (await isExpired(files, key, limits, clock.wall())))
+        await this.#exclusive(key, (log) => log.expire(limits, clock.wall()));
     }
   }
 
@@ -314,6 +363,7 @@ export class FunctionLogs {
     const followers = [...this.#followers.values()];
     for (const follower of followers) follower.abort.abort();
     await Promise.all(followers.map((follower) => follower.done));
+    await this.#room.close();
     await Promise.all(this.#queues.values());
     for (const tails of this.#tails.values()) for (const tail of tails) tail.end();
   }
@@ -322,6 +372,11 @@ export class FunctionLogs {
 function keyOf(revision: string): string {
   const { namespace, name } = parseRevisionKey(revision);
   return `${namespace}/${name}`;
+}
+
+function namesOf(key: string): [namespace: string, name: string] {
+  const [namespace = '', name = ''] = key.split('/');
+  return [namespace, name];
 }
 
 /** The lines that a chunk completes, and a word about what the driver lost before it. */
@@ -355,12 +410,4 @@ function parseRecord(text: string | null): z.infer<typeof ReaderRecord> | null {
     // Cut off by a crash of the host: lines given twice are better than lines lost.
     return null;
   }
-}
-
-async function foldersIn(folder: string): Promise<string[]> {
-  const found = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  });
-  return found.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
 }

@@ -9,7 +9,7 @@ import type { CallsPort } from '../calls/types.ts';
 import type { CoreSettings } from '../core/settings.ts';
 import type { FunctionEventStats } from '../dispatcher/types.ts';
 import type { Driver } from '../driver/types.ts';
-import type { BundleStore, FunctionRecord, InstanceRecords, Store } from '../store/types.ts';
+import type { BundleStore, FunctionRecord, InstanceRecords, LogFiles, Store } from '../store/types.ts';
 import type { Retention } from './changes.ts';
 import type { InstanceStart, SecretValues, Tenancy } from './context.ts';
 import type { RuntimeClient } from './runtime-client.ts';
@@ -43,6 +43,8 @@ export interface EngineOptions {
   bundles: BundleStore;
   /** What is known of each instance; default: files of the home. */
   records?: InstanceRecords | undefined;
+  /** Where logs of functions are kept; default: files of the home. */
+  logFiles?: LogFiles | undefined;
   runtime: RuntimeClient;
   clock: Clock;
   log: Log;

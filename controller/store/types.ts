@@ -160,6 +160,41 @@ export interface InstanceRecords {
   remove(id: string): Promise<void>;
 }
 
+/** A file of a function's log. */
+export interface LogFile {
+  name: string;
+  bytes: number;
+  /** Of its last write, milliseconds since 1970. */
+  changedAt: number;
+}
+
+/**
+ * Where logs of functions are kept: of each log (`NAMESPACE/NAME`) some files of bytes that are appended to, renamed and removed.
+ * One process writes; what concerns one log is asked for one after the other. A method that throws may have done its work, or a part
+ * of it: truncate() says how much of the file counts. What is not there is no error.
+ */
+export interface LogFiles {
+  /** There is more than may be kept of all logs together. Never, where nobody counts. */
+  readonly overfull: boolean;
+  /** Before a log is opened first: brings what an older version left into this form. */
+  prepare(log: string): Promise<void>;
+  /** All that have files. */
+  logs(): Promise<string[]>;
+  /** By name. */
+  list(log: string): Promise<LogFile[]>;
+  /** null: it is not there. */
+  read(log: string, name: string): Promise<Buffer | null>;
+  /** Makes the file where there is none. `at`: milliseconds since 1970. */
+  append(log: string, name: string, data: Buffer, at: number): Promise<void>;
+  /** To so many bytes, which is where an append() had ended. */
+  truncate(log: string, name: string, bytes: number): Promise<void>;
+  rename(log: string, from: string, to: string): Promise<void>;
+  remove(log: string, name: string): Promise<void>;
+  removeLog(log: string): Promise<void>;
+  /** Of all files, that which was written to the longest time ago. */
+  oldest(): Promise<{ log: string; name: string } | null>;
+}
+
 /** Bundles by digest. A bundle is a gzip-compressed tar of regular files and folders. */
 export interface BundleStore {
   has(digest: string): Promise<boolean>;
