@@ -70,7 +70,7 @@ export default defineConfig({
         extends: true as const,
         test: {
           name: 'unit',
-          include: ['{controller,gateway,cli,runtime-images}/**/*.test.ts', 'test/*.test.ts', 'test/{helpers,setup,bench}/**/*.test.ts'],
+          include: ['{controller,gateway,cli,runtime-images}/**/*.test.ts', 'test/*.test.ts', 'test/{helpers,setup,bench,sim}/**/*.test.ts'],
           maxWorkers: PARALLEL_WORKERS,
           sequence: { groupOrder: 0 },
         },

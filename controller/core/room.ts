@@ -8,38 +8,51 @@ import { revisionOf, type Instance, type RevisionState, type World } from './wor
 const isGoing = ({ state, leases }: Instance): boolean =>
   (state.kind === 'draining' && leases.size === 0) || (state.kind === 'settling' && state.goal === 'stop');
 
-/** What is left of the budget while a plan is made. */
+interface Amount {
+  memoryMib: number;
+  cpu: number;
+}
+
+/** What is left of the budget while a plan is made. Instances are summed up when it is first asked for. */
 export class Room {
-  #memoryMib: number;
-  #cpu: number;
-  /** Of the budget, what those that are on their way out will give back. */
-  readonly #coming = { memoryMib: 0, cpu: 0 };
+  readonly #world: World;
+  readonly #settings: CoreSettings;
   readonly #taken: Set<string>;
   readonly #victims: Victims;
+  /** What is free; and what those that are on their way out will give back. */
+  #sums: { free: Amount; coming: Amount } | null = null;
 
   constructor(world: World, settings: CoreSettings, taken: Set<string>, victims: Victims) {
+    this.#world = world;
+    this.#settings = settings;
     this.#taken = taken;
     this.#victims = victims;
-    this.#memoryMib = settings.memoryBudgetMib;
-    this.#cpu = settings.cpuBudget;
-    for (const instance of world.instances.values()) {
+  }
+
+  #sumUp(): { free: Amount; coming: Amount } {
+    const free = { memoryMib: this.#settings.memoryBudgetMib, cpu: this.#settings.cpuBudget };
+    const coming = { memoryMib: 0, cpu: 0 };
+    for (const instance of this.#world.instances.values()) {
       const { memoryMib, cpu } = instance;
-      this.#memoryMib -= memoryMib;
-      this.#cpu -= cpu;
+      free.memoryMib -= memoryMib;
+      free.cpu -= cpu;
       if (!isGoing(instance)) continue;
-      this.#coming.memoryMib += memoryMib;
-      this.#coming.cpu += cpu;
+      coming.memoryMib += memoryMib;
+      coming.cpu += cpu;
     }
+    return (this.#sums = { free, coming });
   }
 
   fits(memoryMib: number, cpu: number): boolean {
+    const { free } = this.#sums ?? this.#sumUp();
     // Comparing without zero lets a claim that adds nothing go through on a full host.
-    return (memoryMib === 0 || memoryMib <= this.#memoryMib) && (cpu === 0 || cpu <= this.#cpu);
+    return (memoryMib === 0 || memoryMib <= free.memoryMib) && (cpu === 0 || cpu <= free.cpu);
   }
 
   count(memoryMib: number, cpu: number): void {
-    this.#memoryMib -= memoryMib;
-    this.#cpu -= cpu;
+    const { free } = this.#sums ?? this.#sumUp();
+    free.memoryMib -= memoryMib;
+    free.cpu -= cpu;
   }
 
   /** Takes so much, or asks for the evictions that will make room for it; for none where they would not. Dying instances count until they are gone. */
@@ -48,11 +61,12 @@ export class Room {
       this.count(memoryMib, cpu);
       return true;
     }
-    let { memoryMib: comingMib, cpu: comingCpu } = this.#coming;
+    const { free, coming } = this.#sums ?? this.#sumUp();
+    let { memoryMib: comingMib, cpu: comingCpu } = coming;
     const victims: Instance[] = [];
     const chosen = new Set(this.#taken);
     for (;;) {
-      const shortage = { memoryMib: memoryMib - this.#memoryMib - comingMib, cpu: cpu - this.#cpu - comingCpu };
+      const shortage = { memoryMib: memoryMib - free.memoryMib - comingMib, cpu: cpu - free.cpu - comingCpu };
       if (memoryMib === 0) shortage.memoryMib = 0;
       if (cpu === 0) shortage.cpu = 0;
       if (shortage.memoryMib <= 0 && shortage.cpu <= 0) break;

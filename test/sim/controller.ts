@@ -13,7 +13,11 @@ export type Command = 'begin' | 'end' | 'instances' | 'restart' | 'stop-deploys'
 const job = JSON.parse(process.argv[2] ?? 'null') as StartJob | null;
 if (job === null || process.send === undefined) throw new Error('this is started by run.ts');
 const tell = (value: unknown) => process.send?.(value);
-const platform = await SimPlatform.start(job.shape, job.lingerSeconds, job.createsPerSecond ?? Infinity);
+const platform = await SimPlatform.start(
+  job.shape,
+  job.lingerSeconds,
+  job.createsPerSecond === null ? {} : { createsPerSecond: job.createsPerSecond },
+);
 platform.deployOn();
 
 async function run(command: Command): Promise<unknown> {

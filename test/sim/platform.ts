@@ -19,7 +19,7 @@ import type { PlannerPass } from '../../controller/engine/options.ts';
 import { openSqliteStore } from '../../controller/store/sqlite/store.ts';
 import type { BundleStore } from '../../controller/store/types.ts';
 import { summarise, type Summary } from '../bench/stats.ts';
-import { MemoryRecords, SimCluster } from './cluster.ts';
+import { MemoryRecords, SimCluster, type ClusterOptions } from './cluster.ts';
 import { seeded } from './random.ts';
 import { clusterSettings, RELEASE_SECONDS, type Shape } from './shape.ts';
 
@@ -77,19 +77,20 @@ export class SimPlatform {
   #timer: NodeJS.Timeout | null = null;
   #from: { at: number; cpu: NodeJS.CpuUsage; loop: EventLoopUtilization; counts: SimCluster['counts'] } | null = null;
 
-  private constructor(shape: Shape, lingerSeconds: number, createsPerSecond: number) {
+  private constructor(shape: Shape, lingerSeconds: number, of: Partial<ClusterOptions>) {
     this.shape = shape;
     this.#lingerSeconds = lingerSeconds;
     // What is committed waits for the disk: in memory, so that no disk is measured.
     this.#home = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'fn-sim-'));
     const run = join(this.#home, 'run');
     this.paths = { ...homePaths(this.#home), runDir: run, linkSocket: join(run, 'link', 's') };
-    this.cluster = new SimCluster({ seed: shape.seed, slots: shape.concurrency, createsPerSecond });
+    this.cluster = new SimCluster({ seed: shape.seed, slots: shape.concurrency, ...of });
     this.engine = this.#build();
   }
 
-  static async start(shape: Shape, lingerSeconds: number, createsPerSecond = Infinity): Promise<SimPlatform> {
-    const platform = new SimPlatform(shape, lingerSeconds, createsPerSecond);
+  /** `of`: how the cluster differs from the usual. */
+  static async start(shape: Shape, lingerSeconds: number, of: Partial<ClusterOptions> = {}): Promise<SimPlatform> {
+    const platform = new SimPlatform(shape, lingerSeconds, of);
     await platform.#fill();
     await platform.engine.start();
     return platform;
@@ -171,7 +172,9 @@ export class SimPlatform {
       const request = { bundle, entry: 'index.mjs', image: null, traffic: true, settings: this.#settings };
       this.engine.deploy('default', name, request, new AbortController().signal).then(
         () => this.#deploys.push(performance.now() - begun),
-        (error: unknown) => process.stderr.write(`a deployment failed: ${error instanceof Error ? error.message : String(error)}\n`),
+        // One that the end of the controller cut off is none that failed.
+        (error: unknown) =>
+          this.#timer !== null && process.stderr.write(`a deployment failed: ${error instanceof Error ? error.message : String(error)}\n`),
       );
     }, 1_000 / deploysPerSecond);
   }
