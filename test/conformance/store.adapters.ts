@@ -39,10 +39,10 @@ export async function openRedisFor(folder: string) {
 }
 
 /** A connection to a server of the test's own. */
-export async function openRedisAt(url: string) {
+export async function openRedisAt(url: string, more: { commandTimeoutMs?: number } = {}) {
   const address = parseStoreUrl(url);
   if (address.kind !== 'redis') throw new Error('not a Redis');
-  return openRedis({ address, log: silentLog, clientName: 'fn-test' });
+  return openRedis({ address, log: silentLog, clientName: 'fn-test', ...more });
 }
 
 export const STORES: StoreAdapter[] = [
