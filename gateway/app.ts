@@ -150,12 +150,12 @@ export function createGateway(
   let health: HealthListener | null = null;
   return {
     async start() {
-      const checks = { '/livez': () => null, '/readyz': () => notReady(routes.ready, context.draining) };
+      const ready = () => routes.ready && (tlsServer === null || certificates.known);
+      const checks = { '/livez': () => null, '/readyz': () => notReady(ready(), context.draining) };
       if (config.healthListen !== null) health = serveHealth(config.healthListen, checks, log);
       link.start();
       events.start();
       // What waits in the socket that a predecessor left has an answer to wait for, not a 503 [4].
-      const ready = () => routes.ready && (tlsServer === null || certificates.known);
       if ('fd' in config.listen) await untilReady(ready, clock, config.routesWaitMs);
       if (tlsServer !== null) await listen(tlsServer, config.tlsListen!);
       return listen(server, config.listen);
@@ -165,7 +165,7 @@ export function createGateway(
         context.draining = true;
         events.tell({ type: 'draining' });
         // From now on answers close their connections, and whoever looks is told to send no more; not all look at once.
-        if (config.drainDelayMs > 0) await sleep(config.drainDelayMs);
+        await new Promise<void>((resolve) => void clock.after(config.drainDelayMs, resolve));
         const streamsEndMs = Math.max(0, Math.min(config.streamGraceMs, config.drainDeadlineMs - STREAMS_END_MS));
         const cancel = clock.after(streamsEndMs, () => leases.streams.endAll());
         await Promise.all([
@@ -206,9 +206,9 @@ export function createGateway(
 }
 
 /** Why it is to get no requests; null: it is. A link that is lost is no reason: what is held serves on [13]. */
-function notReady(routesKnown: boolean, draining: boolean): string | null {
+function notReady(known: boolean, draining: boolean): string | null {
   if (draining) return 'this gateway is about to end';
-  return routesKnown ? null : 'the routes are not known yet';
+  return known ? null : 'the routes are not known yet';
 }
 
 /** One observer is called as it is: most gateways have no other. */

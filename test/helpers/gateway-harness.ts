@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Clock, systemClock } from '#kit/clock.ts';
 import { silentLog } from '#kit/log.ts';
 import { createGateway, type Gateway } from '../../gateway/app.ts';
 import { type GatewayConfig, readConfig } from '../../gateway/config.ts';
@@ -34,6 +35,7 @@ export async function withGateway(
     linked = true,
     events = 'none',
     link = 'unix',
+    clock = systemClock,
   }: {
     config?: Partial<GatewayConfig>;
     prepare?: (controller: FakeController) => void;
@@ -41,6 +43,7 @@ export async function withGateway(
     events?: 'none' | 'down' | 'up';
     /** How the controller is dialled. */
     link?: 'unix' | NetworkKind;
+    clock?: Clock;
   } = {},
 ): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'fn-gw-'));
@@ -59,6 +62,7 @@ export async function withGateway(
     const gateway = createGateway(
       { ...defaults, link: controller.target, events: eventsTarget, drainDeadlineMs: 500, ...config },
       silentLog,
+      clock,
     );
     closers.push(() => gateway.close());
     const address = await gateway.start();
