@@ -7,7 +7,7 @@
  * build, save and push build what is missing. stdout, JSON by the images' names:
  *   build  {"gateway":"fn/gateway:TAG"}
  *   list   {"gateway":{"image":"fn/gateway:TAG","kind":"platform","built":true,"bytes":1}}
- *   save   as build; the archive, as of `docker save`, is at --file
+ *   save   as list; the archive, as of `docker save`, is at --file
  *   push   {"gateway":{"kind":"platform","repository":"REPOSITORY/gateway","tag":"TAG","digest":"sha256:…"}}
  * stderr: what is going on. Exit codes: 0, 1 failed, 2 wrong arguments.
  */
@@ -151,7 +151,7 @@ async function main(): Promise<void> {
   if (action === 'build') return print(images);
   if (action === 'push') return print(await pushAll(images, repository));
   await saveAll(images, values.file!);
-  return print(images);
+  return print(await listAll(names, options));
 }
 
 try {
@@ -159,6 +159,6 @@ try {
 } catch (error) {
   const wrong =
     error instanceof UsageError || (error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'));
-  say(`${wrong ? '' : 'error: '}${error instanceof Error ? error.message : String(error)}`);
+  say(`error: ${error instanceof Error ? error.message : String(error)}`);
   process.exitCode = wrong ? 2 : 1;
 }

@@ -18,6 +18,10 @@ import { dlqShow } from './dlq-show.ts';
 import { doctor } from './doctor.ts';
 import { down } from './down.ts';
 import { hostSetup } from './host-setup.ts';
+import { imagesBuild } from './images-build.ts';
+import { imagesList } from './images-list.ts';
+import { imagesPush } from './images-push.ts';
+import { imagesSave } from './images-save.ts';
 import { init } from './init.ts';
 import { invocationList } from './invocation-list.ts';
 import { invocationCancel, invocationResult, invocationShow } from './invocation-show.ts';
@@ -88,7 +92,19 @@ export const COMMAND_GROUPS: Readonly<Record<string, readonly CommandSpec[]>> = 
     namespaceDelete,
     audit,
   ],
-  'The platform': [up, down, remote(status), runtimesBuild, remote(runtimesList), doctor, hostSetup],
+  'The platform': [
+    up,
+    down,
+    remote(status),
+    runtimesBuild,
+    remote(runtimesList),
+    imagesBuild,
+    imagesList,
+    imagesSave,
+    imagesPush,
+    doctor,
+    hostSetup,
+  ],
   'A platform elsewhere': [login, whoami, contextList, contextUse, contextShow, contextDelete],
   'For shells and editors': [completion, schema, version],
 };
@@ -101,6 +117,7 @@ export const HIDDEN_COMMANDS: readonly CommandSpec[] = [complete];
 /** What groups of commands are for. */
 export const GROUPS: Readonly<Record<string, string>> = {
   runtimes: 'build and list runtime images',
+  images: 'build, list, save and push what a cluster needs',
   trigger: 'add, list, pause and remove triggers of functions',
   invocation: 'list, show and cancel what is answered later',
   dlq: 'list, show, redrive and purge dead letters',

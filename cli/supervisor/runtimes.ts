@@ -120,7 +120,22 @@ export interface BuiltImages {
  * builder's last words.
  */
 export async function buildImages(args: readonly string[], env: NodeJS.ProcessEnv, say: (line: string) => void): Promise<BuiltImages> {
-  const child = spawn(process.execPath, [programFile('build-images'), ...args, '--tags'], {
+  const answer = BuilderAnswer.safeParse(JSON.parse(await runBuilder('build-images', [...args, '--tags'], env, say)));
+  if (!answer.success) throw new CliError('the image builder answered something else than its images');
+  return answer.data;
+}
+
+/** What the programs of runtime-images/ begin their last line with. */
+const FAILURE = 'error: ';
+
+/** Runs a program of runtime-images/: its stdout. Throws CliError with its last words. */
+export async function runBuilder(
+  program: 'build-images' | 'images',
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  say: (line: string) => void,
+): Promise<string> {
+  const child = spawn(process.execPath, [programFile(program), ...args], {
     cwd: root,
     env: { ...env, FN_RUNTIME_IMAGES_DIR: join(root, 'runtime-images') },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -130,7 +145,8 @@ export async function buildImages(args: readonly string[], env: NodeJS.ProcessEn
   lines.on('line', (line) => {
     tail.push(line);
     if (tail.length > 20) tail.shift();
-    say(line);
+    // Its last words are the error that is thrown.
+    if (!line.startsWith(FAILURE)) say(line);
   });
   const chunks: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -139,12 +155,14 @@ export async function buildImages(args: readonly string[], env: NodeJS.ProcessEn
     child.once('close', resolve);
   });
   // What is wrong with its arguments, it has said in its last line.
-  if (code === EXIT.usage) throw usageError(tail.at(-1) ?? 'the image builder was called wrongly');
+  const last = tail.at(-1)?.replace(FAILURE, '');
+  if (code === EXIT.usage) throw usageError(last ?? 'the image builder was called wrongly');
   if (code !== 0)
-    throw new CliError('the runtime images could not be built', { details: tail, hint: 'fn doctor says what is missing on this machine.' });
-  const answer = BuilderAnswer.safeParse(JSON.parse(Buffer.concat(chunks).toString('utf8')));
-  if (!answer.success) throw new CliError('the image builder answered something else than its images');
-  return answer.data;
+    throw new CliError(program === 'images' ? (last ?? 'the image builder failed') : 'the runtime images could not be built', {
+      details: program === 'images' ? [] : tail,
+      hint: 'fn doctor says what is missing on this machine.',
+    });
+  return Buffer.concat(chunks).toString('utf8');
 }
 
 const Tags = z.record(z.string(), z.string());

@@ -109,9 +109,7 @@ export function startCluster() {
       // One that was up before goes on, with the node that it was given.
       const status =
         todo === 'start' ? spawnSync(SCRIPT, ['down'], { stdio: ['ignore', 2, 2], timeout: DOWN_TIMEOUT_MS, env: ENV }).status : 0;
-      if (status !== 0)
-        process.stderr.write(`the cluster did not end (${status ?? 'it took too long'}): test/kube/cluster down
-`);
+      if (status !== 0) process.stderr.write(`the cluster did not end (${status ?? 'it took too long'}): test/kube/cluster down\n`);
       rmSync(folder, { recursive: true, force: true });
     },
   };
