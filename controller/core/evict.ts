@@ -23,7 +23,8 @@ export class Victims {
 
   /** The cheapest of those that `among` lets pass; `except` are lost already. null: none may go. */
   cheapest(except: ReadonlySet<string>, shortage: Shortage, among: (instance: Instance) => boolean = () => true): Instance | null {
-    for (const instance of (this.#ranked ??= this.#rank())) {
+    if (this.#ranked === null) this.#ranked = this.#rank();
+    for (const instance of this.#ranked) {
       if (except.has(instance.id) || !among(instance)) continue;
       const helps = (shortage.memoryMib > 0 && instance.memoryMib > 0) || (shortage.cpu > 0 && instance.cpu > 0);
       // Those that are lost already may have been what `min` did not count.

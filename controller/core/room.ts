@@ -1,5 +1,5 @@
 /** What a plan may still take while it is made: of the host's budget, and of the quotas of namespaces. */
-import { Victims } from './evict.ts';
+import type { Victims } from './evict.ts';
 import type { Action } from './plan.ts';
 import type { CoreSettings } from './settings.ts';
 import { revisionOf, type Instance, type RevisionState, type World } from './world.ts';

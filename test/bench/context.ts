@@ -13,6 +13,8 @@ export interface BenchContext {
   platform: TestPlatform;
   /** Starts a further platform with other settings; it is ended with the run. */
   start: (env: Record<string, string>) => Promise<TestPlatform>;
+  /** Something that started platforms need: it is closed after they have ended. */
+  defer: (close: () => Promise<void> | void) => void;
   /** 1: the full number of rounds. Less: quicker and rougher. */
   effort: number;
   say: (line: string) => void;

@@ -9,7 +9,9 @@ import { execa } from 'execa';
 import { type Summary, summarise } from './stats.ts';
 
 export interface GeneratorJob {
-  target: { port: number } | { socketPath: string };
+  target: { port: number; host?: string } | { socketPath: string };
+  /** Beside Host. */
+  headers?: Record<string, string>;
   path: string;
   connections: number;
   durationMs: number;
@@ -53,9 +55,10 @@ class Connection {
 
   /** `onAnswer` says whether to go on. */
   constructor(job: GeneratorJob, onAnswer: (ok: boolean, ms: number) => boolean) {
-    this.#request = `GET ${job.path} HTTP/1.1\r\nhost: bench\r\n\r\n`;
+    const headers = Object.entries({ host: 'bench', ...job.headers }).map(([name, value]) => `${name}: ${value}\r\n`);
+    this.#request = `GET ${job.path} HTTP/1.1\r\n${headers.join('')}\r\n`;
     this.#onAnswer = onAnswer;
-    this.#socket = 'port' in job.target ? connect(job.target.port, '127.0.0.1') : connect(job.target.socketPath);
+    this.#socket = 'port' in job.target ? connect(job.target.port, job.target.host ?? '127.0.0.1') : connect(job.target.socketPath);
     this.#socket.setNoDelay(true);
     this.#socket.setTimeout(ANSWER_TIMEOUT_MS, () => this.#socket.destroy(new Error('no answer')));
     this.#socket.on('connect', () => this.#send());
