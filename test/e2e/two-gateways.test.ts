@@ -1,9 +1,9 @@
 /**
- * Two gateways on one controller: they agree on who gets which revision, share limits, hear of what is
+ * Two gateways on one controller, one at its socket and one over TLS as from another host: they agree on who gets which revision, share limits, hear of what is
  * revoked before that is answered, and whatever changes under load through both, no request is lost.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { connect } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { FunctionAccessInput } from '#contract/access.ts';
@@ -11,6 +11,7 @@ import { Why } from '#contract/call.ts';
 import { testAuthority } from '../helpers/certificates.ts';
 import { type Answer, call, type CallOptions } from '../helpers/http.ts';
 import { type LedgerEntry, Load, tally } from '../helpers/load.ts';
+import { LinkFiles } from '../helpers/link-files.ts';
 import { freePort, RUN_FOLDER } from '../helpers/platform.ts';
 import { SecondGateway } from '../helpers/second-gateway.ts';
 import { usePlatform } from '../helpers/suite.ts';
@@ -33,7 +34,9 @@ mkdirSync(RUN_FOLDER, { recursive: true });
 const certificates = mkdtempSync(join(RUN_FOLDER, 'certs-'));
 afterAll(() => rmSync(certificates, { recursive: true, force: true }));
 const authority = testAuthority();
-const tlsPort = await freePort();
+const [tlsPort, linkPort, eventsPort] = [await freePort(), await freePort(), await freePort()];
+const network = new LinkFiles(mkdtempSync(join(RUN_FOLDER, 'link-')));
+afterAll(() => rmSync(dirname(network.tokenFile), { recursive: true, force: true }));
 
 function writeCertificate(name: string): string {
   const { cert, key } = authority.issue(name);
@@ -64,13 +67,23 @@ describe('two gateways', () => {
     env: {
       FN_TLS_LISTEN: `127.0.0.1:${tlsPort}`,
       FN_TLS_CERTS: certificates,
+      FN_LINK_LISTEN: `127.0.0.1:${linkPort}`,
+      FN_EVENTS_LISTEN: `127.0.0.1:${eventsPort}`,
+      FN_LINK_TOKEN_FILE: network.tokenFile,
+      FN_LINK_TLS_DIR: network.tlsDir,
       // What is explained is what gateways remember.
       FN_CALLS_SAMPLED_PER_SECOND: '0',
     },
   });
   let second: SecondGateway;
   beforeAll(async () => {
-    second = await SecondGateway.start(platform(), { FN_CALLS_SAMPLED_PER_SECOND: '0' });
+    second = await SecondGateway.start(platform(), {
+      FN_CALLS_SAMPLED_PER_SECOND: '0',
+      FN_LINK: `tls://localhost:${linkPort}`,
+      FN_EVENTS_LINK: `tls://localhost:${eventsPort}`,
+      FN_LINK_TOKEN_FILE: network.tokenFile,
+      FN_LINK_CA_FILE: network.caFile,
+    });
   });
   afterAll(() => second.kill());
 
@@ -150,6 +163,26 @@ describe('two gateways', () => {
     const headers = { 'x-request-id': 'of-both' };
     await both('/told', { headers });
     expect(Why.parse((await api('GET', '/namespaces/default/calls/of-both')).json()).others).toBe(1);
+  });
+
+  it('both take what is to be answered later, and answer for it', async () => {
+    await platform().deploy('later', version('later'));
+    for (const gateway of either()) {
+      const headers = { prefer: 'respond-async' };
+      const accepted = await waitFor('it to be accepted', async () => {
+        const answer = await gateway.call('/later', { method: 'POST', headers });
+        // The dispatcher is started for the first one.
+        return answer.status === 202 ? answer : null;
+      });
+      const id = accepted.json<{ id: string }>().id;
+      for (const other of either()) {
+        const result = await waitFor('the result', async () => {
+          const answer = await other.call(`/.fn/invocations/${id}/result`);
+          return answer.status === 200 ? answer : null;
+        });
+        expect(result.text).toBe('later');
+      }
+    }
   });
 
   it('deployed, rolled back, shifted, with another secret, under load through both: nothing fails and no version is mixed', async () => {

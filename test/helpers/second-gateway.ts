@@ -21,7 +21,8 @@ export class SecondGateway {
     this.tlsPort = tlsPort;
     this.#child = spawn(process.execPath, [join(ROOT, 'gateway', 'main.ts')], {
       env: {
-        FN_LINK_SOCKET: join(platform.runDir, 'link', 's'),
+        // Unless it dials over the network.
+        ...('FN_LINK' in env ? {} : { FN_LINK_SOCKET: join(platform.runDir, 'link', 's') }),
         FN_LISTEN: `127.0.0.1:${port}`,
         FN_TLS_LISTEN: `127.0.0.1:${tlsPort}`,
         FN_PUBLIC_URL: platform.url,
