@@ -14,9 +14,12 @@ import { createApi } from './api/app.ts';
 import { startApiServer, type ApiServer } from './api/server.ts';
 import { Calls } from './calls/calls.ts';
 import { coreSettings, retention, type ControllerConfig } from './config.ts';
+import type { DeclaredOptions } from './declared/ports.ts';
+import type { Declared } from './declared/start.ts';
 import type { Driver } from './driver/types.ts';
 import { Engine } from './engine/engine.ts';
 import { dispatcherEnv } from './events/environment.ts';
+import { networksOf } from './events/function-events.ts';
 import { EventsService } from './events/service.ts';
 import { httpRuntimeClient } from './engine/runtime-client.ts';
 import { SealedSecrets } from './secrets/secrets.ts';
@@ -53,6 +56,22 @@ async function createDriver(config: ControllerConfig, paths: HomePaths, log: Log
     egressPolicy: config.FN_ALLOW_UNFILTERED_EGRESS === '1' ? 'allow-unfiltered' : 'require-filter',
     log,
   });
+}
+
+/** Follows the objects of a cluster that declare functions; null where there is none to follow. */
+async function declare(config: ControllerConfig, parts: Omit<DeclaredOptions, 'api' | 'settings'>): Promise<Declared | null> {
+  const settings = config.FN_KUBERNETES;
+  if (settings.declared.length === 0) return null;
+  const [{ createKubeApi }, { startDeclared }] = await Promise.all([import('./kube/api.ts'), import('./declared/start.ts')]);
+  const api = await createKubeApi({ kubeconfig: settings.kubeconfig, log: parts.log });
+  const declared = startDeclared({ ...parts, api, settings });
+  return {
+    functionChanged: (...of) => declared.functionChanged(...of),
+    close: async () => {
+      await declared.close();
+      await api.close();
+    },
+  };
 }
 
 /** `[::1]:7070` or `127.0.0.1:7070` */
@@ -138,6 +157,7 @@ export async function lead({ env, config, paths, log, store, bundles, storeAddre
     traceOf: (request) => calls.traceOf(request),
   };
   const telemetry = plan === null ? null : await startControllerTelemetry({ plan, version: metadata.version, state, clock, log });
+  let declared: Declared | null = null;
   const engine: Engine = new Engine({
     paths,
     settings: coreSettings(config, driver.features),
@@ -164,9 +184,9 @@ export async function lead({ env, config, paths, log, store, bundles, storeAddre
     gatewayGid: config.FN_GATEWAY_GID ?? null,
     linkListen: tcpListen({ listen: config.FN_LINK_LISTEN, tokenFile: config.FN_LINK_TOKEN_FILE, tlsDir: config.FN_LINK_TLS_DIR }),
     events,
+    onFunctionChange: (namespace, name) => declared?.functionChanged(namespace, name),
     onShutdown: () => {
-      void events
-        .close(0)
+      void Promise.all([declared?.close(), events.close(0)])
         .then(() => closeServers())
         .then(() => resign())
         .then(() => Promise.all([store.close(), telemetry?.close()]))
@@ -180,6 +200,8 @@ export async function lead({ env, config, paths, log, store, bundles, storeAddre
   const audit = new AuditLog({ store, clock, log, keep: config.FN_AUDIT_KEEP });
   const { images } = driver;
   const registries = config.FN_REGISTRIES;
+  const networks = (namespace: string) => networksOf(namespace, tenants.settings(namespace));
+  declared = await declare(config, { platform: engine, tenants, audit, bundles, store, networks, clock, log });
   const api = { platform: engine, events, secrets, tenants, audit, bundles, artifacts: store, images, registries, log };
   const app = createApi({ ...api, version: metadata.version });
   servers.push(await startApiServer({ app, listen: { path: paths.controlSocket }, log }));
@@ -187,6 +209,7 @@ export async function lead({ env, config, paths, log, store, bundles, storeAddre
   onShutdown(
     async () => {
       await closeServers();
+      await declared?.close();
       await events.close(EVENTS_GRACE_MS);
       await engine.close();
       await resign();
