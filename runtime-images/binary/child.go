@@ -81,6 +81,10 @@ func (s *Shim) start(request *initRequest) (*Child, *functionError) {
 	if err != nil || port < 1 || port > 65_535 {
 		return nil, &functionError{"InvalidPort", fmt.Sprintf("the variable PORT is %q, which is no port", env["PORT"])}
 	}
+	if port == s.ownPort {
+		message := fmt.Sprintf("the port %d is the one that this instance itself listens on: the program is to listen on another $PORT", port)
+		return nil, &functionError{"InvalidPort", message}
+	}
 	child := &Child{port: port, done: make(chan struct{}), tail: &tail{}}
 	files := []*os.File{nil}
 	var ends []*os.File

@@ -39,6 +39,8 @@ type Shim struct {
 	nonce    string
 	// A socket is in a folder of its instance alone; an address on a network is used again.
 	overTCP bool
+	// Of TCP; else 0.
+	ownPort int
 	image   *imageProgram
 	logs    *Logger
 	server  *http.Server
@@ -92,6 +94,9 @@ func main() {
 	listener, err := listen(socket, port)
 	if err != nil {
 		die("fn shim: cannot listen: %v", err)
+	}
+	if address, ok := listener.Addr().(*net.TCPAddr); ok {
+		shim.ownPort = address.Port
 	}
 	go func() {
 		if err := shim.server.Serve(listener); err != http.ErrServerClosed {

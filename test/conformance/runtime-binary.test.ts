@@ -1,6 +1,5 @@
 /** The runtime protocol of the shim for programs: it has no handlers, so the program of the fixture stands for the function. */
 import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -139,9 +138,7 @@ describe('requests', () => {
     const shim = await started();
     const said = await new Promise<string>((resolve, reject) => {
       let text = '';
-      const socket = connect(shim.socketPath, () =>
-        socket.write('GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n'),
-      );
+      const socket = shim.connect(() => socket.write('GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n'));
       socket.on('error', reject).on('close', () => resolve(text));
       socket.on('data', (data) => {
         if (text === '') socket.write('marco');

@@ -1,7 +1,6 @@
 /** The handler forms of the node runtime, alone and as real frameworks use them, bundled as `fn deploy` bundles. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -173,9 +172,7 @@ describe('server', () => {
     const shim = await start('upgrade.mjs', 'server');
     const said = await new Promise<string>((resolve, reject) => {
       let text = '';
-      const socket = connect(shim.socketPath, () =>
-        socket.write('GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n'),
-      );
+      const socket = shim.connect(() => socket.write('GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n'));
       socket.on('error', reject).on('close', () => resolve(text));
       socket.on('data', (data) => {
         if (text === '') socket.write('marco');

@@ -1,11 +1,13 @@
-/** Starts a runtime's shim as a process on a unix socket and speaks the protocol to it, as gateway and controller do. */
+/** Starts a runtime's shim as a process, on a unix socket or a TCP port, and speaks the protocol to it, as gateway and controller do. */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { Agent, request, type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { HEADERS, Health, InitFailure, type InitRequest, InitResponse, RUNTIME_PATHS, RuntimeLogLine } from '#contract/runtime.ts';
+import { freePort } from '../helpers/platform.ts';
 import { waitFor } from '../helpers/wait.ts';
 import { NODE, type RuntimeUnderTest } from './runtime-table.ts';
 
@@ -29,13 +31,20 @@ export interface CallOptions {
 
 export interface Shim {
   pid: number;
-  socketPath: string;
+  /** Where it listens, as `connect` takes it. */
+  address: { path: string } | { host: string; port: number };
+  /** FN_CODE, over TCP: where its code goes. */
+  codeFolder: string;
+  /** A connection to it. */
+  connect(onConnect: (socket: Socket) => void): Socket;
   /** One request, its answer read to the end. Rejects when the answer is cut off. */
   call(method: string, path: string, options?: CallOptions): Promise<Answer>;
   /** A request whose body the caller writes and whose answer the caller reads. */
   open(method: string, path: string, headers?: OutgoingHttpHeaders): { outgoing: ClientRequest; response: Promise<IncomingMessage> };
   health(): Promise<Health>;
-  /** Specialises; returns the answer as it came. */
+  /** Sends `body` as code. */
+  sendCode(body: Buffer | string, headers?: OutgoingHttpHeaders): Promise<Answer>;
+  /** Specialises; returns the answer as it came. Over TCP the files of `code` are sent before the first one. */
   init(change?: Partial<InitRequest>): Promise<Answer>;
   /** Specialises and requires that it worked. */
   become(entry: string, change?: Partial<InitRequest>): Promise<InitResponse>;
@@ -67,16 +76,49 @@ export function initRequest(change: Partial<InitRequest> = {}): InitRequest {
   };
 }
 
+/** The body of POST code. */
+export function codeBody(files: { path: string; content: string | Buffer; executable?: boolean }[]): Buffer {
+  const index = files.map(({ path, content, executable }) => ({ path, size: Buffer.byteLength(content), executable }));
+  return Buffer.concat([Buffer.from(`${JSON.stringify({ files: index })}\n`), ...files.map(({ content }) => Buffer.from(content))]);
+}
+
+/** The files of a folder as the body of POST code. */
+export function codeOf(folder: string): Buffer {
+  const found = readdirSync(folder, { withFileTypes: true, recursive: true }).filter((entry) => entry.isFile());
+  return codeBody(
+    found.map((entry) => {
+      const file = join(entry.parentPath, entry.name);
+      return { path: relative(folder, file), content: readFileSync(file), executable: (statSync(file).mode & 0o111) !== 0 };
+    }),
+  );
+}
+
+/** Code that was received cannot be written to, nor can its folders be emptied. */
+function removeFolder(folder: string): void {
+  const folders = readdirSync(folder, { withFileTypes: true, recursive: true }).filter((entry) => entry.isDirectory());
+  for (const entry of [folder, ...folders.map(({ parentPath, name }) => join(parentPath, name))]) chmodSync(entry, 0o755);
+  rmSync(folder, { recursive: true, force: true });
+}
+
 /** Starts a shim and waits until it answers; it is killed when the test is over. */
 export async function startShim(runtime: RuntimeUnderTest = NODE, env: Record<string, string> = {}): Promise<Shim> {
   const { file, args } = runtime.command;
   // A fixture by its name alone, or a file of a folder that the test names.
   const entryOf = (entry: string) => (entry.includes('.') ? entry : `${entry}${runtime.extension}`);
   const folder = mkdtempSync(join(tmpdir(), 'fn-shim-'));
+  const overTcp = runtime.transport === 'tcp';
+  const codeFolder = join(folder, 'code');
+  mkdirSync(codeFolder);
   const socketPath = join(folder, 's');
+  const port = overTcp ? await freePort() : 0;
   const agent = new Agent({ keepAlive: true });
   const child = spawn(file, args, {
-    env: { FN_INSTANCE: INSTANCE, FN_NONCE: NONCE, FN_SOCKET: socketPath, ...env },
+    env: {
+      FN_INSTANCE: INSTANCE,
+      FN_NONCE: NONCE,
+      ...(overTcp ? { FN_PORT: String(port), FN_CODE: codeFolder } : { FN_SOCKET: socketPath }),
+      ...env,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const exited = new Promise<Awaited<Shim['exited']>>((resolve) => child.once('close', (code, signal) => resolve({ code, signal })));
@@ -88,11 +130,15 @@ export async function startShim(runtime: RuntimeUnderTest = NODE, env: Record<st
     agent.destroy();
     child.kill('SIGKILL');
     await exited;
-    rmSync(folder, { recursive: true, force: true });
+    removeFolder(folder);
   });
+  const address = overTcp ? { host: '127.0.0.1', port } : { path: socketPath };
 
   const open: Shim['open'] = (method, path, headers = {}) => {
-    const outgoing = request({ socketPath, agent, method, path, headers });
+    const target = overTcp ? { host: '127.0.0.1', port } : { socketPath };
+    // Whoever says nothing else means this one, as gateway and controller do.
+    const named = overTcp ? { [HEADERS.instance]: INSTANCE, ...headers } : headers;
+    const outgoing = request({ ...target, agent, method, path, headers: named });
     const response = new Promise<IncomingMessage>((resolve, reject) => outgoing.once('response', resolve).once('error', reject));
     response.catch(() => {}); // whoever awaits it is told; a caller that only aborts need not
     return { outgoing, response };
@@ -102,16 +148,34 @@ export async function startShim(runtime: RuntimeUnderTest = NODE, env: Record<st
     outgoing.end(body);
     return await readAnswer(await response);
   };
-  const init: Shim['init'] = (change) =>
-    call('POST', RUNTIME_PATHS.init, {
-      body: JSON.stringify(initRequest({ code: runtime.fixtures, ...change, entry: entryOf(change?.entry ?? 'hello') })),
+  let code = runtime.fixtures;
+  const sendCode: Shim['sendCode'] = async (body, headers) => {
+    const answer = await call('POST', RUNTIME_PATHS.code, { body: Buffer.from(body), headers: { [HEADERS.nonce]: NONCE, ...headers } });
+    if (answer.status === 200) code = codeFolder;
+    return answer;
+  };
+  const init: Shim['init'] = async (change) => {
+    if (overTcp && code !== codeFolder) {
+      const answer = await sendCode(codeOf(change?.code ?? code));
+      if (answer.status !== 200) throw new Error(`code: ${answer.status} ${answer.text}\n${stdout}${stderr}`);
+    }
+    const given = overTcp ? { ...change, code } : { code, ...change };
+    return await call('POST', RUNTIME_PATHS.init, {
+      body: JSON.stringify(initRequest({ ...given, entry: entryOf(change?.entry ?? 'hello') })),
       headers: { 'content-type': 'application/json' },
     });
+  };
   const shim: Shim = {
     pid: child.pid ?? 0,
-    socketPath,
+    address,
+    codeFolder,
+    connect: (onConnect) => {
+      const socket: Socket = connect(address, () => onConnect(socket));
+      return socket;
+    },
     call,
     open,
+    sendCode,
     init,
     health: async () => Health.parse((await call('GET', RUNTIME_PATHS.health)).json()),
     async become(entry, change) {

@@ -1,7 +1,6 @@
 /** The handler forms of the python runtime, alone and as real frameworks use them. */
 import { once } from 'node:events';
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -430,7 +429,7 @@ async def ws(socket: WebSocket):
     expect((await shim.call('GET', '/throw', { headers: gatewayHeaders('a-3') })).status).toBe(500);
     expect(await lineWith(shim, 'fastapi raises')).toMatchObject({ level: 'error', req: 'a-3' });
     expect((await shim.call('GET', '/openapi.json')).status).toBe(200);
-    const socket = await openWebSocket({ path: shim.socketPath }, '/ws');
+    const socket = await openWebSocket(shim.address, '/ws');
     socket.send(frame(OPCODE.text, 'hello'));
     expect((await socket.frame()).payload.toString()).toBe('echo hello');
     socket.destroy();
@@ -446,7 +445,7 @@ describe('its HTTP server', () => {
   const raw = (shim: Shim, bytes: string) =>
     new Promise<string>((resolve, reject) => {
       let text = '';
-      const socket = connect(shim.socketPath, () => socket.write(bytes));
+      const socket = shim.connect(() => socket.write(bytes));
       socket
         .on('data', (data) => (text += data.toString()))
         .on('error', reject)

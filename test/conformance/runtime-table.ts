@@ -18,6 +18,8 @@ export interface ShimCommand {
 export interface RuntimeUnderTest {
   name: string;
   command: ShimCommand;
+  /** How it listens, and gets its code: a folder that both see, or POST code. */
+  transport: 'unix' | 'tcp';
   /** Folder of its fixtures, and the ending of their names. */
   fixtures: string;
   extension: string;
@@ -48,6 +50,7 @@ const holding = (text: string): unknown => ({ asymmetricMatch: (value: unknown) 
 
 export const NODE: RuntimeUnderTest = {
   name: 'node',
+  transport: 'unix',
   command: { file: process.execPath, args: [join(SHIMS, 'node/shim.mjs')] },
   fixtures: join(FIXTURES, 'runtime'),
   extension: '.mjs',
@@ -108,6 +111,7 @@ export const NODE: RuntimeUnderTest = {
 
 export const PYTHON: RuntimeUnderTest = {
   name: 'python',
+  transport: 'unix',
   command: {
     file: existsSync('/usr/bin/python3') ? '/usr/bin/python3' : 'python3',
     args: ['-I', '-S', '-B', '-X', 'utf8', join(SHIMS, 'python/shim.py')],
@@ -189,3 +193,10 @@ export const DENO = likeNode(
 );
 
 export const RUNTIMES: RuntimeUnderTest[] = [NODE, BUN, DENO, PYTHON];
+
+/** As in a cluster. */
+export const overTcp = (runtime: RuntimeUnderTest): RuntimeUnderTest => ({
+  ...runtime,
+  name: `${runtime.name} over TCP`,
+  transport: 'tcp',
+});

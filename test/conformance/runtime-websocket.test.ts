@@ -121,7 +121,7 @@ describe.each(TARGETS)('$name', ({ shim: command, entry, form, strict }) => {
   it('answers the handshake, with what the function adds to it', async () => {
     const shim = await start();
     const key = newKey();
-    const connection = new RawConnection({ path: shim.socketPath });
+    const connection = new RawConnection(shim.address);
     connection.send(handshake('/echo', { 'sec-websocket-key': key }));
     const head = await connection.head();
     expect(head).toMatch(/^HTTP\/1\.1 101 Switching Protocols\r\n/);
@@ -133,11 +133,11 @@ describe.each(TARGETS)('$name', ({ shim: command, entry, form, strict }) => {
 
   it('may choose a protocol, or refuse', async () => {
     const shim = await start();
-    const chosen = new RawConnection({ path: shim.socketPath });
+    const chosen = new RawConnection(shim.address);
     chosen.send(handshake('/protocol', { 'sec-websocket-protocol': 'chat.1, chat.2' }));
     expect(await chosen.head()).toMatch(/\r\nsec-websocket-protocol: chat\.2(\r\n|$)/i);
     chosen.destroy();
-    const refused = new RawConnection({ path: shim.socketPath });
+    const refused = new RawConnection(shim.address);
     refused.send(handshake('/refuse'));
     expect(await refused.head()).toMatch(/^HTTP\/1\.1 403 .*\r\nx-why: because/is);
     expect((await refused.end()).toString()).toContain('not you');
@@ -148,7 +148,7 @@ describe.each(TARGETS)('$name', ({ shim: command, entry, form, strict }) => {
 
   it('reads what came with the handshake', async () => {
     const shim = await start();
-    const connection = new RawConnection({ path: shim.socketPath });
+    const connection = new RawConnection(shim.address);
     connection.send(Buffer.concat([Buffer.from(handshake('/late')), frame(text, 'early')]));
     await connection.head();
     expect((await connection.frame()).payload.toString()).toBe('early');
@@ -157,10 +157,10 @@ describe.each(TARGETS)('$name', ({ shim: command, entry, form, strict }) => {
 
   it('holds a slot until it is closed, and refuses what is over its slots', async () => {
     const shim = await start(2);
-    const first = await openWebSocket({ path: shim.socketPath }, '/echo');
-    const second = await openWebSocket({ path: shim.socketPath }, '/echo');
+    const first = await openWebSocket(shim.address, '/echo');
+    const second = await openWebSocket(shim.address, '/echo');
     expect((await shim.health()).inFlight).toBe(2);
-    const third = new RawConnection({ path: shim.socketPath });
+    const third = new RawConnection(shim.address);
     third.send(handshake('/echo'));
     expect(await third.head()).toMatch(/^HTTP\/1\.1 503 .*\r\nfn-refused: full(\r\n|$)/is);
     expect((await shim.call('GET', '/')).headers[HEADERS.refused]).toBe('full');
@@ -176,17 +176,17 @@ describe.each(TARGETS)('$name', ({ shim: command, entry, form, strict }) => {
 
   it('refuses what is meant for another instance', async () => {
     const shim = await start();
-    const connection = new RawConnection({ path: shim.socketPath });
+    const connection = new RawConnection(shim.address);
     connection.send(handshake('/echo', { [HEADERS.instance]: `${INSTANCE.slice(0, -1)}z` }));
     expect(await connection.head()).toMatch(/^HTTP\/1\.1 503 .*\r\nfn-refused: not-me(\r\n|$)/is);
   });
 
   it('a drain refuses new ones and lets those go on that are open; then the process ends', async () => {
     const shim = await start();
-    const open = await openWebSocket({ path: shim.socketPath }, '/echo');
+    const open = await openWebSocket(shim.address, '/echo');
     shim.signal('SIGTERM');
     await waitFor('draining', async () => (await shim.health()).status === 'draining' || undefined);
-    const late = new RawConnection({ path: shim.socketPath });
+    const late = new RawConnection(shim.address);
     late.send(handshake('/echo'));
     expect(await late.head()).toMatch(/fn-refused: draining/i);
     open.send(frame(text, 'still here'));
@@ -199,8 +199,8 @@ describe.each(TARGETS)('$name', ({ shim: command, entry, form, strict }) => {
 
   it('tags the lines of its listeners with the id of the request', async () => {
     const shim = await start();
-    const one = await openWebSocket({ path: shim.socketPath }, '/log', headersOf('ws-1'));
-    const two = await openWebSocket({ path: shim.socketPath }, '/log', headersOf('ws-2'));
+    const one = await openWebSocket(shim.address, '/log', headersOf('ws-1'));
+    const two = await openWebSocket(shim.address, '/log', headersOf('ws-2'));
     two.send(frame(text, 'second'));
     one.send(frame(text, 'first'));
     await Promise.all([one.frame(), two.frame()]);
@@ -215,7 +215,7 @@ describe.each(TARGETS)('$name', ({ shim: command, entry, form, strict }) => {
 
   it('the function may close it', async () => {
     const shim = await start();
-    const connection = await openWebSocket({ path: shim.socketPath }, '/close');
+    const connection = await openWebSocket(shim.address, '/close');
     connection.send(frame(text, 'go'));
     expect(await connection.closeFrame()).toMatchObject({ code: 4001, reason: 'enough' });
     connection.send(frame(close, closing(4001)));
@@ -226,7 +226,7 @@ describe.each(TARGETS)('$name', ({ shim: command, entry, form, strict }) => {
 
   it('a close frame is answered however much comes behind it', async () => {
     const shim = await start();
-    const connection = await openWebSocket({ path: shim.socketPath }, '/echo');
+    const connection = await openWebSocket(shim.address, '/echo');
     connection.send(frame(close, closing(1000)), ...Array.from({ length: 32 }, () => frame(binary, Buffer.alloc(65_536))));
     expect((await connection.closeFrame()).code).toBe(1000);
     await connection.end();
@@ -237,7 +237,7 @@ describe.each(TARGETS)('$name', ({ shim: command, entry, form, strict }) => {
   it('frames, right and wrong', async () => {
     const shim = await start();
     for (const { what, send, back = [], code } of CASES.filter(({ strictOnly }) => strict || !strictOnly)) {
-      const connection = await openWebSocket({ path: shim.socketPath }, '/echo');
+      const connection = await openWebSocket(shim.address, '/echo');
       connection.send(...send);
       for (const [opcode, payload] of back) {
         const received = await connection.frame();
@@ -262,12 +262,12 @@ describe('ctx.upgradeWebSocket', () => {
 
   it('may answer with a long body in place of an upgrade, or not return the response that it asked for', async () => {
     const shim = await start();
-    const long = new RawConnection({ path: shim.socketPath });
+    const long = new RawConnection(shim.address);
     long.send(handshake('/long'));
     expect(await long.head()).toMatch(/^HTTP\/1\.1 418 /);
     expect((await long.end()).length).toBeGreaterThan(100 * 65_536);
     long.destroy();
-    const unused = new RawConnection({ path: shim.socketPath });
+    const unused = new RawConnection(shim.address);
     unused.send(handshake('/unused'));
     expect(await unused.status()).toBe(418);
     unused.destroy();
@@ -277,7 +277,7 @@ describe('ctx.upgradeWebSocket', () => {
 
   it('closes with 1009 at the length that the function has set', async () => {
     const shim = await start();
-    const connection = await openWebSocket({ path: shim.socketPath }, '/small');
+    const connection = await openWebSocket(shim.address, '/small');
     connection.send(frame(text, '0123456789'), frame(text, '01234567890'));
     expect(await connection.closeFrame()).toMatchObject({ code: 1009, before: [{ payload: Buffer.from('0123456789') }] });
     connection.destroy();
@@ -285,7 +285,7 @@ describe('ctx.upgradeWebSocket', () => {
 
   it('an error that a listener throws is told, and ends the process as any uncaught one', async () => {
     const shim = await start();
-    const connection = await openWebSocket({ path: shim.socketPath }, '/throw', { 'x-request-id': 'ws-throws' });
+    const connection = await openWebSocket(shim.address, '/throw', { 'x-request-id': 'ws-throws' });
     connection.send(frame(text, 'go'));
     expect((await shim.exited).code).toBe(1);
     expect(await lineWith(shim, 'the listener failed')).toMatchObject({ level: 'error', req: 'ws-throws' });
@@ -295,7 +295,7 @@ describe('ctx.upgradeWebSocket', () => {
   it('works in a Hono app, whose middleware adds its headers', async () => {
     const shim = await startShim(NODE);
     expect((await shim.become('websocket-hono.mjs')).form).toBe('fetch');
-    const connection = new RawConnection({ path: shim.socketPath });
+    const connection = new RawConnection(shim.address);
     connection.send(handshake('/chat'), frame(text, 'hi'));
     expect(await connection.head()).toMatch(/^HTTP\/1\.1 101 [^]*\r\nx-frame-options: SAMEORIGIN/i);
     expect((await connection.frame()).payload.toString()).toBe('hono hi');

@@ -1,20 +1,18 @@
-/** The runtime protocol, as any shim must speak it. Driven over HTTP on a unix socket, as gateway and controller do. */
+/** The runtime protocol, as any shim must speak it. Driven over HTTP, as gateway and controller do. What is so over TCP alone: runtime-tcp.test.ts. */
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { HEADERS, RUNTIME_PATHS } from '#contract/runtime.ts';
-import { gatewayHeaders, INSTANCE, lineWith, NONCE, startShim } from './runtime-harness.ts';
-import { RUNTIMES } from './runtime-table.ts';
+import { gatewayHeaders, INSTANCE, lineWith, startShim } from './runtime-harness.ts';
+import { NODE, overTcp, RUNTIMES } from './runtime-table.ts';
 import { waitFor } from '../helpers/wait.ts';
 
-describe.each(RUNTIMES)('$name', (runtime) => {
+describe.each([...RUNTIMES, overTcp(NODE)])('$name', (runtime) => {
   describe('boot', () => {
-    it('answers as a generic instance, on a socket that anybody may connect to', async () => {
+    it('answers as a generic instance', async () => {
       const shim = await startShim(runtime);
       expect(await shim.health()).toEqual({ status: 'generic', instance: INSTANCE, revision: null, inFlight: 0, waitUntil: 0 });
-      expect(statSync(shim.socketPath).mode & 0o777).toBe(0o666);
     });
 
     it('refuses requests as long as it is generic', async () => {
@@ -32,27 +30,6 @@ describe.each(RUNTIMES)('$name', (runtime) => {
       }
       expect((await shim.call('DELETE', '/.fn/init')).status).toBe(404);
       expect((await shim.call('GET', '/.fn')).text).toBe('no route .fn');
-    });
-
-    it('listens on a TCP port where it is told one', async () => {
-      const folder = mkdtempSync(join(tmpdir(), 'fn-port-'));
-      onTestFinished(() => rmSync(folder, { recursive: true }));
-      const { createServer } = await import('node:net');
-      const probe = createServer().listen(0, '127.0.0.1');
-      await new Promise((resolve) => probe.once('listening', resolve));
-      const address = probe.address();
-      const port = typeof address === 'object' && address ? address.port : 0;
-      await new Promise((resolve) => probe.close(resolve));
-      const { spawn } = await import('node:child_process');
-      const child = spawn(runtime.command.file, runtime.command.args, {
-        env: { FN_INSTANCE: INSTANCE, FN_NONCE: NONCE, FN_PORT: String(port) },
-        stdio: 'ignore',
-      });
-      onTestFinished(() => void child.kill('SIGKILL'));
-      const answer = await waitFor('the port to answer', async () =>
-        (await fetch(`http://127.0.0.1:${port}${RUNTIME_PATHS.health}`)).json(),
-      );
-      expect(answer).toMatchObject({ status: 'generic' });
     });
   });
 
@@ -108,7 +85,7 @@ describe.each(RUNTIMES)('$name', (runtime) => {
         FN_NAMESPACE: 'default',
         FN_REVISION: '7',
       });
-      expect(JSON.stringify(env)).not.toMatch(/SECRET_OF_THE_HOST|the-nonce|FN_SOCKET|FN_INSTANCE/);
+      expect(JSON.stringify(env)).not.toMatch(/SECRET_OF_THE_HOST|the-nonce|FN_SOCKET|FN_PORT|FN_CODE|FN_INSTANCE/);
     });
 
     it.each(runtime.loadErrors)('tells $what as the function’s own error', async ({ entry, error }) => {
@@ -202,7 +179,7 @@ describe.each(RUNTIMES)('$name', (runtime) => {
     it('drain refuses new requests and lets those in flight end', async () => {
       const shim = await startShim(runtime);
       await shim.become('probe');
-      const stream = shim.open('GET', '/stream/x');
+      const stream = shim.open('GET', '/stream/x', gatewayHeaders('streams', Date.now() + 2_000));
       stream.outgoing.end();
       const incoming = await stream.response;
       expect((await shim.call('POST', RUNTIME_PATHS.drain, { body: JSON.stringify({ deadlineMs: 1_000 }) })).status).toBe(200);
@@ -211,27 +188,6 @@ describe.each(RUNTIMES)('$name', (runtime) => {
       expect(incoming.complete).toBe(false);
       stream.outgoing.destroy();
       await waitFor('it to be over', async () => (await shim.health()).inFlight === 0);
-    });
-
-    it('SIGTERM ends the process when nothing is in flight', async () => {
-      const shim = await startShim(runtime);
-      await shim.become('hello');
-      shim.signal('SIGTERM');
-      expect(await shim.exited).toEqual({ code: 0, signal: null });
-    });
-
-    it('SIGTERM lets what is in flight end first, waitUntil too', async () => {
-      const shim = await startShim(runtime);
-      await shim.become('probe');
-      expect((await shim.call('GET', '/laterMs/200')).text).toBe('answered');
-      const slow = shim.call('GET', '/sleep/100');
-      await waitFor('it to be in flight', async () => (await shim.health()).inFlight === 1);
-      shim.signal('SIGTERM');
-      await waitFor('it to drain', async () => (await shim.health()).status === 'draining');
-      expect((await shim.call('GET', '/bare')).headers[HEADERS.refused]).toBe('draining');
-      expect((await slow).text).toBe('slept');
-      expect(await shim.exited).toEqual({ code: 0, signal: null });
-      expect(await lineWith(shim, 'settled')).toMatchObject({ level: 'info' });
     });
 
     it.each(runtime.fatal)('$path: an error that nothing caught is logged, and ends the process', async ({ path, said }) => {
@@ -254,7 +210,7 @@ describe.each(RUNTIMES)('$name', (runtime) => {
       const shim = await startShim(runtime);
       await shim.become('hello');
       await new Promise<void>((resolve) => {
-        const socket = connect(shim.socketPath, () => socket.write('\0\r\nGET nonsense\r\n\r\n'));
+        const socket = shim.connect(() => socket.write('\0\r\nGET nonsense\r\n\r\n'));
         socket.on('close', () => resolve()).resume();
       });
       expect((await shim.call('GET', '/')).text).toBe('hello');
@@ -307,5 +263,38 @@ describe.each(RUNTIMES)('$name', (runtime) => {
       const bytes = shim.lines().reduce((sum, line) => sum + JSON.stringify(line).length + 1, 0);
       expect(bytes).toBeLessThan(16 * 1024 * 1024);
     });
+  });
+});
+
+describe.each(RUNTIMES)('$name on a socket', (runtime) => {
+  it('lets anybody connect', async () => {
+    const shim = await startShim(runtime);
+    expect('path' in shim.address && statSync(shim.address.path).mode & 0o777).toBe(0o666);
+  });
+
+  it('takes no code: the folder is shared', async () => {
+    const shim = await startShim(runtime);
+    expect((await shim.sendCode('{"files":[]}\n')).status).toBe(404);
+  });
+
+  it('SIGTERM ends the process when nothing is in flight', async () => {
+    const shim = await startShim(runtime);
+    await shim.become('hello');
+    shim.signal('SIGTERM');
+    expect(await shim.exited).toEqual({ code: 0, signal: null });
+  });
+
+  it('SIGTERM lets what is in flight end first, waitUntil too', async () => {
+    const shim = await startShim(runtime);
+    await shim.become('probe');
+    expect((await shim.call('GET', '/laterMs/200')).text).toBe('answered');
+    const slow = shim.call('GET', '/sleep/100');
+    await waitFor('it to be in flight', async () => (await shim.health()).inFlight === 1);
+    shim.signal('SIGTERM');
+    await waitFor('it to drain', async () => (await shim.health()).status === 'draining');
+    expect((await shim.call('GET', '/bare')).headers[HEADERS.refused]).toBe('draining');
+    expect((await slow).text).toBe('slept');
+    expect(await shim.exited).toEqual({ code: 0, signal: null });
+    expect(await lineWith(shim, 'settled')).toMatchObject({ level: 'info' });
   });
 });
