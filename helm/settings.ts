@@ -40,17 +40,13 @@ const OF_THE_MACHINE = new Set(['FN_MEMORY_BUDGET_MIB', 'FN_CPU_BUDGET', 'FN_MAX
 
 const ROOT = join(import.meta.dirname, '..');
 
-/** What a source file says of each setting: the comment above its line. */
+/** What a source file says of each setting: the comment above its first line, which is the schema's. */
 function descriptions(file: string): Map<string, string> {
   const found = new Map<string, string>();
-  for (const [, comment, name] of readFileSync(join(ROOT, file), 'utf8').matchAll(/\/\*\*((?:(?!\*\/)[^])*)\*\/\s*(FN_\w+):/g))
-    found.set(
-      name!,
-      comment!
-        .replaceAll(/\s*\n\s*\*?\s*/g, ' ')
-        .replaceAll(/\s+/g, ' ')
-        .trim(),
-    );
+  for (const [, comment, name] of readFileSync(join(ROOT, file), 'utf8').matchAll(/\/\*\*((?:(?!\*\/)[^])*)\*\/\s*(FN_\w+):/g)) {
+    const text = comment!.replaceAll(/\s*\n\s*\*?\s*/g, ' ').replaceAll(/\s+/g, ' ');
+    if (!found.has(name!)) found.set(name!, text.trim());
+  }
   return found;
 }
 

@@ -53,7 +53,7 @@ describe('values that are wrong are refused, and it is said what to do', () => {
       /holds a password[^]*externalRedis\.existingSecret/,
     ],
     ["functions in the release's own namespace", { functions: { namespace: 'fn' } }, /functions\.namespace is the release's own \(fn\)/],
-    ['no runtime', { runtimes: { node: { enabled: false }, python: { enabled: false } } }, /no runtime is enabled/],
+    ['no runtime', { runtimes: { node: { enabled: false } } }, /no runtime is enabled/],
     [
       'fewer gateways at most than at least',
       { gateway: { autoscaling: { enabled: true, minReplicas: 5, maxReplicas: 2 } } },

@@ -43,6 +43,7 @@ const EVERYTHING = {
   httpRoute: { enabled: true, parentRefs: [{ name: 'shared', namespace: 'infra' }], hostnames: ['fn.example.com'] },
   tls: { enabled: true, secrets: ['wildcard', 'shop'], url: 'https://fn.example.com' },
   redis: { maxmemory: '512mb', appendfsync: 'everysec', config: { 'tcp-keepalive': 60 }, persistence: { storageClass: '-' } },
+  runtimes: { python: { enabled: true } },
   functions: {
     networkPolicies: 'enforced',
     internalCidrs: ['203.0.113.0/24', '2001:db8::/32'],

@@ -1,6 +1,8 @@
 /** The chart as Helm renders it, without a cluster: its objects, as far as tests look at them. */
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseAllDocuments } from 'yaml';
+import { parse, parseAllDocuments } from 'yaml';
 import { z } from 'zod';
 import { runHelm } from './kube.ts';
 import { ROOT } from './root.ts';
@@ -77,10 +79,10 @@ export interface RenderOptions {
   values?: Record<string, unknown>;
 }
 
-function args({ kube, release = 'fn', namespace = 'fn', values = {} }: RenderOptions): string[] {
+function args({ kube, release = 'fn', namespace = 'fn', values = {} }: RenderOptions, chart = CHART): string[] {
   return [
     release,
-    CHART,
+    chart,
     '--namespace',
     namespace,
     ...(kube === undefined ? [] : ['--kube-version', kube]),
@@ -113,10 +115,20 @@ export async function refusal(values: Record<string, unknown>, options: RenderOp
   return stderr;
 }
 
-/** The words after an install. */
+/** The words after an install. Helm shows them where there is a cluster; here a copy of the chart has them in a ConfigMap. */
 export async function notes(values: Record<string, unknown> = {}): Promise<string> {
-  const { stdout } = await runHelm(['install', ...args({ values }), '--dry-run=client', '--hide-secret']);
-  return stdout.slice(stdout.indexOf('\nNOTES:') + '\nNOTES:\n'.length);
+  const folder = await mkdtemp(join(tmpdir(), 'fn-chart-'));
+  try {
+    await cp(CHART, folder, { recursive: true });
+    const words = await readFile(join(CHART, 'templates', 'NOTES.txt'), 'utf8');
+    await rm(join(folder, 'templates', 'NOTES.txt'));
+    const shown = 'apiVersion: v1\nkind: ConfigMap\nmetadata: { name: notes }\ndata:\n  text: {{ include "test.notes" . | quote }}\n';
+    await writeFile(join(folder, 'templates', 'notes.yaml'), `{{- define "test.notes" }}${words}{{ end }}\n${shown}`);
+    const { stdout } = await runHelm(['template', ...args({ kube: '1.33', values }, folder), '--show-only', 'templates/notes.yaml']);
+    return z.object({ data: z.object({ text: z.string() }) }).parse(parse(stdout)).data.text;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 }
 
 export class Rendered {
