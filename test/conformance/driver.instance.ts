@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import { Health, InitResponse, RUNTIME_PATHS } from '#contract/runtime.ts';
+import { Health, HEADERS, InitResponse, RUNTIME_PATHS } from '#contract/runtime.ts';
 import type { DriverInstance } from '../../controller/driver/types.ts';
 import { waitFor } from '../helpers/wait.ts';
 
@@ -65,15 +65,17 @@ export interface Answer {
 
 /** One request to an instance. Rejects when the connection breaks. */
 export function call(instance: DriverInstance, path: string, body?: object): Promise<Answer> {
-  if (instance.address.kind !== 'unix') throw new Error('only unix sockets are expected here');
-  const socketPath = instance.address.path;
+  const { address } = instance;
+  // Over TCP every request names whom it means.
+  const to = address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port };
+  const meant = address.kind === 'unix' ? {} : { [HEADERS.instance]: address.instance };
   return new Promise((resolve, reject) => {
     const outgoing = request(
       {
-        socketPath,
+        ...to,
         path,
         method: body ? 'POST' : 'GET',
-        headers: { 'content-type': 'application/json' },
+        headers: { 'content-type': 'application/json', ...meant },
         timeout: CALL_TIMEOUT_MS,
         agent: false,
       },

@@ -10,7 +10,7 @@ const BUDGET_MIB = '4096';
 const Pods = z.object({ items: z.array(z.object({ metadata: z.object({ uid: z.string() }) })) });
 
 /** By their cgroup, the oldest first: the sandbox's own, then the container's. */
-function processesOfPod(uid: string): number[] {
+export function processesOfPod(uid: string): number[] {
   const inPod = (pid: string): boolean => {
     try {
       return readFileSync(`/proc/${pid}/cgroup`, 'utf8').replaceAll('_', '-').includes(`pod${uid}`);
