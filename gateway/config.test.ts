@@ -57,8 +57,29 @@ describe('readConfig', () => {
     [{ FN_TRUSTED_PROXIES: '10.0.0.0/8,nonsense' }, 'nonsense'],
     [{ FN_TRUSTED_PROXIES: '10.0.0.0/33' }, 'FN_TRUSTED_PROXIES'],
     [{ FN_GATEWAY_ID: 'a b' }, 'FN_GATEWAY_ID'],
+    [{ FN_LINK: 'tls://c:7071', FN_LINK_TOKEN_FILE: '/t' }, 'exactly one of FN_LINK_SOCKET and FN_LINK'],
+    [{ FN_LINK_SOCKET: '', FN_LINK: 'tls://c:7071' }, 'need FN_LINK_TOKEN_FILE'],
+    [{ FN_LINK_SOCKET: '', FN_LINK: 'https://c:7071' }, 'must be tcp://HOST:PORT or tls://HOST:PORT'],
+    [{ FN_LINK_SOCKET: '', FN_LINK: 'tcp://c:7071', FN_LINK_TOKEN_FILE: '/t', FN_LINK_CA_FILE: '/ca' }, 'FN_LINK_CA_FILE is for'],
+    [
+      { FN_EVENTS_SOCKET: '/e', FN_EVENTS_LINK: 'tcp://c:7072', FN_LINK_TOKEN_FILE: '/t' },
+      'only one of FN_EVENTS_SOCKET and FN_EVENTS_LINK',
+    ],
   ])('%j is refused by name', (env, named) => {
     expect(() => readConfig({ ...BASE, ...env })).toThrow(named);
+  });
+
+  it('reads where links are dialled over the network', () => {
+    const { link, events } = readConfig({
+      FN_LISTEN: ':8080',
+      FN_LINK: 'tls://fn-controller.fn.svc:7071',
+      FN_EVENTS_LINK: 'tcp://[fd00::1]:7072',
+      FN_LINK_TOKEN_FILE: '/token',
+      FN_LINK_CA_FILE: '/ca',
+    });
+    const tokenFile = '/token';
+    expect(link).toEqual({ kind: 'tcp', host: 'fn-controller.fn.svc', port: 7071, tls: { caFile: '/ca' }, tokenFile });
+    expect(events).toEqual({ kind: 'tcp', host: 'fd00::1', port: 7072, tls: null, tokenFile });
   });
 
   it('reads networks of both families', () => {

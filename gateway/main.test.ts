@@ -11,6 +11,8 @@ import { FakeController } from '../test/helpers/gateway-controller.ts';
 import { startInstance } from '../test/helpers/gateway-instance.ts';
 import { RawClient } from '../test/helpers/gateway-harness.ts';
 import { call, open } from '../test/helpers/http.ts';
+import { LinkFiles } from '../test/helpers/link-files.ts';
+import { freePort } from '../test/helpers/platform.ts';
 import { sleep, waitFor } from '../test/helpers/wait.ts';
 
 const MAIN = join(import.meta.dirname, 'main.ts');
@@ -140,6 +142,46 @@ describe('the process', () => {
       second.child.kill('SIGTERM');
       expect(await second.ended).toBe(0);
     });
+  });
+
+  it('as in a pod: dials over TLS, listens by itself, is ready when it is, and at SIGTERM is seen to end before it does', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'fn-gwp-'));
+    const files = new LinkFiles(dir);
+    const controller = await new FakeController(join(dir, 'link'), { network: { kind: 'tls', files } }).start();
+    const instance = await startInstance(join(dir, 'i'), (_incoming, outgoing) => outgoing.end('ok'));
+    controller.route('hello');
+    controller.grantOnDemand(() => instance.address);
+    const { target } = controller;
+    const [port, healthPort] = [await freePort(), await freePort()];
+    const child = spawn(process.execPath, [MAIN], {
+      stdio: ['ignore', 'ignore', 'ignore'],
+      env: {
+        FN_LINK: target.kind === 'tcp' ? `tls://${target.host}:${target.port}` : '',
+        FN_LINK_TOKEN_FILE: files.tokenFile,
+        FN_LINK_CA_FILE: files.caFile,
+        FN_LISTEN: `127.0.0.1:${port}`,
+        FN_HEALTH_LISTEN: `127.0.0.1:${healthPort}`,
+        FN_GATEWAY_ID: 'gateway-7c9d-x2x4',
+        FN_DRAIN_DELAY_MS: '2000',
+      },
+    });
+    const ended = once(child, 'exit');
+    const ready = async () => (await call(`http://127.0.0.1:${healthPort}/readyz`)).status;
+    try {
+      await waitFor('it to be ready', async () => (await ready()) === 200);
+      expect(controller.all('hello')[0]!.gateway).toBe('gateway-7c9d-x2x4');
+      expect((await call(`http://127.0.0.1:${port}/hello`)).text).toBe('ok');
+      child.kill('SIGTERM');
+      await waitFor('it to be seen', async () => (await ready()) === 503, { everyMs: 5 });
+      const late = await call(`http://127.0.0.1:${port}/hello`);
+      expect([late.text, late.headers.connection]).toEqual(['ok', 'close']);
+      expect(await ended).toEqual([0, null]);
+    } finally {
+      child.kill('SIGKILL');
+      await instance.stop();
+      await controller.stop();
+      rmSync(dir, { recursive: true, force: true });
+    }
   });
 
   it('lets those who wait in an inherited socket wait for the routes, too', async () => {
