@@ -85,3 +85,25 @@ describe('init', () => {
     await expect(init).rejects.toThrow(RuntimeUnreachable);
   });
 });
+
+describe('over TCP', () => {
+  it('every request names the instance that is meant: another one may have its address by now', async () => {
+    const heads: string[] = [];
+    const listening = createServer((socket) => {
+      sockets.add(socket);
+      socket.once('data', (data) => {
+        heads.push(data.toString());
+        socket.end('HTTP/1.1 503 Service Unavailable\r\nfn-refused: not-me\r\ncontent-length: 0\r\n\r\n');
+      });
+    });
+    server = listening;
+    await once(listening.listen(0, '127.0.0.1'), 'listening');
+    const bound = listening.address();
+    if (typeof bound !== 'object' || bound === null) throw new Error('it listens on no port');
+    const address = { kind: 'tcp', host: '127.0.0.1', port: bound.port, instance: 'i-abcdefghijkl' } as const;
+    await expect(httpRuntimeClient.health(address)).rejects.toThrow('status 503');
+    await httpRuntimeClient.drain(address, 1_000);
+    for (const head of heads) expect(head).toMatch(/\r\nfn-instance: i-abcdefghijkl\r\n/i);
+    expect(heads).toHaveLength(2);
+  });
+});
