@@ -32,6 +32,7 @@ import { logs } from './logs.ts';
 import { namespaceDelete } from './namespace-delete.ts';
 import { namespaceList } from './namespace-list.ts';
 import { namespaceSet } from './namespace-set.ts';
+import { render } from './render.ts';
 import { revisions } from './revisions.ts';
 import { rollback } from './rollback.ts';
 import { runtimesBuild } from './runtimes-build.ts';
@@ -61,7 +62,7 @@ const remote = (spec: CommandSpec): CommandSpec => ({ ...spec, options: [...(spe
 /** By what they are for, under the headings that the help has. */
 export const COMMAND_GROUPS: Readonly<Record<string, readonly CommandSpec[]>> = {
   Begin: [demo, init, dev],
-  Functions: [remote(deploy), remote(diff), remote(list), remote(describe), remote(invoke), remote(deleteCommand)],
+  Functions: [remote(deploy), remote(diff), render, remote(list), remote(describe), remote(invoke), remote(deleteCommand)],
   'Revisions and traffic': [remote(revisions), remote(rollback), remote(traffic)],
   'Logs and calls': [remote(logs), remote(why), remote(calls)],
   Events: [
