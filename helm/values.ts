@@ -186,7 +186,6 @@ const Values = values({
     apiFrom: rawList,
     metricsFrom: rawList,
     releaseNamespaceLabels: labels,
-    dns: values({ port, to: rawList }),
   }),
   metrics,
   podSecurityContext: raw,

@@ -366,7 +366,7 @@ describe('the chart', () => {
     expect(await kept({ crds: { keep: true } })).toEqual(['CustomResourceDefinition functions.fn.dev']);
   });
 
-  it('lets instances be dialled by gateways and controllers only, and dial public addresses only', async () => {
+  it('lets instances be dialled by gateways and controllers only, and dial nothing that the controller does not allow', async () => {
     const chart = await rendered({ values: EVERYTHING });
     const policies = chart.of('NetworkPolicy').filter(({ metadata }) => metadata.namespace === 'fn-functions');
     expect(policies.map(({ metadata, spec }) => [metadata.name, spec])).toMatchSnapshot();

@@ -8,6 +8,8 @@ interface Need {
   group: string;
   resource: string;
   subresource?: string;
+  /** Only the object of this name: a Role that names it says no to the question without. */
+  name?: string;
   verbs: string[];
 }
 
@@ -17,7 +19,9 @@ export function needs({ networkPolicies, owner }: KubernetesSettings, canResize:
     { group: '', resource: 'pods', verbs: ['get', 'list', 'watch', 'create', 'patch', 'delete'] },
     { group: '', resource: 'pods', subresource: 'log', verbs: ['get'] },
     ...(canResize ? [{ group: '', resource: 'pods', subresource: 'resize', verbs: ['patch'] }] : []),
-    { group: '', resource: 'configmaps', verbs: owner === null ? ['get', 'create', 'delete'] : ['get'] },
+    owner === null
+      ? { group: '', resource: 'configmaps', verbs: ['get', 'create', 'delete'] }
+      : { group: '', resource: 'configmaps', name: owner, verbs: ['get'] },
     ...(networkPolicies === 'enforced'
       ? [{ group: 'networking.k8s.io', resource: 'networkpolicies', verbs: ['list', 'create', 'delete'] }]
       : []),
@@ -29,19 +33,21 @@ export async function assertAllowed(api: KubeApi, settings: KubernetesSettings, 
   const { namespace } = settings;
   const asked = needs(settings, canResize).flatMap(({ verbs, ...need }) => verbs.map((verb) => ({ ...need, verb })));
   const answers = await Promise.all(
-    asked.map(({ group, resource, subresource, verb }) =>
+    asked.map(({ group, resource, subresource, name, verb }) =>
       api.create(ACCESS_REVIEWS, '', {
         apiVersion: apiVersion(ACCESS_REVIEWS),
         kind: ACCESS_REVIEWS.kind,
         metadata: {},
-        spec: { resourceAttributes: { namespace, group, resource, ...(subresource === undefined ? {} : { subresource }), verb } },
+        // What is undefined is not sent.
+        spec: { resourceAttributes: { namespace, group, resource, subresource, name, verb } },
       }),
     ),
   );
   const missing = asked.filter((_, index) => answers[index]?.status.allowed !== true);
   if (missing.length === 0) return;
   const words = missing.map(
-    ({ verb, resource, subresource }) => `${verb} ${resource}${subresource === undefined ? '' : `/${subresource}`}`,
+    ({ verb, resource, subresource, name }) =>
+      `${verb} ${resource}${subresource === undefined ? '' : `/${subresource}`}${name === undefined ? '' : ` ${name}`}`,
   );
   throw new DriverUnavailable(
     `The controller may not do this in the namespace ${namespace}: ${words.join(', ')}. Give it a Role with these verbs (the chart's has them), and a RoleBinding to its service account.`,
