@@ -1,21 +1,27 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '#kit/clock.ts';
 import { silentLog } from '#kit/log.ts';
 import { FakeGateway } from '../../test/helpers/dispatcher-gateway.ts';
+import { LinkFiles } from '../../test/helpers/link-files.ts';
 import { range, waitFor } from '../../test/helpers/wait.ts';
 import { Gateways } from './gateways.ts';
 import type { Delivery } from './types.ts';
 
 let folder: string;
+let files: LinkFiles;
+/** How gateways dial. */
+let over: 'unix' | 'tcp' = 'unix';
 let gateways: Gateways;
 const connected: FakeGateway[] = [];
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'fn-gateways-'));
   const path = join(folder, 'd', 's');
-  gateways = new Gateways({ path, gid: null, clock: systemClock, log: silentLog, onAsked: () => {}, noGatewayWaitMs: 50 });
+  files = new LinkFiles(folder);
+  const tcp = over === 'tcp' ? files.listen('tcp') : null;
+  gateways = new Gateways({ path, gid: null, tcp, clock: systemClock, log: silentLog, onAsked: () => {}, noGatewayWaitMs: 50 });
   await gateways.start();
 });
 afterEach(async () => {
@@ -24,8 +30,9 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const connect = async (play?: FakeGateway['play']) => {
-  const gateway = await FakeGateway.connect(join(folder, 'd', 's'), play);
+const connect = async (play?: FakeGateway['play'], boot?: string) => {
+  const at = over === 'unix' ? join(folder, 'd', 's') : { port: gateways.tcpAddress!.port, token: files.token };
+  const gateway = await FakeGateway.connect(at, play, boot);
   connected.push(gateway);
   await waitFor('the hello', () => gateways.connected);
   return gateway;
@@ -41,7 +48,11 @@ const delivery = (text = ''): Delivery => ({
   maxResponseBytes: 10,
 });
 
-describe('a delivery', () => {
+describe.each(['unix', 'tcp'] as const)('a delivery over %s', (kind) => {
+  beforeAll(() => {
+    over = kind;
+  });
+
   it('with no gateway waits a moment, and is then not ready', async () => {
     expect(await gateways.deliver(delivery())).toMatchObject({ response: null, problem: { code: 'not-ready' }, retryAfterSeconds: 2 });
     const waits = gateways.deliver(delivery());
@@ -57,15 +68,14 @@ describe('a delivery', () => {
     expect(await lost).toMatchObject({ problem: { code: 'instance-lost' }, requestId: null });
   });
 
-  it('of one namespace waits behind none of another’s', async () => {
-    const gateway = await connect(({ namespace }) => (namespace === 'a' ? null : { status: 200 }));
-    const large = 'x'.repeat(10 * 1024 * 1024);
-    const abort = new AbortController();
-    const stuck = range(8).map(() => gateways.deliver({ ...delivery(large), namespace: 'a' }, abort.signal));
-    expect(await gateways.deliver({ ...delivery(large), namespace: 'b' })).toMatchObject({ response: { status: 200 } });
-    expect(gateway.deliveries.map(({ namespace }) => namespace)).toEqual([...range(6).map(() => 'a'), 'b']);
-    abort.abort();
-    await Promise.all(stuck);
+  it('whose gateway has dialled anew, before anybody knew that it had to, may have run', async () => {
+    const before = await connect(() => null, 'boot');
+    const lost = gateways.deliver(delivery());
+    await waitFor('it', () => before.deliveries.length === 1);
+    await connect(undefined, 'boot');
+    expect(await lost).toMatchObject({ problem: { code: 'instance-lost' }, requestId: null });
+    await waitFor('the one before to be closed', () => before.closed);
+    expect(await gateways.deliver(delivery())).toMatchObject({ response: { status: 200 } });
   });
 
   it('that is aborted is abandoned, and its late answer is nobody’s', async () => {
@@ -81,6 +91,23 @@ describe('a delivery', () => {
     gateway.play = () => ({ status: 201 });
     expect(await gateways.deliver(delivery())).toMatchObject({ response: { status: 201 } });
     expect(await gateways.deliver(delivery(), abort.signal)).toMatchObject({ response: null });
+  });
+});
+
+describe('a large delivery', () => {
+  beforeAll(() => {
+    over = 'unix';
+  });
+
+  it('of one namespace waits behind none of another’s', async () => {
+    const gateway = await connect(({ namespace }) => (namespace === 'a' ? null : { status: 200 }));
+    const large = 'x'.repeat(10 * 1024 * 1024);
+    const abort = new AbortController();
+    const stuck = range(8).map(() => gateways.deliver({ ...delivery(large), namespace: 'a' }, abort.signal));
+    expect(await gateways.deliver({ ...delivery(large), namespace: 'b' })).toMatchObject({ response: { status: 200 } });
+    expect(gateway.deliveries.map(({ namespace }) => namespace)).toEqual([...range(6).map(() => 'a'), 'b']);
+    abort.abort();
+    await Promise.all(stuck);
   });
 
   it('waits where the gateway has as much as it takes, by number and by bytes', async () => {

@@ -52,13 +52,16 @@ interface InFlight {
 }
 
 class Gateway {
+  /** Of its process. */
+  readonly name: string;
   readonly connection: LineConnection;
   readonly inFlight = new Map<number, InFlight>();
   readonly #share = new Share(MAX_IN_FLIGHT);
   draining = false;
   #seq = 0;
 
-  constructor(connection: LineConnection) {
+  constructor(name: string, connection: LineConnection) {
+    this.name = name;
     this.connection = connection;
   }
 
@@ -133,15 +136,16 @@ export class Gateways implements Deliverer {
 
   #accept(connection: LineConnection): LineHandler {
     let gateway: Gateway | null = null;
-    let name = '';
     return {
       onLine: (line) => {
         const message = GatewayEventMessage.parse(JSON.parse(line));
         if (gateway === null) {
           if (message.type !== 'hello') throw new Error(`the first message is ${message.type}, not hello`);
-          name = `${message.gateway}/${message.boot}`;
+          const name = `${message.gateway}/${message.boot}`;
           connection.greeted(name);
-          gateway = new Gateway(connection);
+          // It has dialled anew: of the connection before, nobody may have heard that it is gone.
+          for (const other of this.#gateways) if (other.name === name) other.connection.close();
+          gateway = new Gateway(name, connection);
           this.#gateways.add(gateway);
           connection.send({ type: 'welcome' } satisfies DispatcherMessage);
           this.#options.log.info({ gateway: name }, 'a gateway is connected');
@@ -150,7 +154,7 @@ export class Gateways implements Deliverer {
         else this.#receive(gateway, message);
       },
       onClose: () => {
-        if (gateway !== null) this.#lost(gateway, name);
+        if (gateway !== null) this.#lost(gateway);
       },
     };
   }
@@ -164,11 +168,11 @@ export class Gateways implements Deliverer {
     } else this.#options.onAsked(message, (reply) => gateway.connection.send(reply));
   }
 
-  #lost(gateway: Gateway, name: string): void {
+  #lost(gateway: Gateway): void {
     this.#gateways.delete(gateway);
     const lost = [...gateway.inFlight.values()];
     gateway.inFlight.clear();
-    if (lost.length > 0 || !gateway.draining) this.#options.log.warn({ gateway: name, inFlight: lost.length }, 'a gateway is gone');
+    if (lost.length > 0 || !gateway.draining) this.#options.log.warn({ gateway: gateway.name, inFlight: lost.length }, 'a gateway is gone');
     for (const { done } of lost) done(failed('instance-lost', 'The gateway that delivered it is gone: it may have run.'));
   }
 

@@ -4,6 +4,8 @@ import { once } from 'node:events';
 import { problem, type ErrorCode } from '#contract/errors.ts';
 import { DispatcherMessage, type EventRequest, type GatewayEventMessage, MAX_EVENTS_LINE_BYTES } from '#contract/events-link.ts';
 import { decodeBody, encodeBody } from '#kit/event-body.ts';
+import { keepAlive } from '#kit/heartbeat.ts';
+import { greetingLine, refusalOf } from '#kit/link-greeting.ts';
 import { encodeLine, LineSplitter } from '#kit/ndjson.ts';
 
 type Of<Type extends DispatcherMessage['type']> = Extract<DispatcherMessage, { type: Type }>;
@@ -34,12 +36,18 @@ export class FakeGateway {
   play: (delivery: Deliver) => Played | null | Promise<Played | null>;
   closed = false;
 
-  private constructor(socket: Socket, play: FakeGateway['play']) {
+  /** `greeted`: the first line that is heard is the answer to a greeting. */
+  private constructor(socket: Socket, play: FakeGateway['play'], greeted: boolean) {
     this.#socket = socket;
     this.play = play;
+    let answered = !greeted;
     const lines = new LineSplitter(MAX_EVENTS_LINE_BYTES);
     socket.on('data', (chunk: Buffer) => {
-      for (const line of lines.push(chunk)) this.#receive(DispatcherMessage.parse(JSON.parse(line)));
+      for (const line of lines.push(chunk)) {
+        if (answered) this.#receive(DispatcherMessage.parse(JSON.parse(line)));
+        else if (refusalOf(line) !== null) socket.destroy();
+        answered = true;
+      }
     });
     socket.on('error', () => {});
     socket.on('close', () => {
@@ -47,11 +55,20 @@ export class FakeGateway {
     });
   }
 
-  static async connect(path: string, play: FakeGateway['play'] = () => ({ status: 200, body: 'ok' })): Promise<FakeGateway> {
-    const socket = createConnection({ path });
+  /** To the dispatcher's socket, or over TCP with a token. */
+  static async connect(
+    at: string | { port: number; token: string },
+    play: FakeGateway['play'] = () => ({ status: 200, body: 'ok' }),
+    boot = String(Math.random()),
+  ): Promise<FakeGateway> {
+    const socket = createConnection(typeof at === 'string' ? { path: at } : { port: at.port, host: '127.0.0.1' });
     await once(socket, 'connect');
-    const gateway = new FakeGateway(socket, play);
-    gateway.send({ type: 'hello', gateway: 'test', boot: String(Math.random()) });
+    if (typeof at !== 'string') {
+      keepAlive(socket);
+      socket.write(greetingLine(at.token));
+    }
+    const gateway = new FakeGateway(socket, play, typeof at !== 'string');
+    gateway.send({ type: 'hello', gateway: 'test', boot });
     return gateway;
   }
 
