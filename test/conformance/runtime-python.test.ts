@@ -183,8 +183,9 @@ def main(request, ctx):
             ctx.wait_until(lambda: print("worked later"))
             return "answered"
         case "/threads":
-            time.sleep(0.2)
+            gates.setdefault("threads", threading.Event()).wait(30)
             print("on a thread")
+        case "/goThreads": gates.setdefault("threads", threading.Event()).set()
         case "/log":
             logging.getLogger("mine").error("logged error"); warnings.warn("beware"); print("a", "b"); print("two\\nlines"); sys.stdout.buffer.write(b"bytes\\n")
         case "/sse": return sse(), 200, {"content-type": "text/event-stream"}
@@ -249,6 +250,7 @@ def sse():
     const shim = await start(source, 'function');
     const calls = Array.from({ length: 20 }, (_, index) => shim.call('GET', '/threads', { headers: gatewayHeaders(`t-${index}`) }));
     await waitFor('all to be in flight', async () => (await shim.health()).inFlight === 20);
+    await shim.call('GET', '/goThreads');
     for (const answer of await Promise.all(calls)) expect(answer.status).toBe(204);
     await waitFor('all lines', () => shim.lines().length === 20);
     expect(new Set(shim.lines().map(({ req }) => req)).size).toBe(20);
