@@ -53,6 +53,8 @@ export class FakeKube implements KubeApi {
   /** What podLog says, by pod. */
   readonly logs = new Map<string, (sinceTime: string | null, signal: AbortSignal) => AsyncIterable<Buffer>>();
   serverVersion = { major: 1, minor: 20 };
+  /** Bookmarks that watches have got. */
+  bookmarksTaken = 0;
   readonly #objects = new Map<string, Stored>();
   readonly #changes: Change[] = [];
   readonly #watchers = new Set<Watcher>();
@@ -161,7 +163,11 @@ export class FakeKube implements KubeApi {
         version = next.version;
         const event = eventOf(next, resource, namespace, from.selector ?? {});
         if (event !== null) yield event;
-        else if (next.path === '') yield { type: 'bookmark', resourceVersion: String(version) };
+        else if (next.path === '') {
+          yield { type: 'bookmark', resourceVersion: String(version) };
+          // Counted when its reader has come back for more.
+          this.bookmarksTaken += 1;
+        }
       }
     } finally {
       signal.removeEventListener('abort', onAbort);
@@ -232,8 +238,13 @@ export class FakeKube implements KubeApi {
   /** Forgets all versions up to now: whoever goes on from one of them is told that it has expired. */
   expire(): void {
     this.#last += 1;
-    this.#oldest = this.#last;
+    this.expireBeforeLast();
     this.#changes.length = 0;
+  }
+
+  /** Forgets all versions but the last. */
+  expireBeforeLast(): void {
+    this.#oldest = this.#last;
   }
 
   #store(type: Change['type'], stored: Stored): RawObject {
