@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readConfig } from './config.ts';
+import { readConfig, settingsNotes } from './config.ts';
 
 const NEEDED = { FN_HOME: '/home', FN_DRIVER: 'process', FN_PUBLIC_URL: 'http://localhost:8080' };
 const hosts = (FN_PUBLIC_HOSTS?: string) =>
@@ -15,5 +15,32 @@ describe('FN_PUBLIC_HOSTS', () => {
 
   it.each(['http://gateway.corp', 'gateway.corp:8080', 'a b', '*'])('%j is no list of hosts', (text) => {
     expect(() => hosts(text)).toThrow(/FN_PUBLIC_HOSTS.*must be a host name/);
+  });
+});
+
+describe('on Kubernetes', () => {
+  const LEASE = JSON.stringify({ lease: { namespace: 'fn', name: 'fn-controller' } });
+  const ON = { ...NEEDED, FN_DRIVER: 'kubernetes' };
+  const SEVERAL = { ...ON, FN_KUBERNETES: LEASE, FN_STORE: 'redis://redis:6379/0', FN_SECRET_KEY_FILE: '/etc/fn/secret.key' };
+
+  it('what this machine has says nothing of what there is room for; what is not said is told', () => {
+    expect(readConfig(ON)).toMatchObject({ FN_MEMORY_BUDGET_MIB: 4_096, FN_MAX_CREATES: 10, FN_CPU_BUDGET: 100_000 });
+    expect(readConfig({ ...ON, FN_MEMORY_BUDGET_MIB: '65536', FN_MAX_CREATES: '4' })).toMatchObject({
+      FN_MEMORY_BUDGET_MIB: 65_536,
+      FN_MAX_CREATES: 4,
+    });
+    expect(settingsNotes(readConfig(ON), ON)).toEqual([expect.stringMatching(/FN_MEMORY_BUDGET_MIB is not set: .* 4096 MiB/)]);
+    expect(settingsNotes(readConfig(ON), { ...ON, FN_MEMORY_BUDGET_MIB: '1' })).toEqual([]);
+    expect(settingsNotes(readConfig(NEEDED), NEEDED)).toEqual([]);
+  });
+
+  it('controllers without a home in common have store, key and token in common', () => {
+    expect(readConfig(SEVERAL).FN_KUBERNETES.lease?.name).toBe('fn-controller');
+    const faults = (env: NodeJS.ProcessEnv) => () => readConfig(env);
+    expect(faults({ ...ON, FN_KUBERNETES: LEASE, FN_API_LISTEN: '0.0.0.0:7070' })).toThrow(
+      /FN_STORE: must be a Redis.*\n.*FN_SECRET_KEY_FILE: must be given.*\n.*FN_API_TOKEN_FILE: must be given/,
+    );
+    expect(faults({ ...SEVERAL, FN_API_LISTEN: '0.0.0.0:7070', FN_API_TOKEN_FILE: '/etc/fn/token' })).not.toThrow();
+    expect(faults({ ...SEVERAL, FN_DRIVER: 'docker', FN_STORE: 'sqlite' })).not.toThrow();
   });
 });

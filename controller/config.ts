@@ -129,6 +129,11 @@ export const ControllerConfig = z.object({
     .pipe(z.array(HostPattern)),
   /** Entries of the audit log that are kept. 100,000 are some 40 MB. */
   FN_AUDIT_KEEP: number(100_000).pipe(z.number().int().min(100).max(10_000_000)),
+  /**
+   * Logs of all functions together that are kept in a Redis, MiB: where controllers share no disk (the kubernetes driver). The oldest go
+   * first. It is memory of the Redis, so less than functions may have on a disk.
+   */
+  FN_LOGS_IN_STORE_MIB: number(256).pipe(z.number().int().min(1).max(1_048_576)),
   /** Records of calls that are kept for fn why and fn calls: some 600 bytes each. */
   FN_CALLS_KEPT: number(100_000).pipe(z.number().int().min(100).max(10_000_000)),
   /** How long, seconds. A week: who asks why usually asks today. */
@@ -163,11 +168,44 @@ export const ControllerConfig = z.object({
 });
 export type ControllerConfig = z.infer<typeof ControllerConfig>;
 
+/** Where instances are made on other machines, those of this one say nothing of what there is room for. */
+const ON_KUBERNETES = {
+  /** MiB. Enough to begin with, and little enough to hurt nobody: what a cluster may give to functions, only its people know. */
+  FN_MEMORY_BUDGET_MIB: '4096',
+  /** Cores: in effect none. The scheduler places pods by what they ask for. */
+  FN_CPU_BUDGET: '100000',
+  /** Nodes make pods, several at a time each. */
+  FN_MAX_CREATES: '10',
+} as const;
+
 /** Reads the settings. Throws an Error whose message names each variable that is wrong. */
 export function readConfig(env: NodeJS.ProcessEnv): ControllerConfig {
-  const parsed = ControllerConfig.safeParse(env);
-  if (parsed.success) return parsed.data;
-  throw new Error(`settings are wrong:\n${parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`).join('\n')}`);
+  const parsed = ControllerConfig.safeParse(env.FN_DRIVER === 'kubernetes' ? { ...ON_KUBERNETES, ...env } : env);
+  const faults = parsed.success
+    ? severalControllersFaults(parsed.data)
+    : parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+  if (parsed.success && faults.length === 0) return parsed.data;
+  throw new Error(`settings are wrong:\n${faults.map((fault) => `  ${fault}`).join('\n')}`);
+}
+
+/** What controllers that have no home in common need to have in common otherwise. */
+function severalControllersFaults(config: ControllerConfig): string[] {
+  if (config.FN_DRIVER !== 'kubernetes' || config.FN_KUBERNETES.lease === null) return [];
+  const faults: string[] = [];
+  const why = 'where a Lease says who leads, controllers have no home in common';
+  if (parseStoreUrl(config.FN_STORE).kind === 'sqlite') faults.push(`FN_STORE: must be a Redis: ${why}`);
+  if (config.FN_SECRET_KEY_FILE === undefined) faults.push(`FN_SECRET_KEY_FILE: must be given, the same to all: ${why}`);
+  if (config.FN_API_LISTEN !== undefined && config.FN_API_TOKEN_FILE === undefined)
+    faults.push(`FN_API_TOKEN_FILE: must be given with FN_API_LISTEN, the same to all: ${why}`);
+  return faults;
+}
+
+/** What people should know of what was not said, a sentence each. */
+export function settingsNotes(config: ControllerConfig, env: NodeJS.ProcessEnv): string[] {
+  if (config.FN_DRIVER !== 'kubernetes' || env.FN_MEMORY_BUDGET_MIB !== undefined) return [];
+  return [
+    `FN_MEMORY_BUDGET_MIB is not set: all instances together may take ${config.FN_MEMORY_BUDGET_MIB} MiB of the cluster, whatever it has.`,
+  ];
 }
 
 /** What the core needs of them, on a host that can do so much. The default pool's network is what a function gets that does not say. */
@@ -178,6 +216,8 @@ export function coreSettings(config: ControllerConfig, features: Pick<DriverFeat
     cpuBudget: config.FN_CPU_BUDGET,
     maxCreates: config.FN_MAX_CREATES,
     poolSize: config.FN_POOL,
+    // Nodes make pods: a refill takes nothing from the request that emptied the pool.
+    refillDelayMs: config.FN_DRIVER === 'kubernetes' ? 0 : CORE_DEFAULTS.refillDelayMs,
     streamDrainMs: config.FN_STREAM_DRAIN_MS,
     freezeAfterMs: features.freeze ? config.FN_FREEZE_AFTER_MS : null,
     defaultPool: {
@@ -188,6 +228,12 @@ export function coreSettings(config: ControllerConfig, features: Pick<DriverFeat
       sandbox: null,
     },
   };
+}
+
+/** `[::1]:7070` or `127.0.0.1:7070` */
+export function hostAndPort(listen: string): { host: string; port: number } {
+  const colon = listen.lastIndexOf(':');
+  return { host: listen.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(listen.slice(colon + 1)) };
 }
 
 /** How long revisions that traffic does not need are kept. */

@@ -13,7 +13,7 @@ import metadata from '../package.json' with { type: 'json' };
 import { createApi } from './api/app.ts';
 import { startApiServer, type ApiServer } from './api/server.ts';
 import { Calls } from './calls/calls.ts';
-import { coreSettings, retention, type ControllerConfig } from './config.ts';
+import { coreSettings, hostAndPort, retention, settingsNotes, type ControllerConfig } from './config.ts';
 import type { DeclaredOptions } from './declared/ports.ts';
 import type { Declared } from './declared/start.ts';
 import type { Driver } from './driver/types.ts';
@@ -23,10 +23,13 @@ import { networksOf } from './events/function-events.ts';
 import { EventsService } from './events/service.ts';
 import { httpRuntimeClient } from './engine/runtime-client.ts';
 import { SealedSecrets } from './secrets/secrets.ts';
-import type { BundleStore, Store } from './store/types.ts';
+import { LeaderLabel } from './kube/leader-label.ts';
+import type { KubernetesSettings } from './kube/settings.ts';
+import type { KubeApi } from './kube/types.ts';
+import type { BundleStore, InstanceRecords, LogFiles, Store } from './store/types.ts';
 import { type ControllerState, startControllerTelemetry } from './telemetry.ts';
 import { AuditLog } from './tenants/audit.ts';
-import { ensureToken } from './tenants/home-token.ts';
+import { ensureToken, readToken } from './tenants/home-token.ts';
 import { Tenants } from './tenants/tenants.ts';
 
 /** How long SIGTERM may take; instances live on and the next controller adopts them. */
@@ -40,17 +43,42 @@ function dispatcherFile(): string {
   return join(import.meta.dirname, import.meta.filename.endsWith('.ts') ? 'dispatcher-main.ts' : 'dispatcher.mjs');
 }
 
+/** The cluster that instances are pods of. */
+export interface Cluster {
+  api: KubeApi;
+  settings: KubernetesSettings;
+}
+
+/** What is kept in the store where controllers share no disk. */
+export interface Shared {
+  records: InstanceRecords;
+  logFiles: LogFiles;
+}
+
+interface DriverSurroundings {
+  config: ControllerConfig;
+  paths: HomePaths;
+  /** null: another driver. */
+  cluster: Cluster | null;
+  log: Log;
+}
+
 /** Only the driver that is used is loaded: the other's libraries would cost memory for nothing. */
-async function createDriver(config: ControllerConfig, paths: HomePaths, log: Log): Promise<Driver> {
+async function createDriver({ config, paths, cluster, log }: DriverSurroundings): Promise<Driver> {
+  const { version } = metadata;
+  if (cluster !== null) {
+    const { createKubernetesDriver } = await import('./driver/kubernetes/driver.ts');
+    return createKubernetesDriver({ ...cluster, images: config.FN_RUNTIME_IMAGES, version, log });
+  }
   if (config.FN_DRIVER === 'process') {
     const { createProcessDriver } = await import('./driver/process/driver.ts');
-    return createProcessDriver({ paths, shims: config.FN_RUNTIME_SHIMS, nodeFlags: config.FN_NODE_FLAGS, version: metadata.version, log });
+    return createProcessDriver({ paths, shims: config.FN_RUNTIME_SHIMS, nodeFlags: config.FN_NODE_FLAGS, version, log });
   }
   const { createDockerDriver } = await import('./driver/docker/driver.ts');
   return createDockerDriver({
     paths,
     images: config.FN_RUNTIME_IMAGES,
-    version: metadata.version,
+    version,
     memoryBudgetMib: config.FN_MEMORY_BUDGET_MIB,
     cpuBudget: config.FN_CPU_BUDGET,
     egressPolicy: config.FN_ALLOW_UNFILTERED_EGRESS === '1' ? 'allow-unfiltered' : 'require-filter',
@@ -59,25 +87,10 @@ async function createDriver(config: ControllerConfig, paths: HomePaths, log: Log
 }
 
 /** Follows the objects of a cluster that declare functions; null where there is none to follow. */
-async function declare(config: ControllerConfig, parts: Omit<DeclaredOptions, 'api' | 'settings'>): Promise<Declared | null> {
-  const settings = config.FN_KUBERNETES;
-  if (settings.declared.length === 0) return null;
-  const [{ createKubeApi }, { startDeclared }] = await Promise.all([import('./kube/api.ts'), import('./declared/start.ts')]);
-  const api = await createKubeApi({ kubeconfig: settings.kubeconfig, log: parts.log });
-  const declared = startDeclared({ ...parts, api, settings });
-  return {
-    functionChanged: (...of) => declared.functionChanged(...of),
-    close: async () => {
-      await declared.close();
-      await api.close();
-    },
-  };
-}
-
-/** `[::1]:7070` or `127.0.0.1:7070` */
-function hostAndPort(listen: string): { host: string; port: number } {
-  const colon = listen.lastIndexOf(':');
-  return { host: listen.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(listen.slice(colon + 1)) };
+async function declare(cluster: Cluster | null, parts: Omit<DeclaredOptions, 'api' | 'settings'>): Promise<Declared | null> {
+  if (cluster === null || cluster.settings.declared.length === 0) return null;
+  const { startDeclared } = await import('./declared/start.ts');
+  return startDeclared({ ...parts, ...cluster });
 }
 
 /** MiB that the instances of each namespace may take; generic ones are the platform's. */
@@ -89,33 +102,53 @@ function memoryByNamespace(instances: readonly InstanceView[]): Map<string, numb
 }
 
 /** Ends every instance of the home, and removes what the driver made. */
-export async function cleanUp(config: ControllerConfig, paths: HomePaths, log: Log): Promise<void> {
-  const driver = await createDriver(config, paths, log);
+export async function cleanUp(around: DriverSurroundings): Promise<void> {
+  const driver = await createDriver(around);
   await driver.start();
   await driver.destroyAll();
   await driver.close();
-  await rm(paths.records, { recursive: true, force: true });
+  await around.cluster?.api.close();
+  await rm(around.paths.records, { recursive: true, force: true });
 }
 
-export interface LeadOptions {
+export interface LeadOptions extends DriverSurroundings {
   env: NodeJS.ProcessEnv;
-  config: ControllerConfig;
-  paths: HomePaths;
-  log: Log;
   store: Store;
   bundles: BundleStore;
+  /** null: records and logs are in the home. */
+  shared: Shared | null;
   /** The store as people may see it: without a password. */
   storeAddress: string;
-  /** Gives up what says that this process leads; called last when it ends in order. */
+  /** Gives up what says that this process leads; called when it ends in order and nothing is written any more. */
   resign: () => Promise<void>;
 }
 
-/** Takes over what runs, and serves until the process is told to end. */
-export async function lead({ env, config, paths, log, store, bundles, storeAddress, resign }: LeadOptions): Promise<void> {
-  const driver = await createDriver(config, paths, log);
+/** Label of the pod of who leads, where it is one. */
+function leaderLabel({ cluster, store, log }: LeadOptions): LeaderLabel | null {
+  const self = cluster?.settings.self ?? null;
+  if (cluster === null || self === null) return null;
+  return new LeaderLabel({ api: cluster.api, self, leads: () => store.holdsTerm(), clock: systemClock, log });
+}
+
+/** The token for the control API over TCP; null: it is not served there. */
+async function homeTokenOf({ config, paths }: LeadOptions): Promise<string | null> {
+  if (config.FN_API_LISTEN === undefined) return null;
+  return config.FN_API_TOKEN_FILE === undefined ? ensureToken(paths.tokenFile) : readToken(config.FN_API_TOKEN_FILE);
+}
+
+/** Takes over what runs, and serves: resolves when it does. Ends the process when that is told to end. */
+export async function lead(options: LeadOptions): Promise<void> {
+  const { env, config, paths, cluster, log, store, bundles, shared, storeAddress } = options;
+  const label = leaderLabel(options);
+  label?.start();
+  const resign = async () => {
+    await label?.close();
+    await options.resign();
+  };
+  const driver = await createDriver(options);
   await driver.start();
   const clock = systemClock;
-  const homeToken = config.FN_API_LISTEN === undefined ? null : await ensureToken(paths.tokenFile);
+  const homeToken = await homeTokenOf(options);
   const tenants = await Tenants.open({ store, clock, homeToken });
   const secrets = new SealedSecrets({
     store,
@@ -126,6 +159,8 @@ export async function lead({ env, config, paths, log, store, bundles, storeAddre
       events.secretChanged(namespace, name);
     },
   });
+  const keyFault = await secrets.fault();
+  if (keyFault !== null) log.error({ fault: keyFault }, 'secrets cannot be opened: functions that need them do not start');
   const calls = new Calls({
     path: paths.callsDatabase,
     clock,
@@ -164,6 +199,8 @@ export async function lead({ env, config, paths, log, store, bundles, storeAddre
     driver,
     store,
     bundles,
+    records: shared?.records,
+    logFiles: shared?.logFiles,
     runtime: httpRuntimeClient,
     clock,
     log,
@@ -184,12 +221,14 @@ export async function lead({ env, config, paths, log, store, bundles, storeAddre
     gatewayGid: config.FN_GATEWAY_GID ?? null,
     linkListen: tcpListen({ listen: config.FN_LINK_LISTEN, tokenFile: config.FN_LINK_TOKEN_FILE, tlsDir: config.FN_LINK_TLS_DIR }),
     events,
+    notes: [...settingsNotes(config, env), ...(keyFault === null ? [] : [keyFault])],
+    resign,
     onFunctionChange: (namespace, name) => declared?.functionChanged(namespace, name),
     onShutdown: () => {
       void Promise.all([declared?.close(), events.close(0)])
         .then(() => closeServers())
         .then(() => resign())
-        .then(() => Promise.all([store.close(), telemetry?.close()]))
+        .then(() => Promise.all([store.close(), cluster?.api.close(), telemetry?.close()]))
         .finally(() => process.exit(0));
     },
   });
@@ -201,18 +240,19 @@ export async function lead({ env, config, paths, log, store, bundles, storeAddre
   const { images } = driver;
   const registries = config.FN_REGISTRIES;
   const networks = (namespace: string) => networksOf(namespace, tenants.settings(namespace));
-  declared = await declare(config, { platform: engine, tenants, audit, bundles, store, networks, clock, log });
+  declared = await declare(cluster, { platform: engine, tenants, audit, bundles, store, networks, clock, log });
   const api = { platform: engine, events, secrets, tenants, audit, bundles, artifacts: store, images, registries, log };
   const app = createApi({ ...api, version: metadata.version });
   servers.push(await startApiServer({ app, listen: { path: paths.controlSocket }, log }));
   if (config.FN_API_LISTEN !== undefined) servers.push(await startApiServer({ app, listen: hostAndPort(config.FN_API_LISTEN), log }));
+  label?.listens();
   onShutdown(
     async () => {
       await closeServers();
       await declared?.close();
       await events.close(EVENTS_GRACE_MS);
       await engine.close();
-      await resign();
+      await cluster?.api.close();
       await telemetry?.close();
     },
     { deadlineMs: CLOSE_DEADLINE_MS },

@@ -137,7 +137,9 @@ export class Lease {
     const { leadership, candidate, log } = this.#options;
     // A renewal that is still under way would take again what is given up; whatever it says, it is over then.
     if (this.#asking !== null) await this.#inTime(this.#asking).catch(() => {});
-    await leadership.resign(candidate).catch((error: unknown) => log.warn({ error: messageOf(error) }, 'the lease could not be given up'));
+    await this.#inTime(leadership.resign(candidate)).catch((error: unknown) =>
+      log.warn({ error: messageOf(error) }, 'the lease could not be given up'),
+    );
   }
 
   async #campaign(): Promise<boolean> {

@@ -1,50 +1,71 @@
 /**
  * The controller: sole reader of process.env. It opens the store, waits until it leads where there are others
- * (FN_STANDBY=1), and then is what lead.ts makes of it. With `--cleanup` it ends every instance of the home,
- * removes what the driver made, and exits.
+ * (FN_STANDBY=1 on one host, a Lease in a cluster), and then is what lead.ts makes of it. With `--cleanup` it ends every
+ * instance of the home, removes what the driver made, and exits.
  */
 import { FnError } from '#contract/errors.ts';
 import { systemClock } from '#kit/clock.ts';
+import { serveHealth } from '#kit/health-listener.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { type HomePaths, homePaths } from '#kit/paths.ts';
 import { parseStoreUrl, type StoreAddress, storeUrlToShow } from '#kit/store-url.ts';
-import { readConfig } from './config.ts';
+import { type ControllerConfig, hostAndPort, readConfig } from './config.ts';
 import { endFormerLeader, isDead, newCandidate } from './former-leader.ts';
-import { Lease } from './leadership.ts';
+import { Health } from './health.ts';
+import type { Cluster, Shared } from './lead.ts';
+import type { Lease } from './leadership.ts';
+import { requireKey } from './secrets/key.ts';
 import type { BundleStore, Store } from './store/types.ts';
+import { openPatiently, takeTurn } from './turn.ts';
+
+/** Whoever waits here is ended with the process. */
+const NEVER = new AbortController().signal;
 
 interface Stores {
   store: Store;
+  /** Whether it can be reached now. */
+  reachable: () => boolean;
   /** Once this process leads: one at a time may have the folder open. */
   openBundles: () => Promise<BundleStore>;
+  /** What else is kept there, where controllers share no disk; null: it is in the home. */
+  openShared: () => Promise<Shared | null>;
 }
 
 interface StoreSurroundings {
+  config: ControllerConfig;
   address: StoreAddress;
   paths: HomePaths;
   log: Log;
-  /** How long a store that is away is waited for. */
-  waitMs: number;
   /** Hears that another controller has taken over: this one's write was refused. */
   onReplaced: () => void;
 }
 
 /** Only the store that is used is loaded. Throws FnError store-unavailable, which says what to do. */
-async function openStores({ address, paths, log, waitMs, onReplaced }: StoreSurroundings): Promise<Stores> {
+async function openStores({ config, address, paths, log, onReplaced }: StoreSurroundings): Promise<Stores> {
   const openFolder = async () => (await import('./store/bundles.ts')).openBundleStore({ folder: paths.bundles });
   if (address.kind === 'sqlite') {
     const { openSqliteStore } = await import('./store/sqlite/store.ts');
-    return { store: openSqliteStore({ path: paths.database, log, onReplaced }), openBundles: openFolder };
+    const store = openSqliteStore({ path: paths.database, log, onReplaced });
+    return { store, reachable: () => true, openBundles: openFolder, openShared: async () => null };
   }
   const { openRedis } = await import('./store/redis/connection.ts');
   const { openRedisStore } = await import('./store/redis/store.ts');
-  const connection = await openRedis({ address, log, clientName: `fn-controller-${paths.homeId}`, openTimeoutMs: waitMs });
+  const openTimeoutMs = config.FN_STORE_WAIT_SECONDS * 1_000;
+  const connection = await openRedis({ address, log, clientName: `fn-controller-${paths.homeId}`, openTimeoutMs });
   const store = await openRedisStore({ connection, log, onReplaced });
+  const { term } = store;
   const openBundles = async () => {
     const { openRedisBundleStore } = await import('./store/redis/bundles.ts');
-    return openRedisBundleStore({ term: store.term, cache: await openFolder() });
+    return openRedisBundleStore({ term, cache: await openFolder() });
   };
-  return { store, openBundles };
+  const openShared = async () => {
+    // Instances that run on this host are this host's matter.
+    if (config.FN_DRIVER !== 'kubernetes') return null;
+    const [{ RedisRecords }, { RedisLogs }] = await Promise.all([import('./store/redis/records.ts'), import('./store/redis/logs.ts')]);
+    const maxBytes = config.FN_LOGS_IN_STORE_MIB * 1024 * 1024;
+    return { records: new RedisRecords({ term, clock: systemClock, log }), logFiles: new RedisLogs({ term, maxBytes }) };
+  };
+  return { store, reachable: () => connection.ready, openBundles, openShared };
 }
 
 /** Whatever is open is closed by that, and instances, which are nobody's children, go on: the one that leads now has them. */
@@ -53,13 +74,52 @@ function endReplaced(log: Log, why: string): void {
   process.exit(1);
 }
 
+/** Only where it is used is the connection loaded. Throws Error where there is nothing to reach a cluster by. */
+async function openCluster(config: ControllerConfig, log: Log): Promise<Cluster | null> {
+  if (config.FN_DRIVER !== 'kubernetes') return null;
+  const { createKubeApi } = await import('./kube/api.ts');
+  const settings = config.FN_KUBERNETES;
+  return { api: await createKubeApi({ kubeconfig: settings.kubeconfig, log }), settings };
+}
+
+/** Who says which of several controllers leads, and how this one takes part. */
+async function leadershipOf(cluster: Cluster | null, store: Store) {
+  const lease = cluster?.settings.lease ?? null;
+  if (cluster === null || lease === null) return { leadership: store, holdOver: null, candidate: newCandidate(), isDead };
+  const { KubeLease, isApiServerAway } = await import('./kube/lease.ts');
+  const { self } = cluster.settings;
+  const pod = self === null ? '' : `${self.pod}_`;
+  const candidate = pod + newCandidate();
+  return {
+    leadership: new KubeLease({ api: cluster.api, ...lease, clock: systemClock }),
+    holdOver: { isAway: isApiServerAway, holdsTerm: () => store.holdsTerm() },
+    candidate,
+    // In a pod one controller runs at a time: whoever else had its name has ended. Of other pods nobody here knows.
+    isDead: (other: string) => (self === null ? isDead(other) : other !== candidate && other.startsWith(pod)),
+  };
+}
+
+/** SIGTERM and SIGINT until it leads: as process 1 of a container it would not end by them. */
+function endWhenTold(end: () => Promise<void>): { release: () => void } {
+  const told = (): void => void end().finally(() => process.exit(0));
+  process.once('SIGTERM', told);
+  process.once('SIGINT', told);
+  return {
+    release: () => {
+      process.off('SIGTERM', told);
+      process.off('SIGINT', told);
+    },
+  };
+}
+
 async function main(): Promise<void> {
   const { env } = process;
   const config = readConfig(env);
   const log = createLog('controller', config.FN_LOG_LEVEL);
   const paths = homePaths(config.FN_HOME);
+  const cluster = await openCluster(config, log);
   if (process.argv.includes('--cleanup')) {
-    await (await import('./lead.ts')).cleanUp(config, paths, log);
+    await (await import('./lead.ts')).cleanUp({ config, paths, cluster, log });
     return;
   }
   process.on('unhandledRejection', (error) => {
@@ -69,27 +129,53 @@ async function main(): Promise<void> {
     );
     process.exit(1);
   });
-  const standby = config.FN_STANDBY === '1';
+  const health = new Health();
+  if (config.FN_HEALTH_LISTEN !== undefined) serveHealth(hostAndPort(config.FN_HEALTH_LISTEN), health.checks, log);
+  await run({ env, config, log, paths, cluster, health });
+}
+
+interface Surroundings {
+  env: NodeJS.ProcessEnv;
+  config: ControllerConfig;
+  log: Log;
+  paths: HomePaths;
+  cluster: Cluster | null;
+  health: Health;
+}
+
+/** From the store to leading. */
+async function run({ env, config, log, paths, cluster, health }: Surroundings): Promise<void> {
+  const inCluster = cluster !== null && cluster.settings.lease !== null;
+  const standby = inCluster || config.FN_STANDBY === '1';
   const address = parseStoreUrl(config.FN_STORE);
   // A controller that is alone goes on serving: what runs needs no write.
   const onReplaced = standby ? () => endReplaced(log, 'a write was refused: another has raised the term') : () => {};
-  const { store, openBundles } = await openStores({ address, paths, log, waitMs: config.FN_STORE_WAIT_SECONDS * 1_000, onReplaced });
-  const lease = standby ? await takeTurn(store, log) : null;
+  let lease: Lease | null = null;
+  const resign = async () => lease?.resign();
+  const told = inCluster ? endWhenTold(resign) : null;
+  if (inCluster && config.FN_SECRET_KEY_FILE !== undefined) await requireKey(config.FN_SECRET_KEY_FILE);
+  const open = () => openStores({ config, address, paths, log, onReplaced });
+  // On one host the supervisor starts it again, and says what is wrong to who started the platform.
+  const { store, reachable, openBundles, openShared } = await (inCluster ? openPatiently(open, log, NEVER) : open());
+  health.storeIsOpen(reachable);
+  if (standby) {
+    const onLost = (why: string) => endReplaced(log, why);
+    const turn = await takeTurn({ ...(await leadershipOf(cluster, store)), store, clock: systemClock, log, onLost }, NEVER);
+    ({ lease } = turn);
+    const { former } = turn;
+    if (former !== null && (await endFormerLeader(former))) log.warn({ former }, 'the controller that led before was frozen: ended');
+  }
   const { lead } = await import('./lead.ts');
   const bundles = await openBundles();
-  const resign = async () => lease?.resign();
-  await lead({ env, config, paths, log, store, bundles, storeAddress: storeUrlToShow(address), resign });
-}
-
-/** Waits until this process leads, and fences who led before. From then on it ends itself when it leads no more. */
-async function takeTurn(store: Store, log: Log): Promise<Lease> {
-  const lease = new Lease({ leadership: store, candidate: newCandidate(), clock: systemClock, log, isDead });
-  const former = await lease.win();
-  lease.hold((why) => endReplaced(log, why));
-  // Before anything is read: what is read now, nobody else changes any more.
-  await store.raiseTerm();
-  if (former !== null && (await endFormerLeader(former))) log.warn({ former }, 'the controller that led before was frozen: ended');
-  return lease;
+  const shared = await openShared();
+  const parts = { env, config, paths, cluster, log, store, bundles, shared, storeAddress: storeUrlToShow(address), resign };
+  await lead(parts).catch(async (error: unknown) => {
+    // Another may be able to do what this one is not.
+    await resign();
+    throw error;
+  });
+  health.serves();
+  told?.release();
 }
 
 main().catch((error: unknown) => {

@@ -182,6 +182,7 @@ export class Engine implements Platform, InstanceEvents {
     await this.#logs.close();
     this.#options.calls.close();
     await this.#options.driver.close();
+    await this.#options.resign?.();
     await this.#options.store.close();
   }
 
@@ -307,7 +308,7 @@ export class Engine implements Platform, InstanceEvents {
       if (triggers + waiting + running + dead > 0) one.events = { triggers, waiting, running, dead };
     }
     status.store = this.#options.storeAddress;
-    status.features.notes.push(...this.#certificates.notes());
+    status.features.notes.push(...(this.#options.notes ?? []), ...this.#certificates.notes());
     return status;
   }
 

@@ -81,6 +81,10 @@ export interface EngineOptions {
   gatewayGid: number | null;
   /** Where gateways of other hosts dial the link, beside its socket; null: nowhere. */
   linkListen?: TcpListen | null | undefined;
+  /** What people should know of the settings that the platform runs with, a sentence each; shown with what the driver lacks. */
+  notes?: readonly string[];
+  /** Called by close() when nothing is written any more, before the store is closed: another may lead from then on. */
+  resign?: (() => Promise<void>) | undefined;
   /** Ends the process after shutdown(). */
   onShutdown: () => void;
 }

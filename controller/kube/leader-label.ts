@@ -16,6 +16,8 @@ const RELEASE_LABELS = ['app.kubernetes.io/instance', 'app.kubernetes.io/compone
 
 /** It was right when it was looked at last; again after this, ms. */
 const LOOK_EVERY_MS = 30_000;
+/** At the end the API server is waited for as long, ms: who leads next takes the label away where this one could not. */
+const CLOSE_TIMEOUT_MS = 2_000;
 /** The API server did not answer, or refused. */
 const AGAIN = { baseMs: 200, maxMs: 10_000, jitter: 0.3 };
 
@@ -56,12 +58,15 @@ export class LeaderLabel {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancel();
-    await this.#working;
-    const { self, log } = this.#options;
-    if (!this.#listens) return;
-    await this.#mark(self.pod, false).catch((error: unknown) =>
-      log.warn({ pod: self.pod, error: messageOf(error) }, 'the label of the leader could not be taken off'),
-    );
+    const { self, log, clock } = this.#options;
+    let cancel = () => {};
+    const late = new Promise<void>((_resolve, reject) => {
+      cancel = clock.after(CLOSE_TIMEOUT_MS, () => reject(new Error(`no answer within ${CLOSE_TIMEOUT_MS} ms`)));
+    });
+    const done = this.#working.then(() => (this.#listens ? this.#mark(self.pod, false) : undefined));
+    await Promise.race([done, late])
+      .catch((error: unknown) => log.warn({ pod: self.pod, error: messageOf(error) }, 'the label of the leader could not be taken off'))
+      .finally(cancel);
   }
 
   /** One look after the other. */

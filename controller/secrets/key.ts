@@ -26,6 +26,14 @@ export async function ensureKey(path: string): Promise<SealingKey> {
   return checked(path, await ensurePrivateFile(fileOf(path), () => randomBytes(KEY_BYTES)));
 }
 
+/** Where several controllers have one key, none makes it. Throws FnError store-unavailable where it is not there, or is none. */
+export async function requireKey(path: string): Promise<void> {
+  if ((await readKey(path)) !== null) return;
+  const { what } = fileOf(path);
+  const advice = `FN_SECRET_KEY_FILE names a file of ${KEY_BYTES} random bytes, the same to all controllers`;
+  throw new FnError('store-unavailable', `The ${what} ${path} is not there: ${advice}.`);
+}
+
 const fileOf = (path: string): PrivateFile => ({
   path,
   what: 'key of the secrets',

@@ -8,7 +8,7 @@ import { Revision } from '#contract/function.ts';
 import { MAX_SECRET_BYTES } from '#contract/tenancy.ts';
 import { systemClock } from '#kit/clock.ts';
 import type { FunctionRecord, SealedSecret } from '../store/types.ts';
-import { ensureKey, type SealingKey } from './key.ts';
+import { ensureKey, requireKey, type SealingKey } from './key.ts';
 import { open, seal } from './seal.ts';
 import { SealedSecrets, type SealedSecretsOptions } from './secrets.ts';
 
@@ -196,8 +196,10 @@ describe('the key', () => {
     ['of another home', () => writeFile(keyFile, randomBytes(32)), /was sealed with the key/],
   ])('%s: an error that says what to do, and nothing is made in its place', async (_name, harm, words) => {
     await secrets.set('team', 'A', CANARY);
+    expect(await secrets.fault()).toBeNull();
     await harm();
     const after = fresh();
+    expect(await after.fault()).toMatch(words);
     await expect(after.reveal('team', ['A'])).rejects.toMatchObject({ code: 'store-unavailable', message: expect.stringMatching(words) });
     if (!words.test('was sealed with the key'))
       await expect(after.set('team', 'B', 'x')).rejects.toMatchObject({ code: 'store-unavailable' });
@@ -208,7 +210,9 @@ describe('the key', () => {
     await secrets.set('team', 'A', CANARY);
     await writeFile(keyFile, randomBytes(32));
     const after = fresh();
+    expect(await after.fault()).toMatch(/sealed with the key/);
     await after.set('team', 'A', CANARY);
+    expect(await after.fault()).toBeNull();
     expect(await after.reveal('team', ['A'])).toEqual(new Map([['A', { value: CANARY, version: 2 }]]));
   });
 
@@ -220,5 +224,16 @@ describe('the key', () => {
     await rename(`${keyFile}.backup`, keyFile);
     expect((await after.reveal('team', ['A'])).get('A')?.value).toBe(CANARY);
     expect(await readFile(keyFile)).toHaveLength(32);
+  });
+
+  it('that all controllers are given is made by none of them', async () => {
+    await expect(requireKey(keyFile)).rejects.toMatchObject({
+      code: 'store-unavailable',
+      message: expect.stringMatching(/is not there: FN_SECRET_KEY_FILE/),
+    });
+    await ensureKey(keyFile);
+    await requireKey(keyFile);
+    await writeFile(keyFile, 'short');
+    await expect(requireKey(keyFile)).rejects.toThrow(/5 bytes and not 32/);
   });
 });

@@ -96,6 +96,20 @@ export class SealedSecrets {
     if (!(await store.deleteSecret(namespace, name))) throw notFound(namespace, name);
   }
 
+  /** What is wrong with the key of what there is, a sentence for people; null: every secret opens. */
+  async fault(): Promise<string | null> {
+    const secrets = await this.#options.store.listSecrets();
+    if (secrets.length === 0) return null;
+    try {
+      const key = await this.#openingKey();
+      for (const secret of secrets) open(secret.sealed, secret, key);
+      return null;
+    } catch (error) {
+      if (error instanceof FnError) return error.message;
+      throw error;
+    }
+  }
+
   /** Values in clear, for an instance that is about to be specialised. Throws FnError secret-not-found, which names all that are missing. */
   async reveal(namespace: string, names: readonly string[]): Promise<Map<string, Revealed>> {
     const found = new Map<string, Revealed>();

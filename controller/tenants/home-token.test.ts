@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { newSecret } from '#kit/ids.ts';
-import { ensureToken } from './home-token.ts';
+import { ensureToken, readToken } from './home-token.ts';
 
 let folder: string;
 let path: string;
@@ -59,5 +59,24 @@ describe('ensureToken', () => {
     await prepare();
     await expect(ensureToken(path)).rejects.toMatchObject({ code: 'store-unavailable', message: expect.stringMatching(words) });
     await expect(ensureToken(path)).rejects.toThrow(/delete it/);
+  });
+});
+
+describe('readToken', () => {
+  it('reads a token that was made elsewhere, through links as a mounted Secret has them', async () => {
+    const token = 'A1'.repeat(32);
+    await writeFile(`${path}2`, `${token}\n`, { mode: 0o600 });
+    await symlink(`${path}2`, path);
+    expect(await readToken(path)).toBe(token);
+  });
+
+  it('makes none, and takes none that is short or could have been read by others', async () => {
+    await expect(readToken(path)).rejects.toThrow(/is not there: FN_API_TOKEN_FILE names a file of/);
+    expect(await readdir(folder)).toEqual([]);
+    await writeFile(path, 'short', { mode: 0o600 });
+    await expect(readToken(path)).rejects.toThrow(/does not hold a token/);
+    await writeFile(path, newSecret());
+    await chmod(path, 0o604);
+    await expect(readToken(path)).rejects.toThrow(/read by others/);
   });
 });
