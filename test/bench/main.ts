@@ -25,7 +25,9 @@ if (!(effort > 0 && effort <= 10)) throw new Error('--effort is a number above 0
 // Before the harness is loaded, which reads it.
 const folder = mkdtempSync('/tmp/fnb-');
 process.env.FN_TEST_FOLDER = folder;
+mkdirSync(join(folder, 't'));
 
+const { removeNamespaces } = await import('../helpers/kube.ts');
 const { startPlatform } = await import('../helpers/platform.ts');
 const { burstMany, burstOne } = await import('./burst.ts');
 const { coldFull, coldPooled } = await import('./cold.ts');
@@ -75,6 +77,7 @@ const end = async () => {
   closeConnections();
   for (const platform of started.splice(0)) for (const left of await platform.dispose()) say(`left behind: ${left}`);
   for (const close of closers.splice(0).toReversed()) await close();
+  for (const left of await removeNamespaces(folder)) say(left);
   rmSync(folder, { recursive: true, force: true });
 };
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void end().then(() => process.exit(130)));

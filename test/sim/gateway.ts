@@ -236,6 +236,8 @@ export class SimGateway {
         this.table.cancel(waiter, route.revision);
         this.#fail('queue-timeout');
       }, GIVE_UP_MS);
+      // Who still waits when the run is over holds nobody up.
+      giveUp.unref();
     } else if (typeof acquired === 'string') this.#fail(acquired);
     else serve(acquired, 'held');
   }

@@ -92,7 +92,7 @@ export class SimTraffic {
       if (messages > before.messages) link[type] = { messages: messages - before.messages, bytes: bytes - before.bytes };
     }
     const served = Object.values(kinds).reduce((sum, { count }) => sum + count, 0);
-    return { seconds, requestsPerSecond: served / seconds, kinds, failed: this.#failed, link, open: this.open };
+    return { seconds, requestsPerSecond: served / seconds, kinds, failed: { ...this.#failed }, link, open: this.open };
   }
 
   #traffic(): Traffic {
