@@ -12,7 +12,7 @@
  * stderr: what is going on. Exit codes: 0, 1 failed, 2 wrong arguments.
  */
 import { execFile } from 'node:child_process';
-import { createWriteStream, existsSync } from 'node:fs';
+import { createWriteStream, existsSync, readdirSync, statSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -37,10 +37,28 @@ class UsageError extends Error {}
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
-/** Out of sources the bundles are made anew: the launcher `fn`, which sees to it else, did not start this. */
+/** Where the sources of bundles are, as the launcher `fn` has them. */
+const SOURCES = ['cli', 'controller', 'gateway', 'runtime-images'] as const;
+
+/** Whether a source is newer than the bundles. */
+function isStale(project: string): boolean {
+  const stamp = join(project, 'dist', '.stamp');
+  if (!existsSync(stamp)) return true;
+  const { mtimeMs } = statSync(stamp);
+  const isNewer = (path: string) => existsSync(path) && statSync(path).mtimeMs >= mtimeMs;
+  const sources = SOURCES.flatMap((folder) =>
+    readdirSync(join(project, folder), { recursive: true, encoding: 'utf8' })
+      .filter((name) => /\.(?:ts|json)$/.test(name) && !name.endsWith('.test.ts'))
+      .map((name) => join(project, folder, name)),
+  );
+  return [...sources, join(project, 'package.json'), join(project, 'node_modules', '.package-lock.json')].some(isNewer);
+}
+
+/** Out of sources the bundles are made anew where they are old: the launcher `fn`, which sees to it else, did not start this. */
 async function bundlePrograms(root: string): Promise<void> {
-  const script = join(root, '..', 'cli', 'build.ts');
-  if (!import.meta.filename.endsWith('.ts') || !existsSync(script)) return;
+  const project = join(root, '..');
+  const script = join(project, 'cli', 'build.ts');
+  if (!import.meta.filename.endsWith('.ts') || !existsSync(script) || !isStale(project)) return;
   await promisify(execFile)(process.execPath, [script], { timeout: BUNDLE_TIMEOUT_MS });
 }
 

@@ -183,7 +183,8 @@ export async function saveImages(tags: readonly string[]): Promise<IncomingMessa
 export async function pushImage(tag: string, login: Readonly<Record<string, string>>): Promise<string> {
   const colon = tag.lastIndexOf(':');
   const path = `/images/${encodeURIComponent(tag.slice(0, colon))}/push?${new URLSearchParams({ tag: tag.slice(colon + 1) })}`;
-  const auth = Buffer.from(JSON.stringify(login)).toString('base64url');
+  // With the padding that base64url leaves out, without which the engine ignores it.
+  const auth = Buffer.from(JSON.stringify(login)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
   const answer = await call('POST', path, { headers: { 'x-registry-auth': auth } });
   const failure = streamedError(answer.body);
   if (answer.status !== 200 || failure) throw new Error(`${tag} could not be pushed: ${failure ?? message(answer)}`);
