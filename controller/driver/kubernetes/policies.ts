@@ -83,7 +83,9 @@ export const policyName = (installation: string, name: string): string => `fn-${
 function contains(outer: string, inner: string): boolean {
   const [network, bits] = range(outer);
   const [other, otherBits] = range(inner);
-  return otherBits >= bits && other >>> (32 - bits) === network >>> (32 - bits);
+  // Divided, not shifted: a shift by 32 would be one by none.
+  const prefix = (address: number) => Math.floor(address / 2 ** (32 - bits));
+  return otherBits >= bits && prefix(other) === prefix(network);
 }
 
 function range(cidr: string): [network: number, bits: number] {
