@@ -33,6 +33,13 @@ it('shows triggers and backlog of functions that have any, and the dispatcher wh
   expect(text).toMatch(/FUNCTION +INSTANCES {2}EVENTS +URL\na@1 +0 {2}1 trigger, 14 wait, 2 dead {2}http:\/\/x\/a\nb@1 +0 {2}– +http/);
 });
 
+it('names gateways of this host by their pids, and others by their names', () => {
+  const gateways = (...list: NonNullable<PlatformStatus['gateways']>) =>
+    /^gateway +(.*)$/m.exec(renderStatus({ ...status([], null), gateways: list }, (_, text) => text))?.[1];
+  expect(gateways({ id: 'g/1', pid: 7 }, { id: 'h/2', pid: 8 })).toContain('pids 7, 8');
+  expect(gateways({ id: 'gateway-5c-x/1', pid: null }, { id: 'h/2', pid: 8 })).toContain('gateway-5c-x, pid 8');
+});
+
 it('says nothing of events where there are none', () => {
   expect(shown([of('a')], null)).not.toMatch(/EVENTS|dispatcher/);
 });

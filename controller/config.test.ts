@@ -18,6 +18,15 @@ describe('FN_PUBLIC_HOSTS', () => {
   });
 });
 
+describe('links over TCP', () => {
+  it('need a token', () => {
+    const listens = (env: NodeJS.ProcessEnv) => () => readConfig({ ...NEEDED, ...env });
+    expect(listens({ FN_LINK_LISTEN: '0.0.0.0:7071' })).toThrow(/FN_LINK_TOKEN_FILE: must be given/);
+    expect(listens({ FN_EVENTS_LISTEN: '[::]:7072' })).toThrow(/FN_LINK_TOKEN_FILE: must be given/);
+    expect(listens({ FN_LINK_LISTEN: '0.0.0.0:7071', FN_LINK_TOKEN_FILE: '/etc/fn/link' })).not.toThrow();
+  });
+});
+
 describe('on Kubernetes', () => {
   const LEASE = JSON.stringify({ lease: { namespace: 'fn', name: 'fn-controller' } });
   const ON = { ...NEEDED, FN_DRIVER: 'kubernetes' };

@@ -182,10 +182,16 @@ const ON_KUBERNETES = {
 export function readConfig(env: NodeJS.ProcessEnv): ControllerConfig {
   const parsed = ControllerConfig.safeParse(env.FN_DRIVER === 'kubernetes' ? { ...ON_KUBERNETES, ...env } : env);
   const faults = parsed.success
-    ? severalControllersFaults(parsed.data)
+    ? [...linkFaults(parsed.data), ...severalControllersFaults(parsed.data)]
     : parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
   if (parsed.success && faults.length === 0) return parsed.data;
   throw new Error(`settings are wrong:\n${faults.map((fault) => `  ${fault}`).join('\n')}`);
+}
+
+/** Said at once, and not by the one that stands by when it is to lead. */
+function linkFaults({ FN_LINK_LISTEN, FN_EVENTS_LISTEN, FN_LINK_TOKEN_FILE }: ControllerConfig): string[] {
+  if ((FN_LINK_LISTEN === undefined && FN_EVENTS_LISTEN === undefined) || FN_LINK_TOKEN_FILE !== undefined) return [];
+  return ['FN_LINK_TOKEN_FILE: must be given with FN_LINK_LISTEN and FN_EVENTS_LISTEN: nobody dials without a token'];
 }
 
 /** What controllers that have no home in common need to have in common otherwise. */

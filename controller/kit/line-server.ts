@@ -80,7 +80,12 @@ export class LineServer {
 
   /** Listens everywhere, or throws. */
   async start(): Promise<void> {
-    for (const listener of this.#listeners) await listener.start();
+    try {
+      for (const listener of this.#listeners) await listener.start();
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
   }
 
   /** Idempotent. */
