@@ -5,6 +5,7 @@ import type { FunctionView } from '#contract/function.ts';
 import type { ApiClient } from './client.ts';
 import type { Change, Comparison, Deployed } from './compare.ts';
 import { compare } from './compare.ts';
+import { declaredText } from './declared.ts';
 import type { Built, DeploySpec, Surroundings } from './deploy.ts';
 import { build, locate, release } from './deploy.ts';
 import { CliError, EXIT, toCliError } from './errors.ts';
@@ -181,6 +182,8 @@ async function deployOne(
   }
   const done = { revision: same, url: deployed?.view.url ?? null, changes };
   if (!needs.access || !deployed) return { ...done, result: 'unchanged' };
+  const declared = declaredText(deployed.view);
+  if (declared !== null) surroundings.say(`${surroundings.paint('yellow', 'warning:')} ${declared}`);
   doing?.('changing its routes');
   await client.setAccess(spec.namespace, spec.name, accessFor(spec, view), deployed.view.etag);
   return { ...done, result: 'routed' };

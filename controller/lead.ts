@@ -43,7 +43,7 @@ function dispatcherFile(): string {
   return join(import.meta.dirname, import.meta.filename.endsWith('.ts') ? 'dispatcher-main.ts' : 'dispatcher.mjs');
 }
 
-/** The cluster that instances are pods of. */
+/** The cluster that instances are pods of, or that functions are declared in. */
 export interface Cluster {
   api: KubeApi;
   settings: KubernetesSettings;
@@ -58,7 +58,7 @@ export interface Shared {
 interface DriverSurroundings {
   config: ControllerConfig;
   paths: HomePaths;
-  /** null: another driver. */
+  /** null: nothing is in one. */
   cluster: Cluster | null;
   log: Log;
 }
@@ -66,7 +66,7 @@ interface DriverSurroundings {
 /** Only the driver that is used is loaded: the other's libraries would cost memory for nothing. */
 async function createDriver({ config, paths, cluster, log }: DriverSurroundings): Promise<Driver> {
   const { version } = metadata;
-  if (cluster !== null) {
+  if (cluster !== null && config.FN_DRIVER === 'kubernetes') {
     const { createKubernetesDriver } = await import('./driver/kubernetes/driver.ts');
     return createKubernetesDriver({ ...cluster, images: config.FN_RUNTIME_IMAGES, version, log });
   }

@@ -76,7 +76,8 @@ function endReplaced(log: Log, why: string): void {
 
 /** Only where it is used is the connection loaded. Throws Error where there is nothing to reach a cluster by. */
 async function openCluster(config: ControllerConfig, log: Log): Promise<Cluster | null> {
-  if (config.FN_DRIVER !== 'kubernetes') return null;
+  // Functions can be declared in a cluster that their instances are not in.
+  if (config.FN_DRIVER !== 'kubernetes' && config.FN_KUBERNETES.declared.length === 0) return null;
   const { createKubeApi } = await import('./kube/api.ts');
   const settings = config.FN_KUBERNETES;
   return { api: await createKubeApi({ kubeconfig: settings.kubeconfig, log }), settings };

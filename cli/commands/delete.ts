@@ -17,6 +17,7 @@ export const deleteCommand: CommandSpec = {
 async function run(ctx: Context, input: Input): Promise<ExitCode> {
   const { connect } = await import('../client.ts');
   const { chosenNamespace } = await import('../names.ts');
+  const { warnIfDeclared } = await import('../declared.ts');
   const { confirmed, isInteractive } = await import('../prompts.ts');
   const namespace = chosenNamespace(ctx, input);
   const name = input.arg(0);
@@ -30,6 +31,7 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
       return EXIT.failed;
     }
   }
+  await warnIfDeclared(ctx, client, namespace, name);
   await client.delete(namespace, name);
   say(ctx, `Deleted ${namespace}/${name}.`);
   if (input.flag('json')) printJson(ctx, { deleted: true, namespace, name });

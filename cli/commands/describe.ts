@@ -38,7 +38,7 @@ async function run(ctx: Context, input: Input): Promise<void> {
 }
 
 /** Names of environment variables are shown, their values are not: --json gives them to who asks. */
-function functionFields({ namespace, name, url, urls, revision, instances }: FunctionView): (readonly [string, string])[] {
+function functionFields({ namespace, name, url, urls, revision, instances, declaredBy }: FunctionView): (readonly [string, string])[] {
   const { settings, message } = revision;
   return [
     ['name', `${namespace}/${name}`],
@@ -46,6 +46,14 @@ function functionFields({ namespace, name, url, urls, revision, instances }: Fun
     ...urls.map((one) => ['', one] as const),
     ['revision', `${name}@${revision.number}, deployed ${new Date(revision.createdAt).toISOString()}`],
     ...(message === undefined ? [] : [['message', printable(message).replaceAll('\n', ' ')] as const]),
+    ...(declaredBy === undefined
+      ? []
+      : [
+          [
+            'declared',
+            `by Function ${declaredBy.namespace}/${declaredBy.name} of Kubernetes, generation ${declaredBy.generation}`,
+          ] as const,
+        ]),
     ['form', revision.form],
     ['runtime', settings.runtime],
     revision.image === null ? ['bundle', `${revision.bundle} (${revision.entry})`] : ['image', revision.image],

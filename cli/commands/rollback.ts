@@ -40,6 +40,7 @@ async function run(ctx: Context, input: Input): Promise<void> {
   const to = wanted ?? revisionBefore(before);
   if (!before.revisions.includes(to)) throw noSuchRevision(to, before.revisions);
   const view = await client.setTraffic(namespace, name, [{ revision: to, percent: 100 }], before.etag);
+  (await import('../declared.ts')).warnDeclared(ctx, view);
   say(ctx, `${name}: ${trafficText(before.traffic)} → ${to} in ${formatMs(performance.now() - startedAt)}`);
   if (input.flag('json')) printJson(ctx, { namespace, name, from: before.traffic, to: view.traffic, function: view });
   else print(ctx, view.url);

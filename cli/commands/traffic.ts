@@ -44,6 +44,7 @@ async function run(ctx: Context, input: Input): Promise<void> {
   // Before the shares: who is moved by them is to be kept where they are moved to.
   if (sticky !== undefined) view = await client.setAccess(namespace, name, { ...view.access, sticky }, view.etag);
   if (shares) view = await client.setTraffic(namespace, name, shares, view.etag);
+  if (shares !== null || sticky !== undefined) (await import('../declared.ts')).warnDeclared(ctx, view);
   const revisions = await client.revisions(namespace, name);
   if (input.flag('json')) {
     printJson(ctx, { namespace, name, traffic: view.traffic, sticky: view.access.sticky, etag: view.etag, revisions });

@@ -52,7 +52,8 @@ async function run(ctx: Context, input: Input): Promise<void> {
     import('../trigger-input.ts'),
     import('../trigger-view.ts'),
   ]);
-  const { events } = connect(ctx);
+  const client = connect(ctx);
+  const { events } = client;
   const namespace = chosenNamespace(ctx, input);
   const name = input.arg(0);
   // What is wrong on the command line is told before anything is asked.
@@ -60,6 +61,7 @@ async function run(ctx: Context, input: Input): Promise<void> {
   const there = (await events.triggers(namespace, name)).map(({ trigger }) => trigger.name);
   const trigger = triggerFrom(input, there);
   const isThere = there.includes(trigger.name);
+  await (await import('../declared.ts')).warnIfDeclared(ctx, client, namespace, name);
   const view = await events.putTrigger(namespace, name, trigger);
   say(ctx, `${isThere ? 'Replaced' : 'Added'} the trigger ${trigger.name} of ${name}.`);
   if (input.flag('json')) printJson(ctx, view);

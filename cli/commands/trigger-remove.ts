@@ -16,10 +16,11 @@ export const triggerRemove: CommandSpec = {
 };
 
 async function run(ctx: Context, input: Input): Promise<ExitCode> {
-  const [{ connect }, { chosenNamespace }, { confirmed }] = await Promise.all([
+  const [{ connect }, { chosenNamespace }, { confirmed }, { warnIfDeclared }] = await Promise.all([
     import('../client.ts'),
     import('../names.ts'),
     import('../prompts.ts'),
+    import('../declared.ts'),
   ]);
   const namespace = chosenNamespace(ctx, input);
   const [name, trigger] = [input.arg(0), input.arg(1)];
@@ -27,7 +28,9 @@ async function run(ctx: Context, input: Input): Promise<ExitCode> {
     say(ctx, 'Nothing was removed.');
     return EXIT.failed;
   }
-  await connect(ctx).events.removeTrigger(namespace, name, trigger);
+  const client = connect(ctx);
+  await warnIfDeclared(ctx, client, namespace, name);
+  await client.events.removeTrigger(namespace, name, trigger);
   say(ctx, `Removed the trigger ${trigger} of ${namespace}/${name}.`);
   if (input.flag('json')) printJson(ctx, { removed: true, namespace, name, trigger });
   return EXIT.ok;

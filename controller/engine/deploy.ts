@@ -4,7 +4,7 @@
  */
 import type { DeployRequest, DeployResponse } from '#contract/api.ts';
 import { DEFAULT_ACCESS } from '#contract/access.ts';
-import { type Declaration, networkClass, type Revision } from '#contract/function.ts';
+import { type Declaration, type DeclaredBy, networkClass, type Revision } from '#contract/function.ts';
 import { revisionKey, revisionLabel } from '#contract/names.ts';
 import { newRevisionState, type RevisionState } from '../core/world.ts';
 import type { FunctionChange, FunctionRecord } from '../store/types.ts';
@@ -59,6 +59,7 @@ export class Deployer {
     const before = this.#functions.get(namespace, name);
     const change = changeOf(request, before, notes);
     if (change.newAccess) this.#changes.checkAccess(namespace, name, change.newAccess);
+    if (before?.declaredBy !== undefined && declaration === undefined) notes.push(declaredNote(name, before.declaredBy));
     const number = await store.reserveRevision(namespace, name);
     const draft: Revision = {
       key: revisionKey(namespace, name, number),
@@ -129,6 +130,9 @@ function changeOf({ traffic, access }: DeployRequest, before: FunctionRecord | n
   const newAccess = (takesTraffic ? access : undefined) ?? (before === null ? DEFAULT_ACCESS : null);
   return { takesTraffic, newAccess };
 }
+
+const declaredNote = (name: string, by: DeclaredBy): string =>
+  `${name} is declared by Function ${by.namespace}/${by.name} of Kubernetes: its status tells of this deployment, and the next change of the object replaces it.`;
 
 export const deployedLabel = (revision: Revision): string =>
   `${revisionLabel(revision.key)} (${revision.form}, ${revision.settings.memoryMib} MiB, ${networkClass(revision.settings.egress)})`;
