@@ -198,7 +198,9 @@ def _parse_index(line):
         raise BadCode(413, f"there are more than {MAX_CODE_FILES} files")
     files = []
     for file in listed:
-        path, size, executable = (file.get("path"), file.get("size"), file.get("executable", False)) if isinstance(file, dict) else (None,) * 3
+        if not isinstance(file, dict):
+            file = {}
+        path, size, executable = file.get("path"), file.get("size"), file.get("executable", False)
         whole = isinstance(size, int) and not isinstance(size, bool) and size >= 0
         if not isinstance(path, str) or not whole or not isinstance(executable, bool):
             raise BadCode(422, 'a file of the list is not {"path": text, "size": bytes, "executable"?: boolean}')
