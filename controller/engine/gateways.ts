@@ -36,6 +36,7 @@ export class Gateways implements LinkEvents {
   readonly #suspects: Suspects;
   readonly #gateways = new Map<string, Gateway>();
   readonly #routes = new Map<string, Route>();
+  #routesJson: string | null = null;
   #version = 0;
   #inventoryDone = false;
   #early: [Link, Hello][] = [];
@@ -111,7 +112,7 @@ export class Gateways implements LinkEvents {
     const keep: string[] = [];
     const drop: string[] = [];
     for (const lease of held.values()) (this.#keeps(link.key, lease) ? keep : drop).push(lease.lease);
-    link.send({ type: 'welcome', keep, drop, version: this.#version, routes: [...this.#routes.values()] });
+    link.welcome({ type: 'welcome', keep, drop, version: this.#version }, this.#allRoutes());
     // A revoke that it has not heard: its share may have been granted on since.
     for (const id of keep) {
       const kept = world.findLease(id);
@@ -145,6 +146,11 @@ export class Gateways implements LinkEvents {
   certificatesChanged(): void {
     const certificates = this.certificates();
     for (const link of this.connected) link.send({ type: 'certificates', certificates });
+  }
+
+  /** All routes as JSON, some MB, made once for all gateways that come between two changes. */
+  #allRoutes(): string {
+    return (this.#routesJson ??= JSON.stringify([...this.#routes.values()]));
   }
 
   /** [3] Kept is what is alive, recorded, routed and fits. */
@@ -316,6 +322,7 @@ export class Gateways implements LinkEvents {
 
   /** [15] Changes the routes everywhere; resolves when all connected gateways route by them, or after 2 s. */
   async route(set: Route[], remove: { namespace: string; name: string }[]): Promise<void> {
+    this.#routesJson = null;
     for (const route of set) this.#routes.set(`${route.namespace}/${route.name}`, route);
     for (const { namespace, name } of remove) this.#routes.delete(`${namespace}/${name}`);
     const version = (this.#version += 1);

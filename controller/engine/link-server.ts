@@ -8,6 +8,7 @@ import { LineServer, type LineConnection, type LineHandler } from '#kit/line-ser
 import type { TcpListen } from '#kit/link-endpoint.ts';
 import type { GateTiming } from '#kit/link-gate.ts';
 import type { Log } from '#kit/log.ts';
+import { EncodedJson } from '#kit/ndjson.ts';
 
 /** A gateway that does not read is cut off when so much waits for it, bytes. */
 const MAX_UNSENT_BYTES = 2 * MAX_LINK_LINE_BYTES;
@@ -29,6 +30,8 @@ export interface Link {
   /** Of its process; null where that is on another host, or in another pod, and the number means nothing here. */
   readonly pid: number | null;
   send(message: Outgoing): void;
+  /** The same for a welcome, whose routes are as JSON: all of them, for every gateway that comes. */
+  welcome(message: Omit<Extract<Outgoing, { type: 'welcome' }>, 'routes'>, routes: string): void;
 }
 
 export interface LinkEvents {
@@ -95,7 +98,13 @@ export class LinkServer {
           if (message.term > term) throw new Error(`it has seen term ${message.term}, this controller's is ${term}`);
           const key = `${message.gateway}/${message.boot}`;
           connection.greeted(key);
-          link = { key, pid: connection.local ? message.pid : null, send: (outgoing) => connection.send({ ...outgoing, term }) };
+          link = {
+            key,
+            pid: connection.local ? message.pid : null,
+            send: (outgoing) => connection.send({ ...outgoing, term }),
+            welcome: (rest, routes) =>
+              connection.send(new EncodedJson(`${JSON.stringify({ ...rest, term }).slice(0, -1)},"routes":${routes}}`)),
+          };
           events.onHello(link, message);
         } else if (message.type === 'hello') throw new Error('a second hello');
         else events.onMessage(link, message);

@@ -22,6 +22,7 @@ function gateways(count: number) {
   const links: Link[] = Array.from({ length: count }, (_, n) => ({
     key: `g${n}`,
     pid: n,
+    welcome: () => undefined,
     send: (message) => void asked.push(`${n} ${message.type}`),
   }));
   return { asked, links };

@@ -43,4 +43,13 @@ export class LineSplitter {
   }
 }
 
-export const encodeLine = (value: unknown): string => `${JSON.stringify(value)}\n`;
+/** A value whose JSON is made already: what is long and goes to many is encoded once. */
+export class EncodedJson {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+export const encodeLine = (value: unknown): string => `${value instanceof EncodedJson ? value.text : JSON.stringify(value)}\n`;
