@@ -148,7 +148,7 @@ export const ControllerConfig = z.object({
   /** CPU that all specialised instances may be promised together, cores. 32 × what there is: most are idle, and the kernel shares fairly. */
   FN_CPU_BUDGET: number(cores * 32).pipe(z.number().min(0.1)),
   /** Instances created at a time. One per core: a start is 0.28 s of CPU. */
-  FN_MAX_CREATES: number(Math.max(CORE_DEFAULTS.maxCreates, cores)).pipe(z.number().int().min(1).max(64)),
+  FN_MAX_CREATES: number(Math.max(CORE_DEFAULTS.maxCreates, cores)).pipe(z.number().int().min(1).max(5_000)),
   /** Generic instances kept ready of the default pool. */
   FN_POOL: number(CORE_DEFAULTS.poolSize).pipe(z.number().int().min(0).max(1_000)),
   /** Idle time after which an instance is frozen, ms. */
