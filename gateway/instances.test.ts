@@ -398,7 +398,7 @@ describe('waiting', () => {
         expect([full.status, codeOf(full), full.headers['retry-after']]).toEqual([429, 'too-many-requests', '1']);
         for (const client of clients) client.close();
       },
-      { config: { queueTimeoutMs: 300, maxWaitingPerFunction: 2 } },
+      { config: { queueTimeoutMs: 1_000, maxWaitingPerFunction: 2 } },
     );
   });
 });
