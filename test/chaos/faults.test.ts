@@ -121,8 +121,7 @@ for (const driver of drivers('docker', 'process')) {
         for (const strike of range(SCALE.strikes)) {
           faultAt = performance.now();
           if (strike % 2 === 0) {
-            const [victim] = await platform().instances('mortal');
-            if (victim) await platform().killInstance(victim);
+            await platform().killInstance(await platform().servingInstance('mortal'));
           } else {
             const answer = await platform().call(`/mortal/suicide?id=suicide-${strike}`);
             expect([answer.status, answer.json<{ code: string }>().code]).toEqual([502, 'function-crashed']);

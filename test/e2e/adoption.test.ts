@@ -49,15 +49,15 @@ for (const driver of drivers('docker', 'process')) {
     it('an instance that died meanwhile is noticed, and what is busy is not disturbed', async () => {
       await platform().deploy('dies', PROBE, { flags: ['--keep-alive', '600'] });
       await platform().call('/dies');
-      const [instance] = await platform().instances('dies');
+      const instance = await platform().servingInstance('dies');
       const before = await platform().status();
       const busy = platform().call('/warm/sleep?ms=4000');
       await sleep(200);
       process.kill(before.controller.pid, 'SIGKILL');
-      await platform().killInstance(instance!);
+      await platform().killInstance(instance);
       await waitFor('a new controller', async () => (await platform().status()).controller.pid !== before.controller.pid);
       expect((await busy).status).toBe(200);
-      await waitFor('the dead one to be gone', async () => !(await platform().instances('dies')).some(({ id }) => id === instance!.id));
+      await waitFor('the dead one to be gone', async () => !(await platform().instances('dies')).some(({ id }) => id === instance.id));
       await waitFor('it to serve again', async () => (await platform().call('/dies')).status === 200);
     });
 

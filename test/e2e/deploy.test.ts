@@ -88,6 +88,7 @@ for (const driver of drivers('docker', 'process')) {
       });
       expect((await describeFn('settings')).revision.settings).toEqual({
         runtime: 'node',
+        sandbox: null,
         memoryMib: 200,
         cpu: 0.5,
         timeoutSeconds: 7,

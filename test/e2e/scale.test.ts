@@ -125,7 +125,9 @@ describe.each(onlyOn('docker'))('freeze (%s)', (driver) => {
 
 describe.each(drivers('docker'))('budget (%s)', (driver) => {
   /** Room for three functions of 256 MiB and little else. */
-  const platform = usePlatform({ driver, env: { FN_MEMORY_BUDGET_MIB: '800', FN_QUEUE_TIMEOUT_MS: '6000' } });
+  // A pod takes seconds to go, and until it has gone its memory is taken.
+  const queueMs = driver === 'kubernetes' ? 15_000 : 6_000;
+  const platform = usePlatform({ driver, env: { FN_MEMORY_BUDGET_MIB: '800', FN_QUEUE_TIMEOUT_MS: String(queueMs) } });
   beforeAll(async () => {
     for (const name of ['one', 'two', 'three', 'four', 'five']) {
       await platform().deploy(name, PROBE, { flags: ['--memory', '256', '--keep-alive', '600', '--timeout', '30'] });
@@ -145,7 +147,7 @@ describe.each(drivers('docker'))('budget (%s)', (driver) => {
     expect((await Promise.all(busy)).map((answer) => answer.status)).toEqual([200, 200, 200]);
     expect((await waiter).status).toBe(200);
 
-    const longer = ['one', 'two', 'three'].map((name) => platform().call(`/${name}/sleep?ms=14000`));
+    const longer = ['one', 'two', 'three'].map((name) => platform().call(`/${name}/sleep?ms=${queueMs + 8_000}`));
     await sleep(1_500);
     const refused = await platform().call('/four');
     expect(refused.status).toBe(503);

@@ -188,6 +188,13 @@ export class TestPlatform {
     return (await this.status()).instances.filter((instance) => instance.function === name);
   }
 
+  /** One that serves. On a cluster, those that are on their way out are told of for some seconds. */
+  async servingInstance(name: string): Promise<InstanceView> {
+    return waitFor(`an instance of ${name}`, async () =>
+      (await this.instances(name)).find(({ state }) => state === 'idle' || state === 'busy'),
+    );
+  }
+
   /** Waits until no instance of the function is left. */
   async scaledToZero(name: string, timeoutMs = 20_000): Promise<void> {
     await waitFor(`${name} to scale to zero`, async () => (await this.instances(name)).length === 0, { timeoutMs, everyMs: 200 });
