@@ -21,7 +21,13 @@ export async function askBuilder<Action extends keyof typeof ANSWERS>(
   chosen: ChosenImages,
   more: readonly string[] = [],
 ): Promise<z.infer<(typeof ANSWERS)[Action]>> {
-  const args = [action, ...imageNames(chosen.names).flatMap((name) => ['--name', name]), ...(chosen.all ? ['--all'] : []), ...more];
+  const args = [
+    action,
+    ...imageNames(chosen.names).flatMap((name) => ['--name', name]),
+    ...(chosen.all ? ['--all'] : []),
+    ...(chosen.base === undefined ? [] : ['--base', chosen.base]),
+    ...more,
+  ];
   const answer = ANSWERS[action].safeParse(JSON.parse(await runBuilder('images', args, ctx.env, (line) => say(ctx, line))));
   if (!answer.success) throw new CliError('the image builder answered something else than its images');
   return answer.data as z.infer<(typeof ANSWERS)[Action]>;

@@ -76,10 +76,10 @@ interface Listed {
   bytes: number | null;
 }
 
-async function listAll(names: readonly string[], { root }: BuildOptions): Promise<Record<string, Listed>> {
+async function listAll(names: readonly string[], { root, base }: BuildOptions): Promise<Record<string, Listed>> {
   const listed: Record<string, Listed> = {};
   for (const name of names) {
-    const image = imageTag(imageInputs(root, ALL[name]!, null));
+    const image = imageTag(imageInputs(root, ALL[name]!, base));
     const info = await inspectImage(image);
     listed[name] = { image, kind: ALL[name]!.kind, built: info !== null, bytes: info?.bytes ?? null };
   }

@@ -2,14 +2,14 @@ import type { CommandSpec, Input } from '../command.ts';
 import { JSON_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import { printJson } from '../context.ts';
-import { ALL_OPTION, IMAGES_ARGUMENT, chosenImages } from '../images-options.ts';
+import { ALL_OPTION, BASE_OPTION, IMAGES_ARGUMENT, chosenImages } from '../images-options.ts';
 import { formatBytes, table } from '../output.ts';
 
 export const imagesList: CommandSpec = {
   name: 'images list',
   summary: 'list the images of this version, and which are built',
   args: [IMAGES_ARGUMENT],
-  options: [ALL_OPTION, JSON_OPTION],
+  options: [ALL_OPTION, BASE_OPTION, JSON_OPTION],
   examples: ['fn images list', 'fn images ls --all --json'],
   run,
 };

@@ -4,7 +4,7 @@ import { JSON_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import { printJson, say } from '../context.ts';
 import type { ImagePlace } from '../images.ts';
-import { ALL_OPTION, IMAGES_ARGUMENT, chosenImages } from '../images-options.ts';
+import { ALL_OPTION, BASE_OPTION, IMAGES_ARGUMENT, chosenImages } from '../images-options.ts';
 
 export const imagesSave: CommandSpec = {
   name: 'images save',
@@ -12,7 +12,7 @@ export const imagesSave: CommandSpec = {
   description:
     'Builds what is missing and writes one archive, as of docker save, for clusters without a registry: `ctr --namespace k8s.io images import FILE` on each node. Prints the values that the chart needs for these images.',
   args: [{ name: 'file', description: 'the archive, such as images.tar', completes: 'file' }, IMAGES_ARGUMENT],
-  options: [ALL_OPTION, JSON_OPTION],
+  options: [ALL_OPTION, BASE_OPTION, JSON_OPTION],
   examples: ['fn images save images.tar > values.yaml', 'fn images save node.tar node'],
   run,
 };

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { BASE_PACKAGES } from './definition.ts';
 import { lockDrift, lockFor, parseLock, readLock, writeLock, type LockedPackage } from './lock.ts';
+import { PLATFORM_IMAGES } from '../platform/images.ts';
 import { RUNTIMES } from './runtimes.ts';
 
 const pkg = (name: string, version: string, arch = 'amd64', sha256 = 'a'.repeat(64)): LockedPackage => ({ name, version, arch, sha256 });
@@ -14,10 +15,10 @@ describe('packages.lock', () => {
     expect(new Set(names)).toEqual(new Set(BASE_PACKAGES));
   });
 
-  it.each(Object.values(RUNTIMES).filter(({ packages }) => packages.length > 0))(
+  it.each([...Object.values(RUNTIMES), ...Object.values(PLATFORM_IMAGES)].filter(({ packages }) => packages.length > 0))(
     'of $name names every package of it',
-    ({ name, packages }) => {
-      const names = readLock(join(import.meta.dirname, '..', name, 'packages.lock')).map((one) => one.name);
+    ({ name, folder, packages }) => {
+      const names = readLock(join(import.meta.dirname, '..', folder ?? name, 'packages.lock')).map((one) => one.name);
       expect(new Set(names)).toEqual(new Set(packages));
     },
   );

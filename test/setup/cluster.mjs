@@ -6,13 +6,14 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { ROOT } from './packages.mjs';
 
 /** The first time Kubernetes is compiled: four minutes on two idle cores, three times that beside the tests. */
 const UP_TIMEOUT_MS = 20 * 60_000;
 const DOWN_TIMEOUT_MS = 60_000;
 const PROBE_TIMEOUT_MS = 10_000;
+const TOOLS_TIMEOUT_MS = 180_000;
 
 /** What the script needs to run; and, until it has compiled Kubernetes, to do that. By Debian package: the command that shows it. */
 const RUN_TOOLS = {
@@ -51,6 +52,19 @@ function whatToDo() {
         'or run `npm test` as root on Debian 12 on x86-64, where it brings one up by itself. See test/kube/README.md.',
     );
   return 'start';
+}
+
+/** Sees to it that kubectl and Helm are there, for charts too that no cluster is asked about. Throws, and says what to do. */
+export function ensureClusterTools() {
+  const folders = [join(CACHE, 'bin'), ...(process.env.PATH ?? '').split(delimiter)];
+  const missing = ['kubectl', 'helm'].filter((name) => !folders.some((folder) => existsSync(join(folder, name))));
+  if (missing.length === 0) return;
+  if (process.platform === 'linux' && process.arch === 'x64') {
+    process.stderr.write(`fetching ${missing.join(' and ')}\n`);
+    const fetched = spawnSync(SCRIPT, ['tools'], { stdio: ['ignore', 2, 2], timeout: TOOLS_TIMEOUT_MS, env: ENV });
+    if (fetched.status === 0) return;
+  }
+  throw new Error(`the tests need ${missing.join(' and ')} on the PATH: install ${missing.length === 1 ? 'it' : 'them'} (Helm 3)`);
 }
 
 /** Debian packages, by name, with the command that shows whether one is there: for the tools of machine.mjs. */

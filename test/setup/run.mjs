@@ -7,7 +7,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
-import { clusterTools, startCluster } from './cluster.mjs';
+import { clusterTools, ensureClusterTools, startCluster } from './cluster.mjs';
 import { ensureEngine, ensureTools } from './machine.mjs';
 import { NODE, ROOT, ensurePackages } from './packages.mjs';
 
@@ -20,14 +20,19 @@ const SWEEP_TIMEOUT_MS = 60_000;
 /** Folders whose tests start containers, or brokers. */
 const NEEDS_ENGINE = /test\/(?:e2e|chaos|conformance|cluster)|runtime-images|driver|helm/;
 
-/** Those whose tests also run in a Kubernetes cluster. */
-const NEEDS_CLUSTER = /test\/(?:e2e|chaos|cluster|conformance(?:$|\/$|\/driver\.kubernetes))|helm/;
+/** Those whose tests run in a Kubernetes cluster. */
+const NEEDS_CLUSTER = /test\/(?:cluster|conformance(?:$|\/$|\/driver\.kubernetes))/;
+
+/** Those that kubectl or Helm is enough for. */
+const NEEDS_HELM = /test(?:$|\/$|\/helm|\/sim)|helm/;
 
 const args = process.argv.slice(2);
 const started = Date.now();
 const paths = args.filter((arg) => !arg.startsWith('-') && existsSync(join(ROOT, arg)));
 const withEngine = paths.length === 0 || paths.some((path) => NEEDS_ENGINE.test(path));
-const withCluster = paths.length === 0 || paths.some((path) => NEEDS_CLUSTER.test(path));
+const withCluster =
+  paths.length === 0 || paths.some((path) => NEEDS_CLUSTER.test(path)) || /kubernetes/.test(process.env.FN_TEST_DRIVERS ?? '');
+const withHelm = withCluster || paths.some((path) => NEEDS_HELM.test(path));
 
 process.env.PATH = [dirname(NODE), join(ROOT, 'node_modules', '.bin'), process.env.PATH, '/usr/local/sbin', '/usr/sbin', '/sbin'].join(
   delimiter,
@@ -105,7 +110,8 @@ async function main() {
   let cluster = { env: {}, end: async () => {} };
   const folder = mkdtempSync(join(tmpdir(), 'fn-test-report-'));
   try {
-    if (withEngine) {
+    if (withHelm) ensureClusterTools();
+    if (withEngine || withCluster) {
       ensureTools(withCluster ? clusterTools() : {});
       endEngine = await ensureEngine();
       // Beside all tests that need none; those that do wait for it.
