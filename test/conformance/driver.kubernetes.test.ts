@@ -11,8 +11,9 @@ import { useCluster } from '../helpers/cluster.ts';
 import { findCluster } from '../helpers/kube.ts';
 import { processesOfPod } from '../helpers/platform-cluster.ts';
 import { waitFor } from '../helpers/wait.ts';
+import { kubernetesFacts } from './driver.kubernetes-facts.ts';
 import { runtimeImages } from './driver.image.ts';
-import { driverSuite } from './driver.suite.ts';
+import { driverSuite, type DriverHarness } from './driver.suite.ts';
 
 const images = await runtimeImages();
 const { kubeconfig } = await findCluster();
@@ -33,7 +34,7 @@ const Objects = z.object({ items: z.array(z.object({ kind: z.string(), metadata:
 const objectsOf = async (kinds: string, selector: string) =>
   (await cluster().get(Objects, [kinds, '--namespace', namespace, '--selector', selector])).items;
 
-driverSuite({
+const harness: DriverHarness = {
   name: 'kubernetes',
   make: (paths) => createKubernetesDriver({ api, settings: settingsOf(paths), images, version: 'test', log: silentLog }),
   // Killed when the cluster knows it, as for Docker.
@@ -48,4 +49,7 @@ driverSuite({
     const left = await objectsOf('pods,networkpolicies,configmaps', `fn.dev/installation=${settingsOf(paths).installation}`);
     return left.map(({ kind, metadata }) => `${kind} ${metadata.name}`);
   },
-});
+};
+
+driverSuite(harness);
+kubernetesFacts({ api, images, kubeconfig, cluster, namespace: () => namespace, settingsOf, harness });
