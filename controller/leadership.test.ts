@@ -2,6 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { VirtualClock } from '#kit/clock.ts';
 import { silentLog } from '#kit/log.ts';
+import { waitFor } from '../test/helpers/wait.ts';
 import { Lease } from './leadership.ts';
 import type { Leadership } from './store/types.ts';
 
@@ -174,6 +175,24 @@ describe('a lease', () => {
     const winning = lease('b').win(waiting.signal);
     waiting.abort(new Error('enough'));
     await expect(winning).rejects.toThrow('enough');
+  });
+
+  it('who waits for a store that is away says so once in a while, whatever it says of itself', async () => {
+    const { clock, store, advance } = setting();
+    let told = 0;
+    const two = new Lease({ leadership: store, candidate: 'b', clock, log: { ...silentLog, warn: () => told++ }, campaignMs: 1 });
+    let asked = 0;
+    const campaign = store.campaign.bind(store);
+    store.campaign = async (...candidate) => {
+      if (asked < 50) throw new Error(`away, ${asked++}`);
+      return campaign(...candidate);
+    };
+    const winning = two.win();
+    await waitFor('some tries', () => asked > 25, { everyMs: 1 });
+    expect(told).toBe(1);
+    await advance(60_000);
+    await winning;
+    expect(told).toBe(2);
   });
 
   it('giving it up where the store is away is no failure', async () => {

@@ -23,6 +23,9 @@ export const LEASE_TRY_MS = 2_000;
 /** How often who waits looks whether the lease is free. It asks the store only, which costs some 0.1 ms. */
 export const CAMPAIGN_MS = 500;
 
+/** Who waits for what is away says so this often, ms. */
+const TELL_AGAIN_MS = 60_000;
+
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** By what who leads goes on while who decides about the lease is away. */
@@ -78,8 +81,9 @@ export class Lease {
    * it up; null: nobody that was seen. Rejects when `signal` is aborted.
    */
   async win(signal?: AbortSignal): Promise<string | null> {
-    const { leadership, log, candidate, campaignMs, isDead } = this.#options;
+    const { leadership, log, candidate, campaignMs, isDead, clock } = this.#options;
     let told: string | null = null;
+    let toldAwayAt = -Infinity;
     let former: string | null = null;
     for (;;) {
       signal?.throwIfAborted();
@@ -88,14 +92,18 @@ export class Lease {
         former = await leadership.leader();
         if (told !== former) log.info({ candidate, leader: former }, 'standing by');
         told = former;
+        toldAwayAt = -Infinity;
         if (former !== null && isDead(former)) {
           await leadership.resign(former);
           continue;
         }
       } catch (error) {
-        const why = messageOf(error);
-        if (told !== why) log.warn({ candidate, error: why }, 'nobody can be asked who leads: standing by');
-        told = why;
+        // What a connection says of its end is another thing each time.
+        if (clock.now() - toldAwayAt >= TELL_AGAIN_MS) {
+          toldAwayAt = clock.now();
+          log.warn({ candidate, error: messageOf(error) }, 'nobody can be asked who leads: standing by');
+        }
+        told = null;
       }
       await sleep(campaignMs, signal);
     }

@@ -93,6 +93,8 @@ async function leadershipOf(cluster: Cluster | null, store: Store) {
   const candidate = pod + newCandidate();
   return {
     leadership: new KubeLease({ api: cluster.api, ...lease, clock: systemClock }),
+    // Each look is two requests to the API server, not one to the store.
+    campaignMs: 1_000,
     holdOver: { isAway: isApiServerAway, holdsTerm: () => store.holdsTerm() },
     candidate,
     // In a pod one controller runs at a time: whoever else had its name has ended. Of other pods nobody here knows.
