@@ -67,10 +67,12 @@ export function ensureClusterTools() {
   throw new Error(`the tests need ${missing.join(' and ')} on the PATH: install ${missing.length === 1 ? 'it' : 'them'} (Helm 3)`);
 }
 
-/** Debian packages, by name, with the command that shows whether one is there: for the tools of machine.mjs. */
+/** Debian packages that the cluster needs, as machine.mjs has its own: what each brings, and what shows that it is there. */
 export function clusterTools() {
   if (whatToDo() !== 'start') return {};
-  return existsSync(join(CACHE, 'complete')) ? RUN_TOOLS : { ...RUN_TOOLS, ...BUILD_TOOLS };
+  const commands = existsSync(join(CACHE, 'complete')) ? RUN_TOOLS : { ...RUN_TOOLS, ...BUILD_TOOLS };
+  const tools = Object.fromEntries(Object.entries(commands).map(([name, command]) => [name, [command, `command -v ${command}`]]));
+  return commands === RUN_TOOLS ? tools : { ...tools, 'libc6-dev': ['the headers of libc', 'test -e /usr/include/stdio.h'] };
 }
 
 /**

@@ -66,12 +66,10 @@ function aptInstall(packages) {
 }
 
 /**
- * Installs the tools that are missing, or throws with the command that does. `more`: Debian packages beside those
- * that all tests need, each with the command that it brings.
+ * Installs the tools that are missing, or throws with the command that does. `more`: beside those that all tests need.
  */
 export function ensureTools(more = {}) {
-  const tools = { ...TOOLS };
-  for (const [name, command] of Object.entries(more)) tools[name] ??= [command, `command -v ${command}`];
+  const tools = { ...more, ...TOOLS };
   const missing = missingPackages(tools);
   if (missing.length === 0) return;
   if (!isRoot || !existsSync('/etc/debian_version')) {
