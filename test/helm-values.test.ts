@@ -39,7 +39,7 @@ describe('values that are wrong are refused, and it is said what to do', () => {
     ['a value that is not known', { gatway: {} }, /gatway/],
     ['a setting that is not known', { controller: { config: { FN_POOOL: 3 } } }, /controller\.config|controller\/config[^]*FN_POOOL/],
     ['a setting that the chart makes', { gateway: { config: { FN_LISTEN: '0.0.0.0:1' } } }, /gateway\.config|gateway\/config[^]*FN_LISTEN/],
-    ['a setting out of its bounds', { controller: { config: { FN_MAX_CREATES: 65 } } }, /FN_MAX_CREATES[^]*64/],
+    ['a setting out of its bounds', { controller: { config: { FN_POOL: 1_001 } } }, /FN_POOL[^]*1000/],
     ['a setting of another kind', { gateway: { config: { FN_MAX_BODY_BYTES: '1MB' } } }, /FN_MAX_BODY_BYTES[^]*integer/],
     ['a setting of pods that is not known', { functions: { pods: { hostNetwork: true } } }, /pods[^]*hostNetwork/],
     ['a port of instances that needs root', { functions: { pods: { port: 80 } } }, /port[^]*1024/],

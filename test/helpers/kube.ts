@@ -154,7 +154,7 @@ export async function removeNamespaces(folder: string): Promise<string[]> {
 }
 
 /** kubectl and Helm: those that test/kube/cluster brings along, else what is on the PATH. Throws where there is none. */
-function findTool(name: 'kubectl' | 'helm'): string {
+export function findTool(name: 'kubectl' | 'helm'): string {
   for (const folder of [join(KUBE_CACHE, 'bin'), ...(process.env.PATH ?? '').split(delimiter)]) {
     const path = join(folder, name);
     try {
