@@ -103,7 +103,7 @@ describe('the programs', () => {
     const folder = mkdtempSync(join(tmpdir(), 'fn-images-'));
     try {
       writeFileSync(join(folder, 'hello.ts'), 'export default (): Response => new Response("hello");\n', { mode: 0o644 });
-      const args = [...RESTRICTED, '--volume', `${folder}/hello.ts:/work/hello.ts:ro`, images.cli, 'deploy', '/work/hello.ts'];
+      const args = [...RESTRICTED, '--volume', `${folder}/hello.ts:/code/hello.ts:ro`, images.cli, 'deploy', '/code/hello.ts'];
       const { code, stderr } = await docker('run', ...args);
       expect({ code, stderr }).toEqual({ code: 4, stderr: expect.stringMatching(/bundle .*\n.*error: fn is not running/s) });
     } finally {
