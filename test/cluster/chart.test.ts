@@ -128,6 +128,8 @@ async function paste(heading: string): Promise<string> {
       KUBECONFIG: cluster.kubeconfig,
       PATH: `${join(folder, 'bin')}:${process.env.PATH}`,
     },
+    // Without what the run sets for other tests, such as a home.
+    extendEnv: false,
     timeout: 150_000,
     // A group of its own, with what it leaves in the background.
     detached: true,
