@@ -12,6 +12,7 @@ const has = ({ options = [] }: CommandSpec, option: OptionSpec) => options.some(
 
 /** What speaks to the control API is in these groups, or has one of these names. */
 const LOCAL = new Set([
+  'render',
   'demo',
   'init',
   'dev',
@@ -33,7 +34,7 @@ const speaksToTheApi = ({ name }: CommandSpec) => !LOCAL.has(name) && !name.star
 /** The platform's, not a namespace's. */
 const OF_THE_PLATFORM = /^(?:status|whoami|runtimes list|namespace .*|token list|token revoke)$/;
 /** No JSON: a script for a shell, JSON as it is, a session at a terminal, lines for a shell. */
-const WITHOUT_JSON = new Set(['completion', 'schema', 'dev', 'complete']);
+const WITHOUT_JSON = new Set(['render', 'completion', 'schema', 'dev', 'complete']);
 
 /** One letter, or one name, that means two things, each with its reason. */
 const TWO_MEANINGS: Readonly<Record<string, string>> = {
@@ -53,7 +54,9 @@ describe.each(ALL)('fn $name', ({ spec }) => {
       context: speaksToTheApi(spec) || spec.name === 'context show',
       home: speaksToTheApi(spec) || LOCAL.has(spec.name),
     });
-    expect(has(spec, NAMESPACE_OPTION)).toBe(speaksToTheApi(spec) && !OF_THE_PLATFORM.test(spec.name));
+    // What is rendered says which namespace it is for, and nobody is asked.
+    const inNamespace = speaksToTheApi(spec) && !OF_THE_PLATFORM.test(spec.name);
+    expect(has(spec, NAMESPACE_OPTION)).toBe(inNamespace || spec.name === 'render');
     expect(has(spec, JSON_OPTION)).toBe(!WITHOUT_JSON.has(spec.name));
   });
 

@@ -1,5 +1,5 @@
 import type { CommandSpec, Input } from '../command.ts';
-import { HOME_OPTION, NAMESPACE_OPTION } from '../command.ts';
+import { NAMESPACE_OPTION } from '../command.ts';
 import type { Context } from '../context.ts';
 import type { ExitCode } from '../errors.ts';
 import { MANIFEST_OPTION, SETTINGS_OPTIONS } from '../settings-options.ts';
@@ -27,7 +27,6 @@ export const render: CommandSpec = {
     { flags: '--message <text>', description: 'what this revision is, for fn revisions' },
     { flags: '--bundle <file>', description: 'write the bundle to a file, for --url', completes: 'file' },
     { flags: '--url <url>', description: 'where the platform will find that file, by https; the object then holds its digest only' },
-    HOME_OPTION,
   ],
   examples: [
     'fn render ./handler.ts | kubectl apply -f -',

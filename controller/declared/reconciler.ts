@@ -153,7 +153,7 @@ export class Reconciler {
     const now = await this.#view(target);
     if (now === null) return;
     log.info({ object: label, revision: now.revision.key }, 'a declared function was applied');
-    const told = [`${revisionLabel(now.revision.key)} is served at ${now.url}`, ...notes].join(' ');
+    const told = `${revisionLabel(now.revision.key)} is served at ${now.url}${notes.length === 0 ? '' : `. ${notes.join(' ')}`}`;
     const verdict = { ready: yes('Serving', told), synced: yes('Applied', 'What this object says is what is served.') };
     await this.#settle(object, verdict, now, {}, { type: 'Normal', reason: 'Applied', message: told });
   }
