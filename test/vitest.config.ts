@@ -1,7 +1,7 @@
 /**
  * Which tests there are and how they share the machine. Units run beside each other, and so do the
- * suites of stores and brokers, which mostly wait for those; suites that start containers or a whole
- * platform run one file after the other, since they measure, fill budgets and kill things.
+ * suites of stores and brokers, which mostly wait for those. Of suites that start a whole platform two run at a time, each with a home of
+ * its own; those that fill the machine, make images or kill what others need run alone.
  * `vitest run --project unit` picks one.
  */
 import { join } from 'node:path';
@@ -17,7 +17,13 @@ const BROKERS = 'test/conformance/{bundles,event-store*,logs,records,runtime*,st
 const ON_KUBERNETES = ['test/cluster/**/*.test.ts', 'test/conformance/driver.kubernetes.test.ts'];
 
 /** What runs on containers runs on pods, too: the very same suites, by driver parameter (test/helpers/suite.ts). */
-const SAME_ON_PODS = ['test/e2e/{adoption,backlog,deploy,http,limits,logs,scale,streams,traffic,why}.test.ts', 'test/chaos/faults.test.ts'];
+const SAME_ON_PODS = [
+  'test/e2e/{adoption,backlog,deploy,http,limits,logs,scale,semantics,streams,traffic,why}.test.ts',
+  'test/chaos/faults.test.ts',
+];
+
+/** Suites of a platform that no other may run beside: they fill the machine, or make and remove images that others use. */
+const ALONE = ['test/e2e/{limits,runtimes,scale,security}.test.ts'];
 
 /** Of units, and of suites of brokers: one more than the smallest machine has cores, since some of them only wait. */
 const PARALLEL_WORKERS = 3;
@@ -48,6 +54,11 @@ function serial(name: string, groupOrder: number, include: string[], timeoutMs: 
   };
 }
 
+/** Suites of which two run at a time, each with a platform of its own. */
+function paired(project: ReturnType<typeof serial>) {
+  return { ...project, test: { ...project.test, fileParallelism: true, maxWorkers: 2 } };
+}
+
 /** The same suites, with instances that are pods. */
 function onPods(project: ReturnType<typeof serial>) {
   return { ...project, test: { ...project.test, env: { FN_TEST_DRIVERS: 'kubernetes' } } };
@@ -70,7 +81,11 @@ export default defineConfig({
         extends: true as const,
         test: {
           name: 'unit',
-          include: ['{controller,gateway,cli,runtime-images}/**/*.test.ts', 'test/*.test.ts', 'test/{helpers,setup,bench,sim}/**/*.test.ts'],
+          include: [
+            '{controller,gateway,cli,runtime-images}/**/*.test.ts',
+            'test/*.test.ts',
+            'test/{helpers,setup,bench,sim}/**/*.test.ts',
+          ],
           maxWorkers: PARALLEL_WORKERS,
           sequence: { groupOrder: 0 },
         },
@@ -80,10 +95,11 @@ export default defineConfig({
         test: { name: 'brokers', include: [BROKERS], hookTimeout: 120_000, maxWorkers: PARALLEL_WORKERS, sequence: { groupOrder: 0 } },
       },
       serial('conformance', 1, ['test/conformance/**/*.test.ts'], 60_000, ON_KUBERNETES),
-      serial('e2e', 2, ['test/e2e/**/*.test.ts'], 90_000),
-      serial('cluster', 3, ON_KUBERNETES, 120_000),
-      onPods(serial('pods', 3, SAME_ON_PODS, 150_000)),
-      serial('chaos', 4, ['test/chaos/**/*.test.ts'], 180_000),
+      paired(serial('e2e', 2, ['test/e2e/**/*.test.ts'], 120_000, ALONE)),
+      onPods(paired(serial('pods', 2, SAME_ON_PODS, 150_000))),
+      serial('alone', 3, ALONE, 90_000),
+      serial('cluster', 4, ON_KUBERNETES, 120_000),
+      serial('chaos', 5, ['test/chaos/**/*.test.ts'], 180_000),
     ],
   },
 });

@@ -11,7 +11,7 @@ const LEDGER = 'test/chaos/fixtures/ledger.ts';
 /** Answers that carry another request's id. */
 const misdirected = (entries: LedgerEntry[]) => entries.filter(({ status, id, body }) => status === 200 && body.split(' ')[0] !== id);
 
-for (const driver of drivers('docker', 'process')) {
+for (const driver of drivers('docker')) {
   describe(`faults (${driver})`, () => {
     const platform = usePlatform({ driver });
     const ledger =

@@ -16,7 +16,7 @@ const FLOOD = `export default { fetch: async (request: Request) => {
   return new Response('ok');
 } };`;
 
-for (const driver of drivers('docker', 'process')) {
+for (const driver of drivers('docker')) {
   describe(`logs (${driver})`, () => {
     const platform = usePlatform({ driver });
     const entries = async (name: string, ...flags: string[]) =>

@@ -8,7 +8,7 @@ import { parallel, range, sleep, waitFor } from '../helpers/wait.ts';
 const PROBE = 'test/e2e/fixtures/probe.ts';
 const startOf = (answer: Answer) => serverTiming(answer.headers['server-timing']).start;
 
-for (const driver of drivers('docker', 'process')) {
+for (const driver of drivers('docker')) {
   describe(`scale (${driver})`, () => {
     const platform = usePlatform({ driver });
 

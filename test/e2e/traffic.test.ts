@@ -69,7 +69,7 @@ function expectShare(entries: LedgerEntry[], body: string, share: number): void 
   );
 }
 
-for (const driver of drivers('docker', 'process')) {
+for (const driver of drivers('docker')) {
   describe(`traffic (${driver})`, () => {
     const platform = usePlatform({ driver });
     const loadOn = (path: string, connections = 8) => new Load({ url: () => `${platform().url}${path}`, connections });
