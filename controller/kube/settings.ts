@@ -44,8 +44,8 @@ export const KubernetesSettings = z.strictObject({
       memoryRequestRatio: z.number().min(0.1).max(1).default(1),
       /** From SIGTERM (a node that is drained) to SIGKILL, seconds. */
       terminationGraceSeconds: z.number().int().min(1).max(3_600).default(60),
-      /** Pods of instances may be dialled on this port only. */
-      port: z.number().int().min(1_024).max(65_535).default(8_080),
+      /** Pods of instances may be dialled on this port only. Not 8080: that is what functions are told, and what programs listen on. */
+      port: z.number().int().min(1_024).max(65_535).default(9_871),
     })
     .prefault({}),
   /** RuntimeClasses that functions may ask for (`sandbox:`). */

@@ -76,7 +76,7 @@ describe('the pod of an instance', () => {
                 },
                 {
                   "name": "FN_PORT",
-                  "value": "8080",
+                  "value": "9871",
                 },
                 {
                   "name": "FN_CODE",
@@ -88,7 +88,7 @@ describe('the pod of an instance', () => {
               "name": "instance",
               "ports": [
                 {
-                  "containerPort": 8080,
+                  "containerPort": 9871,
                   "name": "fn",
                   "protocol": "TCP",
                 },
