@@ -39,7 +39,16 @@ export class Bench {
   }
 
   spec(fields: Partial<CreateSpec> = {}): CreateSpec {
-    return { id: newInstanceId(), runtime: 'node', memoryClassMib: 128, network: 'none', image: null, sandbox: null, nonce: newSecret(), ...fields };
+    return {
+      id: newInstanceId(),
+      runtime: 'node',
+      memoryClassMib: 128,
+      network: 'none',
+      image: null,
+      sandbox: null,
+      nonce: newSecret(),
+      ...fields,
+    };
   }
 
   /** An instance that answers health. */
@@ -56,7 +65,14 @@ export class Bench {
     const { memoryMib = fields.memoryClassMib ?? 128, cpu = 1, egress = 'none', ...spec } = fields;
     const { instance, nonce } = await this.boot(spec);
     await this.driver.seal(instance.id);
-    const { code } = await this.driver.specialise(instance.id, { bundleDir: this.bundleDir, memoryMib, cpu, egress, revision: 'default/suite@1', nonce });
+    const { code } = await this.driver.specialise(instance.id, {
+      bundleDir: this.bundleDir,
+      memoryMib,
+      cpu,
+      egress,
+      revision: 'default/suite@1',
+      nonce,
+    });
     await init(instance, nonce, code, memoryMib);
     return instance;
   }
