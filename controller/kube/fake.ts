@@ -1,7 +1,7 @@
 /**
  * A Kubernetes API server in memory, for tests of what decides: objects with versions, conflicts, watches with bookmarks, deletion
  * with grace, and failures on demand. It has no kubelet: a test says what becomes of a pod. Held to the real one by
- * test/conformance/kube.test.ts.
+ * test/cluster/kube-api.test.ts.
  */
 import { randomUUID } from 'node:crypto';
 import { resourcePath } from './resources.ts';
@@ -125,8 +125,7 @@ export class FakeKube implements KubeApi {
     if (options.uid !== undefined && options.uid !== uid)
       throw new KubeError(`Precondition failed: UID in precondition: ${options.uid}, UID in object meta: ${String(uid)}`, 409, 'Conflict');
     this.#fence(stored, options.resourceVersion, resource, name);
-    const running =
-      resource.kind === 'Pod' && stored.object.spec !== undefined && Reflect.get(Object(stored.object.spec), 'nodeName') !== undefined;
+    const running = resource.kind === 'Pod' && runsOnNode(stored.object);
     const grace = options.graceSeconds ?? (running ? 30 : 0);
     if (!running || grace === 0) {
       this.remove(resource, namespace, name);
@@ -285,6 +284,12 @@ export class FakeKube implements KubeApi {
 }
 
 const copy = <T>(value: T): T => structuredClone(value);
+
+/** There is a kubelet to confirm its end: it was given to a node, and has not ended. */
+function runsOnNode({ spec, status }: RawObject): boolean {
+  const phase: unknown = isObject(status) ? status.phase : undefined;
+  return isObject(spec) && spec.nodeName !== undefined && phase !== 'Failed' && phase !== 'Succeeded';
+}
 
 /** In so many seconds, as the API writes times. */
 const timestamp = (seconds: number): string => new Date(Date.now() + seconds * 1_000).toISOString().replace(/\.\d+Z$/, 'Z');

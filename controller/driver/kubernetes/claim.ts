@@ -33,6 +33,8 @@ export async function claim(pod: Pod, { api, namespace, revision, egress }: Clai
     [LABELS.egress]: egress,
   };
   const isOurs = (found: Pod) => found.metadata.annotations[ANNOTATIONS.claim] === token;
+  // Its version is no fence where that claim was heard of before.
+  if (pod.metadata.labels[LABELS.state] !== 'generic') throw new ClaimLost(`the pod ${name} was claimed by another controller`);
   let { resourceVersion } = pod.metadata;
   for (let attempt = 1; ; attempt += 1) {
     try {

@@ -192,8 +192,8 @@ class KubernetesDriver implements Driver {
   /** After a failed creation; returns what to throw. */
   async #undo(known: Known, error: unknown): Promise<unknown> {
     const { log, settings } = this.#options;
-    // Refused: nothing was made. Where there was no answer, it may have been, or be made yet.
-    if (known.pod === null && error instanceof KubeError) {
+    // Refused: nothing was made. Where there was no answer, or the server failed at it, it may have been, or be made yet.
+    if (known.pod === null && error instanceof KubeError && error.status < 500) {
       this.#instances.forget(known);
       return refusedCreation(error, settings.namespace);
     }
@@ -320,7 +320,7 @@ class KubernetesDriver implements Driver {
   async #care(): Promise<void> {
     const { api, settings, log } = this.#options;
     try {
-      await this.#instances.killLeft();
+      this.#instances.killLeft();
       this.#owner = await ensureOwner(api, settings);
       await this.#policies?.look();
     } catch (error) {

@@ -21,6 +21,8 @@ export class Exits {
   readonly #options: ExitsOptions;
   readonly #exitListeners: ((exit: Exit) => void)[] = [];
   readonly #leavingListeners: ((leaving: Leaving) => void)[] = [];
+  /** Those that nobody was there to be told of: a driver starts before who listens to it. */
+  #untold: Known[] = [];
 
   constructor(options: ExitsOptions) {
     this.#options = options;
@@ -30,8 +32,17 @@ export class Exits {
     this.#exitListeners.push(listener);
   }
 
+  /** The first also hears of those that began to leave before. */
   onLeaving(listener: (leaving: Leaving) => void): void {
     this.#leavingListeners.push(listener);
+    const untold = this.#untold;
+    this.#untold = [];
+    for (const known of untold) if (known.phase === 'running') this.#tellLeaving(known);
+  }
+
+  /** What was not told concerns nobody any more: all is looked at anew. */
+  forget(): void {
+    this.#untold = [];
   }
 
   /** Reports the end of an instance, unless it is killed while the cause is found out. Never throws. */
@@ -47,9 +58,15 @@ export class Exits {
 
   /** Somebody deletes its pod. Once for each. */
   leaving(known: Known): void {
-    const { pod } = known;
-    if (known.leaving || pod === null) return;
+    if (known.leaving) return;
     known.leaving = true;
+    if (this.#leavingListeners.length === 0) this.#untold.push(known);
+    else this.#tellLeaving(known);
+  }
+
+  #tellLeaving(known: Known): void {
+    const { pod } = known;
+    if (pod === null) return;
     const graceMs = (pod.metadata.deletionGracePeriodSeconds ?? 0) * 1_000;
     // Heard late, there is less of it. Clocks differ, so never more than was granted.
     const until = Date.parse(pod.metadata.deletionTimestamp ?? '') - this.#options.clock.wall();

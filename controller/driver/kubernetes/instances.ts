@@ -48,6 +48,7 @@ export class Instances {
     const { api, settings, clock, log } = this.#options;
     // What was known before a close() may have ended under another controller.
     this.#known.clear();
+    this.exits.forget();
     this.#synced = false;
     this.#watch = new ListWatch({
       api,
@@ -182,9 +183,14 @@ export class Instances {
     );
   }
 
-  /** Those whose end is wanted and is not under way: tried again from time to time. */
-  async killLeft(): Promise<void> {
-    for (const known of this.#known.values()) if (known.phase === 'killing' && this.#killed.has(known.id)) await this.kill(known.id);
+  /** Those whose end is wanted and is not under way: tried again from time to time. Does not wait: a node that is gone takes minutes. */
+  killLeft(): void {
+    for (const { id, phase } of this.#known.values()) {
+      if (phase !== 'killing' || !this.#killed.has(id) || this.#kills.has(id)) continue;
+      this.kill(id).catch((error: unknown) =>
+        this.#options.log.warn({ instance: id, error: String(error) }, 'an instance could not be killed; it is tried again'),
+      );
+    }
   }
 
   /** Resolves when it is gone. */

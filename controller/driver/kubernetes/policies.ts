@@ -158,7 +158,9 @@ export class Policies {
 
   async #remove(hash: string, metadata: { name: string; uid: string }): Promise<void> {
     await this.#alone(hash, async () => {
-      if (this.#options.inUse().has(hash)) return;
+      const { inUse, clock } = this.#options;
+      // Somebody may have asked for it just now, and not have claimed yet.
+      if (inUse().has(hash) || clock.now() - (this.#there.get(hash) ?? 0) <= UNUSED_MS) return;
       this.#there.delete(hash);
       await this.#delete(metadata);
     });
