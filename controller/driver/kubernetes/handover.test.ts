@@ -102,17 +102,24 @@ describe('a pod that another controller has claimed', () => {
 
 describe('a pod whose end is not confirmed', () => {
   it('does not keep the driver from closing', async () => {
-    const of = await makePod();
     await start();
+    const wanted = spec();
+    const abort = new AbortController();
+    const creating = driver.create(wanted, abort.signal);
+    const failure = creating.catch((error: unknown) => error);
+    await waitFor('the pod', () => kube.raw(PODS, NS, podName('x', wanted.id)) !== null, { everyMs: 1 });
+    kube.change(PODS, NS, podName('x', wanted.id), { spec: { nodeName: 'node' } });
     kube.fault = (verb) => {
       if (verb === 'delete') throw new KubeError('not now', 503, 'ServiceUnavailable');
     };
-    await expect(driver.kill(of.id)).rejects.toThrow('not now');
+    abort.abort(new Error('nobody wants it any more'));
+    expect(String(await failure)).toMatch(/nobody wants it/);
     kube.fault = null;
+    const deletes = kube.requests.get('delete') ?? 0;
     // From here on it is looked after, and never goes, for its node is gone.
     clock.advance(30_000);
-    await waitFor('the second try', () => (kube.requests.get('delete') ?? 0) > 0, { everyMs: 1 });
+    await waitFor('the second try', () => (kube.requests.get('delete') ?? 0) > deletes, { everyMs: 1 });
     await driver.close();
-    expect(kube.raw(PODS, NS, podName('x', of.id))).not.toBeNull();
+    expect(kube.raw(PODS, NS, podName('x', wanted.id))).not.toBeNull();
   });
 });
