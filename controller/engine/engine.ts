@@ -19,7 +19,7 @@ import { Deployer, deployedLabel } from './deploy.ts';
 import { Functions, notFound, routeOf } from './functions.ts';
 import { Gateways } from './gateways.ts';
 import { Housekeeping } from './housekeeping.ts';
-import { onLeaving } from './leaving.ts';
+import { LeavingInstances } from './leaving.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { LinkServer } from './link-server.ts';
 import { LogFolder } from './log-folder.ts';
@@ -51,6 +51,7 @@ export class Engine implements Platform, InstanceEvents {
   readonly #certificates: Certificates;
   readonly #functions: Functions;
   readonly #housekeeping: Housekeeping;
+  readonly #leaving: LeavingInstances;
   readonly #logs: FunctionLogs;
   #link: LinkServer | null = null;
   #status: StatusOptions;
@@ -114,13 +115,11 @@ export class Engine implements Platform, InstanceEvents {
     this.#rotation = new Rotation({ ...parts, changes: this.#changes });
     this.#housekeeping = new Housekeeping({ ...parts, changes: this.#changes, imageKeepMs: options.imageKeepMs });
     this.#gateways.onStaleHeld = () => this.#rotation.replaceStale();
-    const leaving = {
-      context: this.#context,
-      lifecycle: this.#lifecycle,
-      replaceStale: (namespace: string) => this.#rotation.replaceStale(namespace),
-      drainThenKill: (id: string, cause: GoneCause, detail: string) => this.#gateways.drain(id, cause, detail),
-    };
-    driver.onLeaving((each) => onLeaving(leaving, each));
+    this.#leaving = new LeavingInstances({
+      ...parts,
+      replaceStale: (namespace) => this.#rotation.replaceStale(namespace),
+      drainThenKill: (id, cause, detail) => this.#gateways.drain(id, cause, detail),
+    });
     const { tlsUrl } = options;
     const covers = (host: string) => this.#certificates.covers(host);
     const urls = urlsAt(options.publicUrl, tlsUrl === undefined ? null : { url: tlsUrl, covers });
@@ -161,6 +160,7 @@ export class Engine implements Platform, InstanceEvents {
       return this.#gateways.settingsChanged();
     });
     this.#planner.start();
+    this.#leaving.inventoryDone();
     this.#rotation.replaceStale();
     this.#housekeeping.start();
     log.info(
@@ -189,6 +189,7 @@ export class Engine implements Platform, InstanceEvents {
   /** Nothing is decided any more, and nobody heard. */
   async #stop(): Promise<void> {
     this.#housekeeping.close();
+    this.#leaving.close();
     this.#planner.stop();
     this.#rollout.close();
     this.#rotation.close();

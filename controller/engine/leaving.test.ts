@@ -1,7 +1,7 @@
 /** Instances that others take away, and those that another controller has claimed. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { deploy, Machine, request } from '../../test/helpers/engine-harness.ts';
-import { ClaimLost } from '../driver/types.ts';
+import { ClaimLost, type Driver, type Leaving } from '../driver/types.ts';
 import type { Engine } from './engine.ts';
 
 const KEY = 'default/hello@1';
@@ -13,6 +13,20 @@ beforeEach(async () => {
   machine = await Machine.create();
 });
 afterEach(() => machine.close());
+
+/** A driver that has heard that an instance leaves before anybody listened. */
+const told = (driver: Driver, leaving: Leaving): Driver =>
+  new Proxy(driver, {
+    get(target, name) {
+      if (name === 'onLeaving')
+        return (listener: (leaving: Leaving) => void) => {
+          target.onLeaving(listener);
+          listener(leaving);
+        };
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
 
 const instances = async (engine: Engine) => (await engine.status()).instances.filter((view) => view.revision === KEY);
 const ids = async (engine: Engine) => (await instances(engine)).map(({ id }) => id);
@@ -67,6 +81,34 @@ describe('an instance that is about to be taken away', () => {
       return left.length >= generic.length ? left : null;
     });
     expect(now.some((id) => generic.every((before) => before.id !== id))).toBe(true);
+  });
+
+  it('idle, with something in flight in it: that may end first', async () => {
+    const engine = await machine.start();
+    await deploy(machine, engine, 'hello');
+    const [leaving] = await ids(engine);
+    machine.shims.inFlight.set(leaving!, 1);
+    machine.host.leave({ id: leaving!, why: 'its node is drained', graceMs: GRACE_MS });
+    await machine.pass(GRACE_MS / 4);
+    expect(machine.host.instances.get(leaving!)?.running).toBe(true);
+    machine.shims.inFlight.set(leaving!, 0);
+    await machine.until('it is gone', async () => !(await ids(engine)).includes(leaving!));
+  });
+
+  it('told of while a controller takes over: what a gateway holds of it is served on', async () => {
+    const first = await machine.start();
+    await deploy(machine, first, 'hello');
+    const [leaving] = await ids(first);
+    await first.close();
+    const word = { id: leaving!, why: 'its node is drained', graceMs: GRACE_MS };
+    // Before the inventory knows of any instance.
+    const engine = await machine.start({ driver: (driver) => told(driver, word) });
+    expect((await engine.status()).instances.find(({ id }) => id === leaving)?.state).not.toBe('draining');
+    const gateway = await machine.gateway();
+    gateway.want(KEY, 1);
+    const grant = await machine.until('a grant', () => gateway.heard.find((message) => message.type === 'grant'));
+    expect(grant.lease.instance).not.toBe(leaving);
+    await machine.until('it is gone', async () => !(await ids(engine)).includes(leaving!));
   });
 
   it('that is not known is nobody’s business', async () => {
