@@ -23,3 +23,14 @@ it('what every command line loads is the parser alone: no schema, no YAML, no bu
   const bytes = inputs.reduce((sum, [, { bytesInOutput }]) => sum + bytesInOutput, 0);
   expect(bytes).toBeLessThan(260_000);
 }, 60_000);
+
+it('a package of CommonJS that is loaded later is taken by its default: in a bundle it has no other names', async () => {
+  const unnamed = new Set<string>();
+  for (const options of bundles(root).filter(({ splitting }) => splitting === true)) {
+    const { metafile } = await build({ ...options, write: false, metafile: true });
+    for (const { entryPoint, exports } of Object.values(metafile.outputs))
+      if (entryPoint?.startsWith('node_modules/') === true && exports.join() === 'default') unnamed.add(entryPoint);
+  }
+  // Both of its users take `{ default: Docker }`. What is not here may be imported by name.
+  expect([...unnamed].toSorted()).toEqual(['node_modules/dockerode/lib/docker.js']);
+}, 120_000);

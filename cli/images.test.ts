@@ -7,7 +7,7 @@ const DIGEST = `sha256:${'a'.repeat(64)}`;
 
 describe('the chart’s values for images', () => {
   it('of a registry name its host, and the digest; runtimes that were not pushed are off', async () => {
-    const values = await chartValues({
+    const values = chartValues({
       gateway: { kind: 'platform', repository: 'registry.example.com:5000/team/fn/gateway', tag: '0.4.0-abc', digest: DIGEST },
       node: { kind: 'runtime', repository: 'registry.example.com:5000/team/fn/node', tag: 'def', digest: DIGEST },
     });
@@ -24,7 +24,7 @@ describe('the chart’s values for images', () => {
   });
 
   it('of images that nodes import have no registry and no digest, and leave runtimes alone where there is none', async () => {
-    const values = await chartValues({ redis: { kind: 'platform', repository: 'fn/redis', tag: '0.4.0-abc' } });
+    const values = chartValues({ redis: { kind: 'platform', repository: 'fn/redis', tag: '0.4.0-abc' } });
     expect(parse(values)).toEqual({ images: { redis: { registry: '', repository: 'fn/redis', tag: '0.4.0-abc', digest: '' } } });
   });
 });

@@ -1,4 +1,5 @@
 /** The images that fn needs in a cluster: what the builder of runtime-images/ says of them, and the chart's values for them. */
+import { stringify } from 'yaml';
 import { z } from 'zod';
 import type { Context } from './context.ts';
 import { say } from './context.ts';
@@ -54,7 +55,7 @@ export interface ImagePlace {
 const CHART_RUNTIMES = ['node', 'python', 'bun', 'deno', 'binary'];
 
 /** The chart's values for these images, as YAML. */
-export async function chartValues(places: Readonly<Record<string, ImagePlace>>): Promise<string> {
+export function chartValues(places: Readonly<Record<string, ImagePlace>>): string {
   const images: Record<string, object> = {};
   const runtimes: Record<string, object> = {};
   for (const [name, { kind, repository, tag, digest = '' }] of Object.entries(places)) {
@@ -63,7 +64,6 @@ export async function chartValues(places: Readonly<Record<string, ImagePlace>>):
     else runtimes[name] = { enabled: true, ...place };
   }
   if (Object.keys(runtimes).length > 0) for (const name of CHART_RUNTIMES) runtimes[name] ??= { enabled: false };
-  const { stringify } = await import('yaml');
   const values = { ...(Object.keys(images).length > 0 ? { images } : {}), ...(Object.keys(runtimes).length > 0 ? { runtimes } : {}) };
   return stringify(values);
 }

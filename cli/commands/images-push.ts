@@ -19,5 +19,5 @@ async function run(ctx: Context, input: Input): Promise<void> {
   const { askBuilder, chartValues } = await import('../images.ts');
   const pushed = await askBuilder(ctx, 'push', chosenImages(input, 1), ['--repository', input.arg(0)]);
   if (input.flag('json')) printJson(ctx, pushed);
-  else ctx.stdout.write(await chartValues(pushed));
+  else ctx.stdout.write(chartValues(pushed));
 }

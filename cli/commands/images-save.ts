@@ -30,5 +30,5 @@ async function run(ctx: Context, input: Input): Promise<void> {
     const colon = image.lastIndexOf(':');
     return [name, { kind, repository: image.slice(0, colon), tag: image.slice(colon + 1) }];
   });
-  ctx.stdout.write(await chartValues(Object.fromEntries(places)));
+  ctx.stdout.write(chartValues(Object.fromEntries(places)));
 }

@@ -13,8 +13,8 @@ export const schema: CommandSpec = {
 
 async function run(ctx: Context, input: Input): Promise<void> {
   if (input.flag('kubernetes')) {
-    const [{ functionCrd }, { stringify }] = await Promise.all([import('#contract/function-crd.ts'), import('yaml')]);
-    ctx.stdout.write(stringify(functionCrd(), { lineWidth: 140, aliasDuplicateObjects: false }));
+    const { functionCrdText } = await import('../crd-text.ts');
+    ctx.stdout.write(functionCrdText());
     return;
   }
   const { manifestJsonSchema } = await import('#contract/manifest.ts');
