@@ -119,6 +119,8 @@ export interface LeadOptions extends DriverSurroundings {
   shared: Shared | null;
   /** The store as people may see it: without a password. */
   storeAddress: string;
+  /** Whether this process certainly leads, at this moment. */
+  leads: () => boolean;
   /** Gives up what says that this process leads; called when it ends in order and nothing is written any more. */
   resign: () => Promise<void>;
 }
@@ -221,6 +223,7 @@ export async function lead(options: LeadOptions): Promise<void> {
     gatewayGid: config.FN_GATEWAY_GID ?? null,
     linkListen: tcpListen({ listen: config.FN_LINK_LISTEN, tokenFile: config.FN_LINK_TOKEN_FILE, tlsDir: config.FN_LINK_TLS_DIR }),
     events,
+    leads: options.leads,
     notes: [...settingsNotes(config, env), ...(keyFault === null ? [] : [keyFault])],
     resign,
     onFunctionChange: (namespace, name) => declared?.functionChanged(namespace, name),

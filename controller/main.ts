@@ -171,7 +171,8 @@ async function run({ env, config, log, paths, cluster, health }: Surroundings): 
   const { lead } = await import('./lead.ts');
   const bundles = await openBundles();
   const shared = await openShared();
-  const parts = { env, config, paths, cluster, log, store, bundles, shared, storeAddress: storeUrlToShow(address), resign };
+  const leads = () => lease === null || lease.held;
+  const parts = { env, config, paths, cluster, log, store, bundles, shared, storeAddress: storeUrlToShow(address), leads, resign };
   await lead(parts).catch(async (error: unknown) => {
     // Another may be able to do what this one is not.
     await resign();

@@ -60,6 +60,8 @@ export interface EngineContext {
   readonly log: Log;
   readonly secrets: SecretDelivery;
   readonly tenancy: Tenancy;
+  /** Whether this controller certainly leads, at this moment: where not, instances are another's, and it is about to end. */
+  readonly leads: () => boolean;
 }
 
 /** Why an instance is taken away, as gateways are told. */

@@ -33,6 +33,7 @@ import { Rotation } from './rotation.ts';
 import { SecretDelivery } from './secrets.ts';
 import { StartFailures } from './start-failures.ts';
 import { functionView, platformStatus, revisionViews, urlsAt, type StatusOptions } from './status.ts';
+import { Strays } from './strays.ts';
 
 /** How long instances may take to go at shutdown, ms, before what is left is left to the driver. */
 const SHUTDOWN_DEADLINE_MS = 20_000;
@@ -52,6 +53,7 @@ export class Engine implements Platform, InstanceEvents {
   readonly #functions: Functions;
   readonly #housekeeping: Housekeeping;
   readonly #leaving: LeavingInstances;
+  readonly #strays: Strays;
   readonly #logs: FunctionLogs;
   #link: LinkServer | null = null;
   #status: StatusOptions;
@@ -73,6 +75,7 @@ export class Engine implements Platform, InstanceEvents {
       log,
       secrets: new SecretDelivery(secrets),
       tenancy,
+      leads: options.leads ?? (() => true),
     };
     this.#functions = new Functions(this.#context.world);
     this.#functions.onChange = (namespace, name, record) => {
@@ -115,6 +118,7 @@ export class Engine implements Platform, InstanceEvents {
     this.#rotation = new Rotation({ ...parts, changes: this.#changes });
     this.#housekeeping = new Housekeeping({ ...parts, changes: this.#changes, imageKeepMs: options.imageKeepMs });
     this.#gateways.onStaleHeld = () => this.#rotation.replaceStale();
+    this.#strays = new Strays(this.#context);
     this.#leaving = new LeavingInstances({
       ...parts,
       replaceStale: (namespace) => this.#rotation.replaceStale(namespace),
@@ -163,6 +167,7 @@ export class Engine implements Platform, InstanceEvents {
     this.#leaving.inventoryDone();
     this.#rotation.replaceStale();
     this.#housekeeping.start();
+    this.#strays.start();
     log.info(
       { term, driver: driver.name, functions: routes.length, adopted, destroyed, ms: Math.round(clock.now() - this.#status.startedAt) },
       'controller is up',
@@ -190,6 +195,7 @@ export class Engine implements Platform, InstanceEvents {
   async #stop(): Promise<void> {
     this.#housekeeping.close();
     this.#leaving.close();
+    this.#strays.close();
     this.#planner.stop();
     this.#rollout.close();
     this.#rotation.close();

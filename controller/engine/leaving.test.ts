@@ -131,6 +131,9 @@ describe('an instance that another controller has claimed', () => {
     const killed = machine.host.calls.filter(({ operation }) => operation === 'kill').map(({ id }) => id);
     expect(killed).not.toContain(claimed[0]);
     expect(machine.host.instances.get(claimed[0]!)?.running).toBe(true);
+    // Nobody else would, where this one leads on.
+    await machine.until('its end', () => !machine.host.instances.has(claimed[0]!), 1_000);
+    expect((await engine.status()).instances.map(({ id }) => id)).not.toContain(claimed[0]);
   });
 });
 

@@ -24,6 +24,8 @@ const BUSY_RECHECK_MS = 1_000;
 const FREEZE_AGAIN_MS = 10_000;
 /** How long after an exit of a fresh instance the driver's word for the reason is waited for. */
 const EXIT_GRACE_MS = 500;
+/** Of two controllers that claimed an instance the one that does not lead has ended after this: several times the term of a lease, ms. */
+const DISPUTED_MS = 30_000;
 /** How often an adopted instance that was too busy to answer is asked again. */
 const VERIFY_EVERY_MS = 1_000;
 
@@ -194,9 +196,8 @@ export class Lifecycle {
     if (instance.state.kind !== 'specialising') return;
     this.#started(instance, start);
     if (failure === 'claim lost') {
-      // Another controller's now: neither its pod nor its record is ours to touch.
       log.error({ instance: instance.id, revision: state.key }, 'another controller has claimed this instance');
-      world.removeInstance(instance.id);
+      this.#leaveAlone(instance);
       return;
     }
     this.#events.follow(instance, state.key);
@@ -216,6 +217,19 @@ export class Lifecycle {
     world.transition(instance, { kind: 'ready', revision: state.key, idleSince: clock.now() });
     this.#events.ready(instance);
     this.#events.started({ instance, revision: state.key, claimedAt, initMs: instance.initMs, traceparent });
+  }
+
+  /**
+   * Another controller's: neither the instance nor its record is ours to touch, as long as that one may lead. One that led before,
+   * and claimed it with its last breath, has ended by the time, and nobody else would ever end the instance.
+   */
+  #leaveAlone(instance: Instance): void {
+    const { world, clock } = this.#context;
+    world.transition(instance, { kind: 'draining', revision: null, since: clock.now() });
+    instance.address = null;
+    clock.after(DISPUTED_MS, () => {
+      if (!this.#ending) this.kill(instance, 'lost', 'whoever claimed it does not lead');
+    });
   }
 
   /** Limits, code, record, init. Returns why it failed, or null. */

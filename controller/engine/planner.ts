@@ -108,6 +108,13 @@ export class Planner {
   }
 
   #pass(): void {
+    if (!this.#context.leads()) {
+      // It ends, as a rule: whoever holds the lease tells. Until then nothing is decided.
+      this.#all = true;
+      this.#cancelTimer();
+      this.#cancelTimer = this.#context.clock.after(FULL_EVERY_MS, () => this.touched());
+      return;
+    }
     const begun = performance.now();
     this.#looked = 0;
     this.#decided = 0;

@@ -109,6 +109,7 @@ export interface EngineOverrides {
   tenancy?: Tenancy;
   retention?: Retention;
   certificates?: string | null;
+  leads?: () => boolean;
 }
 
 export class Machine {
@@ -154,6 +155,7 @@ export class Machine {
     tenancy = ONE_TENANT,
     retention = { count: 10, maxAgeMs: Infinity },
     certificates = null,
+    leads,
   }: EngineOverrides = {}): Promise<Engine> {
     const ofImages = images === undefined ? {} : { images, runtimes: ['node', 'image'].map((name) => ({ name, version: '0' })) };
     const fake = createFakeDriver({ host: this.host, ...(features ? { features } : {}), ...ofImages });
@@ -175,6 +177,7 @@ export class Machine {
       retention,
       imageKeepMs: 3_600_000,
       certificates,
+      leads,
       onStart: (start) => this.starts.push(start),
       calls: new Calls({ path: this.paths.callsDatabase, clock: this.clock, log, maxRecords: 1_000, maxAgeMs: 3_600_000, slowMs: 1_000 }),
       gatewayGid: null,

@@ -1,0 +1,57 @@
+/** Instances that nobody knows, and a controller that leads no more. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { newInstanceId } from '#kit/ids.ts';
+import { deploy, Machine } from '../../test/helpers/engine-harness.ts';
+import { createFakeDriver } from '../driver/fake/driver.ts';
+import type { CreateSpec } from '../driver/types.ts';
+
+let machine: Machine;
+
+beforeEach(async () => {
+  machine = await Machine.create();
+});
+afterEach(() => machine.close());
+
+const spec = (): CreateSpec => ({
+  id: newInstanceId(),
+  runtime: 'node',
+  memoryClassMib: 128,
+  network: 'none',
+  image: null,
+  sandbox: null,
+  nonce: 'n',
+});
+
+describe('an instance that nobody knows', () => {
+  it('as where a creation of the controller before comes true late, is ended; none else is', async () => {
+    const engine = await machine.start({ settings: { poolSize: 1 } });
+    await deploy(machine, engine, 'hello', { min: 1 });
+    await machine.until('the pool', async () => (await engine.status()).instances.some(({ state }) => state === 'generic'));
+    const known = (await engine.status()).instances.map(({ id }) => id).toSorted();
+    const late = spec();
+    const other = createFakeDriver({ host: machine.host });
+    await other.start();
+    await other.create(late, new AbortController().signal);
+    expect(machine.host.instances.has(late.id)).toBe(true);
+    await machine.pass(50_000, 1_000);
+    expect(machine.host.instances.has(late.id)).toBe(true);
+    await machine.until('its end', () => !machine.host.instances.has(late.id), 1_000);
+    expect([...machine.host.instances.keys()].toSorted()).toEqual(known);
+  });
+});
+
+describe('a controller that leads no more', () => {
+  it('decides nothing and kills nothing, whatever it had in mind', async () => {
+    let leads = true;
+    const engine = await machine.start({ settings: { poolSize: 1 }, leads: () => leads });
+    await deploy(machine, engine, 'hello', { keepAliveSeconds: 1 });
+    await machine.until('the pool', async () => (await engine.status()).instances.some(({ state }) => state === 'generic'));
+    const before = [...machine.host.instances.keys()].toSorted();
+    leads = false;
+    const calls = machine.host.calls.length;
+    machine.host.leave({ id: before[0]!, why: 'its node is drained', graceMs: 1_000 });
+    await machine.pass(130_000, 1_000);
+    expect([...machine.host.instances.keys()].toSorted()).toEqual(before);
+    expect(machine.host.calls.slice(calls).map(({ operation }) => operation)).not.toContain('create');
+  });
+});
