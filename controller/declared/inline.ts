@@ -1,8 +1,8 @@
 /** Code that stands in the object itself, as a bundle: no packages, and TypeScript without its types. */
-import { stripTypeScriptTypes } from 'node:module';
 import { posix } from 'node:path';
 import { FnError } from '#contract/errors.ts';
 import { archive, type Archive } from '#kit/archive.ts';
+import { CannotStrip, stripTypes } from './strip-types.ts';
 
 /** What an extension of TypeScript becomes. */
 const STRIPPED: Readonly<Record<string, string>> = { '.ts': '.mjs', '.mts': '.mjs', '.cts': '.cjs' };
@@ -39,10 +39,11 @@ export async function inlineBundle(
   const become = new Map(names.map((name) => [name, language === 'node' ? nameOf(name) : name]));
   const taken = new Set(become.values());
   if (taken.size < names.length) throw refuse('source/inline/files', 'two files have the same name once .ts is .mjs');
+  const plain = await stripped(new Map(Object.entries(files).filter(([name]) => become.get(name) !== name)));
   const packed = await archive(
     Object.entries(files).map(([name, text]) => ({
       name: become.get(name)!,
-      contents: Buffer.from(become.get(name) === name ? renamed(text, name, become) : renamed(stripped(name, text), name, become), 'utf8'),
+      contents: Buffer.from(renamed(plain.get(name) ?? text, name, become), 'utf8'),
     })),
   );
   return { ...packed, entry: become.get(main)!, runtime: language };
@@ -56,24 +57,27 @@ function nameOf(name: string): string {
   return `${name.slice(0, -extension.length)}${STRIPPED[extension]}`;
 }
 
-function stripped(name: string, text: string): string {
+async function stripped(files: ReadonlyMap<string, string>): Promise<Map<string, string>> {
   try {
-    return stripTypeScriptTypes(text);
+    return await stripTypes(files);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw refuse(`source/inline/files/${name}`, `${why.split('\n')[0]} (types are only stripped here; fn render compiles)`);
+    if (!(error instanceof CannotStrip)) throw error;
+    throw refuse(`source/inline/files/${error.file}`, `${error.message.split('\n')[0]} (types are only stripped here; fn render compiles)`);
   }
 }
 
+/**
+ * An import of a file beside it. Blanks are taken in one place only: were there two side by side, a text of blanks would be tried in
+ * as many ways as it is long, squared, and the controller would stand still.
+ */
+const IMPORT = /(\bfrom\s*|\bimport\s*|\bimport\s*\(\s*|\brequire\s*\(\s*)(['"])(\.{1,2}\/[^'"\n]+)\2/g;
+
 /** What files import from each other has new names, too: `./lib.ts` is `./lib.mjs`. Other text that looks alike names no file. */
 function renamed(text: string, name: string, become: ReadonlyMap<string, string>): string {
-  return text.replaceAll(
-    /(\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)(['"])(\.{1,2}\/[^'"\n]+)\2/g,
-    (all, before: string, quote: string, path: string) => {
-      const target = become.get(posix.join(posix.dirname(name), path));
-      if (target === undefined) return all;
-      const to = posix.relative(posix.dirname(name), target);
-      return `${before}${quote}${to.startsWith('.') ? to : `./${to}`}${quote}`;
-    },
-  );
+  return text.replaceAll(IMPORT, (all, before: string, quote: string, path: string) => {
+    const target = become.get(posix.join(posix.dirname(name), path));
+    if (target === undefined) return all;
+    const to = posix.relative(posix.dirname(name), target);
+    return `${before}${quote}${to.startsWith('.') ? to : `./${to}`}${quote}`;
+  });
 }
