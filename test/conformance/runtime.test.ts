@@ -288,7 +288,7 @@ describe.each(RUNTIMES)('$name on a socket', (runtime) => {
     const shim = await startShim(runtime);
     await shim.become('probe');
     expect((await shim.call('GET', '/laterMs/200')).text).toBe('answered');
-    const slow = shim.call('GET', '/sleep/100');
+    const slow = shim.call('GET', '/sleep/1500');
     await waitFor('it to be in flight', async () => (await shim.health()).inFlight === 1);
     shim.signal('SIGTERM');
     await waitFor('it to drain', async () => (await shim.health()).status === 'draining');
