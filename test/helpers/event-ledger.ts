@@ -25,8 +25,9 @@ export class EventLedger {
     });
   }
 
-  async start(): Promise<number> {
-    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+  /** `host`: this machine as functions reach it, where that is not the loopback. Returns the port. */
+  async start(host = '127.0.0.1'): Promise<number> {
+    await new Promise<void>((resolve) => this.#server.listen(0, host, resolve));
     return (this.#server.address() as AddressInfo).port;
   }
 
