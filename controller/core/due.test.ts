@@ -19,6 +19,18 @@ describe('due times', () => {
     expect(due.take(40)).toEqual(['a']);
   });
 
+  it('keeps few entries of what is put off again and again', () => {
+    const due = new DueTimes();
+    for (let at = 1; at <= 50_000; at += 1) {
+      due.set(`k${at % 10}`, 600_000 + at);
+      due.set(`x${at % 10}`, at % 3 === 0 ? null : 900_000 - at);
+    }
+    expect(due.entries).toBeLessThanOrEqual(256);
+    expect(due.next()).toBe(600_000 + 49_991);
+    expect(due.take(600_000 + 49_995)).toEqual(['k1', 'k2', 'k3', 'k4', 'k5']);
+    expect(due.next()).toBe(600_000 + 49_996);
+  });
+
   it('is a map of which the earliest are taken, whatever is done to it', () => {
     const step = fc.oneof(
       fc.record({ set: fc.constantFrom('a', 'b', 'c', 'd', 'e'), at: fc.option(fc.integer({ min: 0, max: 20 })) }),

@@ -5,6 +5,9 @@ interface Entry {
   at: number;
 }
 
+/** A heap of so many entries is never too large. */
+const MIN_HEAP = 256;
+
 export class DueTimes {
   readonly #at = new Map<string, number>();
   /** A binary heap by time; entries whose key has another time by now are passed over when they are met. */
@@ -12,6 +15,11 @@ export class DueTimes {
 
   get size(): number {
     return this.#at.size;
+  }
+
+  /** Entries that are kept for them: some of each key's former times, too. */
+  get entries(): number {
+    return this.#heap.length;
   }
 
   /** The key's only time from now on; null: none. */
@@ -23,6 +31,14 @@ export class DueTimes {
     if (this.#at.get(key) === at) return;
     this.#at.set(key, at);
     this.#push({ key, at });
+    // Who is put off again and again, as one that is used is, leaves an entry each time, for as long as it would have lasted.
+    if (this.#heap.length > Math.max(MIN_HEAP, 4 * this.#at.size)) this.#compact();
+  }
+
+  #compact(): void {
+    this.#heap.length = 0;
+    // What is sorted is a heap.
+    for (const [key, at] of [...this.#at].toSorted(([, a], [, b]) => a - b)) this.#heap.push({ key, at });
   }
 
   /** The key's time; null: it has none. */

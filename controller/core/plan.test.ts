@@ -150,6 +150,17 @@ describe('planIdle', () => {
     expect(planIdle(world, revision, settings, 5_000).actions).toEqual([{ do: 'stop', instance: older.id, reason: 'keep-alive' }]);
   });
 
+  it('leaves min alone while another instance is about to be stopped', () => {
+    const { world, revision } = setup(10, { keepAliveSeconds: 0, min: 1 });
+    const older = ready(world, 0);
+    ready(world, 10);
+    world.transition(older, { kind: 'settling', revision: revision.key, idleSince: 0, goal: 'stop' });
+    expect(planIdle(world, revision, settings, 5_000).actions).toEqual([]);
+    // It was busy after all.
+    world.transition(older, { kind: 'ready', revision: revision.key, idleSince: 0 });
+    expect(planIdle(world, revision, settings, 5_000).actions).toEqual([{ do: 'stop', instance: older.id, reason: 'keep-alive' }]);
+  });
+
   it('stops what no traffic goes to any more, as soon as no gateway holds it', () => {
     const { world, revision } = setup(10);
     revision.routed = false;

@@ -142,7 +142,9 @@ export function planIdle(
   const at = (time: number) => (askAgainAt = Math.min(askAgainAt ?? Infinity, time));
   const instances = [...world.instancesOf(revision.key)].filter(isLive);
   const exempt = minOf(revision);
-  let spare = instances.filter(isFresh).length - Math.max(exempt, revision.floor);
+  // One that is about to be stopped stays for nobody: with it counted, the next to go would be one that has to stay.
+  const staying = ({ state }: Instance) => state.kind !== 'settling' || state.goal !== 'stop';
+  let spare = instances.filter((instance) => isFresh(instance) && staying(instance)).length - Math.max(exempt, revision.floor);
   const idle = instances
     .filter((instance) => (instance.state.kind === 'ready' && instance.state.idleSince !== null) || instance.state.kind === 'frozen')
     .sort((a, b) => idleSince(a) - idleSince(b));

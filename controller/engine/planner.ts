@@ -25,10 +25,15 @@ const QUOTA_WAIT_MS = 5_000;
 /** A preview that does not start is not tried anew as if nothing had been: its failures are known for so long after its pause, ms. */
 const REMEMBER_FAILURE_MS = 60_000;
 
+/** Who carries out what is decided. */
+type Hands = Pick<Lifecycle, 'create' | 'claim' | 'thaw' | 'settle' | 'kill' | 'forms'>;
+type Mouth = Pick<Gateways, 'grant' | 'revoke'>;
+type PlannerContext = Pick<EngineContext, 'world' | 'clock' | 'settings' | 'log' | 'leads'>;
+
 export class Planner {
-  readonly #context: EngineContext;
-  readonly #lifecycle: Lifecycle;
-  readonly #gateways: Gateways;
+  readonly #context: PlannerContext;
+  readonly #lifecycle: Hands;
+  readonly #gateways: Mouth;
   #scheduled = false;
   #running = false;
   #stopped = true;
@@ -57,7 +62,7 @@ export class Planner {
   /** Hears of every pass. */
   onPass: (pass: PlannerPass) => void = () => {};
 
-  constructor(context: EngineContext, lifecycle: Lifecycle, gateways: Gateways, onOverQuota: (revision: RevisionState) => void) {
+  constructor(context: PlannerContext, lifecycle: Hands, gateways: Mouth, onOverQuota: (revision: RevisionState) => void) {
     this.#context = context;
     this.#onOverQuota = onOverQuota;
     this.#lifecycle = lifecycle;
