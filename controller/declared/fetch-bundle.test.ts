@@ -26,7 +26,7 @@ async function fetching(handle: RequestListener, more: { maxBytes?: number; time
     started.listen(0, '127.0.0.1', resolve);
   });
   const { port } = started.address() as AddressInfo;
-  return fetchBundle({
+  const chunks = await fetchBundle({
     url: `https://name.test:${port}/bundle.tgz?v=1`,
     digest: DIGEST,
     maxBytes: 1_000,
@@ -38,6 +38,7 @@ async function fetching(handle: RequestListener, more: { maxBytes?: number; time
     ca: authority.cert,
     ...more,
   });
+  return Buffer.concat(chunks);
 }
 
 const portOf = (host: string | undefined): string => (host ?? '').split(':')[1] ?? '';

@@ -26,8 +26,8 @@ export interface FetchOptions {
 const refuse = (detail: string, pointer = '/spec/source/url'): FnError =>
   new FnError('invalid', `The bundle cannot be fetched: ${detail}.`, { errors: [{ pointer, detail }] });
 
-/** Throws FnError invalid (what the server said, a redirect too many, another digest), forbidden (an address that may not be dialled), body-too-large. */
-export async function fetchBundle({ timeoutMs = FETCH_TIMEOUT_MS, signal, ...options }: FetchOptions): Promise<Buffer> {
+/** In pieces, as it came: several large ones at a time are not to be there twice. Throws FnError invalid (what the server said, a redirect too many, another digest), forbidden (an address that may not be dialled), body-too-large. */
+export async function fetchBundle({ timeoutMs = FETCH_TIMEOUT_MS, signal, ...options }: FetchOptions): Promise<Buffer[]> {
   const deadline = AbortSignal.timeout(timeoutMs);
   try {
     return await attempt(options, AbortSignal.any([signal, deadline]));
@@ -39,7 +39,7 @@ export async function fetchBundle({ timeoutMs = FETCH_TIMEOUT_MS, signal, ...opt
   }
 }
 
-async function attempt({ url, digest, maxBytes, resolve, ca }: Omit<FetchOptions, 'signal'>, signal: AbortSignal): Promise<Buffer> {
+async function attempt({ url, digest, maxBytes, resolve, ca }: Omit<FetchOptions, 'signal'>, signal: AbortSignal): Promise<Buffer[]> {
   let at = new URL(url);
   for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects += 1) {
     const answer = await ask(at, { resolve, ca, signal });
@@ -53,7 +53,7 @@ async function attempt({ url, digest, maxBytes, resolve, ca }: Omit<FetchOptions
       answer.destroy();
       throw refuse(`${at.host} answered ${statusCode}`);
     }
-    return checked(await body(answer, maxBytes), digest);
+    return body(answer, maxBytes, digest);
   }
   throw refuse(`more than ${MAX_REDIRECTS} redirects`);
 }
@@ -86,19 +86,17 @@ async function ask(url: URL, { resolve, ca, signal }: Pick<FetchOptions, 'resolv
   });
 }
 
-async function body(answer: IncomingMessage, maxBytes: number): Promise<Buffer> {
+async function body(answer: IncomingMessage, maxBytes: number, digest: string): Promise<Buffer[]> {
   const chunks: Buffer[] = [];
+  const hash = createHash('sha256');
   let bytes = 0;
   for await (const chunk of answer as AsyncIterable<Buffer>) {
     bytes += chunk.length;
     if (bytes > maxBytes) throw new FnError('body-too-large', `The bundle at the URL has more than ${maxBytes} bytes.`);
+    hash.update(chunk);
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks);
-}
-
-function checked(bytes: Buffer, digest: string): Buffer {
-  const is = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+  const is = `sha256:${hash.digest('hex')}`;
   if (is !== digest) throw refuse(`what is there has the digest ${is}`, '/spec/source/sha256');
-  return bytes;
+  return chunks;
 }

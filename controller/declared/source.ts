@@ -27,19 +27,19 @@ export async function locateCode(namespace: string, spec: FunctionSpec, parts: S
   const { source, entry, runtime } = spec;
   if (source.inline !== undefined) {
     const bundle = await inlineBundle(source.inline.files, { entry, runtime });
-    await keep(namespace, bundle.digest, bundle.bytes, parts);
+    await keep(namespace, bundle.digest, [bundle.bytes], parts);
     return { digest: bundle.digest, entry: bundle.entry, runtime: bundle.runtime };
   }
   if (entry === undefined) throw missingEntry();
   if (source.bundle !== undefined) return { digest: source.bundle, entry, runtime };
-  const { digest, bytes } = source.archive === undefined ? await fetched(namespace, source, parts, signal) : decoded(source.archive);
-  if (bytes !== null) await keep(namespace, digest, bytes, parts);
+  const { digest, chunks } = source.archive === undefined ? await fetched(namespace, source, parts, signal) : decoded(source.archive);
+  if (chunks !== null) await keep(namespace, digest, chunks, parts);
   return { digest, entry, runtime };
 }
 
-function decoded(archive: string): { digest: string; bytes: Buffer } {
+function decoded(archive: string): { digest: string; chunks: Buffer[] } {
   const bytes = Buffer.from(archive, 'base64');
-  return { digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}`, bytes };
+  return { digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}`, chunks: [bytes] };
 }
 
 /** What is here already is not fetched again. */
@@ -48,20 +48,25 @@ async function fetched(
   { url = '', sha256 = '' }: FunctionSpec['source'],
   { bundles, store, tenants, networks, ca }: SourceParts,
   signal: AbortSignal,
-): Promise<{ digest: string; bytes: Buffer | null }> {
+): Promise<{ digest: string; chunks: Buffer[] | null }> {
   const digest = sha256.startsWith('sha256:') ? sha256 : `sha256:${sha256}`;
-  if ((await store.hasArtifact(namespace, 'bundle', digest)) && (await bundles.has(digest))) return { digest, bytes: null };
+  if ((await store.hasArtifact(namespace, 'bundle', digest)) && (await bundles.has(digest))) return { digest, chunks: null };
   const { maxBytes } = await uploadLimit(tenants, namespace);
-  return { digest, bytes: await fetchBundle({ url, digest, maxBytes, resolve: resolverFor(networks(namespace)), signal, ca }) };
+  return { digest, chunks: await fetchBundle({ url, digest, maxBytes, resolve: resolverFor(networks(namespace)), signal, ca }) };
 }
 
-async function keep(namespace: string, digest: string, bytes: Buffer, { bundles, store, tenants, clock }: SourceParts): Promise<void> {
+async function keep(
+  namespace: string,
+  digest: string,
+  chunks: readonly Buffer[],
+  { bundles, store, tenants, clock }: SourceParts,
+): Promise<void> {
   const { maxBytes, tooLarge } = await uploadLimit(tenants, namespace);
-  if (bytes.length > maxBytes) throw tooLarge();
-  await bundles.put(digest, once(bytes));
+  if (chunks.reduce((sum, { length }) => sum + length, 0) > maxBytes) throw tooLarge();
+  await bundles.put(digest, oneByOne(chunks));
   await store.addArtifact(namespace, 'bundle', digest, clock.wall());
 }
 
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield await Promise.resolve(bytes);
+async function* oneByOne(chunks: readonly Buffer[]): AsyncGenerator<Uint8Array> {
+  for (const chunk of chunks) yield await Promise.resolve(chunk);
 }
