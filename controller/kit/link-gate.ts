@@ -1,8 +1,9 @@
 /**
  * Where links over TCP come in: a listener, plain or TLS, that hands on a connection once it has shown the token. What
  * one costs that has not is bounded: there are few of them, each with one line of a kilobyte and a few seconds, and of
- * what else it says nothing is looked at. The one that came first goes when there are too many: an idler cannot keep a
- * gateway out.
+ * what else it says nothing is looked at. When there are too many, the one that came first goes of the address that has
+ * the most; and from an address that shows no token again and again nothing is taken for a while, since a handshake costs
+ * us more than it costs the other: neither an idler nor a flood from one place can keep a gateway out.
  */
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -18,6 +19,11 @@ import type { Log } from './log.ts';
 
 /** Connections that have not shown the token yet, or were refused and are about to be closed. */
 export const MAX_PENDING = 64;
+/** Of one address so many may end without having shown it within STRIKES_MS; then it is hung up on before it has said anything. */
+export const MAX_STRIKES = 32;
+const STRIKES_MS = 10_000;
+/** Addresses whose strikes are counted: who has more of them than that has a network of his own. */
+const MAX_STRUCK = 4_096;
 /** Who was refused is told so, and closed, after this, ms: always the same, and slow to try on. */
 const REFUSE_AFTER_MS = 1_000;
 /** Then it has so long to hang up itself, ms. */
@@ -62,6 +68,7 @@ export interface LinkGateOptions {
 
 interface Pending {
   raw: Socket;
+  from: string;
   timer: NodeJS.Timeout;
 }
 
@@ -76,6 +83,9 @@ export class LinkGate {
   /** The first the first. */
   readonly #pending = new Map<string, Pending>();
   readonly #admitted = new Map<Socket, Buffer>();
+  /** By address, how many ended without a token lately. */
+  readonly #strikes = new Map<string, number>();
+  #strikesTimer: NodeJS.Timeout | null = null;
   #tokens = new TokenSet([]);
   #refused = 0;
   #refusedSince = 0;
@@ -135,6 +145,7 @@ export class LinkGate {
         });
       }
       await this.#listen();
+      this.#strikesTimer = setInterval(() => this.#strikes.clear(), STRIKES_MS).unref();
     } catch (error) {
       await this.close();
       throw error;
@@ -164,6 +175,7 @@ export class LinkGate {
   /** Ends all connections, those that were handed on too, and listens no more. Idempotent. */
   async close(): Promise<void> {
     this.#closed = true;
+    if (this.#strikesTimer !== null) clearInterval(this.#strikesTimer);
     for (const files of this.#files.splice(0)) files.close();
     for (const { raw } of this.#pending.values()) raw.destroy();
     for (const socket of this.#admitted.keys()) socket.destroy();
@@ -184,15 +196,23 @@ export class LinkGate {
 
   #await(raw: Socket): void {
     const { maxPending = MAX_PENDING, greetingTimeoutMs } = this.#options;
-    if (raw.remoteAddress === undefined) {
+    const from = raw.remoteAddress;
+    // With TLS nobody else hears of it.
+    raw.on('error', () => raw.destroy());
+    if (from === undefined) {
       // Gone before it was looked at.
       raw.destroy();
       return;
     }
+    if ((this.#strikes.get(from) ?? 0) >= MAX_STRIKES) {
+      this.#count(raw, `${MAX_STRIKES} connections from there have not shown a token within ${STRIKES_MS / 1_000} s`);
+      raw.destroy();
+      return;
+    }
     if (this.#pending.size >= maxPending) {
-      const [first] = this.#pending.values();
-      this.#count(first!.raw, `more than ${maxPending} connections have not shown a token`);
-      first!.raw.destroy();
+      const first = this.#firstOfMost();
+      this.#count(first.raw, `more than ${maxPending} connections have not shown a token`);
+      first.raw.destroy();
     }
     const id = idOf(raw);
     const timer = setTimeout(() => {
@@ -200,10 +220,23 @@ export class LinkGate {
       raw.destroy();
     }, greetingTimeoutMs);
     timer.unref();
-    this.#pending.set(id, { raw, timer });
-    // With TLS nobody else hears of it.
-    raw.on('error', () => raw.destroy());
-    raw.once('close', () => this.#forget(id));
+    this.#pending.set(id, { raw, from, timer });
+    raw.once('close', () => {
+      // Whoever has shown the token is not among them any more.
+      if (this.#pending.has(id)) this.#strike(from);
+      this.#forget(id);
+    });
+  }
+
+  /** Of the address that has the most, the first. */
+  #firstOfMost(): Pending {
+    const groups = [...Map.groupBy(this.#pending.values(), ({ from }) => from).values()];
+    return groups.reduce((most, group) => (group.length > most.length ? group : most))[0]!;
+  }
+
+  #strike(from: string): void {
+    if (this.#strikes.size >= MAX_STRUCK && !this.#strikes.has(from)) return;
+    this.#strikes.set(from, (this.#strikes.get(from) ?? 0) + 1);
   }
 
   #forget(id: string): void {

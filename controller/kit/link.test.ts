@@ -12,6 +12,7 @@ import { systemClock } from './clock.ts';
 import { type DialTiming, endLines, LineDialer } from './line-client.ts';
 import { type LineConnection, LineServer, type LineServerOptions } from './line-server.ts';
 import type { TcpTarget } from './link-endpoint.ts';
+import { MAX_STRIKES } from './link-gate.ts';
 import { greetingLine } from './link-greeting.ts';
 import { type Log, silentLog } from './log.ts';
 
@@ -117,6 +118,12 @@ async function raw(kind: NetworkKind, port: number, text: string | Buffer = ''):
   socket.write(text);
   return { socket, said: () => said };
 }
+/** From another address than all else of this test. */
+function stranger(port: number): Socket {
+  const socket = connect({ port, host: '127.0.0.1', localAddress: '127.0.0.2' });
+  closers.push(() => socket.destroy());
+  return socket.on('error', () => {}).resume();
+}
 const gone = (socket: Socket) => waitFor('the connection to be closed', () => socket.destroyed, { everyMs: 2 });
 
 describe.each<NetworkKind>(['tcp', 'tls'])('a link over %s', (kind) => {
@@ -185,6 +192,36 @@ describe.each<NetworkKind>(['tcp', 'tls'])('a link over %s', (kind) => {
     const dialled = await new Dialled(dialer(files.target(kind, echo.port))).answered();
     expect(dialled.lines).toHaveLength(1);
     expect(idle.filter((socket) => !socket.destroyed).length).toBeGreaterThan(50);
+  });
+
+  it('of too many lets go of those from where the most are: another is not the oldest for being slow', async () => {
+    const echo = await new Echo(kind).start();
+    const slow = connect({ port: echo.port, host: '127.0.0.1' });
+    closers.push(() => slow.destroy());
+    await once(slow, 'connect');
+    const crowd = range(90).map(() => stranger(echo.port));
+    await waitFor('the first of the crowd to go', () => crowd.filter((socket) => socket.destroyed).length >= 27, { everyMs: 2 });
+    expect(slow.resume().destroyed).toBe(false);
+  });
+
+  it('takes nothing more from where nobody shows a token, and all from elsewhere', async () => {
+    const echo = await new Echo(kind).start();
+    const strikes = range(MAX_STRIKES).map(() => stranger(echo.port));
+    for (const socket of strikes) socket.write('no greeting\n');
+    for (const socket of strikes) await gone(socket);
+    const why = `${MAX_STRIKES} connections from there have not shown a token within 10 s`;
+    await waitFor('the next one to be hung up on', async () => {
+      // It has the right token, and nobody looks at it.
+      const socket = stranger(echo.port);
+      let said = '';
+      socket.on('data', (chunk: Buffer) => (said += chunk.toString()));
+      socket.write(greetingLine(files.token));
+      await gone(socket);
+      expect(said).toBe('');
+      return JSON.stringify(echo.logged).includes(why);
+    });
+    const dialled = await new Dialled(dialer(files.target(kind, echo.port))).answered();
+    expect(dialled.lines).toHaveLength(1);
   });
 
   it('takes no more than there may be, and says so', async () => {
