@@ -35,6 +35,11 @@ import { StartFailures } from './start-failures.ts';
 import { functionView, platformStatus, revisionViews, urlsAt, type StatusOptions } from './status.ts';
 import { Strays } from './strays.ts';
 
+/**
+ * How long what was begun may take to end when the controller does, ms: less than the process is given, so that the lease is given up
+ * and another leads at once. In a cluster an instance whose node is gone takes minutes to go.
+ */
+const CLOSE_DEADLINE_MS = 4_000;
 /** How long instances may take to go at shutdown, ms, before what is left is left to the driver. */
 const SHUTDOWN_DEADLINE_MS = 20_000;
 
@@ -183,7 +188,7 @@ export class Engine implements Platform, InstanceEvents {
   async close(): Promise<void> {
     await this.#stop();
     await this.#rotation.settled();
-    await this.#lifecycle.settled();
+    await this.#lifecycle.settledWithin(CLOSE_DEADLINE_MS);
     await this.#logs.close();
     this.#options.calls.close();
     await this.#options.driver.close();

@@ -67,6 +67,20 @@ export class Lifecycle {
     while (this.#working.size > 0) await Promise.all(this.#working);
   }
 
+  /** The same, or after so long. */
+  async settledWithin(ms: number): Promise<void> {
+    const { clock, log } = this.#context;
+    let cancel = () => {};
+    const late = new Promise<void>((resolve) => {
+      cancel = clock.after(ms, () => {
+        log.warn({ count: this.#working.size }, 'what was begun has not ended in time: the next controller finds it');
+        resolve();
+      });
+    });
+    await Promise.race([this.settled(), late]);
+    cancel();
+  }
+
   /** Runs a piece of work that handles its own errors; anything it throws all the same is a bug and is logged. */
   #run(what: string, work: () => Promise<void>): void {
     const promise: Promise<void> = work()

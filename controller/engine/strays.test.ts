@@ -3,7 +3,17 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { newInstanceId } from '#kit/ids.ts';
 import { deploy, Machine } from '../../test/helpers/engine-harness.ts';
 import { createFakeDriver } from '../driver/fake/driver.ts';
-import type { CreateSpec } from '../driver/types.ts';
+import type { CreateSpec, Driver } from '../driver/types.ts';
+
+/** A driver whose kills wait. */
+const slowKill = (driver: Driver, until: Promise<void>): Driver =>
+  new Proxy(driver, {
+    get(target, name) {
+      if (name === 'kill') return (id: string) => until.then(() => target.kill(id));
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
 
 let machine: Machine;
 
@@ -53,5 +63,24 @@ describe('a controller that leads no more', () => {
     await machine.pass(130_000, 1_000);
     expect([...machine.host.instances.keys()].toSorted()).toEqual(before);
     expect(machine.host.calls.slice(calls).map(({ operation }) => operation)).not.toContain('create');
+  });
+});
+
+describe('a controller that ends while an instance does not go', () => {
+  it('gives up its lease in time: whoever leads next finds it', async () => {
+    let resigned = false;
+    let release = () => {};
+    const engine = await machine.start({
+      driver: (driver) => slowKill(driver, new Promise<void>((resolve) => (release = resolve))),
+      resign: async () => void (resigned = true),
+    });
+    await deploy(machine, engine, 'hello');
+    const [instance] = [...machine.host.instances.keys()];
+    machine.host.leave({ id: instance!, why: 'its node is gone', graceMs: 0 });
+    await machine.pass(500);
+    const closing = engine.close();
+    await machine.until('its lease is given up', () => resigned, 500);
+    release();
+    await closing;
   });
 });

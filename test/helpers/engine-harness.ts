@@ -110,6 +110,7 @@ export interface EngineOverrides {
   retention?: Retention;
   certificates?: string | null;
   leads?: () => boolean;
+  resign?: () => Promise<void>;
 }
 
 export class Machine {
@@ -156,6 +157,7 @@ export class Machine {
     retention = { count: 10, maxAgeMs: Infinity },
     certificates = null,
     leads,
+    resign,
   }: EngineOverrides = {}): Promise<Engine> {
     const ofImages = images === undefined ? {} : { images, runtimes: ['node', 'image'].map((name) => ({ name, version: '0' })) };
     const fake = createFakeDriver({ host: this.host, ...(features ? { features } : {}), ...ofImages });
@@ -178,6 +180,7 @@ export class Machine {
       imageKeepMs: 3_600_000,
       certificates,
       leads,
+      resign,
       onStart: (start) => this.starts.push(start),
       calls: new Calls({ path: this.paths.callsDatabase, clock: this.clock, log, maxRecords: 1_000, maxAgeMs: 3_600_000, slowMs: 1_000 }),
       gatewayGid: null,
