@@ -80,6 +80,7 @@ describe('a controller that ends while an instance does not go', () => {
     await machine.pass(500);
     const closing = engine.close();
     await machine.until('its lease is given up', () => resigned, 500);
+    expect(machine.host.instances.has(instance!)).toBe(true);
     release();
     await closing;
   });
