@@ -161,6 +161,9 @@ async function run({ env, config, log, paths, cluster, health }: Surroundings): 
   // On one host the supervisor starts it again, and says what is wrong to who started the platform.
   const { store, reachable, openBundles, openShared } = await (inCluster ? openPatiently(open, log, NEVER) : open());
   health.storeIsOpen(reachable);
+  // Read while it waits for its turn: on a busy machine that takes a second or two, in which nobody would lead.
+  const leading = import('./lead.ts');
+  leading.catch(() => {}); // Told where it is waited for.
   if (standby) {
     const onLost = (why: string) => endReplaced(log, why);
     const turn = await takeTurn({ ...(await leadershipOf(cluster, store)), store, clock: systemClock, log, onLost }, NEVER);
@@ -168,7 +171,7 @@ async function run({ env, config, log, paths, cluster, health }: Surroundings): 
     const { former } = turn;
     if (former !== null && (await endFormerLeader(former))) log.warn({ former }, 'the controller that led before was frozen: ended');
   }
-  const { lead } = await import('./lead.ts');
+  const { lead } = await leading;
   const bundles = await openBundles();
   const shared = await openShared();
   const leads = () => lease === null || lease.held;
