@@ -236,7 +236,7 @@ export function connect(ctx: Context): ApiClient {
 export function clientOf({ url, token, from }: Remote, signal: AbortSignal): ApiClient {
   const unreachable = {
     message: `no control API answers at ${url} (${from})`,
-    hint: 'Check the address, and that the platform was started with --api.',
+    hint: 'Check the address, and that the platform was started with --api. A port that kubectl forwards is closed when its pod goes: forward it again.',
   };
   return new ApiClient(new ApiConnection({ url: checkedUrl(url, from) }, { token: checkedToken(token, from), signal, unreachable }));
 }

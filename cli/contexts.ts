@@ -18,6 +18,8 @@ export const SavedContext = z.object({
   token: z.string(),
   /** What commands are about that name no namespace. */
   namespace: Namespace.optional(),
+  /** Where functions are called from here, where the platform's own URL leads nowhere: a port that is forwarded. */
+  gateway: z.string().optional(),
 });
 export type SavedContext = z.infer<typeof SavedContext>;
 
@@ -92,6 +94,8 @@ export interface Remote {
   url: string;
   token: string | undefined;
   namespace: string | undefined;
+  /** Where functions are called from here; undefined: where the platform says. */
+  gateway?: string | undefined;
   /** `FN_URL`, or `context NAME`. */
   from: string;
 }
@@ -100,8 +104,7 @@ export interface Remote {
 export function remoteOf(ctx: Pick<Context, 'env' | 'said'>): Remote | null {
   const { env, said } = ctx;
   const named = (name: string, contexts = readContexts(ctx)): Remote => {
-    const { url, token, namespace } = requireContext(contexts, name);
-    return { url, token, namespace, from: `context ${name}` };
+    return { namespace: undefined, ...requireContext(contexts, name), from: `context ${name}` };
   };
   if (said?.context !== undefined) return named(said.context);
   if (said?.home === true) return null;

@@ -49,20 +49,21 @@ export async function invokeFunction(ctx: Context, options: InvokeOptions): Prom
   const body = await readData(ctx, options.data);
   const headers = parseHeaders(options.headers);
   if (body && !Object.keys(headers).some((name) => name.toLowerCase() === 'content-type')) headers['content-type'] = guessType(body);
-  const { url, access } = await connect(ctx).describe(options.namespace, options.name);
+  const { url: told, access } = await connect(ctx).describe(options.namespace, options.name);
+  const url = fromHere(ctx, told);
   if (access.auth.type === 'token' && headers.authorization === undefined) {
-    const token = tokenFor(ctx, new URL(url));
+    const token = tokenFor(ctx, url);
     if (token !== undefined) headers.authorization = `Bearer ${token}`;
   }
   if (options.later !== null) Object.assign(headers, asyncHeaders(options.later));
   const startedAt = performance.now();
-  const reply = await send(ctx, new URL(url), { ...options, headers, body });
-  const location = options.later === null ? null : acceptedAt(reply, new URL(url));
+  const reply = await send(ctx, url, { ...options, headers, body });
+  const location = options.later === null ? null : acceptedAt(reply, url);
   if (options.later !== null && location !== null) {
     await readBody(reply, MAX_JSON_BODY_BYTES);
     const authorization = typeof headers.authorization === 'string' ? headers.authorization : undefined;
     const replayed = reply.headers['idempotency-replayed'] === 'true';
-    return followInvocation(ctx, { ...options, location, authorization, replayed, wait: options.later.wait });
+    return followInvocation(ctx, { ...options, location: fromHere(ctx, location.href), authorization, replayed, wait: options.later.wait });
   }
   if (options.later !== null && reply.status < 400)
     say(
@@ -189,12 +190,28 @@ async function send(ctx: Context, url: URL, { method, path, headers, body }: Sen
     ) {
       throw new CliError(`the gateway does not answer at ${url.origin}: ${error.message}`, {
         exitCode: EXIT.unreachable,
-        hint: 'See fn status.',
+        hint: gatewayHint(ctx, error.code),
         cause: error,
       });
     }
     throw error;
   }
+}
+
+/** Names of a cluster mean nothing outside of it: who forwards the port of the gateway says so when logging in. */
+function gatewayHint(ctx: Context, code: unknown): string {
+  const remote = remoteOf(ctx);
+  if (remote === null || remote.from === 'FN_URL') return 'See fn status.';
+  if (remote.gateway !== undefined) return `The ${remote.from} says so (--gateway of fn login). Is its port still forwarded?`;
+  if (code !== 'ENOTFOUND') return 'See fn status.';
+  return `That name means nothing here. Where the gateway is reached from here: fn login ${remote.url} --gateway http://HOST:PORT`;
+}
+
+/** A URL of the platform's gateway, at the place where the context says that it is reached from here. */
+export function fromHere(ctx: Pick<Context, 'env' | 'said'>, told: string): URL {
+  const gateway = remoteOf(ctx)?.gateway;
+  const url = new URL(told);
+  return gateway === undefined ? url : new URL(`${url.pathname}${url.search}`, gateway);
 }
 
 function tell(ctx: Context, { status, statusText, headers }: Reply, headMs: number, totalMs: number): void {

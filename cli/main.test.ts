@@ -317,7 +317,7 @@ describe('against an API', () => {
       --- stdout
       --- stderr
       error: Not authorised: No valid token was sent. (unauthorized)
-        → Log in: fn login URL; or set FN_TOKEN to a token that is good (HOME/token of that platform is one).
+        → Log in: fn login URL; or set FN_TOKEN to a token that is good (HOME/token of that platform is one, or in Kubernetes the Secret NAME-api-token).
       "
     `);
   });

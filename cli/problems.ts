@@ -44,8 +44,10 @@ export function fieldLabel(pointer: string): string {
 
 /** What to do about it with this CLI, where the registry speaks to who makes requests by hand. */
 const REMEDIES_HERE: Readonly<Record<string, string>> = {
-  unauthorized: 'Log in: fn login URL; or set FN_TOKEN to a token that is good (HOME/token of that platform is one).',
+  unauthorized:
+    'Log in: fn login URL; or set FN_TOKEN to a token that is good (HOME/token of that platform is one, or in Kubernetes the Secret NAME-api-token).',
   invalid: 'Correct what is named above.',
+  'runtime-missing': 'Build it with `fn runtimes build NAME`; in Kubernetes: `fn images push`, and runtimes.NAME.enabled of the chart.',
   'deploy-refused': 'Correct the function. If there is a revision before this one, it keeps serving.',
 };
 

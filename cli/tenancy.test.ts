@@ -249,6 +249,44 @@ describe('fn login and fn context', () => {
     expect([code, stderr]).toEqual([1, expect.stringContaining('does not answer as a control API')]);
   });
 
+  it('keeps where functions are called from here, and fn invoke calls them there, also for later', async () => {
+    const { createServer } = await import('node:http');
+    const paths: string[] = [];
+    const gateway = createServer(({ url: path = '', headers }, response) => {
+      paths.push(path);
+      if (headers.prefer !== 'respond-async') return void response.end('from the forwarded port');
+      response
+        .writeHead(202, {
+          location: 'http://localhost:8080/hello/.fn/invocations/e-0123456789abcdefghijklmn',
+          'preference-applied': 'respond-async',
+        })
+        .end();
+    });
+    onTestFinished(() => void gateway.close());
+    await new Promise<void>((resolve) => gateway.listen(0, '127.0.0.1', resolve));
+    const address = gateway.address();
+    const at = `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+    const bundle = await api.upload();
+    await api.json('POST', '/v1/namespaces/default/functions/hello/revisions', { bundle, entry: 'index.mjs', settings: {} });
+
+    const login = (...more: string[]) => fn(['login', url, '--context', 'pods', ...more], { ...plainUser(), stdin: api.token });
+    expect((await login('--gateway', 'not a url')).code).toBe(2);
+    expect((await login('--gateway', `${at}/`)).code).toBe(0);
+    expect(JSON.parse((await fn(['context', 'show', '--json'], plainUser())).stdout)).toMatchObject({ gateway: at });
+    expect((await fn(['invoke', 'hello', '--path', '/a?b=1'], plainUser())).stdout).toBe('from the forwarded port');
+    expect(paths).toEqual(['/hello/a?b=1']);
+    // A new token leaves the place as it is.
+    expect((await login()).code).toBe(0);
+    expect((await fn(['invoke', 'hello'], plainUser())).stdout).toBe('from the forwarded port');
+    const later = await fn(['invoke', 'hello', '--async'], plainUser());
+    expect(later.stderr).toContain(`accepted: ${at}/hello/.fn/invocations/e-0123456789abcdefghijklmn`);
+
+    gateway.close();
+    gateway.closeAllConnections();
+    const gone = await fn(['invoke', 'hello'], plainUser());
+    expect([gone.code, gone.stderr]).toEqual([4, expect.stringContaining('Is its port still forwarded?')]);
+  });
+
   it('where nothing answers: exit 4', async () => {
     expect((await fn(['login', 'http://127.0.0.1:9'], { ...plainUser(), stdin: 'x' })).code).toBe(4);
   });

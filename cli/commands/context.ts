@@ -15,7 +15,13 @@ export const contextList: CommandSpec = {
     const { readContexts } = await import('../contexts.ts');
     const { current, contexts } = readContexts(ctx);
     const rows = Object.entries(contexts)
-      .map(([name, { url, namespace }]) => ({ name, url, namespace: namespace ?? null, current: name === current }))
+      .map(([name, { url, namespace, gateway }]) => ({
+        name,
+        url,
+        namespace: namespace ?? null,
+        gateway: gateway ?? null,
+        current: name === current,
+      }))
       .toSorted((a, b) => a.name.localeCompare(b.name));
     if (input.flag('json')) return printJson(ctx, { contexts: rows });
     if (rows.length === 0) return say(ctx, 'No contexts yet: fn login URL');
@@ -40,7 +46,10 @@ export const contextShow: CommandSpec = {
   run: async (ctx, input) => {
     const { remoteOf } = await import('../contexts.ts');
     const remote = remoteOf(ctx);
-    const shown = remote === null ? { home: ctx.home } : { url: remote.url, namespace: remote.namespace ?? null, from: remote.from };
+    const shown =
+      remote === null
+        ? { home: ctx.home }
+        : { url: remote.url, namespace: remote.namespace ?? null, gateway: remote.gateway ?? null, from: remote.from };
     if (input.flag('json')) printJson(ctx, shown);
     else print(ctx, remote === null ? `the home ${ctx.home}` : `${remote.url} (${remote.from})`);
   },

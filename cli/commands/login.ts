@@ -8,8 +8,16 @@ export const login: CommandSpec = {
   options: [
     { ...CONTEXT_OPTION, description: 'name to keep it under (default: the host of the URL)' },
     { ...NAMESPACE_OPTION, description: 'namespace of commands that name none (default: that of the token, where it has one)' },
+    {
+      flags: '--gateway <url>',
+      description: 'where `fn invoke` calls functions from here, such as a port that is forwarded (default: the platform’s URL)',
+    },
     JSON_OPTION,
   ],
-  examples: ['fn login https://fn.example.com    # asks for the token, without showing it', 'fn login https://fn.example.com < token.txt'],
+  examples: [
+    'fn login https://fn.example.com    # asks for the token, without showing it',
+    'fn login https://fn.example.com < token.txt',
+    'fn login http://127.0.0.1:7070 --gateway http://127.0.0.1:8080 < token.txt',
+  ],
   run: async (ctx, input) => (await import('../login.ts')).logIn(ctx, input),
 };
