@@ -43,3 +43,19 @@ it('names gateways of this host by their pids, and others by their names', () =>
 it('says nothing of events where there are none', () => {
   expect(shown([of('a')], null)).not.toMatch(/EVENTS|dispatcher/);
 });
+
+it('on pods: no cores that nobody counts, and no pids that there are not', () => {
+  const pod: PlatformStatus['instances'][number] = {
+    id: 'i-1',
+    state: 'idle',
+    runtime: 'node',
+    memoryMib: 128,
+    network: 'egress',
+    cpu: 1,
+    ageSeconds: 3,
+  };
+  const text = renderStatus({ ...status([], null), budget: { ...status([], null).budget, cpu: 100_000 }, instances: [pod] }, (_, t) => t);
+  expect(text).toMatch(/^cpu +0 cores promised$/m);
+  expect(text).not.toContain('PID');
+  expect(renderStatus({ ...status([], null), instances: [pod, { ...pod, pid: 7 }] }, (_, t) => t)).toContain('PID');
+});

@@ -5,6 +5,9 @@ import type { Painter } from './context.ts';
 import type { Column } from './output.ts';
 import { fields, formatAge, table } from './output.ts';
 
+/** Where the platform is given so many cores, it is not the one that counts them: Kubernetes places pods by what they ask for. */
+const NO_BUDGET_CORES = 100_000;
+
 /** Processes of this machine that the controller which leads knows nothing of, by name: from the supervisor. */
 export type Processes = Readonly<Record<string, { pid: number }>>;
 
@@ -27,7 +30,7 @@ export function renderStatus(answer: PlatformStatus, paint: Painter, processes: 
       ...(dispatcher.pid === null ? [] : ([['dispatcher', `pid ${dispatcher.pid}`]] satisfies [string, string][])),
       ['driver', `${driver}  ${featureWords(features)}`],
       ['memory', `${Math.round(budget.memoryUsedMib)} of ${Math.round(budget.memoryMib)} MiB`],
-      ['cpu', `${round(budget.cpuUsed)} of ${round(budget.cpu)} cores promised`],
+      ['cpu', `${round(budget.cpuUsed)}${budget.cpu < NO_BUDGET_CORES ? ` of ${round(budget.cpu)}` : ''} cores promised`],
       ['runtimes', runtimes.map(({ name, version }) => `${name} ${version}`).join(', ') || 'none'],
       ['home', `${answer.home}  fn ${answer.version}`],
     ]),
@@ -79,6 +82,8 @@ function eventWords(events: PlatformStatus['functions'][number]['events']): stri
 }
 
 function instanceTable(instances: InstanceView[]): string {
+  // Of processes of this host; pods have none.
+  const pid: Column<InstanceView> = { title: 'PID', value: (row) => (row.pid === undefined ? '–' : String(row.pid)), align: 'right' };
   return table(
     [
       { title: 'INSTANCE', value: (row) => row.id },
@@ -87,7 +92,7 @@ function instanceTable(instances: InstanceView[]): string {
       { title: 'REVISION', value: (row) => (row.revision === undefined ? '–' : revisionLabel(row.revision)) },
       { title: 'MEMORY', value: (row) => `${row.memoryMib} MiB`, align: 'right' },
       { title: 'NETWORK', value: (row) => row.network },
-      { title: 'PID', value: (row) => (row.pid === undefined ? '–' : String(row.pid)), align: 'right' },
+      ...(instances.some(({ pid }) => pid !== undefined) ? [pid] : []),
       { title: 'AGE', value: (row) => formatAge(row.ageSeconds), align: 'right' },
     ],
     instances,

@@ -155,7 +155,7 @@ const MAX_MESSAGE_LENGTH = 2_000;
 /** An error for a person who looks at the object. */
 export function problemText(error: FnError): string {
   const fields = (error.options.errors ?? []).map(({ pointer, detail }) => ({ at: inObject(pointer), detail }));
-  const more = fields.filter(({ at, detail }) => !error.message.includes(detail) || !error.message.includes(at));
+  const more = fields.filter(({ at, detail }) => !error.message.includes(detail) || !error.message.includes(at.replace(/^\/spec\//, '')));
   const text = [error.message, ...more.map(({ at, detail }) => `${at}: ${detail}`)].join('; ');
   return text.length > MAX_MESSAGE_LENGTH ? `${text.slice(0, MAX_MESSAGE_LENGTH)}…` : text;
 }

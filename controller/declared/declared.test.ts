@@ -154,6 +154,7 @@ describe('an object that is wrong', () => {
     await harness.create('hello', spec);
     await harness.untilSaid('hello', `Ready=False ${reason}, Synced=False ${reason}`);
     expect(harness.message('hello')).toContain(message);
+    expect(harness.message('hello').split(message)).toHaveLength(2);
     expect(harness.platform.functions.size).toBe(0);
     expect(await harness.events()).toContainEqual(expect.objectContaining({ type: 'Warning', reason }));
   });

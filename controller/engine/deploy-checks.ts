@@ -11,15 +11,15 @@ export function resolveEgress(features: DriverFeatures, wanted: Egress | null, n
   const { egress: can, limits, notes: why } = features;
   if (wanted === null) {
     if (can !== 'none') return resolveEgress(features, 'internet', notes);
-    notes.push('Egress is none: this host cannot filter what functions dial (see `fn status`); `sudo fn host-setup` changes that.');
+    notes.push('Egress is none: what functions dial cannot be filtered here. The notes of `fn status` say why, and what to do.');
     return 'none';
   }
   if (wanted !== 'none' && can === 'none') {
-    throw new FnError('invalid', `This host cannot give a function egress. ${why.join(' ')}`, {
+    throw new FnError('invalid', `Functions get no egress here. ${why.join(' ')}`, {
       errors: [
         {
           pointer: '/settings/egress',
-          detail: 'only none is possible on this host; `sudo fn host-setup`, or `fn up --allow-unfiltered-egress`',
+          detail: 'only none is possible here; the notes of `fn status` say what to do',
         },
       ],
     });
@@ -28,7 +28,7 @@ export function resolveEgress(features: DriverFeatures, wanted: Egress | null, n
   if (Array.isArray(wanted) && wanted.some((network) => /^(?:127|169\.254)\./.test(network)))
     notes.push('Loopback and link-local addresses stay out of reach, listed or not.');
   if (wanted !== 'none' && can === 'unfiltered')
-    notes.push('Egress is not filtered on this host: the function can dial whatever this host can.');
+    notes.push('Egress is not filtered here: the function can dial whatever is in reach, private networks too.');
   return wanted;
 }
 
@@ -56,7 +56,7 @@ export async function checkRequest(context: EngineContext, namespace: string, re
   ) {
     throw new FnError(
       'no-capacity',
-      `${count} × ${wanted.memoryMib} MiB and ${wanted.cpu} CPU do not fit this host's budget of ${settings.memoryBudgetMib} MiB and ${settings.cpuBudget} CPU.`,
+      `${count} × ${wanted.memoryMib} MiB and ${wanted.cpu} CPU can never fit the budget of ${settings.memoryBudgetMib} MiB (FN_MEMORY_BUDGET_MIB) and ${settings.cpuBudget} CPU (FN_CPU_BUDGET).`,
     );
   }
 }
@@ -83,7 +83,7 @@ async function checkRuntime({ driver }: EngineContext, { settings, image }: Depl
     const text = known === '' ? `The ${driver.name} driver has no sandboxes here` : `There is no sandbox ${settings.sandbox} here`;
     throw refuse(
       '/settings/sandbox',
-      known === '' ? 'leave it out' : `one of: ${known}`,
+      known === '' ? 'leave it out, or have the operator allow it (functions.sandboxes of the chart)' : `one of: ${known}`,
       `${text}${known === '' ? '.' : `; there is: ${known}.`}`,
     );
   }

@@ -172,7 +172,10 @@ describe('a deployment [15]', () => {
   it('of what cannot fit is refused at once', async () => {
     const engine = await machine.start({ settings: { memoryBudgetMib: 512, cpuBudget: 2 } });
     for (const settings of [{ memoryMib: 1_024 }, { memoryMib: 200, min: 3 }, { cpu: 3 }, { cpu: 1.5, min: 2 }]) {
-      await expect(engine.deploy('default', 'hello', request(settings), never())).rejects.toMatchObject({ code: 'no-capacity' });
+      await expect(engine.deploy('default', 'hello', request(settings), never())).rejects.toMatchObject({
+        code: 'no-capacity',
+        message: expect.stringContaining('can never fit the budget of 512 MiB (FN_MEMORY_BUDGET_MIB)'),
+      });
     }
     await expect(engine.deploy('default', 'hello', request({ runtime: 'cobol' }), never())).rejects.toBeInstanceOf(FnError);
     expect(machine.host.instances.size).toBe(0);

@@ -108,7 +108,7 @@ async function prepareEgress(engine: Engine, options: HostOptions, marker: HostS
       return { firewall: null, egress: 'unfiltered' };
     }
     notes.push(
-      `Functions cannot dial out (egress is none), as ${why}. As root, or after sudo fn host-setup, they can; or allow it unfiltered.`,
+      `Functions cannot dial out (egress is none), as ${why}. As root, or after sudo fn host-setup, they can; or unfiltered, with fn up --allow-unfiltered-egress.`,
     );
     return { firewall: null, egress: 'none' };
   };

@@ -25,7 +25,7 @@ export function featuresOf(
     notes.push('Functions may dial anything that pods can: the cluster does not enforce NetworkPolicies (networkPolicies: unfiltered).');
   if (settings.networkPolicies === 'none')
     notes.push(
-      'Functions with egress are refused, and nothing keeps the others from dialling: the cluster does not enforce NetworkPolicies (networkPolicies: none).',
+      'Functions with egress are refused, and nothing keeps the others from dialling: the cluster does not enforce NetworkPolicies, or nobody said that it does (networkPolicies: none). Where it does, set `enforced`.',
     );
   return {
     freeze: false,
