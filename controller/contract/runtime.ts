@@ -123,6 +123,7 @@ export type DrainRequest = z.infer<typeof DrainRequest>;
 /** Environment that a driver starts a shim with. */
 export interface BootEnv {
   FN_INSTANCE: string;
+  /** The nonce; or `sha256:` and its SHA-256 in hex, where others can read what an instance is started with. */
   FN_NONCE: string;
   /** Path of the unix socket to make, mode 0666; or FN_PORT. */
   FN_SOCKET?: string;

@@ -1,4 +1,5 @@
 /** Starts a runtime's shim as a process, on a unix socket or a TCP port, and speaks the protocol to it, as gateway and controller do. */
+import { createHash } from 'node:crypto';
 import { spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { Agent, request, type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http';
@@ -14,6 +15,7 @@ import { NODE, type RuntimeUnderTest } from './runtime-table.ts';
 export const FIXTURES = NODE.fixtures;
 export const INSTANCE = 'i-abcdefghijkl';
 export const NONCE = 'the-nonce-of-this-instance';
+export const HASHED_NONCE = `sha256:${createHash('sha256').update(NONCE).digest('hex')}`;
 
 export interface Answer {
   status: number;
@@ -115,7 +117,8 @@ export async function startShim(runtime: RuntimeUnderTest = NODE, env: Record<st
   const child = spawn(file, args, {
     env: {
       FN_INSTANCE: INSTANCE,
-      FN_NONCE: NONCE,
+      // As the drivers do: a pod's description is read by others.
+      FN_NONCE: overTcp ? HASHED_NONCE : NONCE,
       ...(overTcp ? { FN_PORT: String(port), FN_CODE: codeFolder } : { FN_SOCKET: socketPath }),
       ...env,
     },

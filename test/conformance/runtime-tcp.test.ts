@@ -13,7 +13,7 @@ import { programOf } from '../helpers/programs.ts';
 import { ROOT } from '../helpers/root.ts';
 import { BUILD_TIMEOUT_MS } from '../helpers/runtime-images.ts';
 import { waitFor } from '../helpers/wait.ts';
-import { codeBody, INSTANCE, lineWith, NONCE, startShim, type Shim } from './runtime-harness.ts';
+import { codeBody, HASHED_NONCE, initRequest, INSTANCE, lineWith, NONCE, startShim, type Shim } from './runtime-harness.ts';
 import { BUN, DENO, NODE, overTcp, PYTHON, type RuntimeUnderTest } from './runtime-table.ts';
 
 /** Longest of both waits after SIGTERM, and then some. */
@@ -163,8 +163,12 @@ describe.each(LANGUAGES)('$name', ({ runtime, entry }) => {
     it('comes once, with the nonce, and before init', async () => {
       const shim = await startShim(runtime);
       const body = codeBody([{ path: 'a', content: 'b' }]);
-      for (const headers of [{ [HEADERS.nonce]: 'wrong' }, { [HEADERS.nonce]: '' }, { [HEADERS.nonce]: `${NONCE}x` }])
-        expect((await shim.sendCode(body, headers)).status).toBe(403);
+      for (const wrong of ['wrong', '', `${NONCE}x`, HASHED_NONCE, HASHED_NONCE.slice('sha256:'.length)]) {
+        expect((await shim.sendCode(body, { [HEADERS.nonce]: wrong })).status).toBe(403);
+        expect((await shim.call('POST', RUNTIME_PATHS.init, { body: JSON.stringify({ ...initRequest(), nonce: wrong }) })).status).toBe(
+          403,
+        );
+      }
       expect(readdirSync(shim.codeFolder)).toEqual([]);
       await shim.become(entry);
       expect((await shim.sendCode(body)).status).toBe(403);

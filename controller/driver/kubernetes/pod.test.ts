@@ -72,7 +72,7 @@ describe('the pod of an instance', () => {
                 },
                 {
                   "name": "FN_NONCE",
-                  "value": "the-nonce",
+                  "value": "sha256:1968c4e0ab4485035285e7222c45520ca298b5adfeb0527fdb345c6b1b41caab",
                 },
                 {
                   "name": "FN_PORT",

@@ -380,7 +380,9 @@ function listen() {
 /** What the first request would pay is paid while the instance waits in the pool. */
 function warmUpLater() {
   setTimeout(() => {
-    if (state === 'generic') makeWebGlobals();
+    if (state !== 'generic') return;
+    makeWebGlobals();
+    sameNonce('', nonce);
   }, WARM_UP_AFTER_MS).unref();
 }
 

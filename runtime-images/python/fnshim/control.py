@@ -1,6 +1,7 @@
 """The platform's own requests, below /.fn/: health, code, init and drain."""
 
 import asyncio
+import hashlib
 import hmac
 import json
 import math
@@ -13,9 +14,12 @@ from .invocation import FunctionInfo, counters
 from .limits import LOAD_TIMEOUT_SECONDS, MAX_DRAIN_BODY_BYTES, MAX_INIT_BODY_BYTES
 from .receive_code import BadCode, CodeFolder
 
+# What a nonce begins with that is known by its SHA-256 alone, in hex.
+_HASHED = "sha256:"
+
 
 class Control:
-    """`nonce`: what the instance was created with. `folder`: where code goes that comes over the network, or None."""
+    """`nonce`: what the instance was created with, or `sha256:` and its hash. `folder`: where code goes that comes over the network, or None."""
 
     def __init__(self, shim, nonce, folder):
         self._shim = shim
@@ -118,7 +122,10 @@ class Control:
         """In time that does not depend on where they differ."""
         if not isinstance(given, str) or self._nonce == "":
             return False
-        return hmac.compare_digest(given.encode(errors="replace"), self._nonce.encode())
+        shown = given.encode(errors="replace")
+        if self._nonce.startswith(_HASHED):
+            shown = f"{_HASHED}{hashlib.sha256(shown).hexdigest()}".encode()
+        return hmac.compare_digest(shown, self._nonce.encode())
 
     async def _drain(self, request):
         body = await _read_json(request, MAX_DRAIN_BODY_BYTES)
