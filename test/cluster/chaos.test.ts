@@ -44,18 +44,40 @@ const rolled = async (platform: Installed, what: string): Promise<void> => {
   await platform.kubectl(['rollout', 'status', `deployment/fn-${what}`, `--timeout=${ROLL_TIMEOUT_MS}ms`], ROLL_TIMEOUT_MS + 5_000);
 };
 
-/** That a node is left by all, Redis aside: its volume is on one node. */
+const COMPONENTS = ['gateway', 'controller', 'functions'];
+
+/** Before a node is left by all, there must be something of everything on it: an earlier drain may have left it empty. */
+async function settleOn(platform: Installed, node: string, other: string): Promise<void> {
+  const missing = async (of: string) => !(await platform.pods(of)).some((pod) => pod.node === node && !pod.leaving && pod.ready);
+  try {
+    for (const of of COMPONENTS) {
+      if (!(await missing(of))) continue;
+      await platform.cluster.kubectl(['cordon', other]);
+      if (of === 'functions')
+        await platform.cluster.kubectl(['delete', 'pods', '--selector', 'fn.dev/function=steady', '--namespace', platform.functions]);
+      else await rolled(platform, of);
+      await waitFor(`${of} on ${node}`, async () => !(await missing(of)), { timeoutMs: SETTLED_TIMEOUT_MS });
+    }
+  } finally {
+    await platform.cluster.kubectl(['uncordon', other]);
+  }
+}
+
+/** A node is left by all, and is not the one that Redis has its volume on. */
 async function drained(platform: Installed): Promise<void> {
-  const [redis] = await platform.pods('redis');
-  const node = (await platform.cluster.nodes()).find((name) => name !== redis?.node);
+  const other = (await platform.pods('redis'))[0]?.node ?? '';
+  const node = (await platform.cluster.nodes()).find((name) => name !== other);
   if (node === undefined) throw new Error('the cluster has one node: this suite needs two');
-  const there = async (of: string) => (await platform.pods(of)).filter((pod) => pod.node === node);
-  for (const of of ['gateway', 'controller', 'functions']) expect(await there(of), `${of} on ${node}`).not.toEqual([]);
+  await settleOn(platform, node, other);
   try {
     await platform.cluster.kubectl(['drain', node, '--ignore-daemonsets', '--delete-emptydir-data', `--timeout=${ROLL_TIMEOUT_MS}ms`], {
       timeoutMs: ROLL_TIMEOUT_MS + 5_000,
     });
-    for (const of of ['gateway', 'controller', 'functions']) expect(await there(of), `${of} on ${node}`).toEqual([]);
+    for (const of of COMPONENTS)
+      expect(
+        (await platform.pods(of)).filter((pod) => pod.node === node),
+        `${of} on ${node}`,
+      ).toEqual([]);
   } finally {
     await platform.cluster.kubectl(['uncordon', node]);
   }
