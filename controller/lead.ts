@@ -119,6 +119,8 @@ export interface LeadOptions extends DriverSurroundings {
   shared: Shared | null;
   /** The store as people may see it: without a password. */
   storeAddress: string;
+  /** That it leads under; null: it is alone, and raises it itself. */
+  term: number | null;
   /** Whether this process certainly leads, at this moment. */
   leads: () => boolean;
   /** Gives up what says that this process leads; called when it ends in order and nothing is written any more. */
@@ -223,6 +225,7 @@ export async function lead(options: LeadOptions): Promise<void> {
     gatewayGid: config.FN_GATEWAY_GID ?? null,
     linkListen: tcpListen({ listen: config.FN_LINK_LISTEN, tokenFile: config.FN_LINK_TOKEN_FILE, tlsDir: config.FN_LINK_TLS_DIR }),
     events,
+    term: options.term,
     leads: options.leads,
     notes: [...settingsNotes(config, env), ...(keyFault === null ? [] : [keyFault])],
     resign,

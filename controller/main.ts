@@ -8,8 +8,10 @@ import { systemClock } from '#kit/clock.ts';
 import { serveHealth } from '#kit/health-listener.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { type HomePaths, homePaths } from '#kit/paths.ts';
+import { SettingsWrong } from '#kit/settings-wrong.ts';
 import { parseStoreUrl, type StoreAddress, storeUrlToShow } from '#kit/store-url.ts';
 import { type ControllerConfig, hostAndPort, readConfig } from './config.ts';
+import { DriverUnavailable } from './driver/types.ts';
 import { endFormerLeader, isDead, newCandidate } from './former-leader.ts';
 import { Health } from './health.ts';
 import type { Cluster, Shared } from './lead.ts';
@@ -154,6 +156,7 @@ async function run({ env, config, log, paths, cluster, health }: Surroundings): 
   // A controller that is alone goes on serving: what runs needs no write.
   const onReplaced = standby ? () => endReplaced(log, 'a write was refused: another has raised the term') : () => {};
   let lease: Lease | null = null;
+  let term: number | null = null;
   const resign = async () => lease?.resign();
   const told = inCluster ? endWhenTold(resign) : null;
   if (inCluster && config.FN_SECRET_KEY_FILE !== undefined) await requireKey(config.FN_SECRET_KEY_FILE);
@@ -167,7 +170,7 @@ async function run({ env, config, log, paths, cluster, health }: Surroundings): 
   if (standby) {
     const onLost = (why: string) => endReplaced(log, why);
     const turn = await takeTurn({ ...(await leadershipOf(cluster, store)), store, clock: systemClock, log, onLost }, NEVER);
-    ({ lease } = turn);
+    ({ lease, term } = turn);
     const { former } = turn;
     if (former !== null && (await endFormerLeader(former))) log.warn({ former }, 'the controller that led before was frozen: ended');
   }
@@ -175,7 +178,7 @@ async function run({ env, config, log, paths, cluster, health }: Surroundings): 
   const bundles = await openBundles();
   const shared = await openShared();
   const leads = () => lease === null || lease.held;
-  const parts = { env, config, paths, cluster, log, store, bundles, shared, storeAddress: storeUrlToShow(address), leads, resign };
+  const parts = { env, config, paths, cluster, log, store, bundles, shared, storeAddress: storeUrlToShow(address), term, leads, resign };
   await lead(parts).catch(async (error: unknown) => {
     // Another may be able to do what this one is not.
     await resign();
@@ -188,7 +191,8 @@ async function run({ env, config, log, paths, cluster, health }: Surroundings): 
 main().catch((error: unknown) => {
   const msg = error instanceof Error ? error.message : String(error);
   // What says by itself what to do needs no stack.
-  const stack = error instanceof Error && !(error instanceof FnError) ? error.stack : undefined;
+  const told = error instanceof FnError || error instanceof SettingsWrong || error instanceof DriverUnavailable;
+  const stack = error instanceof Error && !told ? error.stack : undefined;
   process.stderr.write(`${JSON.stringify({ level: 'error', process: 'controller', time: new Date().toISOString(), msg, stack })}\n`);
   process.exit(1);
 });

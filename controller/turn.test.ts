@@ -78,8 +78,8 @@ describe('a turn to lead', () => {
     await new Promise((resolve) => setTimeout(resolve, 10));
     expect(term).toBe(0);
     holder.held = null;
-    const { lease, former } = await taking;
-    expect([term, lease.held, former, holder.held]).toEqual([1, true, 'before', 'a']);
+    const { lease, term: under, former } = await taking;
+    expect([term, under, lease.held, former, holder.held]).toEqual([1, 1, true, 'before', 'a']);
     lease.end();
   });
 

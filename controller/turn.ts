@@ -52,8 +52,16 @@ export interface TurnOptions {
   raiseAgainMs?: number;
 }
 
-/** Waits until this process leads. `former`: who led before, and has not given it up. Rejects when `signal` is aborted. */
-export async function takeTurn(options: TurnOptions, signal: AbortSignal): Promise<{ lease: Lease; former: string | null }> {
+export interface Turn {
+  lease: Lease;
+  /** Under which the store writes from now on. */
+  term: number;
+  /** Who led before, and has not given it up; null: nobody. */
+  former: string | null;
+}
+
+/** Waits until this process leads. Rejects when `signal` is aborted. */
+export async function takeTurn(options: TurnOptions, signal: AbortSignal): Promise<Turn> {
   const { leadership, holdOver, candidate, isDead, store, clock, log, onLost, campaignMs, raiseAgainMs = RAISE_AGAIN_MS } = options;
   const pace = campaignMs === undefined ? {} : { campaignMs };
   for (;;) {
@@ -61,9 +69,9 @@ export async function takeTurn(options: TurnOptions, signal: AbortSignal): Promi
     const former = await lease.win(signal);
     try {
       // Before anything is read: what is read from now on, nobody else changes any more. The lease is long enough for it.
-      await store.raiseTerm();
+      const term = await store.raiseTerm();
       lease.hold(onLost);
-      return { lease, former };
+      return { lease, term, former };
     } catch (error) {
       await lease.resign();
       // Won by a lease that was over when the store heard of it, or a store that is away: the next round tells.

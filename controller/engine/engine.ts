@@ -148,7 +148,7 @@ export class Engine implements Platform, InstanceEvents {
   /** The driver has been started: the settings depend on what it can do. */
   async start(): Promise<void> {
     const { driver, store, log, clock, paths, gatewayGid, linkListen } = this.#options;
-    const term = await store.raiseTerm();
+    const term = this.#options.term ?? (await store.raiseTerm());
     this.#status = { ...this.#status, term };
     await this.#certificates.start();
     this.#link = new LinkServer({ path: paths.linkSocket, gid: gatewayGid, tcp: linkListen, term, events: this.#gateways, log });

@@ -83,6 +83,8 @@ export interface EngineOptions {
   linkListen?: TcpListen | null | undefined;
   /** What people should know of the settings that the platform runs with, a sentence each; shown with what the driver lacks. */
   notes?: readonly string[];
+  /** Raised already, when this process began to lead: raised once more, by one that was frozen since, it would depose who leads by now. Default: it is raised at the start. */
+  term?: number | null | undefined;
   /** Whether this process certainly leads, at this moment; default: nobody else could. */
   leads?: (() => boolean) | undefined;
   /** Called by close() when nothing is written any more, before the store is closed: another may lead from then on. */

@@ -1,9 +1,11 @@
 /** Instances that nobody knows, and a controller that leads no more. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { newInstanceId } from '#kit/ids.ts';
+import { silentLog } from '#kit/log.ts';
 import { deploy, Machine } from '../../test/helpers/engine-harness.ts';
 import { createFakeDriver } from '../driver/fake/driver.ts';
 import type { CreateSpec, Driver } from '../driver/types.ts';
+import { openSqliteStore } from '../store/sqlite/store.ts';
 
 /** A driver whose kills wait. */
 const slowKill = (driver: Driver, until: Promise<void>): Driver =>
@@ -63,6 +65,17 @@ describe('a controller that leads no more', () => {
     await machine.pass(130_000, 1_000);
     expect([...machine.host.instances.keys()].toSorted()).toEqual(before);
     expect(machine.host.calls.slice(calls).map(({ operation }) => operation)).not.toContain('create');
+  });
+});
+
+describe('a controller that began to lead before', () => {
+  it('leads under the term that it raised then, and raises none', async () => {
+    await machine.start({ term: 7 });
+    const gateway = await machine.gateway();
+    expect(gateway.heard.find(({ type }) => type === 'welcome')?.term).toBe(7);
+    const store = openSqliteStore({ path: machine.paths.database, log: silentLog });
+    expect(await store.raiseTerm()).toBe(1);
+    await store.close();
   });
 });
 

@@ -111,6 +111,7 @@ export interface EngineOverrides {
   certificates?: string | null;
   leads?: () => boolean;
   resign?: () => Promise<void>;
+  term?: number;
 }
 
 export class Machine {
@@ -158,6 +159,7 @@ export class Machine {
     certificates = null,
     leads,
     resign,
+    term,
   }: EngineOverrides = {}): Promise<Engine> {
     const ofImages = images === undefined ? {} : { images, runtimes: ['node', 'image'].map((name) => ({ name, version: '0' })) };
     const fake = createFakeDriver({ host: this.host, ...(features ? { features } : {}), ...ofImages });
@@ -181,6 +183,7 @@ export class Machine {
       certificates,
       leads,
       resign,
+      term,
       onStart: (start) => this.starts.push(start),
       calls: new Calls({ path: this.paths.callsDatabase, clock: this.clock, log, maxRecords: 1_000, maxAgeMs: 3_600_000, slowMs: 1_000 }),
       gatewayGid: null,
