@@ -1,9 +1,34 @@
-import { describe, expect, it } from 'vitest';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { temporaryFolder } from '../test/helpers/cli.ts';
 import { readConfig, settingsNotes } from './config.ts';
 
 const NEEDED = { FN_HOME: '/home', FN_DRIVER: 'process', FN_PUBLIC_URL: 'http://localhost:8080' };
 const hosts = (FN_PUBLIC_HOSTS?: string) =>
   readConfig({ ...NEEDED, ...(FN_PUBLIC_HOSTS === undefined ? {} : { FN_PUBLIC_HOSTS }) }).FN_PUBLIC_HOSTS;
+
+it('a start with settings that are wrong says which, and shows no stack', async () => {
+  const folder = temporaryFolder(onTestFinished);
+  const env = { FN_HOME: join(folder, 'home'), FN_DRIVER: 'kubernetes', FN_PUBLIC_URL: 'http://localhost:8080' };
+  const started = async (more: Record<string, string>) => {
+    const main = fileURLToPath(new URL('main.ts', import.meta.url));
+    const child = spawn(process.execPath, [main], { env: { ...env, ...more }, stdio: ['ignore', 'ignore', 'pipe'] });
+    const [said] = await Promise.all([text(child.stderr), once(child, 'close')]);
+    expect(said.trim().split('\n')).toHaveLength(1);
+    return JSON.parse(said) as { msg: string; stack?: string };
+  };
+  const [typo, cluster] = await Promise.all([
+    started({ FN_KUBERNETES: '{"namespce":"x"}' }),
+    started({ KUBECONFIG: join(folder, 'none') }),
+  ]);
+  expect(typo).toMatchObject({ msg: 'settings are wrong:\n  FN_KUBERNETES: Unrecognized key: "namespce"' });
+  expect(cluster).toMatchObject({ msg: expect.stringContaining(`There is no kubeconfig at ${join(folder, 'none')}`) });
+  expect([typo.stack, cluster.stack]).toEqual([undefined, undefined]);
+});
 
 describe('FN_PUBLIC_HOSTS', () => {
   it.each([

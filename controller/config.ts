@@ -2,6 +2,7 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { z } from 'zod';
 import { HostPattern } from '#contract/access.ts';
+import { SettingsWrong } from '#kit/settings-wrong.ts';
 import { parseStoreUrl } from '#kit/store-url.ts';
 import { KubernetesSettings } from './kube/settings.ts';
 import { CORE_DEFAULTS, type CoreSettings } from './core/settings.ts';
@@ -44,7 +45,7 @@ export const ControllerConfig = z.object({
       const parsed = KubernetesSettings.safeParse(parseJson(text));
       if (parsed.success) return parsed.data;
       for (const { path, message } of parsed.error.issues)
-        context.addIssue({ code: 'custom', message: `${path.join('.') || 'it'}: ${message}` });
+        context.addIssue({ code: 'custom', message: path.length === 0 ? message : `${path.join('.')}: ${message}` });
       return z.NEVER;
     }),
   /** `sqlite`, or redis://…, see docs/operations.md. */
@@ -185,7 +186,7 @@ export function readConfig(env: NodeJS.ProcessEnv): ControllerConfig {
     ? [...linkFaults(parsed.data), ...severalControllersFaults(parsed.data)]
     : parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
   if (parsed.success && faults.length === 0) return parsed.data;
-  throw new Error(`settings are wrong:\n${faults.map((fault) => `  ${fault}`).join('\n')}`);
+  throw new SettingsWrong(`settings are wrong:\n${faults.map((fault) => `  ${fault}`).join('\n')}`);
 }
 
 /** Said at once, and not by the one that stands by when it is to lead. */

@@ -8,6 +8,7 @@ import { isIPv6 } from 'node:net';
 import { homedir } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import type { Cluster, User } from '@kubernetes/client-node/dist/config_types.js';
+import { SettingsWrong } from '#kit/settings-wrong.ts';
 import { parse } from 'yaml';
 import { z } from 'zod';
 
@@ -55,7 +56,7 @@ function kubectlFiles(env: Readonly<Record<string, string | undefined>>): string
   const named = (env.KUBECONFIG ?? '').split(delimiter).filter((file) => file !== '');
   const files = (named.length > 0 ? named : [join(homedir(), '.kube', 'config')]).filter((file) => existsSync(file));
   if (files.length === 0)
-    throw new Error(
+    throw new SettingsWrong(
       `There is no kubeconfig${named.length > 0 ? ` at ${named.join(', ')}` : ''}: set KUBECONFIG, or kubeconfig in FN_KUBERNETES, to the file that kubectl uses for the cluster.`,
     );
   return files;
