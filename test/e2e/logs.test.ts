@@ -10,7 +10,7 @@ import { waitFor } from '../helpers/wait.ts';
 const PROBE = 'test/e2e/fixtures/probe.ts';
 const FLOOD = `export default { fetch: async (request: Request) => {
   const { pathname } = new URL(request.url);
-  if (pathname === '/flood') for (let i = 0; i < 20_000; i++) console.log('flood', i, 'x'.repeat(200));
+  if (pathname === '/flood') for (let i = 0; i < 60_000; i++) console.log('flood', i, 'x'.repeat(200));
   if (pathname === '/long') console.log('L'.repeat(300_000));
   if (pathname === '/control') console.log('a\\u001b[31m\\nb\\r\\u0000c');
   return new Response('ok');
