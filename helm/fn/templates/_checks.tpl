@@ -18,6 +18,11 @@
 {{- if eq $functions .Release.Namespace -}}
 {{- fail (printf "functions.namespace is the release's own (%s): what functions can reach must hold nothing else. Name another, or leave it empty." $functions) -}}
 {{- end -}}
+{{- if $v.functions.create -}}
+{{- if dig "metadata" "deletionTimestamp" "" (lookup "v1" "Namespace" "" $functions | default dict) -}}
+{{- fail (printf "the namespace %s of a former release is still being removed. Once it is gone: kubectl wait --for=delete namespace/%s --timeout=5m" $functions $functions) -}}
+{{- end -}}
+{{- end -}}
 {{- if gt (len $functions) 63 -}}
 {{- fail (printf "functions.namespace %s has %d characters, and a namespace has 63 at most." $functions (len $functions)) -}}
 {{- end -}}
