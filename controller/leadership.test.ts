@@ -16,6 +16,8 @@ class FakeStore implements Leadership {
   /** It does not answer: every call is rejected, or left hanging. */
   away: 'no' | 'rejects' | 'hangs' = 'no';
   renewals = 0;
+  /** What the next answer takes, ms. */
+  slow: number[] = [];
 
   constructor(clock: VirtualClock) {
     this.#clock = clock;
@@ -28,6 +30,7 @@ class FakeStore implements Leadership {
     if (this.held !== null && this.held.until > now && this.held.candidate !== candidate) return false;
     this.held = { candidate, until: now + ttlMs };
     this.renewals++;
+    this.#clock.advance(this.slow.shift() ?? 0);
     return true;
   }
 
@@ -65,6 +68,21 @@ describe('a lease', () => {
     one.hold((why) => lost.push(why));
     await advance(60_000);
     expect([lost, one.held, store.renewals]).toEqual([[], true, 31]);
+    one.end();
+  });
+
+  it('that is told of when it is nearly over is renewed before anything is begun with it', async () => {
+    const { store, lost, lease, advance } = setting();
+    store.slow = [TTL_MS + 1, TTL_MS - 100, 10];
+    const one = lease('a');
+    let won = false;
+    const winning = one.win().then(() => (won = true));
+    await advance(10, 1);
+    await winning;
+    expect([won, one.held, store.renewals]).toEqual([true, true, 3]);
+    one.hold((why) => lost.push(why));
+    await advance(20_000);
+    expect(lost).toEqual([]);
     one.end();
   });
 

@@ -88,7 +88,10 @@ export class Lease {
     for (;;) {
       signal?.throwIfAborted();
       try {
-        if (await this.#campaign()) break;
+        if (await this.#campaign()) {
+          if (this.#isFresh) break;
+          continue;
+        }
         former = await leadership.leader();
         if (told !== former) log.info({ candidate, leader: former }, 'standing by');
         told = former;
@@ -148,6 +151,12 @@ export class Lease {
     await this.#inTime(leadership.resign(candidate)).catch((error: unknown) =>
       log.warn({ error: messageOf(error) }, 'the lease could not be given up'),
     );
+  }
+
+  /** Won, and heard of in time: there is time left for a renewal that fails, and for another one. */
+  get #isFresh(): boolean {
+    const { clock, ttlMs } = this.#options;
+    return this.#until - clock.now() > ttlMs / 2;
   }
 
   async #campaign(): Promise<boolean> {

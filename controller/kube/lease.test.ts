@@ -15,7 +15,11 @@ class OneObject implements Pick<KubeApi, 'get' | 'create' | 'replace'> {
   /** The next write is done, and its answer lost. */
   loseAnswer = false;
 
+  /** What reading takes. */
+  passes: () => void = () => {};
+
   async get<T extends KubeObject>({ schema }: Resource<T>): Promise<T> {
+    this.passes();
     if (this.failure) throw this.failure;
     if (this.manifest === null) throw new KubeError('leases "leader" not found', 404, 'NotFound');
     const found = schema.parse(structuredClone(this.manifest));
@@ -214,5 +218,27 @@ describe('a Lease of Kubernetes', () => {
       return found;
     };
     await expect(a.campaign('a', TTL_MS)).rejects.toMatchObject({ reason: 'Conflict' });
+  });
+
+  it('is not taken at once when the API server is back: meanwhile who holds it could not renew it', async () => {
+    const [a, b] = [process(), process()];
+    await a.campaign('a', TTL_MS);
+    expect(await b.campaign('b', TTL_MS)).toBe(false);
+    // Away, and told so; or hung, and the last question is answered in the end.
+    api.failure = new KubeUnreachable('no answer');
+    await expect(b.campaign('b', TTL_MS)).rejects.toThrow('no answer');
+    clock.advance(60_000);
+    api.failure = null;
+    expect(await b.campaign('b', TTL_MS)).toBe(false);
+    expect(await a.campaign('a', TTL_MS)).toBe(true);
+    expect(await b.campaign('b', TTL_MS)).toBe(false);
+    api.passes = () => clock.advance(10_000);
+    expect(await b.campaign('b', TTL_MS)).toBe(false);
+    api.passes = () => {};
+    clock.advance(TTL_MS - 1);
+    expect(await b.campaign('b', TTL_MS)).toBe(false);
+    // Whoever does not renew it then has it no more.
+    clock.advance(1);
+    expect(await b.campaign('b', TTL_MS)).toBe(true);
   });
 });

@@ -4,7 +4,8 @@
  * (resourceVersion), so of two that want it one gets it.
  *
  * Whether it is over is never told by the times in the record, which are other machines' clocks: who waits counts by its own
- * monotonic clock, from when it saw the record change last. So one that has just come waits for a whole term first.
+ * monotonic clock, from when it saw the record change last. So one that has just come waits for a whole term first. So does one
+ * that finds the API server again: while it was away, who holds the lease could not renew it, and may lead on (leadership.ts).
  */
 import { z } from 'zod';
 import type { Clock } from '#kit/clock.ts';
@@ -38,6 +39,8 @@ export const LEASES: Resource<LeaseObject> = {
 const MAX_CONFLICTS = 5;
 /** Of a record that does not say for how long it is held: client-go's own, seconds. */
 const USUAL_DURATION_SECONDS = 15;
+/** An answer that takes so long, ms, says that the API server was away meanwhile: hung, not refusing. */
+const AWAY_MS = 2_000;
 
 /** Whether the API server is away as a whole, as far as can be told from here: it cannot be reached, or fails by itself. */
 export const isApiServerAway = (error: unknown): boolean =>
@@ -56,6 +59,8 @@ export class KubeLease implements Leadership {
   readonly #options: KubeLeaseOptions;
   /** The record as it was seen last, and since when by our clock. */
   #seen = { record: '', at: 0 };
+  /** It failed when it was asked last. */
+  #away = false;
   /** Renewals in the same millisecond are told apart: a record that does not change is no renewal. */
   #count = 0;
 
@@ -104,13 +109,17 @@ export class KubeLease implements Leadership {
 
   /** null: there is none. */
   async #read(): Promise<LeaseObject | null> {
-    const { api, namespace, name } = this.#options;
+    const { api, namespace, name, clock } = this.#options;
+    const asked = clock.now();
     try {
       const found = await api.get(LEASES, namespace, name);
+      if (this.#away || clock.now() - asked >= AWAY_MS) this.#seen.at = clock.now();
+      this.#away = false;
       this.#observe(found);
       return found;
     } catch (error) {
       if (error instanceof KubeError && error.status === 404) return null;
+      this.#away ||= isApiServerAway(error);
       throw error;
     }
   }
