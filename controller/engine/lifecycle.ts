@@ -11,6 +11,7 @@ import { revisionOf, type Instance, type PoolKey, type RevisionState } from '../
 import { ClaimLost, type Exit } from '../driver/types.ts';
 import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type StartFailure } from './context.ts';
 import { killForGood } from './kill.ts';
+import { Settling } from './settling.ts';
 import { newInstance, newStart, oldestTrace, type Start } from './start.ts';
 import { brokenStart, earlyExitFailure, initRequest, loadFailure, missingSecret } from './start-failure.ts';
 
@@ -18,10 +19,6 @@ import { brokenStart, earlyExitFailure, initRequest, loadFailure, missingSecret 
 const START_TIMEOUT_MS = 60_000;
 /** How often a starting instance is asked whether it listens. */
 const POLL_MS = 4;
-/** Where something is still in flight in an idle instance, it is asked again after this. */
-const BUSY_RECHECK_MS = 1_000;
-/** An instance that could not be frozen is tried again after this. */
-const FREEZE_AGAIN_MS = 10_000;
 /** How long after an exit of a fresh instance the driver's word for the reason is waited for. */
 const EXIT_GRACE_MS = 500;
 /** Of two controllers that claimed an instance the one that does not lead has ended after this: several times the term of a lease, ms. */
@@ -36,6 +33,7 @@ export class Lifecycle {
   readonly forms = new Map<string, HandlerForm>();
   /** Creates and specialisings by instance. */
   readonly #starts = new Map<string, Start>();
+  readonly #settling: Settling;
   readonly #destroying = new Set<string>();
   readonly #working = new Set<Promise<void>>();
   /** Ends told of before the inventory was done: they may concern what it is about to adopt. */
@@ -45,6 +43,11 @@ export class Lifecycle {
   constructor(context: EngineContext, events: InstanceEvents) {
     this.#context = context;
     this.#events = events;
+    this.#settling = new Settling({
+      context,
+      run: (what, work) => this.#run(what, work),
+      destroy: (...what) => this.#destroy(...what),
+    });
     context.driver.onExit((exit) => this.#exited(exit));
   }
 
@@ -290,77 +293,11 @@ export class Lifecycle {
 
   /** Asks an idle instance whether anything is in flight, then freezes or stops it; busy, it stays. */
   settle(instance: Instance, goal: 'freeze' | 'stop'): void {
-    if (instance.state.kind === 'frozen') {
-      this.kill(instance, 'stopped', 'idle');
-      return;
-    }
-    if (instance.state.kind !== 'ready' || instance.state.idleSince === null) return;
-    const { revision, idleSince } = instance.state;
-    this.#context.world.transition(instance, { kind: 'settling', revision, idleSince, goal });
-    this.#run('settling an instance', () => this.#settle(instance, revision, idleSince, goal));
-  }
-
-  async #settle(instance: Instance, revision: string, idleSince: number, goal: 'freeze' | 'stop'): Promise<void> {
-    const { world, clock } = this.#context;
-    const health = await this.#context.runtime.health(instance.address!).catch(() => null);
-    if (instance.state.kind !== 'settling') return;
-    const state = world.revisions.get(revision);
-    const now = clock.now();
-    const backToReady = (notBefore: number) => {
-      instance.notBefore = notBefore;
-      world.transition(instance, { kind: 'ready', revision, idleSince });
-    };
-    // No answer is no sign that nothing is in flight; that it has died the driver would say.
-    if (!health || health.inFlight + health.waitUntil > 0) {
-      instance.busySince ??= now;
-      const timeoutMs = (state?.revision.settings.timeoutSeconds ?? 0) * 1_000;
-      if (now - instance.busySince < timeoutMs) backToReady(now + BUSY_RECHECK_MS);
-      else
-        await this.#destroy(
-          instance,
-          health ? 'stopped' : 'lost',
-          health ? 'idle, but for what overran its timeout' : 'it does not answer',
-        );
-      return;
-    }
-    instance.busySince = null;
-    if (goal === 'freeze') await this.#freeze(instance, revision, idleSince, backToReady);
-    // Somebody began to wait for it meanwhile: it is as good as new.
-    else if (state?.routed && !instance.stale && hasDemand(state)) backToReady(now + BUSY_RECHECK_MS);
-    else await this.#destroy(instance, 'stopped', 'idle');
-  }
-
-  /** Where it fails, thawing must not: one that is half frozen is no use. */
-  async #freeze(instance: Instance, revision: string, idleSince: number, backToReady: (notBefore: number) => void): Promise<void> {
-    const { world, driver, clock, log } = this.#context;
-    const stillSettling = () => instance.state.kind === 'settling';
-    try {
-      await driver.freeze(instance.id);
-      if (stillSettling()) world.transition(instance, { kind: 'frozen', revision, idleSince });
-    } catch (error) {
-      log.warn({ instance: instance.id, error: messageOf(error) }, 'an instance could not be frozen');
-      try {
-        if (stillSettling()) await driver.thaw(instance.id);
-        if (stillSettling()) backToReady(clock.now() + FREEZE_AGAIN_MS);
-      } catch (cause) {
-        if (stillSettling()) await this.#destroy(instance, 'lost', `it could neither be frozen nor thawed: ${messageOf(cause)}`);
-      }
-    }
+    this.#settling.settle(instance, goal);
   }
 
   thaw(instance: Instance): void {
-    if (instance.state.kind !== 'frozen') return;
-    const { revision, idleSince } = instance.state;
-    const { world, driver, clock } = this.#context;
-    world.transition(instance, { kind: 'thawing', revision, idleSince });
-    this.#run('thawing an instance', async () => {
-      try {
-        await driver.thaw(instance.id);
-        if (instance.state.kind === 'thawing') world.transition(instance, { kind: 'ready', revision, idleSince: clock.now() });
-      } catch (error) {
-        await this.#destroy(instance, 'lost', `it could not be thawed: ${messageOf(error)}`);
-      }
-    });
+    this.#settling.thaw(instance);
   }
 
   /** Destroys an instance; its leases are void from now on. */
@@ -455,5 +392,3 @@ export class Lifecycle {
     this.kill(instance, exit.cause, exit.detail);
   }
 }
-
-const hasDemand = (state: RevisionState): boolean => [...state.demand.values()].some((demand) => demand.waiting > 0);
