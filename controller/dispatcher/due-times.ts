@@ -1,5 +1,6 @@
 /** When something falls due: the earliest first, with one timer for all. A heap, so that a hundred thousand delays cost little. */
 import type { Clock } from '#kit/clock.ts';
+import { TimeHeap } from '../core/time-heap.ts';
 
 /** Times that are kept; beyond it they are found by the look at all lanes that is made every second. */
 const MAX_TIMES = 100_000;
@@ -14,7 +15,7 @@ interface Due {
 export class DueTimes {
   readonly #clock: Clock;
   readonly #onDue: (lane: string) => void;
-  readonly #heap: Due[] = [];
+  readonly #heap = new TimeHeap<Due>();
   #timerAt = Infinity;
   #cancel: () => void = () => {};
 
@@ -26,7 +27,7 @@ export class DueTimes {
   /** `at` is of the wall clock. */
   add(at: number, lane: string): void {
     if (this.#heap.length >= MAX_TIMES) return;
-    this.#push({ at, lane });
+    this.#heap.push({ at, lane });
     this.#arm();
   }
 
@@ -36,12 +37,12 @@ export class DueTimes {
 
   close(): void {
     this.#cancel();
-    this.#heap.length = 0;
+    this.#heap.clear();
     this.#timerAt = Infinity;
   }
 
   #arm(): void {
-    const next = this.#heap[0]?.at ?? Infinity;
+    const next = this.#heap.first?.at ?? Infinity;
     if (next >= this.#timerAt) return;
     this.#cancel();
     this.#timerAt = next;
@@ -53,39 +54,11 @@ export class DueTimes {
     this.#timerAt = Infinity;
     const now = this.#clock.wall();
     const lanes = new Set<string>();
-    for (let first = this.#heap[0]; first !== undefined && first.at <= now; first = this.#heap[0]) {
+    for (let { first } = this.#heap; first !== undefined && first.at <= now; first = this.#heap.first) {
       lanes.add(first.lane);
-      this.#pop();
+      this.#heap.pop();
     }
     for (const lane of lanes) this.#onDue(lane);
     this.#arm();
-  }
-
-  #push(due: Due): void {
-    const heap = this.#heap;
-    let index = heap.push(due) - 1;
-    while (index > 0) {
-      const parent = (index - 1) >> 1;
-      if (heap[parent]!.at <= due.at) break;
-      heap[index] = heap[parent]!;
-      index = parent;
-    }
-    heap[index] = due;
-  }
-
-  #pop(): void {
-    const heap = this.#heap;
-    const last = heap.pop();
-    if (last === undefined || heap.length === 0) return;
-    let index = 0;
-    for (;;) {
-      let child = 2 * index + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && heap[child + 1]!.at < heap[child]!.at) child += 1;
-      if (heap[child]!.at >= last.at) break;
-      heap[index] = heap[child]!;
-      index = child;
-    }
-    heap[index] = last;
   }
 }

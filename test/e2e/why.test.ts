@@ -19,7 +19,7 @@ export default { fetch: async (request) => {
 } };`;
 
 // What it tells comes from gateway and controller: one driver is enough, the one that can tell most.
-for (const driver of drivers('docker', 'process').slice(0, 1)) {
+for (const driver of drivers('docker')) {
   describe(`why (${driver})`, () => {
     const platform = usePlatform({ driver, env: { FN_SLOW_MS: '1000' } });
     const idOf = async (path: string): Promise<string> =>
@@ -109,8 +109,7 @@ for (const driver of drivers('docker', 'process').slice(0, 1)) {
       expect((await platform().fn(['why', '--failed', 'nobody'])).code).toBe(1);
     });
 
-    // Plain processes have no limit of memory by the kernel: what one takes outside of V8's heap nothing ends.
-    it.runIf(driver !== 'process')('one that runs out of memory: what it had', async () => {
+    it('one that runs out of memory: what it had', async () => {
       const { call, advice } = await why(await idOf('/trouble/eat'));
       expect(call).toMatchObject({ status: 502, code: 'function-oom' });
       expect(advice[0]).toMatch(/It had 64 MiB.*--memory 128/);
