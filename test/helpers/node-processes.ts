@@ -51,10 +51,11 @@ function inAnyCase(afterMs: number, command: readonly string[]): ChildProcess {
   return child;
 }
 
-async function forAWhile(ms: number, begin: readonly string[], end: readonly string[]): Promise<void> {
+async function forAWhile(ms: number, begin: readonly string[], end: readonly string[], struck: () => void): Promise<void> {
   const guard = inAnyCase(ms, end);
   try {
     await execa(begin[0]!, begin.slice(1));
+    struck();
     await sleep(ms);
   } finally {
     await execa(end[0]!, end.slice(1));
@@ -63,14 +64,14 @@ async function forAWhile(ms: number, begin: readonly string[], end: readonly str
   }
 }
 
-/** The process stands still: connections to it are taken, by the kernel, and nothing is ever answered. */
-export function frozen(pid: number, ms: number): Promise<void> {
-  return forAWhile(ms, ['kill', '-STOP', String(pid)], ['kill', '-CONT', String(pid)]);
+/** `struck` is called when it has begun. The process stands still: connections to it are taken, by the kernel, and nothing is ever answered. */
+export function frozen(pid: number, ms: number, struck = () => {}): Promise<void> {
+  return forAWhile(ms, ['kill', '-STOP', String(pid)], ['kill', '-CONT', String(pid)], struck);
 }
 
 /** Connections to the port of this process are reset, those that were open too. */
-export function refused(pid: number, port: number, ms: number): Promise<void> {
+export function refused(pid: number, port: number, ms: number, struck = () => {}): Promise<void> {
   const rule = ['INPUT', '-p', 'tcp', '--dport', String(port), '-j', 'REJECT', '--reject-with', 'tcp-reset'];
   const iptables = (action: string) => ['nsenter', '--target', String(pid), '--net', 'iptables', '--wait', action, ...rule];
-  return forAWhile(ms, iptables('--insert'), iptables('--delete'));
+  return forAWhile(ms, iptables('--insert'), iptables('--delete'), struck);
 }
