@@ -1,7 +1,9 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createSecureServer, type ServerHttp2Session } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { silentLog } from '#kit/log.ts';
+import { testAuthority } from '../../test/helpers/certificates.ts';
 import { connectKubeApi } from './api.ts';
 import { CONFIG_MAPS } from './resources.ts';
 import { KubeError, KubeUnreachable, type KubeApi } from './types.ts';
@@ -197,5 +199,35 @@ describe('the connection to an API server', () => {
     await bench.api.close();
     await bench.api.close();
     await expect(bench.api.get(CONFIG_MAPS, 'ns', 'a')).rejects.toThrow();
+  });
+});
+
+describe('a connection whose other end is gone', () => {
+  it('is used no more once a request on it was not answered in time: the next one goes over another', async () => {
+    const authority = testAuthority();
+    const server = createSecureServer({ ...authority.issue('localhost'), allowHTTP1: true });
+    const sessions: ServerHttp2Session[] = [];
+    server.on('session', (session) => sessions.push(session));
+    // One connection takes all, and nothing on the first is ever answered.
+    server.on('stream', (stream) => {
+      stream.on('error', () => {});
+      if (stream.session === sessions[0]) return;
+      stream.respond({ ':status': 200, 'content-type': 'application/json' });
+      stream.end(JSON.stringify(object('a')));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const current = () => Promise.resolve({ tls: { ca: authority.cert, servername: 'localhost' }, headers: {} });
+    const api = connectKubeApi({ server: `https://localhost:${port}`, proxy: null, current, refused: () => {} }, silentLog);
+    try {
+      const hasty = { ...CONFIG_MAPS, timeoutMs: 300 };
+      await expect(api.get(hasty, 'ns', 'a')).rejects.toBeInstanceOf(KubeUnreachable);
+      expect(sessions).toHaveLength(1);
+      expect((await api.get(CONFIG_MAPS, 'ns', 'a')).metadata.name).toBe('a');
+    } finally {
+      await api.close();
+      for (const session of sessions) session.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    }
   });
 });

@@ -1,9 +1,10 @@
 /** The connection to a Kubernetes API server: KubeApi over HTTPS with connections that are kept. */
 import { setTimeout as pause } from 'node:timers/promises';
-import { Agent, ProxyAgent, Socks5ProxyAgent, request, type Dispatcher } from 'undici';
+import { request, type Dispatcher } from 'undici';
 import { z } from 'zod';
 import type { Log } from '#kit/log.ts';
-import { loadCredentials, type Credentials, type TlsMaterial } from './credentials.ts';
+import { Connections } from './connections.ts';
+import { loadCredentials, type Credentials } from './credentials.ts';
 import { resourcePath } from './resources.ts';
 import {
   KubeError,
@@ -18,7 +19,6 @@ import {
 import { type Selector, type WatchEvent } from './types.ts';
 import { readWatch } from './watch-stream.ts';
 
-const CONNECT_TIMEOUT_MS = 5_000;
 /** For one object. An API server gives itself 60 s, but one that takes so long is of no use to whoever waits. */
 const REQUEST_TIMEOUT_MS = 15_000;
 /** For one page of a list. */
@@ -26,11 +26,6 @@ const LIST_TIMEOUT_MS = 30_000;
 const PAGE_ITEMS = 500;
 /** A list that expires while its pages are read is begun again so often. */
 const LIST_ATTEMPTS = 3;
-/** Connections for requests; watches and logs have one each beside them. */
-const MAX_CONNECTIONS = 32;
-const KEEP_ALIVE_MS = 30_000;
-/** What is believed of one answer, bytes: an object has 1.5 MiB at most, a page of them some more. */
-const MAX_ANSWER_BYTES = 128 * 1024 * 1024;
 /** The server ends a watch after this: what it did not tell by then it has not to tell. Watches go on from where they were. */
 export const WATCH_SECONDS = 40;
 /** A server that asks to be left alone (429) is asked so often, and for so long it is left alone, ms. It has done nothing of what was asked. */
@@ -94,15 +89,13 @@ interface StreamCall {
 class HttpKubeApi implements KubeApi {
   readonly requests = new Map<string, number>();
   readonly #credentials: Credentials;
-  readonly #log: Log;
-  /** By purpose; made anew when certificates change. */
-  #agents: { requests: Dispatcher; streams: Dispatcher; tls: TlsMaterial } | null = null;
+  readonly #connections: Connections;
   #version: Promise<{ major: number; minor: number }> | null = null;
   #closed = false;
 
   constructor(credentials: Credentials, log: Log) {
     this.#credentials = credentials;
-    this.#log = log;
+    this.#connections = new Connections(credentials.proxy, log, REQUEST_TIMEOUT_MS);
   }
 
   version(): Promise<{ major: number; minor: number }> {
@@ -121,7 +114,10 @@ class HttpKubeApi implements KubeApi {
   }
 
   async get<T extends KubeObject>(resource: Resource<T>, namespace: string, name: string): Promise<T> {
-    return read(resource, await this.#call({ verb: 'get', method: 'GET', path: resourcePath(resource, namespace, name) }));
+    return read(
+      resource,
+      await this.#call({ verb: 'get', method: 'GET', path: resourcePath(resource, namespace, name), ...patience(resource) }),
+    );
   }
 
   async list<T extends KubeObject>(resource: Resource<T>, namespace: string, selector: Selector = {}) {
@@ -148,13 +144,22 @@ class HttpKubeApi implements KubeApi {
   }
 
   async create<T extends KubeObject>(resource: Resource<T>, namespace: string, manifest: Manifest): Promise<T> {
-    return read(resource, await this.#call({ verb: 'create', method: 'POST', path: resourcePath(resource, namespace), body: manifest }));
+    return read(
+      resource,
+      await this.#call({ verb: 'create', method: 'POST', path: resourcePath(resource, namespace), body: manifest, ...patience(resource) }),
+    );
   }
 
   async replace<T extends KubeObject>(resource: Resource<T>, namespace: string, name: string, manifest: Manifest): Promise<T> {
     return read(
       resource,
-      await this.#call({ verb: 'replace', method: 'PUT', path: resourcePath(resource, namespace, name), body: manifest }),
+      await this.#call({
+        verb: 'replace',
+        method: 'PUT',
+        path: resourcePath(resource, namespace, name),
+        body: manifest,
+        ...patience(resource),
+      }),
     );
   }
 
@@ -219,9 +224,7 @@ class HttpKubeApi implements KubeApi {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const agents = this.#agents;
-    this.#agents = null;
-    await Promise.all([agents?.requests.destroy(), agents?.streams.destroy()]);
+    await this.#connections.destroy();
   }
 
   /** One request and its JSON. Tried again where the server is too busy, and once where it does not know us any more. */
@@ -251,20 +254,25 @@ class HttpKubeApi implements KubeApi {
     timeoutMs = REQUEST_TIMEOUT_MS,
   }: Call): Promise<unknown> {
     const what = `${method} ${path}`;
+    const late = AbortSignal.timeout(timeoutMs);
+    let dispatcher: Dispatcher | undefined;
     try {
-      const { dispatcher, headers } = await this.#ready('requests');
+      const ready = await this.#ready('requests');
+      ({ dispatcher } = ready);
+      const { headers } = ready;
       this.#count(verb);
       const answer = await request(this.#url(path, query), {
         method,
         dispatcher,
         headers: { ...headers, accept: 'application/json', ...(body === undefined ? {} : { 'content-type': contentType }) },
         body: body === undefined ? null : JSON.stringify(body),
-        signal: AbortSignal.timeout(timeoutMs),
+        signal: late,
       });
       const text = await answer.body.text();
       if (answer.statusCode >= 200 && answer.statusCode < 300) return parseJson(text, what);
       throw statusError(answer.statusCode, answer.headers, text);
     } catch (error) {
+      if (late.aborted && dispatcher !== undefined) this.#connections.distrust(dispatcher);
       throw error instanceof KubeError ? error : this.#unreachable(what, error);
     }
   }
@@ -301,16 +309,7 @@ class HttpKubeApi implements KubeApi {
   async #ready(purpose: 'requests' | 'streams'): Promise<{ dispatcher: Dispatcher; headers: Record<string, string> }> {
     if (this.#closed) throw new Error('the connection is closed');
     const { tls, headers } = await this.#credentials.current();
-    if (this.#agents === null || !sameTls(this.#agents.tls, tls)) {
-      const before = this.#agents;
-      const { proxy } = this.#credentials;
-      this.#agents = { requests: newAgent(tls, proxy, MAX_CONNECTIONS), streams: newAgent(tls, proxy, null), tls };
-      // What is under way there comes to its end.
-      void Promise.all([before?.requests.close(), before?.streams.close()]).catch((error: unknown) =>
-        this.#log.warn({ error: String(error) }, 'connections to the API server with former certificates could not be closed'),
-      );
-    }
-    return { dispatcher: this.#agents[purpose], headers: { 'user-agent': 'fn', ...headers } };
+    return { dispatcher: this.#connections.of(purpose, tls), headers: { 'user-agent': 'fn', ...headers } };
   }
 
   #count(verb: string): void {
@@ -324,19 +323,7 @@ class HttpKubeApi implements KubeApi {
   }
 }
 
-function newAgent(tls: TlsMaterial, proxy: string | null, connections: number | null): Dispatcher {
-  const common = { keepAliveTimeout: KEEP_ALIVE_MS, headersTimeout: REQUEST_TIMEOUT_MS, bodyTimeout: 0, maxResponseSize: -1, connections };
-  const bounded = connections === null ? common : { ...common, headersTimeout: 0, maxResponseSize: MAX_ANSWER_BYTES };
-  if (proxy?.startsWith('socks')) return new Socks5ProxyAgent(proxy, { ...bounded, requestTls: tls });
-  if (proxy !== null) return new ProxyAgent({ ...bounded, uri: proxy, requestTls: tls });
-  return new Agent({ ...bounded, connect: { ...tls, timeout: CONNECT_TIMEOUT_MS, keepAlive: true, keepAliveInitialDelay: 10_000 } });
-}
-
-function sameTls(one: TlsMaterial, other: TlsMaterial): boolean {
-  const same = (a: string | Buffer | undefined, b: string | Buffer | undefined) =>
-    a === b || (a !== undefined && b !== undefined && String(a) === String(b));
-  return same(one.ca, other.ca) && same(one.cert, other.cert) && same(one.key, other.key);
-}
+const patience = ({ timeoutMs }: { timeoutMs?: number }): { timeoutMs?: number } => (timeoutMs === undefined ? {} : { timeoutMs });
 
 /** Reads an object of the API. Who manages which of its fields is most of it, and nothing to us. */
 function read<T extends KubeObject>({ schema, kind }: Resource<T>, value: unknown): T {

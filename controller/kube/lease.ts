@@ -27,12 +27,16 @@ const LeaseObject = z.object({
 });
 type LeaseObject = z.infer<typeof LeaseObject>;
 
+/** Half of what a lease lasts (leadership.ts): who waits longer for one answer has no time left for another, over another connection. */
+const TIMEOUT_MS = 3_000;
+
 export const LEASES: Resource<LeaseObject> = {
   group: 'coordination.k8s.io',
   version: 'v1',
   plural: 'leases',
   kind: 'Lease',
   schema: LeaseObject,
+  timeoutMs: TIMEOUT_MS,
 };
 
 /** Somebody else wrote between our reading and our writing: read again, so often. Two writes a second are many for a Lease. */

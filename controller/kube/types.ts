@@ -30,6 +30,8 @@ export interface Resource<T extends KubeObject> {
   plural: string;
   kind: string;
   schema: z.ZodType<T>;
+  /** A single object is waited for so long, ms; else as long as requests are in general. */
+  timeoutMs?: number;
 }
 
 /** An object to be sent, as the API documents it. */
