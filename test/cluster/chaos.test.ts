@@ -109,8 +109,12 @@ const FAULTS: Fault[] = [
   ...(FULL
     ? [
         {
-          what: 'the API server refuses connections for a minute',
-          strike: ({ cluster }: Installed, struck: () => void) => refused(apiServerProcess(cluster), API_PORT, AWAY_MS, struck),
+          what: 'the API server refuses the controllers for a minute',
+          // Not the nodes: what becomes of those that are not heard of is the cluster's matter.
+          strike: async (platform: Installed, struck: () => void) => {
+            const from = (await platform.pods('controller')).flatMap(({ ip }) => ip ?? []);
+            await refused(apiServerProcess(platform.cluster), API_PORT, from, AWAY_MS, struck);
+          },
         },
       ]
     : []),

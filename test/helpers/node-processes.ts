@@ -69,9 +69,9 @@ export function frozen(pid: number, ms: number, struck = () => {}): Promise<void
   return forAWhile(ms, ['kill', '-STOP', String(pid)], ['kill', '-CONT', String(pid)], struck);
 }
 
-/** Connections to the port of this process are reset, those that were open too. */
-export function refused(pid: number, port: number, ms: number, struck = () => {}): Promise<void> {
-  const rule = ['INPUT', '-p', 'tcp', '--dport', String(port), '-j', 'REJECT', '--reject-with', 'tcp-reset'];
+/** Connections of these addresses to the port of this process are reset, those that were open too. */
+export function refused(pid: number, port: number, from: readonly string[], ms: number, struck = () => {}): Promise<void> {
+  const rule = ['INPUT', '-s', from.join(','), '-p', 'tcp', '--dport', String(port), '-j', 'REJECT', '--reject-with', 'tcp-reset'];
   const iptables = (action: string) => ['nsenter', '--target', String(pid), '--net', 'iptables', '--wait', action, ...rule];
   return forAWhile(ms, iptables('--insert'), iptables('--delete'), struck);
 }
