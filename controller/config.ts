@@ -215,6 +215,9 @@ export function settingsNotes(config: ControllerConfig, env: NodeJS.ProcessEnv):
   ];
 }
 
+/** Longer than a claim takes on a busy machine; under load that does not end, a pod that takes two seconds to come may wait for one. */
+const KUBERNETES_REFILL_MS = { delay: 100, most: 1_000 } as const;
+
 /** What the core needs of them, on a host that can do so much. The default pool's network is what a function gets that does not say. */
 export function coreSettings(config: ControllerConfig, features: Pick<DriverFeatures, 'freeze' | 'egress'>): CoreSettings {
   return {
@@ -223,8 +226,9 @@ export function coreSettings(config: ControllerConfig, features: Pick<DriverFeat
     cpuBudget: config.FN_CPU_BUDGET,
     maxCreates: config.FN_MAX_CREATES,
     poolSize: config.FN_POOL,
-    // Nodes make pods: a refill takes nothing from the request that emptied the pool.
-    refillDelayMs: config.FN_DRIVER === 'kubernetes' ? 0 : CORE_DEFAULTS.refillDelayMs,
+    // Nodes make pods, and the API server is asked for them when the request that emptied the pool has its instance.
+    refillDelayMs: config.FN_DRIVER === 'kubernetes' ? KUBERNETES_REFILL_MS.delay : CORE_DEFAULTS.refillDelayMs,
+    refillMaxDelayMs: config.FN_DRIVER === 'kubernetes' ? KUBERNETES_REFILL_MS.most : CORE_DEFAULTS.refillMaxDelayMs,
     streamDrainMs: config.FN_STREAM_DRAIN_MS,
     freezeAfterMs: features.freeze ? config.FN_FREEZE_AFTER_MS : null,
     defaultPool: {

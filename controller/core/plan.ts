@@ -293,7 +293,7 @@ function planPools(world: World, settings: CoreSettings, now: number, view: Pool
     // Of those that are coming, so many are for whoever found the pool empty; what this plan creates for them is not among them.
     const spoken = missing.get(key)?.count ?? 0;
     let short = count - left(key) - Math.max(0, (world.creating.get(key)?.size ?? 0) - spoken);
-    if (short <= 0 || (missing.size > 0 && settings.refillDelayMs > 0)) continue;
+    if (short <= 0 || (missing.size > 0 && settings.refillMaxDelayMs === Infinity)) continue;
     if (quietAt > now) {
       askAgainAt = quietAt;
       continue;

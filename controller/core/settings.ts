@@ -17,11 +17,14 @@ export interface CoreSettings {
   /** Most of the memory budget that pools may take, 0–1. */
   poolShare: number;
   /**
-   * Refills wait until no claim was made for so long, so that a refill never competes with the request that emptied the pool. 0: they
-   * wait for nothing, where instances are made elsewhere; nor for those starts that found the pool empty, or a pool once
-   * empty would stay so for as long as the load lasts.
+   * Refills wait until no claim was made for so long, so that a refill never competes with the request that emptied the pool.
    */
   refillDelayMs: number;
+  /**
+   * But under load that does not end no longer than this, nor for starts that found the pool empty: where instances are made
+   * elsewhere, a pool once empty would stay so for as long as the load lasts. Infinity: where they are made here, requests go first.
+   */
+  refillMaxDelayMs: number;
   /** A generic instance that no pool needs is stopped after so long. */
   excessAfterMs: number;
   /** An idle instance is frozen after so long; null where the host cannot freeze. */
@@ -44,6 +47,7 @@ export const CORE_DEFAULTS = {
   poolSize: 3,
   poolShare: 0.25,
   refillDelayMs: 50,
+  refillMaxDelayMs: Infinity,
   excessAfterMs: 30_000,
   freezeAfterMs: 1_000,
   previewKeepAliveMs: 5_000,

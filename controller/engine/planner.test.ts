@@ -248,3 +248,57 @@ describe('the planner', () => {
     stage.planner.stop();
   });
 });
+
+describe('refills', () => {
+  const CLAIM_EVERY_MS = 20;
+
+  /** Claims follow each other for so long; whether a pool that is short is filled meanwhile, and after how long. */
+  async function refilledAfter(refillMaxDelayMs: number, forMs: number): Promise<number | null> {
+    const clock = new VirtualClock();
+    const world = new World();
+    let createdAt: number | null = null;
+    const planner = new Planner(
+      {
+        world,
+        clock,
+        settings: testSettings({ poolSize: 1, refillDelayMs: 100, refillMaxDelayMs }),
+        log: { ...silentLog, error: (fields) => expect.unreachable(JSON.stringify(fields)) },
+        leads: () => true,
+      },
+      {
+        forms: new Map(),
+        create: (pool) => {
+          createdAt ??= clock.now();
+          addInstance(world, { kind: 'creating' }, { ...pool, cpu: 0 });
+        },
+        claim: () => {},
+        settle: () => {},
+        thaw: () => {},
+        kill: () => {},
+      },
+      { grant: () => {}, revoke: () => {} },
+      () => {},
+    );
+    planner.claimed();
+    planner.start();
+    const begun = clock.now();
+    while (clock.now() - begun < forMs && createdAt === null) {
+      planner.claimed();
+      planner.kick();
+      clock.advance(CLAIM_EVERY_MS);
+      await setImmediate();
+    }
+    planner.stop();
+    return createdAt === null ? null : createdAt - begun;
+  }
+
+  it('wait while claims follow each other, where they would compete with them', async () => {
+    expect(await refilledAfter(Infinity, 5_000)).toBeNull();
+  });
+
+  it('wait for some of them only, where instances are made elsewhere', async () => {
+    const after = await refilledAfter(1_000, 5_000);
+    expect(after).toBeGreaterThanOrEqual(900);
+    expect(after).toBeLessThanOrEqual(1_100);
+  });
+});

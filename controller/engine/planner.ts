@@ -42,6 +42,8 @@ export class Planner {
   #lookedAtAllAt = -Infinity;
   #targets: PoolTargets = new Map();
   #lastClaimAt = -Infinity;
+  /** Since when one claim followed the other without a pause for refills. */
+  #claimsSince = -Infinity;
   #createsFrom = -Infinity;
   #cancelTimer: () => void = () => {};
   /** Revisions that need instances, as they were looked at last. */
@@ -87,7 +89,16 @@ export class Planner {
   }
 
   claimed(): void {
-    this.#lastClaimAt = this.#context.clock.now();
+    const { settings, clock } = this.#context;
+    const now = clock.now();
+    if (now - this.#lastClaimAt > settings.refillDelayMs) this.#claimsSince = now;
+    this.#lastClaimAt = now;
+  }
+
+  /** The claim that refills wait for: the last, or under load that does not end one that was long enough ago. */
+  #awaitedClaim(): number {
+    const { refillDelayMs, refillMaxDelayMs } = this.#context.settings;
+    return Math.min(this.#lastClaimAt, this.#claimsSince + refillMaxDelayMs - refillDelayMs);
   }
 
   /** Creates fail: none is tried for so long. */
@@ -142,7 +153,7 @@ export class Planner {
       const paused = now < this.#createsFrom;
       if (paused) wake(this.#createsFrom);
       const limits = { ...settings, quotas: this.#quotas, ...(paused ? { maxCreates: 0 } : {}) };
-      const host = planHost(world, this.#needs.values(), limits, now, this.#lastClaimAt, this.#targets);
+      const host = planHost(world, this.#needs.values(), limits, now, this.#awaitedClaim(), this.#targets);
       wake(host.askAgainAt);
       wake(this.#checkQuotas(host.overQuota, now));
       this.#apply(host.actions);

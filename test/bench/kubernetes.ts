@@ -236,7 +236,7 @@ async function warmBesidePod(context: BenchContext): Promise<Figure[]> {
   if (host === undefined) throw new Error(`the pod of ${instance.id} has no address`);
   const job = { connections: 1, durationMs: 2_000, warmUpMs: 500 };
   const gateway: GeneratorJob = { ...job, target: { port: platform.port }, path: `/${name}` };
-  const pod: GeneratorJob = { ...job, target: { port: 8_080, host }, path: '/', headers: { 'fn-instance': instance.id } };
+  const pod: GeneratorJob = { ...job, target: { port: INSTANCE_PORT, host }, path: '/', headers: { 'fn-instance': instance.id } };
   const [added, through, direct]: [number[], number[], number[]] = [[], [], []];
   for (let round = 0; round < rounds(context, 9); round++) {
     const there = (await runGenerator(pod)).latency;
@@ -261,11 +261,14 @@ async function warmBesidePod(context: BenchContext): Promise<Figure[]> {
   ];
 }
 
+/** Where shims listen: pods.port of controller/kube/settings.ts. */
+const INSTANCE_PORT = 9_871;
+
 /** Generic pods of the pool that is emptied and filled. */
 const POOL = 12;
 
 async function refill(context: BenchContext): Promise<Figure[]> {
-  const platform = await context.start({ FN_POOL: String(POOL), FN_MAX_CREATES: String(POOL) });
+  const platform = await context.start({ FN_POOL: String(POOL), FN_MAX_CREATES: String(POOL), FN_MEMORY_BUDGET_MIB: '8192' });
   await deployAll(platform, 'refill', POOL);
   const rates: number[] = [];
   const firsts: number[] = [];

@@ -34,8 +34,9 @@ export function clusterSettings(shape: Shape): Partial<CoreSettings> {
     maxCreates: pool,
     poolSize: pool,
     poolShare: 0.5,
-    // A refill competes with nobody's request where instances are made elsewhere.
-    refillDelayMs: 0,
+    // As with the kubernetes driver.
+    refillDelayMs: 100,
+    refillMaxDelayMs: 1_000,
     freezeAfterMs: null,
     pooledStartMs: 25,
     fullStartMs: 2_000,
