@@ -1,7 +1,6 @@
 /** WebSockets and server-sent events through a whole platform: in the forms that people write them in, and over deployments. */
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
-import { execa } from 'execa';
 import { io } from 'socket.io-client';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
@@ -160,8 +159,7 @@ for (const driver of drivers('docker')) {
       const client = await connect(platform(), '/killed');
       const reader = await listen(platform(), '/killed/events');
       await hears(client, 'version 1');
-      const [instance] = await platform().instances('killed');
-      await execa('docker', ['kill', `fn-${platform().homeId}-${instance!.id}`]);
+      await platform().killInstance(await platform().servingInstance('killed'));
       expect((await client.closed).code).toBe(1011);
       expect(await reader.ended).toBe('cut');
       const next = await connect(platform(), '/killed');
