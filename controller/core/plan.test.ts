@@ -255,6 +255,17 @@ describe('planHost', () => {
     expect(count(planHost(world, [], settings, 50, 0).actions, 'create')).toBe(1);
   });
 
+  it('refills no pool with the room that somebody waits for', () => {
+    const { world } = setup();
+    const big = testRevision('default/big@1', { memoryMib: 256 });
+    world.revisions.set(big.key, big);
+    addInstance(world, { kind: 'draining', revision: KEY, since: 0 }, { memoryMib: 256, memoryClassMib: 256 });
+    // Where refills wait for nobody for long, and 128 of 384 MiB are free.
+    const settings = testSettings({ memoryBudgetMib: 384, poolShare: 1, poolSize: 1, refillDelayMs: 0, refillMaxDelayMs: 0 });
+    expect(planHost(world, need(big, 1), settings, 20, quiet).actions).toEqual([]);
+    expect(planHost(world, [], settings, 20, quiet).actions).toMatchObject([{ do: 'create', pool: { memoryClassMib: 128 } }]);
+  });
+
   it('evicts the one idle longest when the budget is used up, and waits for it to go', () => {
     const { world, revision } = setup();
     const other = testRevision('default/other@1');

@@ -254,14 +254,18 @@ export function planHost(
       actions.push({ do: 'claim', instance: instance.id, revision: revision.key });
     }
   }
+  let crowded = false;
   for (const [key, { pool, count }] of missing) {
     for (let n = world.creating.get(key)?.size ?? 0; n < count && creates < settings.maxCreates; n += 1) {
-      if (!room.take(pool.memoryClassMib, 0, actions)) break;
+      if (!room.take(pool.memoryClassMib, 0, actions)) {
+        crowded = true;
+        break;
+      }
       actions.push({ do: 'create', pool });
       creates += 1;
     }
   }
-  const refill = planPools(world, settings, now, { targets, taken, missing, creates, room, lastClaimAt });
+  const refill = planPools(world, settings, now, { targets, taken, missing, crowded, creates, room, lastClaimAt });
   return { actions: [...actions, ...refill.actions], askAgainAt: refill.askAgainAt, overQuota };
 }
 
@@ -269,6 +273,8 @@ interface PoolView {
   targets: PoolTargets;
   taken: ReadonlySet<string>;
   missing: ReadonlyMap<string, { pool: PoolKey; count: number }>;
+  /** Somebody waits for room: what becomes free is not a pool's. */
+  crowded: boolean;
   creates: number;
   room: Room;
   lastClaimAt: number;
@@ -293,7 +299,7 @@ function planPools(world: World, settings: CoreSettings, now: number, view: Pool
     // Of those that are coming, so many are for whoever found the pool empty; what this plan creates for them is not among them.
     const spoken = missing.get(key)?.count ?? 0;
     let short = count - left(key) - Math.max(0, (world.creating.get(key)?.size ?? 0) - spoken);
-    if (short <= 0 || (missing.size > 0 && settings.refillMaxDelayMs === Infinity)) continue;
+    if (short <= 0 || view.crowded || (missing.size > 0 && settings.refillMaxDelayMs === Infinity)) continue;
     if (quietAt > now) {
       askAgainAt = quietAt;
       continue;
