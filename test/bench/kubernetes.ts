@@ -12,7 +12,8 @@ import type { TestPlatform } from '../helpers/platform.ts';
 import { nodeImage } from '../helpers/runtime-images.ts';
 import { sleep, waitFor } from '../helpers/wait.ts';
 import { type BenchContext, HELLO, type Measurement, allCold, quiet, rounds, timed } from './context.ts';
-import { type GeneratorJob, runGenerator } from './generator.ts';
+import { addedLatency } from './added-latency.ts';
+import type { GeneratorJob } from './generator.ts';
 import { cpuMicros } from './host.ts';
 import { KubeRequests } from './kube-api.ts';
 import { type Figure, atMost } from './report.ts';
@@ -237,28 +238,11 @@ async function warmBesidePod(context: BenchContext): Promise<Figure[]> {
   const job = { connections: 1, durationMs: 2_000, warmUpMs: 500 };
   const gateway: GeneratorJob = { ...job, target: { port: platform.port }, path: `/${name}` };
   const pod: GeneratorJob = { ...job, target: { port: INSTANCE_PORT, host }, path: '/', headers: { 'fn-instance': instance.id } };
-  const [added, through, direct]: [number[], number[], number[]] = [[], [], []];
-  for (let round = 0; round < rounds(context, 9); round++) {
-    const there = (await runGenerator(pod)).latency;
-    const via = (await runGenerator(gateway)).latency;
-    direct.push(there.p50);
-    through.push(via.p50);
-    added.push(via.p50 - there.p50);
-  }
-  const value = median(added);
-  context.say(`warm latency added: ${value.toFixed(3)} ms`);
-  return [
-    {
-      group: 'kube-warm',
-      what: 'warm request, 1 connection, p50',
-      unit: 'ms',
-      value: median(through),
-      spread: spread(through),
-      against: { what: 'the pod’s own port', value: median(direct) },
-      ratio: median(through) / median(direct),
-    },
-    { group: 'kube-warm', what: 'added by the gateway, p50', unit: 'ms', value, mark: atMost(value, 0.5, 'ms') },
-  ];
+  return addedLatency(
+    context,
+    { gateway, instance: pod },
+    { group: 'kube-warm', direct: 'the pod’s own port', rounds: rounds(context, 9) },
+  );
 }
 
 /** Where shims listen: pods.port of controller/kube/settings.ts. */

@@ -4,9 +4,10 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { waitFor } from '../helpers/wait.ts';
 import { type BenchContext, HELLO, type Measurement, rounds, timed } from './context.ts';
+import { addedLatency } from './added-latency.ts';
 import { type GeneratorJob, runGenerator } from './generator.ts';
 import { cpuMicros } from './host.ts';
-import { type Figure, atMost } from './report.ts';
+import type { Figure } from './report.ts';
 import { median, spread } from './stats.ts';
 
 const NAME = 'warm';
@@ -36,31 +37,8 @@ async function sides(context: BenchContext, connections: number, durationMs: num
 }
 
 async function latency(context: BenchContext): Promise<Figure[]> {
-  const { gateway, instance } = await sides(context, 1, 2_000);
-  const added: number[] = [];
-  const through: number[] = [];
-  const direct: number[] = [];
-  for (let round = 0; round < rounds(context, 9); round++) {
-    const there = (await runGenerator(instance)).latency;
-    const via = (await runGenerator(gateway)).latency;
-    direct.push(there.p50);
-    through.push(via.p50);
-    added.push(via.p50 - there.p50);
-  }
-  const value = median(added);
-  context.say(`warm latency added: ${value.toFixed(3)} ms`);
-  return [
-    {
-      group: 'warm-latency',
-      what: 'warm request, 1 connection, p50',
-      unit: 'ms',
-      value: median(through),
-      spread: spread(through),
-      against: { what: 'instance’s own socket', value: median(direct) },
-      ratio: median(through) / median(direct),
-    },
-    { group: 'warm-latency', what: 'added by the gateway, p50', unit: 'ms', value, mark: atMost(value, 0.5, 'ms') },
-  ];
+  const both = await sides(context, 1, 2_000);
+  return addedLatency(context, both, { group: 'warm-latency', direct: 'instance’s own socket', rounds: rounds(context, 9) });
 }
 
 /** A bare Node server over TCP: what the gateway's own two TCP ends would cost without forwarding. */
