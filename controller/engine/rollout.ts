@@ -77,8 +77,6 @@ export class Rollout {
     const { clock } = this.#context;
     this.goOn(signal);
     state.floor = Math.max(state.floor, 1);
-    const there = this.#ready(state)[0];
-    if (there) return there;
     const { promise, resolve, reject } = Promise.withResolvers<Instance>();
     this.#waiting.set(state.key, { resolve, reject });
     this.lastStartFailure = null;
@@ -90,11 +88,20 @@ export class Rollout {
     });
     const onAbort = () => reject(cancelled());
     signal.addEventListener('abort', onAbort, { once: true });
+    // One that is being frozen or thawed right now counts for the plan, and ends in a state that no start tells of.
+    let cancelLook = () => {};
+    const look = () => {
+      const serving = this.#ready(state)[0];
+      if (serving) resolve(serving);
+      else cancelLook = clock.after(LOOK_EVERY_MS, look);
+    };
+    look();
     this.#planner.kick();
     try {
       return await promise;
     } finally {
       cancel();
+      cancelLook();
       signal.removeEventListener('abort', onAbort);
       this.#waiting.delete(state.key);
     }

@@ -116,6 +116,43 @@ describe('a shift of traffic', () => {
   });
 });
 
+describe('a shift back to a revision whose only instance is changing its state', () => {
+  it.each([
+    { word: 'about to be frozen', goal: 'freeze' },
+    { word: 'about to be thawed', goal: 'thaw' },
+  ] as const)('waits until it is there: $word', async ({ goal }) => {
+    const held = Promise.withResolvers<void>();
+    let hold = false;
+    const engine = await machine.start({
+      settings: { freezeAfterMs: 50, rollbackGraceMs: 600_000 },
+      driver: (driver) => {
+        const perform = driver[goal].bind(driver);
+        driver[goal] = async (id) => {
+          if (hold) await held.promise;
+          return perform(id);
+        };
+        return driver;
+      },
+    });
+    const gateway = await machine.gateway();
+    hold = goal === 'freeze';
+    await deploy(machine, engine, 'hello');
+    await deploy(machine, engine, 'hello');
+    if (goal === 'thaw') {
+      await machine.until('both are frozen', () => machine.count('freeze') === 2);
+      hold = true;
+      gateway.want(key(1), 1);
+    }
+    await machine.pass(500);
+    const shifting = shift(engine, '1=100');
+    await machine.pass(500);
+    held.resolve();
+    expect((await shifting).revision.number).toBe(1);
+    expect(machine.count('create')).toBe(2);
+    expect(machine.clock.now()).toBeLessThan(30_000);
+  });
+});
+
 describe('a revision without traffic', () => {
   it('is deployed beside the others, and serves whoever asks for it', async () => {
     const engine = await machine.start();
