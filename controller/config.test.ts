@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { temporaryFolder } from '../test/helpers/cli.ts';
-import { readConfig, settingsNotes } from './config.ts';
+import { engineSocket, readConfig, settingsNotes } from './config.ts';
 
 const NEEDED = { FN_HOME: '/home', FN_DRIVER: 'process', FN_PUBLIC_URL: 'http://localhost:8080' };
 const hosts = (FN_PUBLIC_HOSTS?: string) =>
@@ -49,6 +49,22 @@ describe('links over TCP', () => {
     expect(listens({ FN_LINK_LISTEN: '0.0.0.0:7071' })).toThrow(/FN_LINK_TOKEN_FILE: must be given/);
     expect(listens({ FN_EVENTS_LISTEN: '[::]:7072' })).toThrow(/FN_LINK_TOKEN_FILE: must be given/);
     expect(listens({ FN_LINK_LISTEN: '0.0.0.0:7071', FN_LINK_TOKEN_FILE: '/etc/fn/link' })).not.toThrow();
+  });
+});
+
+describe('DOCKER_HOST', () => {
+  const ON = { ...NEEDED, FN_DRIVER: 'docker' };
+
+  it.each([
+    [undefined, undefined],
+    ['', undefined],
+    ['unix:///run/user/1000/docker.sock', '/run/user/1000/docker.sock'],
+    ['/run/docker.sock', '/run/docker.sock'],
+  ])('%j is %j', (DOCKER_HOST, expected) => expect(engineSocket(readConfig({ ...ON, DOCKER_HOST }))).toBe(expected));
+
+  it('an engine of another host is refused, where one is used', () => {
+    expect(() => readConfig({ ...ON, DOCKER_HOST: 'tcp://10.0.0.1:2375' })).toThrow(/DOCKER_HOST: must be unix:\/\/\/PATH/);
+    expect(() => readConfig({ ...NEEDED, DOCKER_HOST: 'tcp://10.0.0.1:2375' })).not.toThrow();
   });
 });
 

@@ -37,6 +37,8 @@ export const ControllerConfig = z.object({
   FN_HOME: z.string().min(1),
   /** docker or process; the supervisor has resolved `auto`. */
   FN_DRIVER: z.enum(['docker', 'process', 'kubernetes']),
+  /** The Docker engine's socket on this host, `unix:///PATH`: the supervisor has found it, as the Docker CLI would. With the docker driver only. */
+  DOCKER_HOST: z.string().optional(),
   /** JSON of controller/kube/settings.ts: which cluster and namespace, and what pods of instances are like. With the kubernetes driver only. */
   FN_KUBERNETES: z
     .string()
@@ -183,7 +185,7 @@ const ON_KUBERNETES = {
 export function readConfig(env: NodeJS.ProcessEnv): ControllerConfig {
   const parsed = ControllerConfig.safeParse(env.FN_DRIVER === 'kubernetes' ? { ...ON_KUBERNETES, ...env } : env);
   const faults = parsed.success
-    ? [...linkFaults(parsed.data), ...severalControllersFaults(parsed.data)]
+    ? [...linkFaults(parsed.data), ...severalControllersFaults(parsed.data), ...engineFaults(parsed.data)]
     : parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
   if (parsed.success && faults.length === 0) return parsed.data;
   throw new SettingsWrong(`settings are wrong:\n${faults.map((fault) => `  ${fault}`).join('\n')}`);
@@ -193,6 +195,17 @@ export function readConfig(env: NodeJS.ProcessEnv): ControllerConfig {
 function linkFaults({ FN_LINK_LISTEN, FN_EVENTS_LISTEN, FN_LINK_TOKEN_FILE }: ControllerConfig): string[] {
   if ((FN_LINK_LISTEN === undefined && FN_EVENTS_LISTEN === undefined) || FN_LINK_TOKEN_FILE !== undefined) return [];
   return ['FN_LINK_TOKEN_FILE: must be given with FN_LINK_LISTEN and FN_EVENTS_LISTEN: nobody dials without a token'];
+}
+
+/** Instances are reached by sockets in folders of this host, so their engine is on it. */
+function engineFaults({ FN_DRIVER, DOCKER_HOST }: ControllerConfig): string[] {
+  if (FN_DRIVER !== 'docker' || !DOCKER_HOST || engineSocket({ DOCKER_HOST }) !== undefined) return [];
+  return [`DOCKER_HOST: must be unix:///PATH, an engine on this host, and not ${DOCKER_HOST}`];
+}
+
+/** Path of the engine's socket; undefined: the usual one. */
+export function engineSocket({ DOCKER_HOST }: Pick<ControllerConfig, 'DOCKER_HOST'>): string | undefined {
+  return /^(?:unix:\/\/)?(\/.+)$/.exec(DOCKER_HOST ?? '')?.[1];
 }
 
 /** What controllers that have no home in common need to have in common otherwise. */

@@ -13,7 +13,7 @@ import metadata from '../package.json' with { type: 'json' };
 import { createApi } from './api/app.ts';
 import { startApiServer, type ApiServer } from './api/server.ts';
 import { Calls } from './calls/calls.ts';
-import { coreSettings, hostAndPort, retention, settingsNotes, type ControllerConfig } from './config.ts';
+import { coreSettings, engineSocket, hostAndPort, retention, settingsNotes, type ControllerConfig } from './config.ts';
 import type { DeclaredOptions } from './declared/ports.ts';
 import type { Declared } from './declared/start.ts';
 import type { Driver } from './driver/types.ts';
@@ -83,6 +83,7 @@ async function createDriver({ config, paths, cluster, log }: DriverSurroundings)
     cpuBudget: config.FN_CPU_BUDGET,
     egressPolicy: config.FN_ALLOW_UNFILTERED_EGRESS === '1' ? 'allow-unfiltered' : 'require-filter',
     log,
+    socketPath: engineSocket(config),
   });
 }
 

@@ -67,13 +67,20 @@ function kubernetesOf(started: Readonly<Record<string, string>> | undefined, env
 /** A controller that does nothing but destroy knows best what there is. */
 async function removeRemains(paths: HomePaths, env: NodeJS.ProcessEnv, known: DriverName | undefined): Promise<void> {
   const asRoot = process.getuid?.() === 0;
-  const driver = known ?? ((await findEngine(env)).kind === 'ready' ? 'docker' : 'process');
+  const engine = await findEngine(env);
+  const driver = known ?? (engine.kind === 'ready' ? 'docker' : 'process');
   makeRunDir(paths, asRoot);
   const logFd = openLog(paths.logs, 'controller');
   const programs = preparePrograms(paths, asRoot);
   try {
     // Nothing is stored or asked for there: what FN_STORE says, right or wrong, is not looked at.
-    const own = { FN_HOME: paths.home, FN_DRIVER: driver, FN_PUBLIC_URL: 'http://127.0.0.1', FN_STORE: 'sqlite' };
+    const own = {
+      FN_HOME: paths.home,
+      FN_DRIVER: driver,
+      FN_PUBLIC_URL: 'http://127.0.0.1',
+      FN_STORE: 'sqlite',
+      DOCKER_HOST: engine.where,
+    };
     await cleanUp(programs, controllerEnv(env, own), logFd);
   } finally {
     closeSync(logFd);

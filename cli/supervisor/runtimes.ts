@@ -91,13 +91,18 @@ export async function prepareRuntimes(
     });
     return processDriver(env);
   }
+  if (driver !== 'kubernetes' && 'url' in engine.target)
+    throw new CliError(`the Docker engine at ${engine.where} is not on this host, and instances are reached by sockets in its folders`, {
+      hint: 'Set DOCKER_HOST=unix:///PATH to an engine of this host, or none; or use --driver process for a first look.',
+    });
   const { tags } = await buildImages(named(runtimes), env, (text) => report({ type: 'step', text }));
   if (driver === 'kubernetes') {
     report({ type: 'step', text: 'driver: kubernetes, with images of this machine: the nodes of the cluster must have them, too' });
     return { driver, env: { FN_DRIVER: driver, FN_RUNTIME_IMAGES: JSON.stringify(tags) } };
   }
   report({ type: 'step', text: `driver: docker at ${engine.where}` });
-  return { driver: 'docker', env: { FN_DRIVER: 'docker', FN_RUNTIME_IMAGES: JSON.stringify(tags) } };
+  // The controller looks nowhere else: what was found is what is used.
+  return { driver: 'docker', env: { FN_DRIVER: 'docker', FN_RUNTIME_IMAGES: JSON.stringify(tags), DOCKER_HOST: engine.where } };
 }
 
 const processDriver = (env: NodeJS.ProcessEnv): Runtimes => ({

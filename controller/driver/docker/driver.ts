@@ -56,8 +56,8 @@ export interface DockerDriverOptions {
   /** What to do where egress cannot be filtered: refuse it, or let everything through. */
   egressPolicy: 'require-filter' | 'allow-unfiltered';
   log: Log;
-  /** The engine's socket on this host. */
-  socketPath?: string;
+  /** The engine's socket on this host. Default: /var/run/docker.sock. */
+  socketPath?: string | undefined;
   /** DNS servers of instances; default: those of the host. */
   nameservers?: string[];
 }
