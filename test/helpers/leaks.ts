@@ -7,6 +7,8 @@ export interface Home {
   home: string;
   homeId: string;
   runDir: string;
+  /** Of the engine that its containers are in, where that is not the machine's own. */
+  dockerHost?: string | undefined;
 }
 
 const lines = (text: string) => text.split('\n').filter((line) => line !== '');
@@ -15,6 +17,9 @@ async function run(command: string, args: string[]): Promise<string[]> {
   const result = await execa(command, args, { reject: false, timeout: 30_000 });
   return result.failed ? [] : lines(result.stdout);
 }
+
+const docker = ({ dockerHost }: Home, args: string[]) =>
+  run('docker', [...(dockerHost === undefined ? [] : ['--host', dockerHost]), ...args]);
 
 /** Processes that were started for this home, by command line or environment. Zombies of others do not count. */
 export function processesOf({ home, homeId }: Home): { pid: number; command: string }[] {
@@ -61,16 +66,16 @@ export function cgroupsOf({ homeId }: Home): string[] {
 
 export const containersOf = ({ homeId }: Home) => run('docker', ['ps', '-aq', '--no-trunc', '--filter', `label=fn.home=${homeId}`]);
 
-async function networksOf({ homeId }: Home): Promise<string[]> {
+export async function networksOf({ homeId }: Home): Promise<string[]> {
   const all = await run('docker', ['network', 'ls', '--format', '{{.Name}} {{.Labels}}']);
   return all.filter((line) => line.includes(homeId)).map((line) => line.split(' ')[0]!);
 }
 
-async function rulesOf({ homeId }: Home): Promise<string[]> {
+export async function rulesOf({ homeId }: Home): Promise<string[]> {
   return (await run('iptables-save', [])).filter((line) => line.includes(homeId));
 }
 
-const mountsOf = ({ homeId, home }: Home) =>
+export const mountsOf = ({ homeId, home }: Home) =>
   lines(readFileSync('/proc/mounts', 'utf8')).filter((line) => line.includes(`/run/fn/${homeId}`) || line.includes(`${home}/`));
 
 /** A sentence for each thing that is left. Empty: clean. */
@@ -97,8 +102,8 @@ export async function removeLeftovers(home: Home): Promise<void> {
     }
   }
   const containers = await containersOf(home);
-  if (containers.length > 0) await run('docker', ['rm', '-f', ...containers]);
-  for (const network of await networksOf(home)) await run('docker', ['network', 'rm', network]);
+  if (containers.length > 0) await docker(home, ['rm', '-f', ...containers]);
+  for (const network of await networksOf(home)) await docker(home, ['network', 'rm', network]);
   for (const rule of await rulesOf(home)) if (rule.startsWith('-A ')) await run('iptables', ['-D', ...rule.slice(3).split(' ')]);
   for (const folder of cgroupsOf(home)) await run('rmdir', [folder]);
   rmSync(home.runDir, { recursive: true, force: true });

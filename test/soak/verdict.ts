@@ -1,0 +1,109 @@
+/** From what was written down to yes or no, each with what was found. */
+import type { Book } from './book.ts';
+import type { Sample } from './census.ts';
+import { ALLOWED } from './faults.ts';
+import { missingTicks, unexpected } from './judge.ts';
+import type { Series, SoakResult, Strike } from './report.ts';
+import { TICK_MS } from './traffic.ts';
+
+/** Fewer warm requests than so many a second of the whole time, and it was no load. */
+const LEAST_WARM_PER_SECOND = 5;
+const TOLD = 5;
+
+export interface Findings {
+  book: Book;
+  strikes: Strike[];
+  samples: readonly Sample[];
+  series: Series[];
+  /** What `fn down` left, and what went wrong in the soak itself. */
+  left: string[];
+  troubles: string[];
+  /** Time without faults at the end, ms. */
+  tailMs: number;
+}
+
+const some = (items: readonly string[]) =>
+  items.length === 0 ? 'none' : `${items.length}: ${items.slice(0, TOLD).join('; ').slice(0, 600)}`;
+
+function eventsOf(book: Book): { counts: Record<string, number>; pending: string[]; poisonNotDead: string[] } {
+  const counts: Record<string, number> = {};
+  const pending: string[] = [];
+  const poisonNotDead: string[] = [];
+  for (const by of ['async', 'queue'] as const) {
+    const all = [...book.events[by].values()];
+    counts[`${by}: acknowledged`] = all.length;
+    for (const state of ['done', 'dead', 'pending'] as const)
+      counts[`${by}: ${state}`] = all.filter((event) => event.state === state).length;
+    counts[`${by}: not acknowledged, sent again`] = book.refused[by];
+    pending.push(...all.filter(({ state }) => state === 'pending').map(({ id }) => id));
+    poisonNotDead.push(...all.filter(({ state, poison }) => poison && state !== 'dead').map(({ id }) => id));
+  }
+  counts['ticks of the schedule'] = book.ticks.size;
+  for (const [kind, count] of Object.entries(book.again)) counts[`again: ${kind}`] = count;
+  return { counts, pending, poisonNotDead };
+}
+
+type Verdicts = Pick<SoakResult, 'requests' | 'events' | 'strikes' | 'series' | 'verdicts' | 'unexpected' | 'wrong'>;
+
+export function verdictsOf({ book, strikes, samples, series, left, troubles, tailMs }: Findings): Verdicts {
+  const kinds = [...new Set([...Object.keys(book.good), ...Object.keys(book.bad)])].toSorted();
+  const { counts, pending, poisonNotDead } = eventsOf(book);
+  const strange = unexpected(book.failures, strikes, ALLOWED);
+  const missing = missingTicks(new Set(book.ticks.keys()), TICK_MS);
+  const seconds = ((samples.at(-1)?.at ?? 0) - (samples[0]?.at ?? 0)) / 1_000;
+  const lastFelt = Math.max(0, ...strikes.map(({ to }) => to));
+  const tail = book.failures.filter(({ to }) => to > lastFelt);
+  const rising = series.filter(({ flatness }) => flatness !== null && !flatness.flat);
+  const idle = samples.at(-1)?.host.strayContainers ?? Number.NaN;
+  const verdicts = [
+    { what: 'all that was acknowledged is done, or a dead letter', good: pending.length === 0, found: some(pending) },
+    {
+      what: 'poison, and nothing else, is dead letters',
+      good: poisonNotDead.length === 0 && book.wrong.length === 0,
+      found: some([...poisonNotDead, ...book.wrong]),
+    },
+    {
+      what: 'no tick is missing',
+      good: missing.length === 0 && book.ticks.size > 0,
+      found: some(missing.map((tick) => new Date(tick).toISOString())),
+    },
+    {
+      what: 'nothing failed that no fault explains',
+      good: strange.length === 0,
+      found: some(strange.map(({ kind, what }) => `${kind} ${what}`)),
+    },
+    {
+      what: `all good in the last ${(tailMs / 60_000).toFixed(1)} minutes, after the last fault`,
+      good: tail.length === 0 && strikes.length > 0,
+      found: some(tail.map(({ kind, what }) => `${kind} ${what}`)),
+    },
+    {
+      what: 'there was load',
+      good: (book.good.warm ?? 0) > seconds * LEAST_WARM_PER_SECOND,
+      found: `${book.good.warm ?? 0} warm requests in ${seconds.toFixed(0)} s`,
+    },
+    {
+      what: 'every fault struck, and was recovered from',
+      good: strikes.every(({ error }) => error === undefined),
+      found: some(strikes.flatMap(({ fault, error }) => (error === undefined ? [] : [`${fault}: ${error}`]))),
+    },
+    {
+      what: 'everything is flat',
+      good: rising.length === 0 && series.some(({ flatness }) => flatness !== null),
+      found:
+        rising.length === 0 ? `${series.filter(({ flatness }) => flatness !== null).length} series` : some(rising.map(({ name }) => name)),
+    },
+    { what: 'at rest no container is there without its instance', good: idle === 0, found: String(idle) },
+    { what: '`fn down` leaves nothing', good: left.length === 0, found: some(left) },
+    { what: 'the soak itself had no trouble', good: troubles.length === 0, found: some(troubles) },
+  ];
+  return {
+    requests: Object.fromEntries(kinds.map((kind) => [kind, { good: book.good[kind] ?? 0, bad: book.bad[kind] ?? 0 }])),
+    events: counts,
+    strikes,
+    series,
+    verdicts,
+    unexpected: strange,
+    wrong: book.wrong.slice(0, 100),
+  };
+}
