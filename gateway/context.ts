@@ -66,12 +66,20 @@ export interface ClientConnection {
   last: OpenRequest | null;
   /** To be done when all of them are answered. */
   onAnswered: (() => void) | null;
+  /** A request on it was refused with an answer that closes it, be that written yet or not. */
+  closing: boolean;
 }
+
+/**
+ * Is it gone, or was its last answer given? What came behind a request whose answer closes the connection is answered by
+ * nobody: no function may see it, least of all where it is not certain that it is a request at all.
+ */
+export const isOver = ({ socket }: ClientConnection): boolean => socket.destroyed || socket.writableEnded;
 
 /** The request is answered, or never will be: the next one's turn. */
 export function closeRequest(connection: ClientConnection, request: OpenRequest): void {
   connection.open.delete(request);
-  if (connection.socket.destroyed) {
+  if (isOver(connection)) {
     // Node tells only the request whose answer was due; the others have not begun and never will.
     connection.pipelined.length = 0;
     connection.open.clear();

@@ -183,6 +183,50 @@ describe('a connection', () => {
     });
   });
 
+  it('serves nothing behind an answer that closes it, however the bytes come', async () => {
+    await withFunction(
+      async (harness, seen) => {
+        const behind = 'GET /hello/behind HTTP/1.1\r\nHost: a\r\n\r\n';
+        for (const [begin, status] of [
+          [`${GET}Host: b\r\n\r\n`, 400],
+          [`${POST}Transfer-Encoding: gzip, chunked\r\n\r\n`, 501],
+          [`${GET}Expect: tea\r\n\r\n`, 417],
+          ['CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n', 405],
+          [`POST /nobody HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc`, 404],
+          [`POST /hello/large HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n${'x'.repeat(2_000_000)}`, 413],
+        ] as const) {
+          const at = seen.length;
+          const once = new RawClient(harness.port).write(begin + behind);
+          const twice = new RawClient(harness.port).write(begin);
+          await twice.until('HTTP/1.1 ');
+          twice.write(behind);
+          for (const client of [once, twice]) {
+            const answers = (await client.untilClosed()).match(/HTTP\/1\.1 \d+/g);
+            expect([begin.slice(0, 80), answers]).toEqual([begin.slice(0, 80), [`HTTP/1.1 ${status}`]]);
+          }
+          expect(seen.slice(at).filter((url) => url === '/behind')).toEqual([]);
+        }
+      },
+      { maxBodyBytes: 1_000_000 },
+    );
+  });
+
+  it('answers CONNECT in its turn, and a client that resets it harms nobody', async () => {
+    await withFunction(async (harness, seen) => {
+      const connect = 'CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n';
+      const client = new RawClient(harness.port).write(`${GET}\r\n${connect}`);
+      expect((await client.untilClosed()).match(/HTTP\/1\.1 \d{3}|saw \S+/g)).toEqual(['HTTP/1.1 200', 'saw /', 'HTTP/1.1 405']);
+      for (const bytes of [connect, `${GET}\r\n${connect}`]) {
+        const rude = new RawClient(harness.port).write(bytes);
+        await rude.until('HTTP/1.1 ');
+        rude.socket.resetAndDestroy();
+      }
+      const good = await new RawClient(harness.port).write(`${GET}Connection: close\r\n\r\n`).untilClosed();
+      expect(good).toMatch(/^HTTP\/1\.1 200 /);
+      expect(seen).toEqual(['/', '/', '/']);
+    });
+  });
+
   it('a body may carry anything: a request inside it is not one', async () => {
     await withFunction(async (harness, seen) => {
       const inner = 'GET /hello/inner HTTP/1.1\r\nHost: a\r\n\r\n';

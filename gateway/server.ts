@@ -13,7 +13,7 @@ import { INVOCATIONS_PATH, WEBHOOKS_PATH } from '#contract/events.ts';
 import type { Log } from '#kit/log.ts';
 import { type BodyOwner, RequestBody } from './body.ts';
 import { plainAddress } from './client-address.ts';
-import { type ClientConnection, closeRequest, type ForwardContext, MAX_PIPELINED, type OpenRequest, Outgoing } from './context.ts';
+import { type ClientConnection, closeRequest, type ForwardContext, isOver, MAX_PIPELINED, type OpenRequest, Outgoing } from './context.ts';
 import { Acceptance, WebhookCall } from './event-call.ts';
 import { Exchange } from './forward.ts';
 import { valueOf } from './flat-headers.ts';
@@ -74,6 +74,7 @@ export function createPublicServer(options: ServerOptions): PublicServer {
         pipelined: [],
         last: null,
         onAnswered: null,
+        closing: false,
       };
       connections.set(socket, connection);
     }
@@ -91,7 +92,9 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     const unread = hasBody(incoming);
     // Not for one that waits for our 100, nor where the end of the request is in doubt.
     const hold = unread && !close && incoming.headers.expect === undefined;
-    sendProblem(outgoing, { problem: problem(code, detail), close: close || unread || context.draining, allow }, id, hold);
+    const closes = close || unread || context.draining;
+    if (closes) connectionOf(incoming.socket).closing = true;
+    sendProblem(outgoing, { problem: problem(code, detail), close: closes, allow }, id, hold);
     if (!hold) return;
     incoming.once('end', () => outgoing.end());
     new RequestBody(incoming, NOBODY, context.wheel, { maxBodyBytes: 0, keepBytes: 0 }).discard(context.clock.now());
@@ -109,6 +112,8 @@ export function createPublicServer(options: ServerOptions): PublicServer {
 
   const handle = (incoming: IncomingMessage, outgoing: Outgoing, expectsContinue: boolean): void => {
     const connection = connectionOf(incoming.socket);
+    // Its end is settled: what still comes is read by nobody.
+    if (connection.closing || isOver(connection)) return;
     if (connection.open.size >= MAX_PIPELINED) {
       incoming.socket.destroy();
       return;
@@ -182,8 +187,15 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     refuse(incoming, outgoing, refusal('expectation-failed', 'the only expectation known here is 100-continue', true), newRequestId()),
   );
   server.on('connect', (_incoming, socket: Socket) => {
-    sendRawProblem(socket, 'method-not-allowed', 'this is no proxy for CONNECT', newRequestId(), FUNCTION_METHODS);
-    cutLater(socket);
+    // Node's server has let go of the connection: a reset of it is an error that nobody else listens for.
+    socket.on('error', () => socket.destroy());
+    socket.resume();
+    const connection = connections.get(socket) ?? null;
+    if (connection?.closing === true) return;
+    answerInTurn(connection, () => {
+      sendRawProblem(socket, 'method-not-allowed', 'this is no proxy for CONNECT', newRequestId(), FUNCTION_METHODS);
+      cutLater(socket);
+    });
   });
   server.on('clientError', (error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket) => {
     answerBrokenInput(error, socket, connections.get(socket) ?? null, newRequestId());
@@ -289,11 +301,14 @@ function answerBrokenInput(
     else last.breakOff(code, detail);
     return;
   }
-  const answer = () => {
+  answerInTurn(connection, () => {
     sendRawProblem(socket, code, detail, id);
     cutLater(socket);
-  };
-  // Requests before it on the connection are answered first, in their order.
+  });
+}
+
+/** Requests before it on the connection are answered first, in their order. */
+function answerInTurn(connection: ClientConnection | null, answer: () => void): void {
   if (connection !== null && connection.open.size > 0) connection.onAnswered = answer;
   else answer();
 }
