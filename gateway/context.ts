@@ -1,5 +1,5 @@
 /** What every request needs of the gateway, and what is known of the connection that it came by. */
-import { ServerResponse } from 'node:http';
+import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '#kit/clock.ts';
 import type { ByteBudget } from './byte-budget.ts';
@@ -66,8 +66,10 @@ export interface ClientConnection {
   last: OpenRequest | null;
   /** To be done when all of them are answered. */
   onAnswered: (() => void) | null;
-  /** A request on it was refused with an answer that closes it, be that written yet or not. */
+  /** Its last answer is settled, be that written yet or not: what comes behind that request is not looked at. */
   closing: boolean;
+  /** A request whose upgrade is not taken: Node loses what came behind it in the same packet. */
+  notUpgraded: IncomingMessage | null;
 }
 
 /**

@@ -75,6 +75,7 @@ export function createPublicServer(options: ServerOptions): PublicServer {
         last: null,
         onAnswered: null,
         closing: false,
+        notUpgraded: null,
       };
       connections.set(socket, connection);
     }
@@ -114,6 +115,11 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     const connection = connectionOf(incoming.socket);
     // Its end is settled: what still comes is read by nobody.
     if (connection.closing || isOver(connection)) return;
+    if (connection.notUpgraded === incoming) {
+      // Half of a request may be lost, and its other half would look like one.
+      connection.closing = true;
+      outgoing.shouldKeepAlive = false;
+    }
     if (connection.open.size >= MAX_PIPELINED) {
       incoming.socket.destroy();
       return;
@@ -172,7 +178,12 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     requireHostHeader: false,
     keepAlive: true,
     keepAliveInitialDelay: 60_000,
-    shouldUpgradeCallback: (incoming) => asksForWebSocket(incoming) && connectionOf(incoming.socket).open.size === 0,
+    shouldUpgradeCallback: (incoming) => {
+      const connection = connectionOf(incoming.socket);
+      const taken = asksForWebSocket(incoming) && connection.open.size === 0;
+      if (!taken) connection.notUpgraded = incoming;
+      return taken;
+    },
   };
   const { certificates } = options;
   const server = certificates === undefined ? createServer(httpOptions) : createTlsServer({ ...httpOptions, ...certificates.options });

@@ -104,6 +104,30 @@ describe('what is unusual and right', () => {
     expect(await api.raw(bytes)).toMatch(/^HTTP\/1\.1 200 OK/);
   });
 
+  it('a request is answered before what is broken behind it, and CONNECT in its turn; a reset harms nobody', async () => {
+    for (const [behind, status] of [
+      ['\0garbage\r\n\r\n', 400],
+      ['CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n', 405],
+    ] as const)
+      expect((await api.raw(`${GET}\r\n${behind}`)).match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', `HTTP/1.1 ${status}`]);
+    const rude = connect(api.target('tcp'));
+    rude.write('CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n');
+    await once(rude, 'data');
+    rude.resetAndDestroy();
+    expect((await api.call({ path: '/v1/status' })).status).toBe(200);
+  });
+
+  it.each([
+    ['a refusal', `${GET}Host: y\r\n\r\n`, 400],
+    ['an upgrade that is not taken', `${GET}Connection: upgrade\r\nUpgrade: h2c\r\n\r\n`, 200],
+  ])('behind %s nothing is done', async (_name, begin, status) => {
+    const bundle = await api.upload();
+    await api.json('POST', '/v1/namespaces/default/functions/stays/revisions', { bundle, entry: 'index.mjs', settings: {} });
+    const answer = await api.raw(`${begin}DELETE /v1/namespaces/default/functions/stays HTTP/1.1\r\nHost: x\r\n\r\n`);
+    expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual([`HTTP/1.1 ${status}`]);
+    expect((await api.call({ path: '/v1/namespaces/default/functions/stays' })).status).toBe(200);
+  });
+
   it('requests in a pipeline are answered in their order', async () => {
     const answer = await api.raw(`${GET}\r\nGET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
     expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 404']);

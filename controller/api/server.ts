@@ -105,15 +105,27 @@ function buildServer(app: Api, transport: Transport, { closing, nextId, limits, 
     },
   );
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
+    // Behind an answer that closes the connection nothing is done: nobody would hear of it.
+    if (settled.has(incoming.socket) || !incoming.socket.writable) return;
+    // Node loses what came in one packet with a request whose upgrade is not taken: half of the next one, perhaps.
+    if (incoming.headers.upgrade !== undefined) {
+      outgoing.shouldKeepAlive = false;
+      settled.add(incoming.socket);
+    }
     inFlight.set(incoming.socket, outgoing);
     const requestId = nextId();
     outgoing.setHeader('x-request-id', requestId);
     outgoing.setHeader('cache-control', 'no-store');
     const refusal = preflight(incoming, limits);
-    if (refusal !== null) return sendRefusal(refusal, incoming, outgoing, requestId, app);
+    if (refusal !== null) {
+      settled.add(incoming.socket);
+      return sendRefusal(refusal, incoming, outgoing, requestId, app);
+    }
     // Its errors are handled inside: errorHandler above, and the app's own.
     void listener(incoming, outgoing);
   };
+  /** Connections whose last answer is settled, be it written yet or not. */
+  const settled = new WeakSet<Duplex>();
   /** The latest response of each connection, to know whether a broken request may still be answered. */
   const inFlight = new WeakMap<Duplex, ServerResponse>();
   const server = createServer(
@@ -136,12 +148,19 @@ function buildServer(app: Api, transport: Transport, { closing, nextId, limits, 
   server.on('checkContinue', handle);
   server.on('checkExpectation', (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const requestId = nextId();
+    settled.add(incoming.socket);
     outgoing.setHeader('x-request-id', requestId);
     sendRefusal(new FnError('expectation-failed', 'The only expectation is 100-continue.'), incoming, outgoing, requestId, app);
   });
-  server.on('connect', (_incoming: IncomingMessage, socket: Duplex) =>
-    writeProblem(socket, new FnError('method-not-allowed', 'This is no proxy.'), nextId(), 'GET, HEAD, POST, PUT, DELETE'),
-  );
+  server.on('connect', (_incoming: IncomingMessage, socket: Duplex) => {
+    // Node's server has let go of the connection: a reset of it is an error that nobody else listens for.
+    socket.on('error', () => socket.destroy());
+    socket.resume();
+    if (settled.has(socket)) return;
+    inTurn(inFlight.get(socket), () =>
+      writeProblem(socket, new FnError('method-not-allowed', 'This is no proxy.'), nextId(), 'GET, HEAD, POST, PUT, DELETE'),
+    );
+  });
   server.on('clientError', (error: ParserError, socket: Duplex) => onClientError(error, socket, inFlight.get(socket), nextId()));
   return server;
 }
@@ -163,13 +182,19 @@ interface ParserError extends Error {
 
 function onClientError(error: ParserError, socket: Duplex, response: ServerResponse | undefined, requestId: string): void {
   // Half an answer is out already, or nobody is there to read one.
-  const answering = response !== undefined && response.headersSent && !response.writableFinished;
+  const answering = response !== undefined && response.headersSent && !response.writableFinished && !response.req.complete;
   if (error.code === 'ECONNRESET' || error.code === 'EPIPE' || !socket.writable || answering) {
     socket.destroy();
     return;
   }
   const [code, detail] = parserProblem(error);
-  writeProblem(socket, new FnError(code, detail), requestId);
+  inTurn(response, () => writeProblem(socket, new FnError(code, detail), requestId));
+}
+
+/** The whole request before it on the connection is answered first; one that is broken within its body never will be. */
+function inTurn(before: ServerResponse | undefined, answer: () => void): void {
+  if (before === undefined || before.writableFinished || !before.req.complete) answer();
+  else before.once('close', answer);
 }
 
 function parserProblem(error: ParserError): [ErrorCode, string] {
@@ -192,6 +217,8 @@ function parserProblem(error: ParserError): [ErrorCode, string] {
 
 /** Answers on the bare socket, and closes it. */
 function writeProblem(socket: Duplex, error: FnError, requestId: string, allow?: string): void {
+  // The answer before it has closed the connection.
+  if (!socket.writable) return;
   const { status, headers, body } = problemAnswer(error, requestId);
   const text = JSON.stringify(body);
   const all = {
