@@ -112,7 +112,7 @@ const commit = existsSync(join(ROOT, '.git'))
 say(`${minutes} minutes on ${driver}, commit ${commit}, pid ${process.pid}; result: ${file}`);
 
 const book = new Book();
-const broker = await startRedis({ appendfsync: 'everysec' });
+const broker = await startRedis({ appendfsync: 'always' });
 const platform = await startPlatform({ driver, env: SETTINGS });
 const redis = broker.client();
 const traffic = new Traffic(platform, book, redis, join(folder, 'project'));
@@ -145,15 +145,14 @@ async function sampling(supervisor: number): Promise<void> {
 
 async function striking(): Promise<void> {
   const all = faults(platform, broker).filter(({ name }) => driver === 'docker' || name !== 'out of memory');
-  let turn = 0;
+  const gentle = all.filter(({ ends }) => ends === undefined);
+  const turns = { all: 0, gentle: 0 };
   for (let next = Math.min(faultEveryMs, 30_000); end.reason === '' && next <= total - tailMs; next += faultEveryMs) {
     await pause(next - since());
     if (end.reason !== '') return;
     const share = since() / total;
     const calm = share >= LONG_LIFE.from && share <= LONG_LIFE.to;
-    while (all[turn % all.length]!.ends !== undefined && calm) turn += 1;
-    const { name, strike } = all[turn % all.length]!;
-    turn += 1;
+    const { name, strike } = calm ? gentle[turns.gentle++ % gentle.length]! : all[turns.all++ % all.length]!;
     const from = Date.now();
     say(`fault: ${name}`);
     const error = await strike().then(

@@ -20,7 +20,7 @@ const SEND_AGAIN_MS = 300;
 /** An invocation is asked for so long after it was accepted, and again so often, ms. */
 const ASK_AFTER_MS = 6_000;
 /** Length of the stream that brings messages: what is done is trimmed away. */
-const STREAM_LENGTH = 3_000;
+const STREAM_LENGTH = 1_500;
 /** How long a new secret may take to be everywhere, ms. */
 const SECRET_SETTLES_MS = 20_000;
 const LARGE_BYTES = 3 * 1024 * 1024;
@@ -282,6 +282,8 @@ export class Traffic {
   }
 
   async #rollback(): Promise<void> {
+    // Before its second revision there is nothing to go back to.
+    if (this.#version < 2) return;
     await this.#manage('rollback', ['rollback', 'moving']);
   }
 
