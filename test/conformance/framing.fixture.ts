@@ -99,16 +99,16 @@ export class FramingCourt {
     const context = JSON.stringify({ bytes: bytes.toString('latin1'), opinion, answers });
     const forwarded = answers.flatMap(({ saw }) => (saw === undefined ? [] : [this.served[saw]!]));
     // What functions saw is what clients got answers for, in this order.
-    expect(seen, context).toEqual(forwarded);
+    expect(seen, `${context}`).toEqual(forwarded);
     for (const [index, { saw }] of answers.entries()) {
       if (saw === undefined) continue;
       const request = opinion.requests[index];
       expect(request, `a request that the second parser does not see: ${context}`).toBeDefined();
-      expect(this.served[saw], context).toEqual(asForwarded(request!));
+      expect(this.served[saw], `${context}`).toEqual(asForwarded(request!));
     }
     const refusals = answers.filter(({ saw, status }) => saw === undefined && status >= 400);
-    expect(answers.length, context).toBeLessThanOrEqual(opinion.requests.length + Math.min(1, refusals.length));
-    if (opinion.end === 'refused') expect([refusals.length > 0, closed || answers.length > 0], context).toEqual([true, true]);
+    expect(answers.length, `${context}`).toBeLessThanOrEqual(opinion.requests.length + Math.min(1, refusals.length));
+    if (opinion.end === 'refused') expect([refusals.length > 0, closed || answers.length > 0], `${context}`).toEqual([true, true]);
   }
 
   /** What the gateway wrote to the function, judged by the second parser as well. Returns how many requests that was. */
@@ -147,7 +147,7 @@ function asForwarded({ method, target, body }: SeenRequest): Served {
 function answersOf(text: string): ClientAnswer[] {
   return text
     .split(/(?=HTTP\/1\.1 \d{3} [^\r\n]*\r\n)/)
-    .filter((part) => part.startsWith('HTTP/1.1 ') && !/^HTTP\/1\.1 1/.test(part) && part.includes('\r\n\r\n'))
+    .filter((part) => part.startsWith('HTTP/1.1 ') && !part.startsWith('HTTP/1.1 1') && part.includes('\r\n\r\n'))
     .map((part) => {
       const saw = /\r\nx-saw: (\d+)\r\n/.exec(part)?.[1];
       return { status: Number(part.slice(9, 12)), saw: saw === undefined ? undefined : Number(saw) };
