@@ -84,7 +84,7 @@ export default defineConfig({
           include: [
             '{controller,gateway,cli,runtime-images}/**/*.test.ts',
             'test/*.test.ts',
-            'test/{helpers,setup,bench,sim,soak}/**/*.test.ts',
+            'test/{helpers,setup,bench,sim,simulate,soak}/**/*.test.ts',
           ],
           maxWorkers: PARALLEL_WORKERS,
           sequence: { groupOrder: 0 },
