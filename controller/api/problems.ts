@@ -2,6 +2,7 @@
 import type { z } from 'zod';
 import { FnError, type FieldError, PROBLEM_TYPE, type Problem } from '#contract/errors.ts';
 import type { Log } from '#kit/log.ts';
+import { DriverUnavailable } from '../driver/types.ts';
 
 /** Most fields that one answer names. */
 const MAX_FIELD_ERRORS = 50;
@@ -17,9 +18,11 @@ export class ClientGone extends Error {
   }
 }
 
-/** An FnError as it is; anything else is our own fault, of which the client learns no more than that. */
+/** An FnError as it is, and what a driver says that can do nothing; anything else is our own fault, of which the client learns no more than that. */
 export function toFnError(error: unknown): FnError {
   if (error instanceof FnError) return error;
+  // Not our fault, and its words say what to do: the container engine is away.
+  if (error instanceof DriverUnavailable) return new FnError('start-failed', error.message, { cause: error });
   return new FnError('internal', "Something failed inside fn. The controller's log has it under this request's id.", { cause: error });
 }
 

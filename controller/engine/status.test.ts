@@ -1,5 +1,19 @@
 import { expect, it } from 'vitest';
-import { urlsAt } from './status.ts';
+import { VirtualClock } from '#kit/clock.ts';
+import { DriverUnavailable } from '../driver/types.ts';
+import { runtimesOf, urlsAt } from './status.ts';
+
+it('tells of a driver that does not answer, or hangs, and of all else as ever', async () => {
+  const clock = new VirtualClock();
+  const asked = (runtimes: () => Promise<{ name: string; version: string }[]>) =>
+    runtimesOf({ driver: { name: 'docker', runtimes }, clock });
+  expect(await asked(async () => [{ name: 'node', version: '24' }])).toEqual({ runtimes: [{ name: 'node', version: '24' }], note: null });
+  const away = await asked(() => Promise.reject(new DriverUnavailable('The Docker engine at /x is not running.')));
+  expect(away).toEqual({ runtimes: [], note: expect.stringContaining('docker does not answer: The Docker engine at /x is not running.') });
+  const hung = asked(() => new Promise(() => {}));
+  clock.advance(5_000);
+  expect(await hung).toEqual({ runtimes: [], note: expect.stringContaining('no answer within 5 s') });
+});
 
 it('shows where a function is, each revision of it, and each of its routes', () => {
   const urls = urlsAt('http://127.0.0.1:8080', null);

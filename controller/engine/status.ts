@@ -5,7 +5,8 @@ import type { FunctionView } from '#contract/function.ts';
 import { functionPath, parseRevisionKey, previewPath } from '#contract/names.ts';
 import { isLive, revisionOf, type Instance } from '../core/world.ts';
 import type { FunctionRecord } from '../store/types.ts';
-import type { EngineContext } from './context.ts';
+import type { Driver } from '../driver/types.ts';
+import { messageOf, type EngineContext } from './context.ts';
 import { currentRevision, shareOf, type Functions } from './functions.ts';
 import type { Gateways } from './gateways.ts';
 
@@ -91,6 +92,32 @@ const liveInstances = (context: EngineContext, key: string): number => [...conte
 const instancesOf = (context: EngineContext, record: FunctionRecord): number =>
   record.revisions.reduce((sum, revision) => sum + liveInstances(context, revision.key), 0);
 
+/** Longest wait for the driver's word on its runtimes, ms: a busy machine needs seconds, an engine that hangs for ever. */
+const DRIVER_ANSWER_MS = 5_000;
+
+type Runtimes = PlatformStatus['runtimes'];
+
+/** A driver that is away, or hangs, keeps only its own part of the status from being told, and is told of: `note`. */
+export async function runtimesOf({ driver, clock }: Pick<EngineContext, 'clock'> & { driver: Pick<Driver, 'name' | 'runtimes'> }): Promise<{
+  runtimes: Runtimes;
+  note: string | null;
+}> {
+  let cancel = () => {};
+  const late = new Promise<never>((_, reject) => {
+    cancel = clock.after(DRIVER_ANSWER_MS, () => reject(new Error(`no answer within ${DRIVER_ANSWER_MS / 1_000} s`)));
+  });
+  try {
+    return { runtimes: await Promise.race([driver.runtimes(), late]), note: null };
+  } catch (error) {
+    return {
+      runtimes: [],
+      note: `Instances cannot be started or ended now, as the driver ${driver.name} does not answer: ${messageOf(error)}`,
+    };
+  } finally {
+    cancel();
+  }
+}
+
 export async function platformStatus(
   context: EngineContext,
   { functions, gateways }: { functions: Functions; gateways: Gateways },
@@ -99,6 +126,7 @@ export async function platformStatus(
   const { world, driver, settings, clock } = context;
   const now = clock.now();
   const { freeze, limits, parentCgroup, egress, notes } = driver.features;
+  const { runtimes, note } = await runtimesOf(context);
   const connected = gateways.connected;
   return {
     version: options.version,
@@ -113,14 +141,14 @@ export async function platformStatus(
     gateways: connected.map(({ key, pid }) => ({ id: key, pid })),
     dispatcher: { pid: null },
     driver: driver.name,
-    features: { freeze, exactLimits: limits, parentCgroup, egress, notes: [...notes] },
+    features: { freeze, exactLimits: limits, parentCgroup, egress, notes: note === null ? [...notes] : [note, ...notes] },
     budget: {
       memoryMib: settings.memoryBudgetMib,
       memoryUsedMib: world.memoryUsedMib(),
       cpu: settings.cpuBudget,
       cpuUsed: world.cpuUsed(),
     },
-    runtimes: await driver.runtimes(),
+    runtimes,
     functions: functions.list().map((record) => ({
       namespace: record.namespace,
       name: record.name,
