@@ -1,15 +1,13 @@
 /** Things die under load. Each time: what failed, was anything run twice or answered wrongly, how soon was it well. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { LogEntry } from '#contract/api.ts';
-import { Load, type LedgerEntry, failures, judge, tally } from '../helpers/load.ts';
+import { Load, failures, judge, misdirected, tally } from '../helpers/load.ts';
 import { drivers, onlyOn, usePlatform } from '../helpers/suite.ts';
 import { range, sleep, waitFor } from '../helpers/wait.ts';
+import { LOOKED_AFTER, reportFault, rowOf } from './report.ts';
 import { SCALE } from './scale.ts';
 
 const LEDGER = 'test/chaos/fixtures/ledger.ts';
-
-/** Answers that carry another request's id. */
-const misdirected = (entries: LedgerEntry[]) => entries.filter(({ status, id, body }) => status === 200 && body.split(' ')[0] !== id);
 
 for (const driver of drivers('docker')) {
   describe(`faults (${driver})`, () => {
@@ -45,6 +43,7 @@ for (const driver of drivers('docker')) {
         await load.during(SCALE.calmMs);
         const entries = await load.stop();
         const verdict = judge(entries, { faultAt });
+        reportFault(rowOf({ fault: 1, what: 'kill -9 controller, warm', driver }, entries, verdict));
         expect(verdict.failed).toEqual({});
         expect(misdirected(entries)).toEqual([]);
         expect(verdict.goodTail).toBeGreaterThan(200);
@@ -75,6 +74,8 @@ for (const driver of drivers('docker')) {
           .filter((message) => message.startsWith('seen '))
           .map((message) => message.slice('seen '.length).trim());
         const verdict = judge(entries, { faultAt, seen });
+        // The newest lines only are asked for: of the first requests nothing is known any more.
+        reportFault(rowOf({ fault: 2, what: 'kill -9 gateway', driver, lost: misdirected(entries).length }, entries, verdict));
         expect(seen.length).toBeGreaterThan(50);
         expect(verdict.duplicated).toEqual([]);
         expect(misdirected(entries)).toEqual([]);
@@ -102,8 +103,13 @@ for (const driver of drivers('docker')) {
           await kept.during(800);
         }
         await kept.during(SCALE.calmMs);
-        for (const entries of [await kept.stop(), await fresh.stop()]) {
+        for (const [what, load] of [
+          ['SIGTERM gateway, kept connections', kept],
+          ['SIGTERM gateway, new connections', fresh],
+        ] as const) {
+          const entries = await load.stop();
           const verdict = judge(entries, { faultAt });
+          reportFault(rowOf({ fault: 2, what, driver }, entries, verdict));
           expect(verdict.failed).toEqual({});
           expect(misdirected(entries)).toEqual([]);
           expect(verdict.goodTail).toBeGreaterThan(50);
@@ -131,6 +137,7 @@ for (const driver of drivers('docker')) {
         await load.during(SCALE.calmMs);
         const entries = await load.stop();
         const verdict = judge(entries, { faultAt });
+        reportFault(rowOf({ fault: 3, what: 'function killed, or ends itself', driver }, entries, verdict));
         for (const what of Object.keys(verdict.failed)) expect(what).toMatch(/^502 (?:function-crashed|instance-lost)$/);
         // At most the slots of the instance each time.
         expect(failures(entries).length).toBeLessThanOrEqual(4 * SCALE.strikes);
@@ -146,13 +153,20 @@ for (const driver of drivers('docker')) {
       async () => {
         await platform().deploy('looper', LEDGER, { flags: ['--timeout', '1', '--concurrency', '2', '--max', '2'] });
         const load = new Load({ url: ledger('steady'), connections: 2, pauseMs: 5 });
+        const faultAt = performance.now();
         const spun = await Promise.all(range(3).map(() => platform().call('/looper/spin?id=x')));
         for (const answer of spun) expect([502, 503, 504]).toContain(answer.status);
         expect(spun.filter(({ status }) => status === 504).length).toBeGreaterThan(0);
         await waitFor('the looper to serve again', async () => (await platform().call('/looper?id=y')).status === 200, {
           timeoutMs: 20_000,
         });
-        expect(tally(await load.stop())).toEqual({});
+        const recoveredMs = Math.round(performance.now() - faultAt);
+        const entries = await load.stop();
+        reportFault(
+          rowOf({ fault: 6, what: 'endless loops; beside a neighbour', driver, recoveredMs }, entries, judge(entries, { faultAt })),
+        );
+        expect(tally(entries)).toEqual({});
+        expect(entries.length).toBeGreaterThan(50);
       },
       SCALE.timeoutMs,
     );
@@ -170,6 +184,7 @@ for (const driver of drivers('docker')) {
         }
         await load.during(1_000);
         const entries = await load.stop();
+        reportFault(rowOf({ fault: 15, what: `${SCALE.strikes} deployments under load`, driver }, entries, judge(entries, { faultAt: 0 })));
         expect(tally(entries)).toEqual({});
         expect(misdirected(entries)).toEqual([]);
         const stale = entries.filter(({ from, body }) => {
@@ -209,6 +224,18 @@ for (const driver of drivers('docker')) {
         expect(answer.text).toMatch(/handler\.ts:1:\d+/);
         // Back-off holds: far fewer starts than requests.
         const { instances } = await platform().status();
+        reportFault({
+          fault: 13,
+          what: 'crash on init: fails fast, in its own words',
+          driver,
+          acknowledged: 0,
+          failed: tally(entries),
+          lost: null,
+          duplicated: null,
+          unknown: 0,
+          recoveredMs: null,
+          leaks: LOOKED_AFTER,
+        });
         expect(instances.filter((instance) => instance.function === 'brittle').length).toBeLessThanOrEqual(2);
       },
       SCALE.timeoutMs,
@@ -243,6 +270,7 @@ describe.each(onlyOn('docker'))('faults (%s only)', (driver) => {
         expect((await platform().call('/eater?id=y')).status).toBe(200);
       }
       const entries = await load.stop();
+      reportFault(rowOf({ fault: 4, what: 'out of memory; beside a neighbour', driver }, entries, judge(entries, { faultAt: 0 })));
       expect(tally(entries)).toEqual({});
       expect(entries.length).toBeGreaterThan(50);
     },
@@ -257,6 +285,8 @@ describe.each(onlyOn('docker'))('faults (%s only)', (driver) => {
       const loads = names.map((name) => new Load({ url: (id) => `${platform().url}/${name}?id=${id}`, connections: 1, pauseMs: 100 }));
       await sleep(10_000);
       const entries = (await Promise.all(loads.map((load) => load.stop()))).flat();
+      const verdict = judge(entries, { faultAt: 0 });
+      reportFault(rowOf({ fault: 14, what: '12 functions, room for 6', driver, recoveredMs: null }, entries, verdict));
       for (const what of Object.keys(tally(entries))) expect(what).toMatch(/^503 (?:no-capacity|queue-timeout|queue-full)$/);
       expect(entries.filter(({ status }) => status === 200).length).toBeGreaterThan(100);
       expect((await platform().status()).budget.memoryUsedMib).toBeLessThanOrEqual(1_600);

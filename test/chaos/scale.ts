@@ -2,6 +2,9 @@
 const full = process.env.FN_CHAOS === 'full';
 
 export const SCALE = {
+  full,
+  /** An engine, a Redis, a network is away for so long, ms. */
+  awayMs: full ? 30_000 : 5_000,
   /** Load before and after a fault, ms. */
   calmMs: full ? 15_000 : 1_000,
   /** How often each fault strikes. */

@@ -29,16 +29,21 @@ export abstract class Sender {
   readonly sentAgain = new Set<string>();
   /** Attempts that were not acknowledged. */
   refused = 0;
+  /** The same, by what was said: `{"503 events-unavailable": 3}`. */
+  readonly refusals: Record<string, number> = {};
+  /** Longest that an attempt took, acknowledged or not, ms. */
+  longestMs = 0;
 
-  /** One attempt. False, or an error: it is not known to be there. */
-  protected abstract one(id: string, body: string): Promise<boolean>;
+  /** One attempt. False or what was said, or an error: it is not known to be there. */
+  protected abstract one(id: string, body: string): Promise<boolean | string>;
   abstract close(): Promise<void>;
+  #stopped = false;
 
   async send(count: number, { poisonEvery, perSecond, prefix = this.name }: SendOptions): Promise<void> {
     let next = 0;
     const began = performance.now();
     const work = async () => {
-      while (next < count) {
+      while (next < count && !this.#stopped) {
         const number = next++;
         const id = `${prefix}-${number}`;
         const poison = number % poisonEvery === poisonEvery - 1;
@@ -56,13 +61,19 @@ export abstract class Sender {
     await Promise.all(Array.from({ length: AT_A_TIME }, work));
   }
 
+  /** Not acknowledged, for whatever reason: counted, and tried again. */
   async #attempt(id: string, body: string): Promise<boolean> {
-    try {
-      return await this.one(id, body);
-    } catch {
-      // Not acknowledged, for whatever reason: counted, and tried again.
-      return false;
-    }
+    const began = performance.now();
+    const said = await this.one(id, body).catch((error: NodeJS.ErrnoException) => error.code ?? error.name);
+    this.longestMs = Math.max(this.longestMs, performance.now() - began);
+    if (said === true) return true;
+    this.refusals[String(said)] = (this.refusals[String(said)] ?? 0) + 1;
+    return false;
+  }
+
+  /** Stops when what is under way is: for senders without a number. */
+  stop(): void {
+    this.#stopped = true;
   }
 }
 
@@ -77,10 +88,10 @@ export class ByHttp extends Sender {
     this.#url = url;
   }
 
-  protected async one(id: string, body: string): Promise<boolean> {
+  protected async one(id: string, body: string): Promise<boolean | string> {
     const headers = { prefer: 'respond-async', 'content-type': 'application/json', 'idempotency-key': id };
     const answer = await call(this.#url, { method: 'POST', headers, body, agent: this.#agent, timeoutMs: 15_000 });
-    return answer.status === 202;
+    return answer.status === 202 || `${answer.status} ${answer.json<{ code: string }>().code}`;
   }
 
   async close(): Promise<void> {

@@ -36,6 +36,11 @@ export class EventLedger {
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
+  /** Every id, as often as it was done. */
+  *all(): Iterable<string> {
+    for (const [id, times] of this.done) for (let time = 0; time < times; time++) yield id;
+  }
+
   /** Of these, those that were never done. */
   lost(ids: Iterable<string>): string[] {
     return [...ids].filter((id) => !this.done.has(id));

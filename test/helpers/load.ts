@@ -80,10 +80,14 @@ export class Load {
   }
 }
 
-export const failures = (entries: LedgerEntry[]): LedgerEntry[] => entries.filter(({ status }) => status !== 200);
+export const failures = (entries: readonly LedgerEntry[]): LedgerEntry[] => entries.filter(({ status }) => status !== 200);
+
+/** Answers that carry another request's id, or none: functions of these suites answer with the id first. */
+export const misdirected = (entries: readonly LedgerEntry[]): LedgerEntry[] =>
+  entries.filter(({ status, id, body }) => status === 200 && body.split(' ')[0] !== id);
 
 /** `{"502 function-crashed": 3}`: what went wrong, counted. */
-export function tally(entries: LedgerEntry[]): Record<string, number> {
+export function tally(entries: readonly LedgerEntry[]): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const { status, code } of failures(entries)) counts[`${status} ${code}`.trim()] = (counts[`${status} ${code}`.trim()] ?? 0) + 1;
   return counts;
@@ -93,7 +97,9 @@ export interface Verdict {
   sent: number;
   ok: number;
   failed: Record<string, number>;
-  /** Ids that the function saw more than once. */
+  /** Whether functions told what they saw: without it nothing is known of the next two. */
+  seen: boolean;
+  /** Ids of ours that the function saw more than once. */
   duplicated: string[];
   /** Ids answered with 200 that the function never saw. */
   lost: string[];
@@ -104,15 +110,17 @@ export interface Verdict {
 }
 
 /** Judges a ledger against the ids that the function saw, and the time of the fault. */
-export function judge(entries: LedgerEntry[], { faultAt, seen }: { faultAt: number; seen?: string[] }): Verdict {
+export function judge(entries: readonly LedgerEntry[], { faultAt, seen }: { faultAt: number; seen?: Iterable<string> }): Verdict {
   const counts = new Map<string, number>();
-  for (const id of seen ?? []) counts.set(id, (counts.get(id) ?? 0) + 1);
+  const ours = new Set(entries.map(({ id }) => id));
+  for (const id of seen ?? []) if (ours.has(id)) counts.set(id, (counts.get(id) ?? 0) + 1);
   const bad = failures(entries);
   const wellAt = Math.max(faultAt, ...bad.map((entry) => entry.to));
   return {
     sent: entries.length,
     ok: entries.length - bad.length,
     failed: tally(entries),
+    seen: seen !== undefined,
     duplicated: [...counts].filter(([, count]) => count > 1).map(([id]) => id),
     lost: seen ? entries.filter(({ status, id }) => status === 200 && !counts.has(id)).map(({ id }) => id) : [],
     recoveryMs: Math.round(wellAt - faultAt),

@@ -88,6 +88,7 @@ export class TestPlatform {
   readonly runDir: string;
   readonly port: number;
   readonly url: string;
+  readonly dockerHost: string | undefined;
   readonly #env: Record<string, string>;
   readonly #root: string;
   readonly #upFlags: string[];
@@ -104,6 +105,7 @@ export class TestPlatform {
     this.runDir = paths.runDir;
     this.port = port;
     this.url = `http://127.0.0.1:${port}`;
+    this.dockerHost = options.env?.DOCKER_HOST;
     this.#env = { FN_LOG_LEVEL: 'info', ...options.env, FN_HOME: this.home };
     this.#root = options.root ?? ROOT;
     this.#upFlags = options.upFlags ?? [];

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { debianPackage } from './debian-package.ts';
 import { freePort } from './platform.ts';
+import type { SeparateNet } from './separate-net.ts';
 import { waitFor } from './wait.ts';
 
 /** Of the Debian package where the machine has none: redis-server with the libraries that it names. */
@@ -18,6 +19,8 @@ export interface RedisServerOptions {
   dir?: string;
   port?: number;
   password?: string;
+  /** Where it runs, if not beside the test. It is ended before that is closed. */
+  net?: SeparateNet;
   /** More settings, as on the command line: `{ maxmemory: '64mb' }`. */
   settings?: Record<string, string>;
 }
@@ -32,6 +35,8 @@ export interface RedisServer {
   stop(): Promise<void>;
   /** SIGKILL; its folder stays. Resolves when it is gone. */
   kill(): Promise<void>;
+  /** SIGTERM; its folder stays. Resolves when it is gone. */
+  end(): Promise<void>;
   /** Starts it again on the same port and folder; kills it first where it runs. */
   restart(): Promise<void>;
   /** SIGSTOP: it is there and does not answer. */
@@ -62,6 +67,9 @@ process.once('exit', () => {
 class OwnRedis implements RedisServer {
   readonly port: number;
   readonly url: string;
+  readonly #host: string;
+  /** What its command begins with. */
+  readonly #inside: string[];
   readonly #dir: string;
   readonly #ownDir: boolean;
   readonly #args: string[];
@@ -71,13 +79,15 @@ class OwnRedis implements RedisServer {
   #ended: Promise<void> = Promise.resolve();
   #output = '';
 
-  constructor({ appendfsync = 'always', dir, password, settings = {} }: RedisServerOptions, port: number) {
+  constructor({ appendfsync = 'always', dir, password, net, settings = {} }: RedisServerOptions, port: number) {
     this.port = port;
     this.#ownDir = dir === undefined;
     this.#dir = dir ?? mkdtempSync(join(tmpdir(), 'fn-redis-'));
     this.#password = password;
-    this.url = `redis://${password === undefined ? '' : `:${encodeURIComponent(password)}@`}127.0.0.1:${port}/0`;
-    this.#args = ['--port', String(port), '--bind', '127.0.0.1', '--dir', this.#dir, '--daemonize', 'no'];
+    this.#host = net?.address ?? '127.0.0.1';
+    this.#inside = net?.inside ?? [];
+    this.url = `redis://${password === undefined ? '' : `:${encodeURIComponent(password)}@`}${this.#host}:${port}/0`;
+    this.#args = ['--port', String(port), '--bind', this.#host, '--protected-mode', 'no', '--dir', this.#dir, '--daemonize', 'no'];
     this.#args.push('--save', '', '--appendonly', appendfsync === 'off' ? 'no' : 'yes', '--maxmemory-policy', 'noeviction');
     if (appendfsync !== 'off') this.#args.push('--appendfsync', appendfsync);
     if (password !== undefined) this.#args.push('--requirepass', password);
@@ -94,7 +104,7 @@ class OwnRedis implements RedisServer {
     await this.kill();
     const { command, env } = await program();
     // Also where the test's process is killed and runs no hook of its own.
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', command, ...this.#args], {
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...this.#inside, command, ...this.#args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...env },
     });
@@ -129,6 +139,11 @@ class OwnRedis implements RedisServer {
     await this.#ended;
   }
 
+  async end(): Promise<void> {
+    this.#child?.kill('SIGTERM');
+    await this.#ended;
+  }
+
   pause(): void {
     process.kill(this.pid, 'SIGSTOP');
   }
@@ -159,7 +174,7 @@ class OwnRedis implements RedisServer {
 
   #connect(): Redis {
     return new Redis({
-      host: '127.0.0.1',
+      host: this.#host,
       port: this.port,
       ...(this.#password === undefined ? {} : { password: this.#password }),
       retryStrategy: (attempt) => Math.min(200, attempt * 20),

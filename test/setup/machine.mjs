@@ -20,6 +20,9 @@ const TOOLS = {
   mmdebstrap: ['mmdebstrap', 'command -v mmdebstrap'],
   iptables: ['iptables', 'command -v iptables'],
   iproute2: ['ip', 'command -v ip'],
+  // For the fault suites: a network that loses packets, and clocks that jump.
+  nftables: ['nft', 'command -v nft'],
+  libfaketime: ['libfaketime', 'ls /usr/lib/*/faketime/libfaketime.so.1'],
   python3: ['python3', 'command -v python3'],
   // For functions with a requirements.txt.
   'python3-pip': ['pip for python3', 'python3 -m pip --version'],

@@ -7,12 +7,16 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
+import { tellFaults } from './chaos.mjs';
 import { clusterTools, ensureClusterTools, startCluster } from './cluster.mjs';
 import { ensureEngine, ensureTools } from './machine.mjs';
 import { NODE, ROOT, ensurePackages } from './packages.mjs';
 
+/** The long form of the fault suites. */
+const FULL_CHAOS = process.env.FN_CHAOS === 'full';
+
 /** The whole run is ended after so long: one that hangs must fail, not wait for ever. Twice what it takes on two cores. */
-const RUN_TIMEOUT_MS = 45 * 60_000;
+const RUN_TIMEOUT_MS = (FULL_CHAOS ? 240 : 45) * 60_000;
 
 /** Longest wait for what a run left to be ended, by the guard of test/setup/global.ts. */
 const SWEEP_TIMEOUT_MS = 60_000;
@@ -119,7 +123,9 @@ async function main() {
       buildImages();
     }
     const report = join(folder, 'report.json');
-    const code = await runVitest(report, cluster.env);
+    const faults = process.env.FN_CHAOS_JSON ?? join(folder, 'faults.jsonl');
+    const code = await runVitest(report, { ...cluster.env, FN_CHAOS_JSON: faults });
+    tellFaults(faults, ROOT, FULL_CHAOS);
     return { code, ...countTests(report) };
   } finally {
     rmSync(folder, { recursive: true, force: true });
