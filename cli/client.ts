@@ -12,6 +12,7 @@ import type { Traffic } from '#contract/function.ts';
 import { FunctionView } from '#contract/function.ts';
 import type { LogLevel } from '#contract/log.ts';
 import { LogStats } from '#contract/log.ts';
+import { FunctionStats, StatsList } from '#contract/stats.ts';
 import type { AuditEntry, AuditQuery, CreateTokenRequestInput, NamespaceSettingsInput } from '#contract/tenancy.ts';
 import {
   AuditList,
@@ -170,6 +171,15 @@ export class ApiClient {
   /** Explains one call, by its x-request-id. */
   async why(namespace: string, requestId: string): Promise<Why> {
     return this.#api.json({ method: 'GET', path: `${namespaceRoute(namespace)}/calls/${encodeURIComponent(requestId)}` }, Why);
+  }
+
+  /** What functions have used: of all namespaces that one may see, or of one. */
+  async stats(namespace?: string): Promise<StatsList> {
+    return this.#api.json({ method: 'GET', path: `/v1/stats${queryText({ namespace })}` }, StatsList);
+  }
+
+  async functionStats(namespace: string, name: string): Promise<FunctionStats> {
+    return this.#api.json({ method: 'GET', path: `${functionRoute(namespace, name)}/stats` }, FunctionStats);
   }
 
   async secrets(namespace: string): Promise<SecretView[]> {

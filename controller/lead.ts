@@ -10,6 +10,7 @@ import { planTelemetry } from '#kit/telemetry.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { onShutdown } from '#kit/shutdown.ts';
 import metadata from '../package.json' with { type: 'json' };
+import { Accounting } from './accounting/accounting.ts';
 import { createApi } from './api/app.ts';
 import { startApiServer, type ApiServer } from './api/server.ts';
 import { Calls } from './calls/calls.ts';
@@ -174,6 +175,7 @@ export async function lead(options: LeadOptions): Promise<void> {
     maxAgeMs: config.FN_CALLS_MAX_AGE_SECONDS * 1_000,
     slowMs: config.FN_SLOW_MS,
   });
+  const accounting = new Accounting({ store, driver, clock, log });
   const events: EventsService = new EventsService({
     functions: () => engine,
     reveal: (namespace, names) => secrets.reveal(namespace, names),
@@ -194,6 +196,7 @@ export async function lead(options: LeadOptions): Promise<void> {
     logLinesDropped: () => engine.logLinesDropped,
     events: () => ({ dispatcher: events.dispatcherPid !== null, functions: events.stats }),
     calls: () => ({ kept: calls.told.records - calls.lost, skipped: calls.told.skipped, lost: calls.lost }),
+    usage: () => accounting.metrics(),
     traceOf: (request) => calls.traceOf(request),
   };
   const telemetry = plan === null ? null : await startControllerTelemetry({ plan, version: metadata.version, state, clock, log });
@@ -220,6 +223,7 @@ export async function lead(options: LeadOptions): Promise<void> {
     imageKeepMs: config.FN_IMAGE_KEEP_SECONDS * 1_000,
     certificates: config.FN_TLS_CERTS ?? null,
     calls,
+    accounting,
     onStart: telemetry?.onStart,
     onStartFailure: telemetry?.onStartFailure,
     onLogEntries: telemetry?.onLogEntries,

@@ -25,6 +25,7 @@ async function withCollector(body: (telemetry: ControllerTelemetry) => void): Pr
         logLinesDropped: () => 0,
         events: () => ({ dispatcher: false, functions: [] }),
         calls: () => ({ kept: 0, skipped: 0, lost: 0 }),
+        usage: () => [],
         traceOf: (request) => (request === 'r-1' ? TRACE : undefined),
       },
     });

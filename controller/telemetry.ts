@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import type { PlatformStatus } from '#contract/api.ts';
 import type { LogEntry } from '#contract/log.ts';
+import type { UsageStats } from '#contract/stats.ts';
 import { parseRevisionKey } from '#contract/names.ts';
 import { type Clock, sleep } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
@@ -48,6 +49,8 @@ export interface ControllerState {
   logLinesDropped(): number;
   events(): { dispatcher: boolean; functions: readonly EventCounts[] };
   calls(): { kept: number; skipped: number; lost: number };
+  /** What functions have used, by function. */
+  usage(): readonly { namespace: string; function: string; stats: UsageStats }[];
   traceOf(request: string): string | undefined;
 }
 
@@ -76,6 +79,7 @@ export async function startControllerTelemetry(options: ControllerTelemetryOptio
   metrics.read('fn_log_lines_dropped_total', () => [{ value: state.logLinesDropped() }]);
   metrics.read('fn_calls_total', () => Object.entries(state.calls()).map(([what, value]) => ({ labels: { what }, value })));
   readEvents(metrics, state, clock);
+  readUsage(metrics, state);
   const telemetry = await startTelemetry({
     plan,
     service: 'fn-controller',
@@ -195,6 +199,42 @@ function readEvents(metrics: ControllerMetrics, state: ControllerState, clock: C
     each(({ oldestAt }) => [{ value: oldestAt === null ? 0 : Math.max(0, clock.wall() - oldestAt) / 1_000 }]),
   );
   metrics.read('fn_dispatcher_up', () => [{ value: state.events().dispatcher ? 1 : 0 }]);
+}
+
+function readUsage(metrics: ControllerMetrics, state: ControllerState): void {
+  const each = (values: (stats: UsageStats) => { labels?: Record<string, string>; value: number }[]) => () =>
+    state
+      .usage()
+      .flatMap(({ stats, namespace, function: name }) =>
+        values(stats).map(({ labels, value }) => ({ labels: { namespace, function: name, ...labels }, value })),
+      );
+  metrics.read(
+    'fn_function_cpu_seconds_total',
+    each(({ cpuSeconds }) => [{ value: cpuSeconds }]),
+  );
+  metrics.read(
+    'fn_function_memory_gib_seconds_total',
+    each(({ memoryReservedGibSeconds, memoryUsedGibSeconds }) => [
+      { labels: { what: 'reserved' }, value: memoryReservedGibSeconds },
+      { labels: { what: 'used' }, value: memoryUsedGibSeconds },
+    ]),
+  );
+  metrics.read(
+    'fn_function_invocations_total',
+    each(({ invocations, errors, rejected }) => [
+      { labels: { outcome: 'succeeded' }, value: invocations - errors },
+      { labels: { outcome: 'failed' }, value: errors },
+      { labels: { outcome: 'rejected' }, value: rejected },
+    ]),
+  );
+  metrics.read(
+    'fn_function_cold_starts_total',
+    each(({ coldStarts }) => Object.entries(coldStarts).map(([kind, value]) => ({ labels: { kind }, value }))),
+  );
+  metrics.read(
+    'fn_function_busy_seconds_total',
+    each(({ duration }) => [{ value: duration.sumSeconds }]),
+  );
 }
 
 function logRecord(entry: LogEntry, traceOf: ControllerState['traceOf']): LogRecord {

@@ -18,6 +18,7 @@ import { createPlatformApp, platformListener } from './platform.ts';
 import { RouteTable } from './routes.ts';
 import { createPublicServer, type PublicServer, type ServerOptions } from './server.ts';
 import { Certificates } from './tls.ts';
+import { CallTally } from './tally.ts';
 import { createTracer, type Sampler, type Tracer } from './trace.ts';
 import { Upstream } from './upstream.ts';
 import { DeadlineWheel } from './wheel.ts';
@@ -81,7 +82,13 @@ export function createGateway(
   telemetry: GatewayTelemetry | null = null,
 ): Gateway {
   const gatewayId = config.gatewayId ?? newSecret().slice(0, 16);
-  const journal = new CallJournal({ gateway: gatewayId, clock, limits: config.calls, send: (message) => link.send(message) });
+  const journal = new CallJournal({
+    gateway: gatewayId,
+    clock,
+    limits: config.calls,
+    tally: new CallTally(),
+    send: (message) => link.send(message),
+  });
   const tracer = createTracer(telemetry?.sampler);
   const routes = new RouteTable();
   const wheel = new DeadlineWheel(clock, { tickMs: WHEEL_TICK_MS });
@@ -250,6 +257,7 @@ function linkEvents({ routes, leases, journal, gatekeeper, certificates, routed 
     onWelcome(message) {
       const lost = routes.replace(message.version, message.routes);
       leases.linkUp(message.keep);
+      journal.linkUp();
       rerouted(lost, message.version);
     },
     onDown: () => leases.linkDown(),
@@ -281,6 +289,9 @@ function linkEvents({ routes, leases, journal, gatekeeper, certificates, routed 
           break;
         case 'recall':
           journal.answer(message.id);
+          break;
+        case 'counted':
+          journal.counted(message.seq);
           break;
       }
     },

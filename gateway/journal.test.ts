@@ -3,6 +3,7 @@ import { CallRecord } from '#contract/call.ts';
 import { FLUSH_ONLY, GatewayMessage } from '#contract/link.ts';
 import { VirtualClock } from '#kit/clock.ts';
 import { CallJournal, type EndedCall, type JournalLimits, SHIP_EVERY_MS } from './journal.ts';
+import { CallTally } from './tally.ts';
 
 const LIMITS: JournalLimits = { ring: 100, notablePerSecond: 200, sampledPerSecond: 5, slowMs: 1_000 };
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
@@ -16,6 +17,7 @@ function setup(limits: Partial<JournalLimits> = {}) {
     gateway: 'g',
     clock,
     limits: { ...LIMITS, ...limits },
+    tally: new CallTally(),
     send: (message) => {
       if (!linked) return false;
       // What is sent must be what the link allows: the controller cuts off a gateway that says anything else.

@@ -8,6 +8,7 @@ import { FLUSH_ONLY, type GatewayMessage } from '#contract/link.ts';
 import type { Clock } from '#kit/clock.ts';
 import { CallRing } from './call-ring.ts';
 import { LruMap } from './lru.ts';
+import type { CallTally } from './tally.ts';
 import type { Timing } from './timing.ts';
 import type { RequestTrace } from './trace.ts';
 
@@ -78,6 +79,8 @@ export interface JournalOptions {
   gateway: string;
   clock: Clock;
   limits: JournalLimits;
+  /** What is counted of all requests. */
+  tally: CallTally;
   /** False while the link is down. */
   send: (message: GatewayMessage) => boolean;
 }
@@ -132,6 +135,7 @@ export class CallJournal implements CallObserver {
   }
 
   ended(call: EndedCall, now: number): void {
+    this.#options.tally.ended(call, now);
     const slot = this.#ring.fill(call, now, this.#options.clock.wall());
     const { slowMs } = this.#options.limits;
     // Of a stream only how long it took to begin says that it is slow.
@@ -160,13 +164,31 @@ export class CallJournal implements CallObserver {
 
   /** Sends what there is. What cannot be sent is kept for the next time. */
   flush(): void {
-    while (this.#pending.length > 0 || this.#skipped > 0) {
+    const { tally } = this.#options;
+    for (let counted = tally.next(); this.#pending.length > 0 || this.#skipped > 0 || counted !== null; counted = null) {
       const calls = this.#pending.slice(0, MAX_PER_MESSAGE);
-      if (!this.#options.send({ type: 'calls', calls, skipped: this.#skipped })) return;
+      if (!this.#options.send({ type: 'calls', calls, skipped: this.#skipped, ...(counted === null ? {} : { counted }) })) return;
+      if (counted !== null) tally.sent();
       this.#pending = this.#pending.slice(calls.length);
       this.#skipped = 0;
     }
     for (const due of this.#dueWaiting.splice(0)) due.pending = 0;
+  }
+
+  /** The controller has a batch of counts for good. */
+  counted(seq: number): void {
+    this.#options.tally.acknowledged(seq);
+    this.#scheduleCounts();
+  }
+
+  /** After each welcome. */
+  linkUp(): void {
+    this.#options.tally.linkUp();
+    this.#scheduleCounts();
+  }
+
+  #scheduleCounts(): void {
+    if (this.#options.tally.waits && !this.#scheduled) this.#schedule();
   }
 
   #isDue(namespace: string, now: number): boolean {

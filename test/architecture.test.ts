@@ -30,7 +30,7 @@ interface Rule {
 const CONTRACT = /^controller\/contract\//;
 const KIT = /^controller\/kit\//;
 const CORE = /^controller\/core\//;
-const PORTS = /^controller\/(?:driver|store|triggers|calls|dispatcher)\/types\.ts$/;
+const PORTS = /^controller\/(?:accounting|driver|store|triggers|calls|dispatcher)\/types\.ts$/;
 /** What driver, lease and declared functions need of Kubernetes: the port and what is set, never the connection. */
 const KUBE = /^controller\/kube\/(?:types|settings|watch|resources)\.ts$/;
 const EVENT_STORE = /^controller\/store\/events\.ts$/;
@@ -108,6 +108,11 @@ const RULES: Rule[] = [
     files: /^controller\/calls\//,
     may: [CONTRACT, KIT, NODE, NPM, /^controller\/calls\//],
     says: 'the journal of calls knows contract and kit only: what it needs of the engine it is given',
+  },
+  {
+    files: /^controller\/accounting\//,
+    may: [CONTRACT, KIT, PORTS, NODE, NPM, /^controller\/accounting\//],
+    says: 'accounting knows the ports of driver and store, no engine',
   },
   {
     files: /^controller\/engine\//,

@@ -41,6 +41,7 @@ import { schema } from './schema.ts';
 import { secretDelete } from './secret-delete.ts';
 import { secretList } from './secret-list.ts';
 import { secretSet } from './secret-set.ts';
+import { stats } from './stats.ts';
 import { status } from './status.ts';
 import { tokenCreate } from './token-create.ts';
 import { tokenList } from './token-list.ts';
@@ -64,7 +65,7 @@ export const COMMAND_GROUPS: Readonly<Record<string, readonly CommandSpec[]>> = 
   Begin: [demo, init, dev],
   Functions: [remote(deploy), remote(diff), render, remote(list), remote(describe), remote(invoke), remote(deleteCommand)],
   'Revisions and traffic': [remote(revisions), remote(rollback), remote(traffic)],
-  'Logs and calls': [remote(logs), remote(why), remote(calls)],
+  'Logs and calls': [remote(logs), remote(why), remote(calls), remote(stats)],
   Events: [
     triggerAdd,
     triggerList,

@@ -18,6 +18,7 @@ import { PUBLIC_REGISTRIES } from './registries.ts';
 import { revisionRoutes } from './revisions.ts';
 import { componentSchemas } from './schemas.ts';
 import { secretRoutes } from './secrets.ts';
+import { statsRoutes } from './stats.ts';
 import { statusRoutes } from './status.ts';
 import { tokenRoutes } from './tokens.ts';
 import { triggerRoutes } from './triggers.ts';
@@ -44,6 +45,7 @@ const ROUTERS: readonly ((dependencies: ApiDependencies) => Router)[] = [
   revisionRoutes,
   logRoutes,
   callRoutes,
+  statsRoutes,
   invocationRoutes,
   deadLetterRoutes,
   triggerRoutes,

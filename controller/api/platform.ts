@@ -4,6 +4,7 @@ import type { FunctionAccess } from '#contract/access.ts';
 import type { CallList, CallQuery, Why } from '#contract/call.ts';
 import type { Declaration, DeclaredBy, FunctionView, Traffic } from '#contract/function.ts';
 import type { LogEntry, LogStats } from '#contract/log.ts';
+import type { FunctionStats, StatsList } from '#contract/stats.ts';
 import type { Trigger, TriggerView } from '#contract/trigger.ts';
 import type { EventQuestions } from '../dispatcher/types.ts';
 import type {
@@ -63,6 +64,10 @@ export interface Platform {
   /** Ends when the newest line was given, or with `follow` when aborted. */
   logs(namespace: string, name: string, selection: LogSelection, signal: AbortSignal): AsyncIterable<LogEntry>;
   logStats(namespace: string, name: string): Promise<LogStats>;
+  /** What functions have used, those too that were deleted not long ago. */
+  stats(namespace?: string): Promise<StatsList>;
+  /** Also of one that was deleted not long ago. */
+  functionStats(namespace: string, name: string): Promise<FunctionStats>;
   /** Calls that a record is kept of, the newest first. */
   listCalls(namespace: string, name: string, query: CallQuery): Promise<CallList>;
   /** `requestId` may also be the id of a trace. Throws FnError call-not-found. */

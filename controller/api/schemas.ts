@@ -34,6 +34,7 @@ import {
 } from '#contract/events.ts';
 import { FunctionView, Revision } from '#contract/function.ts';
 import { LogStats } from '#contract/log.ts';
+import { FunctionStats, StatsList } from '#contract/stats.ts';
 import { BundleDigest, FunctionName, Namespace } from '#contract/names.ts';
 import {
   AuditEntry,
@@ -80,6 +81,7 @@ const ANSWERS = {
   EventBacklog,
   FunctionError,
   FunctionList,
+  FunctionStats,
   FunctionView,
   ImageInfo,
   InstanceView,
@@ -97,6 +99,7 @@ const ANSWERS = {
   RevisionView,
   SecretList,
   SecretView,
+  StatsList,
   Stopping,
   TokenList,
   TokenView,

@@ -8,6 +8,7 @@ import { CallRecord, StartInfo } from './call.ts';
 import { Problem } from './errors.ts';
 import { FunctionName, InstanceId, LeaseId, Namespace, RevisionKey } from './names.ts';
 import { Address } from './runtime.ts';
+import { CountsBatch } from './stats.ts';
 import { TokenNamespaces } from './tenancy.ts';
 
 export { StartInfo };
@@ -131,6 +132,8 @@ export const GatewayMessage = z.discriminatedUnion('type', [
     type: z.literal('calls'),
     calls: z.array(z.unknown()).max(MAX_CALLS_PER_MESSAGE).pipe(z.array(CallRecord)),
     skipped: z.number().int().min(0),
+    /** What was counted of all of them, sampled or not, since the batch before. Sent again after each welcome, until it is acknowledged. */
+    counted: CountsBatch.optional(),
   }),
   /** Somebody wants an event accepted, and there is no dispatcher to be reached: it is to be started. */
   z.object({ type: z.literal('events') }),
@@ -175,6 +178,8 @@ export const ControllerMessage = z.discriminatedUnion('type', [
    * and then answers `recalled`; with the id FLUSH_ONLY it remembers nothing of it.
    */
   z.object({ type: z.literal('recall'), term, id: z.string().max(200) }),
+  /** The batch of counts with this number is kept for good. */
+  z.object({ type: z.literal('counted'), term, seq: z.number().int().positive() }),
   /** [6] */
   z.object({ type: z.literal('grant'), term, lease: Lease, start: StartInfo }),
   /** [8] `slots` is what the lease keeps (0: all is revoked). No new use beyond it from receipt. */

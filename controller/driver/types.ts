@@ -8,6 +8,7 @@
 import type { Egress, NetworkClass } from '#contract/function.ts';
 import type { RevisionKey } from '#contract/names.ts';
 import type { Address } from '#contract/runtime.ts';
+import type { UsageSource } from '#contract/stats.ts';
 
 export interface DriverFeatures {
   /** Instances can be frozen in well under a millisecond. Where false, freeze() is never called. */
@@ -82,6 +83,18 @@ export interface Leaving {
   why: string;
   /** From now until it is killed, ms. */
   graceMs: number;
+}
+
+/** What an instance has used since its start. */
+export interface Usage {
+  /** Which counter `cpuUs` is of: while it is the same text, `cpuUs` goes on; another one began at nought. */
+  counter: string;
+  /** User and system, of all its processes, those that have ended too, µs. */
+  cpuUs: number;
+  /** In use now, without file cache that can be dropped at once, bytes. */
+  memoryBytes: number;
+  /** The most that was ever in use, file cache included; null where nobody knows. */
+  peakBytes: number | null;
 }
 
 /** A raw piece of what an instance wrote to stdout or stderr. */
@@ -160,6 +173,10 @@ export interface Driver {
   specialise(id: string, spec: SpecialiseSpec): Promise<{ code: string }>;
   freeze(id: string): Promise<void>;
   thaw(id: string): Promise<void>;
+  /** Who says what usage() says: the kernel of control groups, of single processes, or the cluster's metrics; `none`: nobody. Known after start(). */
+  readonly usageSource: UsageSource;
+  /** Reads what an instance has used, from what is at hand: some tenths of a millisecond. null where it is gone, or nobody knows. */
+  usage(id: string): Promise<Usage | null>;
   /** SIGKILL, also when frozen, then removes every trace. Idempotent; resolves when it is gone. */
   kill(id: string): Promise<void>;
   /**

@@ -3,7 +3,7 @@ import { FnError } from '#contract/errors.ts';
 import type { InvokeToken, NamespaceLimits } from '#contract/link.ts';
 import { NO_QUOTA, type NamespaceSettings, type Quota } from '#contract/tenancy.ts';
 import type { CoreSettings } from '../core/settings.ts';
-import type { Instance, World } from '../core/world.ts';
+import type { Instance, RevisionState, World } from '../core/world.ts';
 import type { Driver } from '../driver/types.ts';
 import type { BundleStore, InstanceRecords, Store } from '../store/types.ts';
 import type { Clock } from '#kit/clock.ts';
@@ -79,13 +79,13 @@ export interface InstanceEvents {
   failed(revision: string | null, failure: StartFailure): void;
   /** An instance is no more; `holders` are the gateways that had leases of it. */
   gone(instance: Instance, holders: Set<string>, cause: GoneCause, detail: string): void;
-  /** A claim was made: refills wait. */
-  claimed(): void;
+  /** A claim was made: refills wait, and what the instance uses from now on is the function's. */
+  claimed(instance: Instance, revision: RevisionState): void;
   /** An instance has loaded its code. */
   started(start: InstanceStart): void;
   /** A specialised instance writes logs from now on. */
   follow(instance: Instance, revision: string): void;
-  /** It is about to be killed; resolves when what it wrote has been read. */
+  /** It is about to be killed, or has ended; resolves when what it wrote, and what it used, has been read. */
   unfollow(instance: Instance, cause: GoneCause): Promise<void>;
 }
 

@@ -8,8 +8,9 @@ import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus, RevisionV
 import type { CallList, CallQuery, Why } from '#contract/call.ts';
 import type { Declaration, DeclaredBy, FunctionView, Traffic } from '#contract/function.ts';
 import type { LogStats } from '#contract/log.ts';
+import type { FunctionStats, StatsList } from '#contract/stats.ts';
 import type { LogSelection, Platform } from '../api/platform.ts';
-import { revisionOf, World, type Instance } from '../core/world.ts';
+import { revisionOf, World, type Instance, type RevisionState } from '../core/world.ts';
 import type { FunctionRecord } from '../store/types.ts';
 import { takeInventory } from './adopt.ts';
 import { Certificates } from './certificates.ts';
@@ -22,6 +23,7 @@ import { Housekeeping } from './housekeeping.ts';
 import { LeavingInstances } from './leaving.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { LinkServer } from './link-server.ts';
+import { meteredInstances } from './metered.ts';
 import { LogFolder } from './log-folder.ts';
 import { droppedLines } from './log-lines.ts';
 import { FunctionLogs } from './logs.ts';
@@ -102,6 +104,7 @@ export class Engine implements Platform, InstanceEvents {
     this.#gateways.onEventsWanted = () => options.events?.wanted();
     this.#gateways.certificates = () => this.#certificates.current;
     this.#gateways.onCalls = (calls, skipped) => options.calls.add(calls, skipped);
+    this.#gateways.onCounted = (gateway, batch) => options.accounting.counted(gateway, batch);
     this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways, (state) => this.#failures.overQuota(state));
     if (options.onPass !== undefined) this.#planner.onPass = options.onPass;
     this.#rollout = new Rollout(this.#context, this.#planner);
@@ -160,6 +163,11 @@ export class Engine implements Platform, InstanceEvents {
       verify: (instance) => this.#lifecycle.verify(instance),
       wake: (revision) => this.#functions.wake(revision),
     });
+    await this.#options.accounting.start({
+      instances: () => meteredInstances(this.#context),
+      revisions: (namespace, name) => this.#functions.get(namespace, name)?.revisions.map(({ number }) => number) ?? null,
+      acknowledge: (gateway, seq) => this.#gateways.acknowledgeCounts(gateway, seq),
+    });
     this.#lifecycle.inventoryDone();
     const routes = this.#functions.list().map(routeOf);
     this.#gateways.inventoryDone(routes);
@@ -190,6 +198,7 @@ export class Engine implements Platform, InstanceEvents {
     await this.#rotation.settled();
     await this.#lifecycle.settledWithin(CLOSE_DEADLINE_MS);
     await this.#logs.close();
+    await this.#options.accounting.close();
     this.#options.calls.close();
     await this.#options.driver.close();
     await this.#options.resign?.();
@@ -231,6 +240,7 @@ export class Engine implements Platform, InstanceEvents {
     });
     await Promise.race([this.#lifecycle.settled().then(() => this.#logs.close()), deadline]);
     cancel();
+    await this.#options.accounting.close();
     await driver.destroyAll();
     await driver.close();
     onShutdown();
@@ -267,13 +277,15 @@ export class Engine implements Platform, InstanceEvents {
     this.#failures.failed(revision, failure);
   }
 
-  claimed(): void {
+  claimed(instance: Instance, { key, revision }: RevisionState): void {
+    this.#options.accounting.claimed(instance.id, key, revision.settings.memoryMib);
     this.#planner.claimed();
   }
 
   started(start: InstanceStart): void {
     const { instance, revision, initMs } = start;
     this.#note(revision, `instance ${instance.id} is ready: its code was loaded in ${Math.round(initMs)} ms`, instance.id, 'debug');
+    this.#options.accounting.started(revision);
     this.#options.onStart?.(start);
   }
 
@@ -298,8 +310,8 @@ export class Engine implements Platform, InstanceEvents {
     this.#logs.follow(instance.id, revision, (after, signal) => this.#options.driver.logs(instance.id, after, signal));
   }
 
-  unfollow(instance: Instance, cause: GoneCause): Promise<void> {
-    return this.#logs.end(instance.id, cause !== 'stopped');
+  async unfollow(instance: Instance, cause: GoneCause): Promise<void> {
+    await Promise.all([this.#logs.end(instance.id, cause !== 'stopped'), this.#options.accounting.ended(instance.id)]);
   }
 
   /** Lines of functions that were never kept, as far as their logs are open. */
@@ -406,6 +418,24 @@ export class Engine implements Platform, InstanceEvents {
   async logStats(namespace: string, name: string): Promise<LogStats> {
     this.#functions.require(namespace, name);
     return this.#logs.stats(namespace, name);
+  }
+
+  /** What is told is as of now: gateways are asked for what they have counted. */
+  async #counted(): Promise<void> {
+    await this.#options.accounting.refresh();
+    await this.#gateways.flushCalls();
+  }
+
+  async stats(namespace?: string): Promise<StatsList> {
+    await this.#counted();
+    return this.#options.accounting.list(namespace);
+  }
+
+  async functionStats(namespace: string, name: string): Promise<FunctionStats> {
+    await this.#counted();
+    const stats = this.#options.accounting.function(namespace, name);
+    if (stats === null) throw notFound(namespace, name);
+    return stats;
   }
 
   async listCalls(namespace: string, name: string, query: CallQuery): Promise<CallList> {

@@ -3,6 +3,7 @@
  * Section numbers in brackets are those of that file.
  */
 import type { CallRecord } from '#contract/call.ts';
+import type { CountsBatch } from '#contract/stats.ts';
 import type { Certificate, GatewayMessage, Lease, Route } from '#contract/link.ts';
 import { newLeaseId } from '#kit/ids.ts';
 import { leasedSlots, revisionOf, type Instance, type RevisionState } from '../core/world.ts';
@@ -65,6 +66,14 @@ export class Gateways implements LinkEvents {
 
   /** Hears of requests that are over, as gateways tell of them. */
   onCalls: (calls: CallRecord[], skipped: number) => void = () => {};
+
+  /** Hears what gateways counted of requests. */
+  onCounted: (gateway: string, batch: CountsBatch) => void = () => {};
+
+  /** A batch of a gateway is kept for good. One that is not connected sends it again. */
+  acknowledgeCounts(gateway: string, seq: number): void {
+    this.#gateways.get(gateway)?.link?.send({ type: 'counted', seq });
+  }
 
   /** Hears that a gateway has an event and no dispatcher. */
   onEventsWanted: () => void = () => {};
@@ -215,6 +224,7 @@ export class Gateways implements LinkEvents {
         break;
       case 'calls':
         this.onCalls(message.calls, message.skipped);
+        if (message.counted !== undefined) this.onCounted(link.key, message.counted);
         break;
       case 'events':
         this.onEventsWanted();

@@ -199,7 +199,7 @@ export class Lifecycle {
     const { world, clock } = this.#context;
     world.transition(instance, { kind: 'specialising', revision: revision.key, since: clock.now() });
     instance.cpu = revision.revision.settings.cpu;
-    this.#events.claimed();
+    this.#events.claimed(instance, revision);
     const traceparent = oldestTrace(revision);
     this.#start('specialising an instance', instance, (start) => this.#specialise(instance, revision, start, traceparent));
   }

@@ -5,6 +5,7 @@ import type { Clock } from '#kit/clock.ts';
 import type { TcpListen } from '#kit/link-endpoint.ts';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
+import type { AccountingPort } from '../accounting/types.ts';
 import type { CallsPort } from '../calls/types.ts';
 import type { CoreSettings } from '../core/settings.ts';
 import type { FunctionEventStats } from '../dispatcher/types.ts';
@@ -67,6 +68,7 @@ export interface EngineOptions {
   /** Hears of every start that has ended well. Must not throw. */
   onStart?: ((start: InstanceStart) => void) | undefined;
   calls: CallsPort;
+  accounting: AccountingPort;
   /** Hears every line of every function once it is kept. Must not throw, and must not wait. */
   onLogEntries?: ((entries: readonly LogEntry[]) => void) | undefined;
   /** Hears of each function that is changed or deleted. Must not throw, and must not wait. */

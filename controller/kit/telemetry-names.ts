@@ -124,6 +124,36 @@ export const CONTROLLER_METRICS = {
     help: 'Since when the oldest event that is due waits.',
     labels: FUNCTION,
   },
+  fn_function_cpu_seconds_total: {
+    kind: 'counter',
+    unit: 's',
+    help: 'CPU time of the instances of a function, user and system, by the counters of the kernel.',
+    labels: FUNCTION,
+  },
+  fn_function_memory_gib_seconds_total: {
+    kind: 'counter',
+    unit: 'GiBy.s',
+    help: 'Memory × time of the instances of a function: `reserved` (their limits), `used` (from samples, without file cache).',
+    labels: [...FUNCTION, 'what'],
+  },
+  fn_function_invocations_total: {
+    kind: 'counter',
+    unit: '{request}',
+    help: 'Requests and events of a function: `succeeded`, `failed`, `rejected` (no instance got it). It goes on over restarts.',
+    labels: [...FUNCTION, 'outcome'],
+  },
+  fn_function_cold_starts_total: {
+    kind: 'counter',
+    unit: '{request}',
+    help: 'Requests of a function that waited for a start: of an instance of the pool (`pooled`), or of one that was created (`full`).',
+    labels: [...FUNCTION, 'kind'],
+  },
+  fn_function_busy_seconds_total: {
+    kind: 'counter',
+    unit: 's',
+    help: 'Sum of what requests took in instances of a function, to the end of the answer, of streams to its head.',
+    labels: FUNCTION,
+  },
   fn_dispatcher_up: { kind: 'gauge', unit: '1', help: '1 while a dispatcher runs; none does while there is nothing for it.', labels: [] },
   fn_log_lines_dropped_total: { kind: 'counter', unit: '{line}', help: 'Lines of functions that were not kept.', labels: [] },
   fn_calls_total: {

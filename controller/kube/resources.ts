@@ -70,6 +70,22 @@ export const ClusterEvent = z.object({
 export type ClusterEvent = z.infer<typeof ClusterEvent>;
 export const CLUSTER_EVENTS: Resource<ClusterEvent> = { group: '', version: 'v1', plural: 'events', kind: 'Event', schema: ClusterEvent };
 
+/** What a pod used of late, by the metrics-server; a cluster may have none. */
+export const PodMetrics = z.object({
+  metadata: ObjectMeta,
+  timestamp: z.string(),
+  window: z.string(),
+  containers: z.array(z.object({ name: z.string(), usage: z.object({ cpu: z.string(), memory: z.string() }) })).default([]),
+});
+export type PodMetrics = z.infer<typeof PodMetrics>;
+export const POD_METRICS: Resource<PodMetrics> = {
+  group: 'metrics.k8s.io',
+  version: 'v1beta1',
+  plural: 'pods',
+  kind: 'PodMetrics',
+  schema: PodMetrics,
+};
+
 /** Whether we may do something: created, never stored, so it has no name. */
 export const AccessReview = z
   .object({ status: z.object({ allowed: z.boolean(), reason: z.string().default('') }) })

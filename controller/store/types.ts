@@ -93,7 +93,14 @@ export interface Leadership {
   leader(): Promise<string | null>;
 }
 
-export interface Store extends TenancyStore, Leadership {
+/** What functions have used: rows of text that the accounting reads once, when it starts, and writes from time to time. */
+export interface UsageStore {
+  loadUsage(): Promise<Map<string, string>>;
+  /** All of it or nothing. */
+  saveUsage(change: { set: ReadonlyMap<string, string>; remove: readonly string[] }): Promise<void>;
+}
+
+export interface Store extends TenancyStore, Leadership, UsageStore {
   /**
    * Raises the term by one and returns it: it fences one controller from the next. From then on this store
    * writes under that term: once another has raised it, every write throws FnError not-leader, and nothing is changed.

@@ -7,11 +7,15 @@ import { FakeHost, type FakeHandler } from '../../controller/driver/fake/host.ts
 import { driverSuite } from './driver.suite.ts';
 
 /** What the function of driver.instance.ts does, as far as a driver can see it. */
-const handler: FakeHandler = ({ url }, { spec: { id } }, host) => {
+const handler: FakeHandler = ({ url }, { spec: { id }, used }, host) => {
   const { pathname, searchParams } = new URL(url, 'http://fake');
   if (pathname === '/exit') host.end(id, 'exit', `exit code ${searchParams.get('code')}`);
   if (pathname === '/heap') host.end(id, 'oom', 'the JavaScript heap was full');
   if (pathname === '/log') host.write(id, 'stdout', `${searchParams.get('text')}\n`);
+  if (pathname === '/burn') {
+    used.cpuUs += Number(searchParams.get('us'));
+    return { status: 200, body: searchParams.get('us') ?? '' };
+  }
   return { status: 200, body: 'hello' };
 };
 

@@ -9,7 +9,7 @@ import { waitFor } from '../helpers/wait.ts';
 /** Longest wait for an answer, ms: an instance that is killed while it answers must not hold up the suite. */
 const CALL_TIMEOUT_MS = 10_000;
 
-/** What the function does, by path. The fake instance imitates the first five. */
+/** What the function does, by path. The fake instance imitates the first five, and `/burn`. */
 const SOURCE = `
 import { connect } from 'node:net';
 import { createSocket } from 'node:dgram';
@@ -44,6 +44,12 @@ export default { async fetch(request) {
     case '/keep': writeFileSync(tmpdir() + '/kept', param('text')); return new Response(readFileSync(tmpdir() + '/kept'));
     case '/interfaces': return Response.json(networkInterfaces());
     case '/spin': { const end = Date.now() + Number(param('ms')); while (Date.now() < end); return new Response('spun'); }
+    case '/burn': {
+      const begun = process.cpuUsage();
+      const used = () => { const { user, system } = process.cpuUsage(begun); return user + system; };
+      while (used() < Number(param('us')));
+      return new Response(String(used()));
+    }
     case '/self': return Response.json({ status: readFileSync('/proc/self/status', 'utf8'), limits: readFileSync('/proc/self/limits', 'utf8'), mounts: readFileSync('/proc/self/mounts', 'utf8'), env: process.env });
     default: return new Response('hello');
   }

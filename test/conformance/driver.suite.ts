@@ -119,6 +119,7 @@ export function driverSuite(harness: DriverHarness): void {
     output(() => bench);
     creation(() => bench);
     adoption(() => bench, harness);
+    usage(() => bench);
     removal(harness);
   });
 }
@@ -215,6 +216,45 @@ function ends(bench: () => Bench, harness: DriverHarness): void {
     await bench().driver.kill(instance.id);
     await settled();
     expect(bench().exits.map(({ id }) => id)).not.toContain(instance.id);
+  });
+}
+
+function usage(bench: () => Bench): void {
+  /** What it burns, and what the request around it may take, µs of CPU; and the finest step of any counter. */
+  const BURN_US = 300_000;
+  const AROUND_US = 250_000;
+  const STEP_US = 40_000;
+
+  it('tells what an instance has used, by counters that are not its own, and nothing of one that is gone', async () => {
+    const { driver } = bench();
+    const { id, ...instance } = await bench().run();
+    const before = await driver.usage(id);
+    const own = Number((await call({ id, ...instance }, `/burn?us=${BURN_US}`)).body);
+    const after = await driver.usage(id);
+    if (driver.usageSource === 'none') {
+      expect([before, after]).toEqual([null, null]);
+    } else {
+      expect(after?.counter).toBe(before!.counter);
+      const told = after!.cpuUs - before!.cpuUs;
+      expect(told).toBeGreaterThanOrEqual(own - STEP_US);
+      expect(told).toBeLessThanOrEqual(own + AROUND_US);
+      expect(after!.peakBytes ?? Infinity).toBeGreaterThanOrEqual(0);
+    }
+    await driver.kill(id);
+    expect(await driver.usage(id)).toBeNull();
+  });
+
+  it('goes on from where it was under the next controller', async () => {
+    const { driver } = bench();
+    const instance = await bench().run();
+    await call(instance, `/burn?us=${BURN_US}`);
+    const before = await driver.usage(instance.id);
+    await driver.close();
+    await driver.start();
+    await driver.list();
+    const after = await driver.usage(instance.id);
+    expect(after?.counter).toBe(before?.counter);
+    expect(after?.cpuUs ?? 0).toBeGreaterThanOrEqual(before?.cpuUs ?? 0);
   });
 }
 

@@ -72,6 +72,7 @@ const WRITES: [string, (store: Store) => Promise<unknown>][] = [
   ['addAudit', (store) => store.addAudit(entry)],
   ['pruneAudit', (store) => store.pruneAudit(0)],
   ['addArtifact', (store) => store.addArtifact('team', 'bundle', 'other', 9)],
+  ['saveUsage', (store) => store.saveUsage({ set: new Map([['default/hello', 'other']]), remove: ['team/gone'] })],
   ['removeArtifact', (store) => store.removeArtifact('team', 'bundle', DIGEST, 9)],
 ];
 
@@ -82,6 +83,7 @@ const contents = async (store: Store) => ({
   secrets: (await store.listSecrets()).map(({ sealed, ...rest }) => ({ ...rest, sealed: [...sealed] })),
   audit: await store.listAudit({ namespaces: '*', limit: 99 }),
   artifacts: await store.listArtifacts('bundle'),
+  usage: [...(await store.loadUsage())].toSorted(),
 });
 
 describe.each(STORES.filter(({ lasting }) => lasting))('leadership: $name', ({ open }) => {
@@ -168,6 +170,7 @@ describe.each(STORES.filter(({ lasting }) => lasting))('leadership: $name', ({ o
       await one.putSecret(secret(await one.reserveSecretVersion('team', 'KEY')));
       await one.addAudit(entry);
       await one.addArtifact('team', 'bundle', DIGEST, 1);
+      await one.saveUsage({ set: new Map([['team/gone', 'some']]), remove: [] });
       await two.raiseTerm();
     });
 

@@ -233,6 +233,29 @@ describe.each(STORES)('store: $name', ({ open }) => {
     await expect(store.raiseTerm()).rejects.toMatchObject({ code: 'store-unavailable' });
     await expect(store.listFunctions()).rejects.toMatchObject({ code: 'store-unavailable' });
   });
+
+  describe('what functions have used', () => {
+    it('is there as it was written last, until it is removed', async () => {
+      expect(await store.loadUsage()).toEqual(new Map());
+      await store.saveUsage({
+        set: new Map([
+          ['', 'pool'],
+          ['default/a', '{"1":"ü"}'],
+          ['team/b', 'b'],
+        ]),
+        remove: [],
+      });
+      await store.saveUsage({ set: new Map([['default/a', 'more']]), remove: ['team/b', 'never/was'] });
+      expect(await store.loadUsage()).toEqual(
+        new Map([
+          ['', 'pool'],
+          ['default/a', 'more'],
+        ]),
+      );
+      await store.saveUsage({ set: new Map(), remove: [] });
+      expect((await store.loadUsage()).size).toBe(2);
+    });
+  });
 });
 
 describe.each(STORES.filter(({ lasting }) => lasting))('lasting store: $name', ({ open }) => {

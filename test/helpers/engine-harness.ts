@@ -12,6 +12,7 @@ import type { Health, InitRequest } from '#contract/runtime.ts';
 import { VirtualClock } from '#kit/clock.ts';
 import { silentLog, type Log } from '#kit/log.ts';
 import { homePaths, type HomePaths } from '#kit/paths.ts';
+import { Accounting } from '../../controller/accounting/accounting.ts';
 import { Calls } from '../../controller/calls/calls.ts';
 import type { CoreSettings } from '../../controller/core/settings.ts';
 import { testSettings } from '../../controller/core/testing.ts';
@@ -165,11 +166,13 @@ export class Machine {
     const fake = createFakeDriver({ host: this.host, ...(features ? { features } : {}), ...ofImages });
     const driver = wrap ? wrap(fake) : fake;
     await driver.start();
+    const store = openSqliteStore({ path: this.paths.database, log: silentLog });
     const engine = new Engine({
       paths: this.paths,
       settings: testSettings({ poolSize: 0, refillDelayMs: 0, previewKeepAliveMs: 0, rollbackGraceMs: 0, ...settings }),
       driver,
-      store: openSqliteStore({ path: this.paths.database, log: silentLog }),
+      store,
+      accounting: new Accounting({ store, driver, clock: this.clock, log }),
       bundles,
       runtime: this.shims,
       clock: this.clock,

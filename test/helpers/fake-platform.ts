@@ -5,10 +5,29 @@ import type { CallList, CallQuery, Why } from '#contract/call.ts';
 import { FnError } from '#contract/errors.ts';
 import type { Declaration, DeclaredBy, FunctionView, Revision, Traffic } from '#contract/function.ts';
 import type { LogStats } from '#contract/log.ts';
+import type { FunctionStats, StatsList, UsageStats } from '#contract/stats.ts';
 import { functionPath, previewPath, revisionKey } from '#contract/names.ts';
 import type { LogSelection, Platform } from '../../controller/api/platform.ts';
 
 const URL = 'http://localhost:8080';
+
+const USED: UsageStats = {
+  cpuSeconds: 1.5,
+  memoryReservedGibSeconds: 12,
+  memoryUsedGibSeconds: 4,
+  memoryPeakBytes: 1_000,
+  invocations: 3,
+  errors: 1,
+  rejected: 0,
+  coldStarts: { pooled: 1, full: 0 },
+  instancesStarted: 1,
+  duration: { sumSeconds: 0.3, p50Ms: 90, p95Ms: 110, p99Ms: 110 },
+};
+
+function statsOf(key: string): FunctionStats {
+  const [namespace = '', name = ''] = key.split('/');
+  return { namespace, name, since: 1, deletedAt: null, ...USED, revisions: [{ number: 1, ...USED }] };
+}
 
 interface FakeFunction {
   /** The newest first. */
@@ -228,6 +247,22 @@ export class FakePlatform implements Platform {
     this.#call(`stats ${namespace}/${name}`);
     this.#find(namespace, name);
     return { bytes: 10, droppedLines: 3, oldest: 1 };
+  }
+
+  async stats(namespace?: string): Promise<StatsList> {
+    this.#call(`stats ${namespace ?? '*'}`);
+    const keys = [...this.functions.keys()].filter((key) => namespace === undefined || key.startsWith(`${namespace}/`));
+    return {
+      source: 'cgroup',
+      functions: keys.map(statsOf),
+      pool: { cpuSeconds: 1, memoryReservedGibSeconds: 2, memoryUsedGibSeconds: 1 },
+    };
+  }
+
+  async functionStats(namespace: string, name: string): Promise<FunctionStats> {
+    this.#call(`functionStats ${namespace}/${name}`);
+    this.#find(namespace, name);
+    return statsOf(`${namespace}/${name}`);
   }
 
   async listCalls(namespace: string, name: string, query: CallQuery): Promise<CallList> {

@@ -92,6 +92,8 @@ export class SimCluster {
       },
       freeze: () => Promise.reject(new Error('pods are not frozen')),
       thaw: () => Promise.resolve(),
+      usageSource: 'none',
+      usage: () => Promise.resolve(null),
       kill: async (id) => {
         await this.#takes('kill');
         if (this.pods.has(id)) this.counts.kills += 1;

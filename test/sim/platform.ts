@@ -11,6 +11,7 @@ import { revisionKey } from '#contract/names.ts';
 import { systemClock } from '#kit/clock.ts';
 import { createLog, silentLog } from '#kit/log.ts';
 import { homePaths, type HomePaths } from '#kit/paths.ts';
+import { Accounting } from '../../controller/accounting/accounting.ts';
 import { Calls } from '../../controller/calls/calls.ts';
 import { testSettings } from '../../controller/core/testing.ts';
 import { NO_SECRETS, ONE_TENANT } from '../../controller/engine/context.ts';
@@ -99,11 +100,14 @@ export class SimPlatform {
   #build(): Engine {
     const { paths } = this;
     const log = process.env.FN_SIM_LOG === undefined ? silentLog : createLog('controller', 'info');
+    const driver = this.cluster.driver();
+    const store = openSqliteStore({ path: paths.database, log: silentLog });
     return new Engine({
       paths,
       settings: testSettings(clusterSettings(this.shape)),
-      driver: this.cluster.driver(),
-      store: openSqliteStore({ path: paths.database, log: silentLog }),
+      driver,
+      store,
+      accounting: new Accounting({ store, driver, clock: systemClock, log }),
       bundles,
       records: this.records,
       runtime: this.cluster.runtime(),

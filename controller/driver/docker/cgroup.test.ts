@@ -21,6 +21,7 @@ describe('where control groups are', () => {
       version: 1,
       memory: '/sys/fs/cgroup/memory/fn-1/abc',
       cpu: '/sys/fs/cgroup/cpu,cpuacct/fn-1/abc',
+      cpuacct: '/sys/fs/cgroup/cpu,cpuacct/fn-1/abc',
       freezer: '/sys/fs/cgroup/freezer/fn-1/abc',
     });
   });
@@ -33,6 +34,7 @@ describe('where control groups are', () => {
       version: 2,
       memory: dir,
       cpu: dir,
+      cpuacct: dir,
       freezer: dir,
     });
   });

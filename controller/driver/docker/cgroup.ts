@@ -41,7 +41,7 @@ export function parseMounts(mountinfo: string): CgroupMounts {
     if (type === 'cgroup2') mounts.set('unified', { mountPoint, root });
     if (type !== 'cgroup') continue;
     for (const option of options.split(',')) {
-      if (['memory', 'cpu', 'freezer', 'pids'].includes(option)) mounts.set(option, { mountPoint, root });
+      if (['memory', 'cpu', 'cpuacct', 'freezer', 'pids'].includes(option)) mounts.set(option, { mountPoint, root });
     }
   }
   return { version: mounts.has('memory') ? 1 : 2, mounts };
@@ -52,6 +52,8 @@ export interface CgroupDirs {
   version: 1 | 2;
   memory?: string;
   cpu?: string;
+  /** Version 2: that of cpu. */
+  cpuacct?: string;
   freezer?: string;
 }
 
@@ -63,11 +65,12 @@ export function parseProcCgroup(text: string, { version, mounts }: CgroupMounts)
     if (!match) continue;
     const [, , controllers = '', path = '/'] = match;
     if (version === 2) {
-      if (controllers === '') dirs.memory = dirs.cpu = dirs.freezer = locate('unified', path, mounts);
+      if (controllers === '') dirs.memory = dirs.cpu = dirs.cpuacct = dirs.freezer = locate('unified', path, mounts);
       continue;
     }
     for (const controller of controllers.split(',')) {
-      if (controller === 'memory' || controller === 'cpu' || controller === 'freezer') dirs[controller] = locate(controller, path, mounts);
+      if (controller === 'memory' || controller === 'cpu' || controller === 'cpuacct' || controller === 'freezer')
+        dirs[controller] = locate(controller, path, mounts);
     }
   }
   return dirs;

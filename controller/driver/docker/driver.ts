@@ -6,6 +6,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type Dockerode from 'dockerode';
+import type { UsageSource } from '#contract/stats.ts';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { describeExit } from '../exit.ts';
@@ -19,6 +20,7 @@ import {
   type ImageStore,
   type LogChunk,
   type SpecialiseSpec,
+  type Usage,
 } from '../types.ts';
 import { inParallel } from '../parallel.ts';
 import { Workspace } from '../workspace.ts';
@@ -35,6 +37,7 @@ import { imageProgram, shimOf, type ImageProgram } from './image-program.ts';
 import { DockerImages } from './images.ts';
 import { networkName } from './network.ts';
 import { RuntimeImages } from './runtimes.ts';
+import { readUsage } from './usage.ts';
 import { Watch, type ContainerEvent } from './watch.ts';
 
 /** Containers looked at, or killed, at a time. */
@@ -252,6 +255,19 @@ class DockerDriver implements Driver {
   async thaw(id: string): Promise<void> {
     const known = this.#running(id);
     if (known.cgroup) await thaw(known.cgroup);
+  }
+
+  /** Where the engine makes no groups, or this machine does not show them, nobody can read them. */
+  get usageSource(): UsageSource {
+    const { info, mounts } = this.#host ?? {};
+    if (info === undefined || mounts === undefined || info.cgroupDriver === 'none') return 'none';
+    const needed = mounts.version === 2 ? ['unified'] : ['memory', 'cpuacct'];
+    return needed.every((tree) => mounts.mounts.has(tree)) ? 'cgroup' : 'none';
+  }
+
+  async usage(id: string): Promise<Usage | null> {
+    const known = this.#known.get(id);
+    return known?.cgroup ? readUsage(known.cgroup, known.container) : null;
   }
 
   kill(id: string): Promise<void> {

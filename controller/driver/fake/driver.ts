@@ -11,6 +11,7 @@ import {
   type Leaving,
   type LogChunk,
   type SpecialiseSpec,
+  type Usage,
 } from '../types.ts';
 import { Workspace } from '../workspace.ts';
 import type { FakeHost, FakeInstance } from './host.ts';
@@ -33,6 +34,7 @@ export function createFakeDriver(options: FakeDriverOptions): Driver {
 
 class FakeDriver implements Driver {
   readonly name = 'fake';
+  readonly usageSource = 'cgroup';
   readonly images: ImageStore | null;
   readonly features: DriverFeatures;
   readonly #host: FakeHost;
@@ -119,6 +121,11 @@ class FakeDriver implements Driver {
   async thaw(id: string): Promise<void> {
     await this.#host.perform('thaw', id);
     this.#running(id).frozen = false;
+  }
+
+  async usage(id: string): Promise<Usage | null> {
+    const instance = this.#host.instances.get(id);
+    return Promise.resolve(instance?.running ? { ...instance.used, counter: instance.startedAt } : null);
   }
 
   async kill(id: string): Promise<void> {

@@ -24,6 +24,8 @@ export interface FakeInstance {
   /** Pieces that were dropped from the front of `output`. */
   dropped: number;
   server: FakeServer | null;
+  /** What it has used; a test moves it. */
+  used: { cpuUs: number; memoryBytes: number; peakBytes: number | null };
 }
 
 /** What a user request to a fake instance is answered with. */
@@ -122,6 +124,7 @@ export class FakeHost {
       output: [],
       dropped: 0,
       server: null,
+      used: { cpuUs: 0, memoryBytes: 0, peakBytes: null },
     };
     if (this.#options.socketOf) instance.server = await serveFakeInstance(path, instance, this, this.#options.handler);
     this.instances.set(spec.id, instance);

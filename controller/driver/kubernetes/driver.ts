@@ -5,6 +5,7 @@
  */
 import { sleep, systemClock, type Clock } from '#kit/clock.ts';
 import { parseRevisionKey } from '#contract/names.ts';
+import type { UsageSource } from '#contract/stats.ts';
 import { CLUSTER_EVENTS, PODS } from '../../kube/resources.ts';
 import { KubeError, KubeUnreachable } from '../../kube/types.ts';
 import { inParallel } from '../parallel.ts';
@@ -18,6 +19,7 @@ import {
   type Leaving,
   type LogChunk,
   type SpecialiseSpec,
+  type Usage,
 } from '../types.ts';
 import { assertAllowed, unavailable } from './access.ts';
 import { claim } from './claim.ts';
@@ -32,6 +34,7 @@ import { ensureOwner, removeOwner, type Owner } from './owner.ts';
 import { INSIDE, podManifest } from './pod.ts';
 import { Policies } from './policies.ts';
 import { resize, resizePatch, resizingOf, type Resizing } from './resize.ts';
+import { PodUsage } from './usage.ts';
 import { noRoom, refusedCreation, SCHEDULE_WAIT_MS, startState } from './starting.ts';
 
 /** Pods that are deleted at a time. */
@@ -58,6 +61,7 @@ class KubernetesDriver implements Driver {
   readonly #instances: Instances;
   readonly #policies: Policies | null;
   readonly #code = new CodeLists();
+  readonly #usage: PodUsage;
   /** Ends what goes on beside the calls: changes of limits. */
   #closing = new AbortController();
   #features: DriverFeatures = NOT_STARTED;
@@ -71,6 +75,7 @@ class KubernetesDriver implements Driver {
     this.#options = options;
     this.#clock = clock;
     this.#instances = new Instances({ api, settings, clock, log });
+    this.#usage = new PodUsage({ api, ...settings, clock, log });
     this.#policies =
       settings.networkPolicies === 'enforced' ? new Policies({ api, settings, clock, inUse: () => this.#egressInUse() }) : null;
   }
@@ -94,6 +99,7 @@ class KubernetesDriver implements Driver {
       throw unavailable(error);
     }
     this.#closing = new AbortController();
+    this.#usage.start();
     this.#careLater();
   }
 
@@ -101,6 +107,7 @@ class KubernetesDriver implements Driver {
     this.#cancelCare();
     this.#closing.abort(new Error('the driver is closed'));
     await this.#caring;
+    await this.#usage.close();
     await this.#instances.close();
   }
 
@@ -274,6 +281,14 @@ class KubernetesDriver implements Driver {
   async thaw(id: string): Promise<void> {
     this.#running(id);
     await Promise.resolve();
+  }
+
+  get usageSource(): UsageSource {
+    return this.#usage.source;
+  }
+
+  usage(id: string): Promise<Usage | null> {
+    return Promise.resolve(this.#usage.of(id));
   }
 
   kill(id: string): Promise<void> {

@@ -13,11 +13,12 @@ import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { TAIL_BYTES, describeExit, isHeapExhausted } from '../exit.ts';
 import { inParallel } from '../parallel.ts';
-import type { CreateSpec, Driver, DriverFeatures, DriverInstance, Exit, ImageStore, LogChunk, SpecialiseSpec } from '../types.ts';
+import type { CreateSpec, Driver, DriverFeatures, DriverInstance, Exit, ImageStore, LogChunk, SpecialiseSpec, Usage } from '../types.ts';
 import { Workspace } from '../workspace.ts';
 import { processStart } from './identity.ts';
 import { ProcessOutput } from './output.ts';
 import { ProcessRuntimes, type ProcessRuntime } from './runtimes.ts';
+import { SessionUsage } from './usage.ts';
 
 /** How often processes that are not our children are looked at, and outputs are kept within their cap, ms. */
 const WATCH_INTERVAL_MS = 250;
@@ -71,6 +72,8 @@ interface Known {
   phase: 'running' | 'ended' | 'killing';
   /** Null where an earlier controller started it. */
   child: ChildProcess | null;
+  /** The most CPU that it was ever said to have used, µs. */
+  cpuUs: number;
 }
 
 /** Makes the driver; nothing happens before start(). */
@@ -81,6 +84,7 @@ export function createProcessDriver(options: ProcessDriverOptions): Driver {
 class ProcessDriver implements Driver {
   readonly name = 'process';
   readonly images: ImageStore | null = null;
+  readonly usageSource = 'processes';
   readonly features: DriverFeatures;
   readonly #options: ProcessDriverOptions;
   readonly #workspace: Workspace;
@@ -88,6 +92,7 @@ class ProcessDriver implements Driver {
   readonly #kills = new Map<string, Promise<void>>();
   readonly #listeners: ((exit: Exit) => void)[] = [];
   readonly #runtimes: ProcessRuntimes;
+  readonly #usage = new SessionUsage();
   readonly #uid: number | null;
   #timers: NodeJS.Timeout[] = [];
   #closed = false;
@@ -147,7 +152,7 @@ class ProcessDriver implements Driver {
       const record = ProcessRecord.safeParse(await this.#workspace.readNote(id, RECORD));
       // Without a record it is being made just now, or a controller died making it: start() tidies up.
       if (!record.success || record.data.id !== id || this.#known.has(id)) continue;
-      this.#known.set(id, { record: record.data, phase: isAlive(record.data) ? 'running' : 'ended', child: null });
+      this.#known.set(id, { record: record.data, phase: isAlive(record.data) ? 'running' : 'ended', child: null, cpuUs: 0 });
     }
     return [...this.#known.values()].map((known) => this.#view(known.record));
   }
@@ -188,6 +193,16 @@ class ProcessDriver implements Driver {
 
   thaw(): Promise<void> {
     return Promise.reject(new Error('the process driver does not freeze'));
+  }
+
+  async usage(id: string): Promise<Usage | null> {
+    const known = this.#known.get(id);
+    if (known === undefined || !isAlive(known.record)) return null;
+    // The process leads a session of its own: spawn's `detached`.
+    const used = await this.#usage.read(known.record.pid);
+    if (used === null || !isAlive(known.record)) return null;
+    known.cpuUs = Math.max(known.cpuUs, used.cpuUs);
+    return { ...used, cpuUs: known.cpuUs, counter: known.record.start };
   }
 
   kill(id: string): Promise<void> {
@@ -250,7 +265,7 @@ class ProcessDriver implements Driver {
     }
     const { id, runtime, memoryClassMib, network } = spec;
     const record = { id, runtime, memoryClassMib, network, pid, start: processStart(pid) ?? 'ended', startedAt: new Date().toISOString() };
-    const known: Known = { record, phase: 'running', child };
+    const known: Known = { record, phase: 'running', child, cpuUs: 0 };
     this.#known.set(id, known);
     child.on('exit', (code, signal) => void this.#ended(known, code, signal));
     child.on('error', (error) =>

@@ -6,6 +6,7 @@
  *     numbers                hash NS/FN → last number given to a function; outlives it
  *     functions              set of NS/FN
  *     function:NS/FN         hash: generation, traffic, access, declared-by (JSON); r:NUMBER → revision (JSON)
+ *     usage                  hash NS/FN ('' for the pool) → what it has used, as the accounting writes it
  *     revision-bundles       hash NS/FN@NUMBER → digest: a body that cannot be read still protects its bundle
  *     …                      tenants in tenancy.ts and audit.ts, bundles in bundles.ts, events in events*.ts
  *
@@ -93,6 +94,13 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[3])) do
 end
 redis.call('DEL', KEYS[3])
 return redis.call('SREM', KEYS[2], ARGV[3])
+`);
+
+/** KEYS: usage. ARGV: how many are set, then their fields and values, then the fields that are removed. */
+const SAVE_USAGE = defineWrite(`
+local first = 4 + 2 * tonumber(ARGV[3])
+for i = 4, first - 2, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+for i = first, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
 `);
 
 export interface RedisStoreOptions {
@@ -239,6 +247,14 @@ export class RedisStore extends RedisTenancy implements Store {
 
   async bundlesInUse(): Promise<Set<string>> {
     return new Set(asTexts(await this.#connection.call('HVALS', this.key('revision-bundles'))));
+  }
+
+  async loadUsage(): Promise<Map<string, string>> {
+    return new Map(asPairs(await this.#connection.call('HGETALL', this.key('usage')), String));
+  }
+
+  async saveUsage({ set, remove }: { set: ReadonlyMap<string, string>; remove: readonly string[] }): Promise<void> {
+    await this.term.write(SAVE_USAGE, [this.key('usage')], [set.size, ...[...set].flat(), ...remove]);
   }
 
   async close(): Promise<void> {

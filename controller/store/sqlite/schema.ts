@@ -110,6 +110,13 @@ export const MIGRATIONS: readonly string[] = [
   `ALTER TABLE artifacts ADD COLUMN added_at INTEGER NOT NULL DEFAULT 0;`,
   // Who declares a function: an object of Kubernetes, as JSON; '' where there is none.
   `ALTER TABLE functions ADD COLUMN declared_by TEXT NOT NULL DEFAULT '';`,
+  // What functions have used, as the accounting writes it.
+  `
+  CREATE TABLE usage (
+    key  TEXT PRIMARY KEY,
+    body TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /** The one number that a query returns in its one column. */

@@ -240,6 +240,21 @@ class SqliteStore extends SqliteTenancy implements Store {
     );
   }
 
+  async loadUsage(): Promise<Map<string, string>> {
+    const rows = this.connection.run(() => this.connection.prepare('SELECT key, body FROM usage').all());
+    return new Map(rows.map((row) => [String(row.key), String(row.body)]));
+  }
+
+  async saveUsage({ set, remove }: { set: ReadonlyMap<string, string>; remove: readonly string[] }): Promise<void> {
+    this.connection.write(() => {
+      const put = this.connection.prepare(
+        'INSERT INTO usage (key, body) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET body = excluded.body',
+      );
+      for (const [key, body] of set) put.run(key, body);
+      for (const key of remove) this.connection.prepare('DELETE FROM usage WHERE key = ?').run(key);
+    });
+  }
+
   async close(): Promise<void> {
     this.connection.close();
   }

@@ -1,0 +1,60 @@
+/** What functions have used: CPU, memory, calls. */
+import { type StatsList, StatsQuery } from '#contract/stats.ts';
+import { covers } from '#contract/tenancy.ts';
+import { type ApiDependencies, Router } from './env.ts';
+import { checkedPath, checkedQuery } from './input.ts';
+import { FunctionPath, NamespacePath, response, responses } from './schemas.ts';
+
+export function statsRoutes(dependencies: ApiDependencies): Router {
+  const { platform } = dependencies;
+  return new Router(dependencies)
+    .add(
+      {
+        method: 'get',
+        path: '/v1/stats',
+        operationId: 'listStats',
+        summary: 'What the functions of all namespaces of the caller have used, or those of one: CPU, memory, calls',
+        access: { namespace: 'filtered', scope: 'read' },
+        request: { query: StatsQuery },
+        responses: responses({ 200: response('By namespace, then name.', 'StatsList') }),
+      },
+      async (c) => {
+        const { namespace } = checkedQuery(c, StatsQuery);
+        const { namespaces } = c.get('principal');
+        const list = await platform.stats(namespace);
+        const functions = list.functions.filter((one) => covers(namespaces, one.namespace));
+        // The pool is nobody's: what it takes says what the others do.
+        return c.json({ ...list, functions, pool: namespaces === '*' && namespace === undefined ? list.pool : null } satisfies StatsList);
+      },
+    )
+    .add(
+      {
+        method: 'get',
+        path: '/v1/namespaces/{namespace}/stats',
+        operationId: 'listNamespaceStats',
+        summary: 'What the functions of a namespace have used',
+        access: { namespace: 'path', scope: 'read', absent: 'namespace' },
+        request: { params: NamespacePath },
+        responses: responses({ 200: response('By name.', 'StatsList') }),
+      },
+      async (c) => {
+        const { namespace } = checkedPath(c, NamespacePath);
+        return c.json({ ...(await platform.stats(namespace)), pool: null } satisfies StatsList);
+      },
+    )
+    .add(
+      {
+        method: 'get',
+        path: '/v1/namespaces/{namespace}/functions/{name}/stats',
+        operationId: 'getStats',
+        summary: 'What a function has used, in all and by revision; also one that was deleted not long ago',
+        access: { namespace: 'path', scope: 'read', absent: 'function' },
+        request: { params: FunctionPath },
+        responses: responses({ 200: response('Its totals.', 'FunctionStats') }),
+      },
+      async (c) => {
+        const { namespace, name } = checkedPath(c, FunctionPath);
+        return c.json(await platform.functionStats(namespace, name));
+      },
+    );
+}

@@ -1,0 +1,98 @@
+/**
+ * What is counted of requests for the accounts of functions, by revision. It goes to the controller in batches with the records of
+ * calls; a batch is kept, and sent again after each welcome, until the controller says that it has it for good: nothing is
+ * counted twice or lost, whichever of the two ends meanwhile, but for what a gateway that dies had not sent.
+ */
+import { durationClass, DURATION_CLASSES, MAX_COUNTS_PER_BATCH, type CallCounts, type CountsBatch } from '#contract/stats.ts';
+import { type CallObserver, type EndedCall, isCold } from './journal.ts';
+
+/** Revisions counted at a time; all that the routes have, mostly. Those beyond wait in no list: they are not counted. */
+const MAX_REVISIONS = 20_000;
+
+class Counts {
+  invocations = 0;
+  errors = 0;
+  rejected = 0;
+  pooled = 0;
+  full = 0;
+  durationMs = 0;
+  readonly durations = new Uint32Array(DURATION_CLASSES);
+
+  view(revision: string): CallCounts {
+    const { invocations, errors, rejected, pooled, full, durationMs } = this;
+    const durations: [number, number][] = [];
+    for (const [index, count] of this.durations.entries()) if (count > 0) durations.push([index, count]);
+    return { revision, invocations, errors, rejected, pooled, full, durationMs: Math.round(durationMs * 1_000) / 1_000, durations };
+  }
+}
+
+export class CallTally implements CallObserver {
+  readonly #byRevision = new Map<string, Counts>();
+  #seq = 0;
+  #batch: CountsBatch | null = null;
+  #sent = false;
+  /** Requests of revisions beyond the limit. */
+  uncounted = 0;
+
+  ended(call: EndedCall, now: number): void {
+    const { revision, sentAt, start } = call;
+    if (revision === null) return;
+    const counts = this.#byRevision.get(revision) ?? this.#begin(revision);
+    if (counts === null) return;
+    if (isCold(start)) counts[start!.kind === 'full' ? 'full' : 'pooled']++;
+    if (sentAt === null || call.instance === null) {
+      counts.rejected++;
+      return;
+    }
+    counts.invocations++;
+    if (call.problem !== null || call.status >= 500 || call.aborted) counts.errors++;
+    // Of a stream, how long it was open says nothing about how fast the function is.
+    const ms = (call.stream === null ? now : (call.headAt ?? now)) - sentAt;
+    counts.durationMs += ms;
+    counts.durations[durationClass(ms)]!++;
+  }
+
+  #begin(revision: string): Counts | null {
+    if (this.#byRevision.size >= MAX_REVISIONS) {
+      this.uncounted++;
+      return null;
+    }
+    const counts = new Counts();
+    this.#byRevision.set(revision, counts);
+    return counts;
+  }
+
+  /** Whether there is something to be sent now. */
+  get waits(): boolean {
+    return this.#batch === null ? this.#byRevision.size > 0 : !this.#sent;
+  }
+
+  /** What is to be sent: a new batch, or the last one where nobody has acknowledged it and the link is another one since. Call sent() once it is. */
+  next(): CountsBatch | null {
+    if (this.#batch !== null) return this.#sent ? null : this.#batch;
+    if (this.#byRevision.size === 0) return null;
+    const counts: CallCounts[] = [];
+    for (const [revision, one] of this.#byRevision) {
+      if (counts.length === MAX_COUNTS_PER_BATCH) break;
+      counts.push(one.view(revision));
+      this.#byRevision.delete(revision);
+    }
+    this.#batch = { seq: ++this.#seq, counts };
+    return this.#batch;
+  }
+
+  sent(): void {
+    this.#sent = this.#batch !== null;
+  }
+
+  acknowledged(seq: number): void {
+    if (this.#batch?.seq !== seq) return;
+    this.#batch = null;
+    this.#sent = false;
+  }
+
+  /** A new link: what was sent on the one before may never have come. */
+  linkUp(): void {
+    this.#sent = false;
+  }
+}
