@@ -16,7 +16,7 @@
  */
 import { chmod, chown, copyFile, link, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { renameSync, writeFileSync, type Stats } from 'node:fs';
+import { chmodSync, linkSync, mkdirSync, renameSync, statSync, writeFileSync, type Stats } from 'node:fs';
 import { newSecret, shortHash } from '#kit/ids.ts';
 import type { HomePaths } from '#kit/paths.ts';
 
@@ -31,8 +31,19 @@ const OWNER_ONLY = 0o700;
 const WORLD_WRITABLE = 0o777;
 const WORLD_READABLE = 0o444;
 
-interface CachedCode {
+/** A bundle of at most so many entries is linked at once, some 10 µs each; a larger one by and by. */
+const MAX_LINKED_AT_ONCE = 64;
+
+/** What is in a bundle, folders before what is in them. */
+type Entries = { path: string; folder: boolean }[];
+
+/** Where files are linked from, and what is there; `entries` is null for a bundle that is too large to be linked at once. */
+interface CodeSource {
   dir: string;
+  entries: Entries | null;
+}
+
+interface CachedCode extends CodeSource {
   bytes: number;
 }
 
@@ -43,8 +54,8 @@ export class Workspace {
   readonly #processUid: number | null;
   /** Copies by bundle, the one used last at the end. */
   readonly #cache = new Map<string, Promise<CachedCode>>();
-  /** Bundles that can be linked as they are. */
-  readonly #linkable = new Map<string, boolean>();
+  /** Bundles that can be linked as they are; null: they must be copied first. */
+  readonly #linkable = new Map<string, CodeSource | null>();
 
   /** `processUid`: uid and gid of instances that are processes on this host, where it is not ours. */
   constructor(
@@ -122,12 +133,12 @@ export class Workspace {
   async place(id: string, bundleDir: string): Promise<void> {
     const target = this.codeDir(id);
     try {
-      await linkTree(await this.#linkSource(bundleDir), target);
+      await linkCode(await this.#linkSource(bundleDir), target);
     } catch (error) {
       // The copy was dropped for room between finding it and linking it: once more, from a new copy.
       if (!isMissing(error)) throw error;
       await Promise.all((await readdir(target)).map((name) => rm(join(target, name), { recursive: true })));
-      await linkTree(await this.#linkSource(bundleDir), target);
+      await linkCode(await this.#linkSource(bundleDir), target);
     }
   }
 
@@ -181,21 +192,23 @@ export class Workspace {
     });
   }
 
-  async #linkSource(bundleDir: string): Promise<string> {
-    const info = await stat(bundleDir);
+  async #linkSource(bundleDir: string): Promise<CodeSource> {
+    const info = statSync(bundleDir);
     // The folder's identity is in the key, so that another bundle under the same path is not taken for it.
     const key = `${bundleDir}\n${info.dev}:${info.ino}:${info.mtimeMs}`;
     let linkable = this.#linkable.get(key);
     if (linkable === undefined) {
-      linkable = await canLink(bundleDir, (await stat(this.#paths.instances)).dev);
+      linkable = (await canLink(bundleDir, (await stat(this.#paths.instances)).dev))
+        ? { dir: bundleDir, entries: await entriesOf(bundleDir) }
+        : null;
       if (this.#linkable.size >= 1_000) this.#linkable.clear();
       this.#linkable.set(key, linkable);
     }
-    if (linkable) return bundleDir;
+    if (linkable !== null) return linkable;
     const cached = this.#cache.get(key) ?? this.#copy(key, bundleDir);
     this.#cache.delete(key);
     this.#cache.set(key, cached);
-    return (await cached).dir;
+    return cached;
   }
 
   #copy(key: string, bundleDir: string): Promise<CachedCode> {
@@ -215,7 +228,7 @@ export class Workspace {
     await mkdir(partial);
     const bytes = await copyTree(bundleDir, partial);
     await rename(partial, dir);
-    return { dir, bytes };
+    return { dir, bytes, entries: await entriesOf(dir) };
   }
 
   async #trim(): Promise<void> {
@@ -257,6 +270,29 @@ async function canLink(dir: string, device: number): Promise<boolean> {
     if (!folder && (info.mode & WORLD_READABLE) !== WORLD_READABLE) return false;
   }
   return true;
+}
+
+async function entriesOf(dir: string): Promise<Entries | null> {
+  const entries: Entries = [];
+  for await (const { path, folder } of walk(dir)) {
+    if (entries.length === MAX_LINKED_AT_ONCE) return null;
+    entries.push({ path, folder });
+  }
+  return entries;
+}
+
+/**
+ * Small bundles in one go: somebody waits for it, and each turn of the thread pool would take many times what the calls do,
+ * most of all where the machine is busy.
+ */
+async function linkCode({ dir, entries }: CodeSource, target: string): Promise<void> {
+  if (entries === null) return linkTree(dir, target);
+  for (const { path, folder } of entries) {
+    if (folder) {
+      mkdirSync(join(target, path));
+      chmodSync(join(target, path), 0o755);
+    } else linkSync(join(dir, path), join(target, path));
+  }
 }
 
 async function linkTree(source: string, target: string): Promise<void> {

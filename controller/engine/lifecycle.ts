@@ -23,6 +23,11 @@ const POLL_MS = 4;
 const EXIT_GRACE_MS = 500;
 /** Of two controllers that claimed an instance the one that does not lead has ended after this: several times the term of a lease, ms. */
 const DISPUTED_MS = 30_000;
+/**
+ * Logs are read from their beginning, so it costs nothing to begin when the request that waited for the instance has been sent; to
+ * begin at once would cost that request the engine's and our own time, ms.
+ */
+const FOLLOW_AFTER_MS = 50;
 /** How often an adopted instance that was too busy to answer is asked again. */
 const VERIFY_EVERY_MS = 1_000;
 
@@ -34,6 +39,8 @@ export class Lifecycle {
   /** Creates and specialisings by instance. */
   readonly #starts = new Map<string, Start>();
   readonly #settling: Settling;
+  /** Instances that have just become ready, and whose logs are read from a little later on. */
+  readonly #unfollowed = new Map<string, () => void>();
   readonly #destroying = new Set<string>();
   readonly #working = new Set<Promise<void>>();
   /** Ends told of before the inventory was done: they may concern what it is about to adopt. */
@@ -60,6 +67,7 @@ export class Lifecycle {
   /** The controller ends: nothing is created any more, and nothing tried for ever. Instances live on. */
   end(): void {
     this.#ending = true;
+    for (const id of this.#unfollowed.keys()) this.#followNow(id);
     for (const [id, start] of this.#starts) {
       if (this.#context.world.instances.get(id)?.state.kind === 'creating') start.abort.abort(new Error('the controller ends'));
     }
@@ -217,8 +225,8 @@ export class Lifecycle {
       this.#leaveAlone(instance);
       return;
     }
-    this.#events.follow(instance, state.key);
     if (failure) {
+      this.#events.follow(instance, state.key);
       log.warn(
         { instance: instance.id, revision: state.key, code: failure.code, detail: failure.detail },
         'an instance did not become ready',
@@ -234,6 +242,22 @@ export class Lifecycle {
     world.transition(instance, { kind: 'ready', revision: state.key, idleSince: clock.now() });
     this.#events.ready(instance);
     this.#events.started({ instance, revision: state.key, claimedAt, initMs: instance.initMs, traceparent });
+    this.#followLater(instance, state.key);
+  }
+
+  /** When the grant is on its way; before the instance is destroyed in any case. */
+  #followLater(instance: Instance, revision: string): void {
+    const cancel = this.#context.clock.after(FOLLOW_AFTER_MS, () => this.#followNow(instance.id));
+    this.#unfollowed.set(instance.id, () => {
+      cancel();
+      this.#events.follow(instance, revision);
+    });
+  }
+
+  #followNow(id: string): void {
+    const follow = this.#unfollowed.get(id);
+    this.#unfollowed.delete(id);
+    follow?.();
   }
 
   /**
@@ -357,6 +381,7 @@ export class Lifecycle {
       await start.done;
       instance.address = null;
     }
+    this.#followNow(instance.id);
     await this.#events.unfollow(instance, cause);
     if (!(await killForGood(this.#context, instance.id, () => this.#ending))) return;
     await records

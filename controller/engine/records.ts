@@ -1,4 +1,5 @@
 /** Records of instances on disk, outside what any instance can see; written by rename. */
+import { renameSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InstanceRecord, type InstanceRecords } from '../store/types.ts';
@@ -24,10 +25,11 @@ export class FileRecords implements InstanceRecords {
     return records;
   }
 
+  /** At once: somebody waits for the instance, two turns of the thread pool take many times what the calls do, and it is a run folder. */
   async write(record: InstanceRecord): Promise<void> {
     const file = join(this.#folder, `${record.id}.json`);
-    await writeFile(`${file}.tmp`, JSON.stringify(record), { mode: 0o600 });
-    await rename(`${file}.tmp`, file);
+    writeFileSync(`${file}.tmp`, JSON.stringify(record), { mode: 0o600 });
+    renameSync(`${file}.tmp`, file);
   }
 
   /** Where the log reader is in what the instance writes, in the reader's own words. */

@@ -10,7 +10,7 @@
  * a home of mode 0700.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, statSync } from 'node:fs';
 import { chmod, mkdir, open, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -69,9 +69,15 @@ class FolderBundleStore implements BundleStore {
     }
   }
 
+  /** At once: an instance waits for it. The note is the last of a bundle to be written. */
   async dir(digest: string): Promise<string> {
-    if ((await this.info(digest)) === null) throw new FnError('not-found', `The bundle ${digest} is not in the store.`);
-    return join(this.#path(digest), 'files');
+    const note = join(this.#path(digest), 'info.json');
+    try {
+      if (statSync(note, { throwIfNoEntry: false })) return join(this.#path(digest), 'files');
+    } catch (error) {
+      throw diskError(error);
+    }
+    throw new FnError('not-found', `The bundle ${digest} is not in the store.`);
   }
 
   async put(digest: string, data: AsyncIterable<Uint8Array>): Promise<Info & { created: boolean }> {

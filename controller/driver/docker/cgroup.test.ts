@@ -74,7 +74,7 @@ describe('limits of version 2', () => {
   });
 
   it('writes a quota per period', async () => {
-    await setCpuLimit({ version: 2, cpu: dir }, 0.5);
+    setCpuLimit({ version: 2, cpu: dir }, 0.5);
     expect(await readFile(join(dir, 'cpu.max'), 'utf8')).toBe('50000 100000');
     expect(cpuQuotaUs(0.001)).toBe(1_000);
   });

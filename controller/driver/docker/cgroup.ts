@@ -2,6 +2,7 @@
  * Control groups of instances, by their files: exact limits in 0.02 ms and freezing in 0.14 ms, where
  * the engine's API takes 12 to 40. Knows version 1 (one tree per controller) and 2 (one tree).
  */
+import { accessSync, writeFileSync } from 'node:fs';
 import { access, constants, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sleep } from '#kit/clock.ts';
@@ -109,6 +110,15 @@ export async function writable(path: string): Promise<boolean> {
   }
 }
 
+function writableNow(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false; // As above.
+  }
+}
+
 /** The files that limit memory, in the order that lowers them: swap must never be less than memory, nor the reverse. */
 function memoryFiles(version: 1 | 2): { memory: string; swap: string } {
   if (version === 1) return { memory: 'memory.limit_in_bytes', swap: 'memory.memsw.limit_in_bytes' };
@@ -160,20 +170,35 @@ export function cpuQuotaUs(cpu: number): number {
   return Math.max(MIN_CPU_QUOTA_US, Math.round(cpu * CPU_PERIOD_US));
 }
 
-export async function canLimitCpu(dirs: CgroupDirs): Promise<boolean> {
-  return dirs.cpu !== undefined && (await writable(join(dirs.cpu, dirs.version === 1 ? 'cpu.cfs_quota_us' : 'cpu.max')));
+export function canLimitCpu(dirs: CgroupDirs): boolean {
+  return dirs.cpu !== undefined && writableNow(join(dirs.cpu, dirs.version === 1 ? 'cpu.cfs_quota_us' : 'cpu.max'));
 }
 
-/** Sets the CPU quota, cores. */
-export async function setCpuLimit(dirs: CgroupDirs, cpu: number): Promise<void> {
+/** Sets the CPU quota, cores. At once: the kernel only notes it, and somebody waits for the instance. */
+export function setCpuLimit(dirs: CgroupDirs, cpu: number): void {
   const dir = dirs.cpu!;
   if (dirs.version === 2) {
-    await writeFile(join(dir, 'cpu.max'), `${cpuQuotaUs(cpu)} ${CPU_PERIOD_US}`);
+    writeFileSync(join(dir, 'cpu.max'), `${cpuQuotaUs(cpu)} ${CPU_PERIOD_US}`);
     return;
   }
   // The period of a new group is the default already: one write is enough.
-  await writeFile(join(dir, 'cpu.cfs_quota_us'), String(cpuQuotaUs(cpu)));
+  writeFileSync(join(dir, 'cpu.cfs_quota_us'), String(cpuQuotaUs(cpu)));
 }
+
+/**
+ * A group's weight among its siblings when there is not enough CPU for all, as Docker counts it: 1024 is everybody's, 2 the
+ * least. False where it cannot be set.
+ */
+export function setCpuShares(dirs: CgroupDirs, shares: number): boolean {
+  if (dirs.cpu === undefined) return false;
+  const file = join(dirs.cpu, dirs.version === 1 ? 'cpu.shares' : 'cpu.weight');
+  if (!writableNow(file)) return false;
+  writeFileSync(file, String(dirs.version === 1 ? shares : cpuWeight(shares)));
+  return true;
+}
+
+/** What version 2 has for them: 1–10,000 for 2–262,144, as runc converts them. */
+export const cpuWeight = (shares: number): number => Math.floor(1 + ((shares - 2) * 9_999) / 262_142);
 
 /** Stops every process of a group; resolves when all of them stand. Throws, having thawed, when that takes too long. */
 export async function freeze(dirs: CgroupDirs): Promise<void> {

@@ -24,8 +24,8 @@ interface Update {
 /** Throws LimitBusy when more memory is in use than is allowed from now on. */
 export async function applyLimits(request: LimitRequest): Promise<void> {
   const { engine, known, spec } = request;
-  const [memory, cpu] = await Promise.all([limitMemory(request), limitCpu(request)]);
-  const update: Update = { ...memory, ...cpu };
+  const cpu = limitCpu(request);
+  const update: Update = { ...(await limitMemory(request)), ...cpu };
   if (Object.keys(update).length === 0) return;
   try {
     await engine.update(known.container, update);
@@ -49,12 +49,12 @@ async function limitMemory({ known, spec: { memoryMib } }: LimitRequest): Promis
   return { Memory: memoryMib * MIB, MemorySwap: memoryMib * MIB };
 }
 
-async function limitCpu({ known: { cgroup }, spec, cpuBudget, machineCpus }: LimitRequest): Promise<Update> {
+function limitCpu({ known: { cgroup }, spec, cpuBudget, machineCpus }: LimitRequest): Update {
   // Below a parent with a quota, the kernel refuses more than the parent has; and all of the machine needs no quota.
   const cores = Math.min(spec.cpu, cpuBudget);
   if (cores >= machineCpus) return {};
-  if (cgroup && (await canLimitCpu(cgroup))) {
-    await setCpuLimit(cgroup, cores);
+  if (cgroup && canLimitCpu(cgroup)) {
+    setCpuLimit(cgroup, cores);
     return {};
   }
   return { CpuPeriod: CPU_PERIOD_US, CpuQuota: cpuQuotaUs(cores) };

@@ -54,8 +54,11 @@ export const MAX_ERROR_MESSAGE = 8_192;
 export const MAX_ERROR_AT = 1_024;
 export const MAX_ERROR_STACK = 16_384;
 
-/** A generic instance that was left alone for so long gets ready for web-style handlers, ms. */
+/** A generic instance that was left alone for so long warms up, ms. */
 export const WARM_UP_AFTER_MS = 50;
+/** How often it then speaks to itself, and how many requests of each kind it sends each time: more make the next one little faster. */
+export const PRACTICE_CONVERSATIONS = 2;
+export const PRACTICE_REQUESTS = 2;
 /** The same host is asked for again and again: so many are remembered. */
 export const MAX_CACHED_HOSTS = 64;
 

@@ -9,6 +9,7 @@ import { onlyRequest } from './invocation.mjs';
 import { LOAD_TIMEOUT_MS } from './limits.mjs';
 import { logLast } from './logs.mjs';
 import { captureListen, chooseServer, listeningServer, serverListens } from './node-server.mjs';
+import { makeWebGlobals } from './web.mjs';
 
 /** @typedef {import('./forms.mjs').Handler} Handler */
 /** @typedef {import('../../../controller/contract/runtime.ts').InitRequest} InitRequest */
@@ -81,6 +82,7 @@ function setEnvironment(init) {
 export async function load(init) {
   setEnvironment(init);
   setCodeFolder(init.code);
+  makeWebGlobals();
   captureListen();
   host.captureServe();
   const path = join(init.code, init.entry);

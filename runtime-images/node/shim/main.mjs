@@ -3,22 +3,24 @@
  * The protocol is runtime-images/PROTOCOL.md.
  */
 import fs from 'node:fs';
-import http from 'node:http';
 import { readJson, sendJson, sendProblem } from './answer.mjs';
 import { errorText, mapPositions } from './errors.mjs';
 import { DEFAULT_SLOTS } from './forms.mjs';
 import { host } from './host.mjs';
 import { isInit, sameNonce } from './init-request.mjs';
 import { counters, Invocation, storage } from './invocation.mjs';
-import { MAX_DRAIN_BODY_BYTES, MAX_HEADER_BYTES, MAX_INIT_BODY_BYTES, WARM_UP_AFTER_MS } from './limits.mjs';
+import { MAX_DRAIN_BODY_BYTES, MAX_HEADER_BYTES, MAX_INIT_BODY_BYTES } from './limits.mjs';
 import { captureFatal, load } from './load.mjs';
 import { captureOutput, flushLog, log, logLast, openLog, setRewrite } from './logs.mjs';
 import { listeningServer, showClientAddress } from './node-server.mjs';
 import { BadCode, CodeFolder } from './receive-code.mjs';
 import { refuse, ShimResponse } from './shim-response.mjs';
 import { endOnSigterm } from './termination.mjs';
-import { installWebGlobals, makeWebGlobals } from './web.mjs';
+import { PRACTICE, practiceHandle, warmUpLater } from './warm-up.mjs';
 import { offerUpgrade, tagEvents } from './websocket-upgrade.mjs';
+
+// Not imported: that would have Node make all that it exports, undici among it, which takes 25 ms of CPU.
+const http = process.getBuiltinModule('node:http');
 
 /** @typedef {import('node:http').IncomingMessage} IncomingMessage */
 /** @typedef {import('node:http').ServerResponse} ServerResponse */
@@ -72,17 +74,17 @@ function onRequest(req, res) {
   const refused = refusal(req);
   if (refused !== null) return refuse(res, refused);
   const invocation = accept(req, res);
-  storage.run(invocation, run, req, res, invocation);
+  storage.run(invocation, run, req, res, invocation, handle);
 }
 
 /**
  * Takes a slot for it.
  * @param {IncomingMessage} req
  * @param {ServerResponse} res
+ * @param {FunctionInfo} [known]
  */
-function accept(req, res) {
+function accept(req, res, known = /** @type {FunctionInfo} */ (info)) {
   /** @type {any} */ (req.socket).fnRequest = req;
-  const known = /** @type {FunctionInfo} */ (info);
   const id = header(req, 'x-request-id') || `${instance}-${++requests}`;
   const deadline = Number(header(req, 'fn-deadline')) || Date.now() + known.timeoutMs;
   const invocation = new Invocation(id, deadline, known, onRejected);
@@ -94,11 +96,12 @@ function accept(req, res) {
  * @param {IncomingMessage} req
  * @param {ServerResponse} res
  * @param {Invocation} invocation
+ * @param {import('./forms.mjs').Handle} by
  */
-function run(req, res, invocation) {
+function run(req, res, invocation, by) {
   let working;
   try {
-    working = handle(req, res, invocation);
+    working = by(req, res, invocation);
   } catch (error) {
     onThrown(error, res, invocation);
   }
@@ -179,7 +182,8 @@ async function control(req, res) {
     else if (route === 'POST /.fn/init') await init(req, res);
     else if (route === 'POST /.fn/code' && code.expected) await receiveCode(req, res);
     else if (route === 'POST /.fn/drain') await drain(req, res);
-    else sendProblem(res, 404, 'not-found', 'Not found', 'The shim has health, init and drain, and code where it comes over the network.');
+    else if (!practise(req, res))
+      sendProblem(res, 404, 'not-found', 'Not found', 'The shim has health, init and drain, and code where it comes over the network.');
   } catch (error) {
     const status = error instanceof Error && 'status' in error ? Number(error.status) : 500;
     if (status === 500) log('error', 'sys', `the shim failed on ${route}: ${errorText(error)}`);
@@ -193,6 +197,19 @@ async function control(req, res) {
         error instanceof Error ? error.message : 'failed',
       );
   }
+}
+
+/**
+ * A request of the instance to itself, while it is generic. False where it is none.
+ * @param {IncomingMessage} req
+ * @param {ServerResponse} res
+ */
+function practise(req, res) {
+  const by = state === 'generic' ? practiceHandle(req.url) : null;
+  if (by === null) return false;
+  const invocation = accept(req, res, PRACTICE);
+  storage.run(invocation, run, req, res, invocation, by);
+  return true;
 }
 
 function health() {
@@ -288,7 +305,7 @@ function upgrade(handler, req, socket, head) {
     return;
   }
   if (isWeb(handler)) offerUpgrade(req, res, socket, head, invocation);
-  storage.run(invocation, run, req, res, invocation);
+  storage.run(invocation, run, req, res, invocation, handle);
 }
 
 /**
@@ -369,27 +386,17 @@ function listen() {
     fs.writeSync(2, `fn shim: cannot listen: ${error.message}\n`);
     process.exit(2);
   });
-  if (socketPath === undefined) return server.listen(Number(port), '0.0.0.0', warmUpLater);
-  server.listen(socketPath, () => {
+  const address = socketPath === undefined ? { port: Number(port), host: '0.0.0.0' } : { path: socketPath };
+  server.listen(address, () => {
     // Whoever connects to it is told apart by the folder it is in.
-    fs.chmodSync(socketPath, 0o666);
-    warmUpLater();
+    if (socketPath !== undefined) fs.chmodSync(socketPath, 0o666);
+    warmUpLater({ id: instance, generic: () => state === 'generic', address });
   });
-}
-
-/** What the first request would pay is paid while the instance waits in the pool. */
-function warmUpLater() {
-  setTimeout(() => {
-    if (state !== 'generic') return;
-    makeWebGlobals();
-    sameNonce('', nonce);
-  }, WARM_UP_AFTER_MS).unref();
 }
 
 openLog();
 captureOutput();
 captureFatal();
 setRewrite(mapPositions);
-installWebGlobals();
 process.on('exit', onExit);
 listen();
