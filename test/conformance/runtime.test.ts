@@ -8,7 +8,24 @@ import { gatewayHeaders, INSTANCE, lineWith, startShim } from './runtime-harness
 import { NODE, overTcp, RUNTIMES } from './runtime-table.ts';
 import { waitFor } from '../helpers/wait.ts';
 
-describe.each([...RUNTIMES, overTcp(NODE)])('$name', (runtime) => {
+const ALL = [...RUNTIMES, overTcp(NODE)];
+/** What a shim says of code for which it has waited as long as it waits for any: ten seconds. */
+const LATE = 'LoadTimeout';
+
+it('tells code that never finishes loading as the function’s own error, whichever the runtime', async () => {
+  const rows = ALL.map((runtime) => ({ runtime, row: runtime.loadErrors.find(({ error }) => error.name === LATE)! }));
+  // Beside each other: each is waited for.
+  const told = await Promise.all(
+    rows.map(async ({ runtime, row }) => {
+      const shim = await startShim(runtime);
+      const error = await shim.fails(row.entry);
+      return { runtime: runtime.name, error, status: (await shim.call('GET', '/')).status };
+    }),
+  );
+  expect(told).toEqual(rows.map(({ runtime, row }) => ({ runtime: runtime.name, error: expect.objectContaining(row.error), status: 503 })));
+});
+
+describe.each(ALL)('$name', (runtime) => {
   describe('boot', () => {
     it('answers as a generic instance', async () => {
       const shim = await startShim(runtime);
@@ -88,11 +105,14 @@ describe.each([...RUNTIMES, overTcp(NODE)])('$name', (runtime) => {
       expect(JSON.stringify(env)).not.toMatch(/SECRET_OF_THE_HOST|the-nonce|FN_SOCKET|FN_PORT|FN_CODE|FN_INSTANCE/);
     });
 
-    it.each(runtime.loadErrors)('tells $what as the function’s own error', async ({ entry, error }) => {
-      const shim = await startShim(runtime);
-      expect(await shim.fails(entry)).toMatchObject(error);
-      expect((await shim.call('GET', '/')).status).toBe(503);
-    });
+    it.each(runtime.loadErrors.filter(({ error }) => error.name !== LATE))(
+      'tells $what as the function’s own error',
+      async ({ entry, error }) => {
+        const shim = await startShim(runtime);
+        expect(await shim.fails(entry)).toMatchObject(error);
+        expect((await shim.call('GET', '/')).status).toBe(503);
+      },
+    );
   });
 
   describe('code that is no code', () => {

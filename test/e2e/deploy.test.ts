@@ -35,9 +35,9 @@ const REFUSED: { what: string; source: string; says: RegExp[] }[] = [
   },
 ];
 
-for (const driver of drivers('docker', 'process')) {
+for (const driver of drivers('docker')) {
   describe(`deploy (${driver})`, () => {
-    const platform = usePlatform({ driver, env: { FN_INIT_TIMEOUT_MS: '3000' } });
+    const platform = usePlatform({ driver });
     const describeFn = async (name: string) => FunctionView.parse(JSON.parse((await platform().fnOk(['describe', name, '--json'])).stdout));
 
     it('prints exactly the URL on stdout and the steps on stderr', async () => {

@@ -42,7 +42,7 @@ export const handler = async (event: Record<string, any>, context: Record<string
 });
 `;
 
-for (const driver of drivers('docker', 'process')) {
+for (const driver of drivers('docker')) {
   describe(`handler forms (${driver})`, () => {
     const platform = usePlatform({ driver });
     const view = async (name: string) =>
