@@ -124,12 +124,11 @@ func listen(socket, port string) (net.Listener, error) {
 		}
 		return net.Listen("tcp", fmt.Sprintf(":%d", number))
 	}
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		return nil, err
-	}
-	// Whoever connects to it is told apart by the folder it is in.
-	return listener, os.Chmod(socket, 0o666)
+	// Whoever connects to it is told apart by the folder it is in. The mode comes with the socket: in a
+	// sandbox (gVisor) it can only be made so, not changed.
+	mask := syscall.Umask(0o111)
+	defer syscall.Umask(mask)
+	return net.Listen("unix", socket)
 }
 
 func die(format string, args ...any) {

@@ -10,6 +10,7 @@ const plan: ContainerPlan = {
   version: '1',
   memoryClassMib: 256,
   network: 'none',
+  sandbox: null,
   networkName: 'fn-0a1b2c3d',
   nonce: 'secret',
   sockDir: '/run/fn/0a1b2c3d/instances/i-abcdefghijkl/sock',

@@ -7,6 +7,7 @@ import type { ContainerCreateOptions } from 'dockerode';
 import { openFiles, tmpSizeMib, type NetworkClass } from '#contract/function.ts';
 import { imageArguments } from '../boot.ts';
 import { SHIM, type ImageProgram } from './image-program.ts';
+import { ociRuntimeOf } from './sandbox.ts';
 
 /** uid and gid of every instance: `nonroot`, of no use on the host. */
 export const INSTANCE_UID = 65_532;
@@ -31,6 +32,7 @@ export const LABELS = {
   image: 'fn.image',
   memoryClass: 'fn.class',
   network: 'fn.network',
+  sandbox: 'fn.sandbox',
   version: 'fn.version',
 } as const;
 
@@ -45,6 +47,8 @@ export interface ContainerPlan {
   version: string;
   memoryClassMib: number;
   network: NetworkClass;
+  /** What isolates it beyond the usual, by its name in features.sandboxes; null: nothing. */
+  sandbox: string | null;
   /** Docker network of the class `egress`. */
   networkName: string;
   nonce: string;
@@ -86,6 +90,7 @@ export function containerOptions(plan: ContainerPlan): ContainerCreateOptions & 
       ...(plan.program === null ? {} : { [LABELS.image]: plan.image }),
       [LABELS.memoryClass]: String(plan.memoryClassMib),
       [LABELS.network]: plan.network,
+      ...(plan.sandbox === null ? {} : { [LABELS.sandbox]: plan.sandbox }),
       [LABELS.version]: plan.version,
     },
     AttachStdin: false,
@@ -113,6 +118,7 @@ function hostConfig(plan: ContainerPlan): HostConfig {
     AutoRemove: false, // Docker's word on why it ended is read after its end.
     RestartPolicy: { Name: 'no' },
     Init: false,
+    ...(plan.sandbox === null ? {} : { Runtime: ociRuntimeOf(plan.sandbox) }),
     Privileged: false,
     CapDrop: ['ALL'],
     // Docker's default seccomp profile stays on as long as none is named.

@@ -29,6 +29,8 @@ export interface EngineInfo {
   cpus: number;
   memoryBytes: number;
   securityOptions: string[];
+  /** OCI runtimes that it was told of (`runtimes` of daemon.json), by name, each with its arguments. */
+  ociRuntimes: Map<string, string[]>;
 }
 
 /** Connects to the engine on this host. Throws DriverUnavailable, saying what to do. */
@@ -71,6 +73,7 @@ export class Engine {
       cpus: Number(read('NCPU')),
       memoryBytes: Number(read('MemTotal')),
       securityOptions: Array.isArray(options) ? options.map(String) : [],
+      ociRuntimes: ociRuntimesOf(read('Runtimes')),
     };
   }
 
@@ -235,6 +238,17 @@ export class Engine {
       clearTimeout(timer);
     }
   }
+}
+
+/** `{"runsc": {"path": "/usr/bin/runsc", "runtimeArgs": ["--host-uds=create"]}}`, as GET /info has it. */
+function ociRuntimesOf(runtimes: unknown): Map<string, string[]> {
+  if (typeof runtimes !== 'object' || runtimes === null) return new Map();
+  return new Map(
+    Object.entries(runtimes).map(([name, runtime]: [string, unknown]) => {
+      const args: unknown = typeof runtime === 'object' && runtime !== null ? Reflect.get(runtime, 'runtimeArgs') : undefined;
+      return [name, Array.isArray(args) ? args.map(String) : []];
+    }),
+  );
 }
 
 /** load and pull answer 200 and tell of errors in a line of the body; null where all went well. */

@@ -15,6 +15,7 @@ import { nameserversIn } from './egress.ts';
 import type { Engine, EngineInfo } from './engine.ts';
 import { bridgeIsFiltered, Firewall, removeFirewall, whyNoFirewall } from './firewall.ts';
 import { ensureNetwork, hasNetwork, networkName, removeNetwork } from './network.ts';
+import { sandboxesOf } from './sandbox.ts';
 import { limitParent, makeParent, parentCgroup, parentUsable, removeParent, type ParentCgroup } from './parent-cgroup.ts';
 
 /** What `fn host-setup` leaves for the driver of another user. */
@@ -64,7 +65,9 @@ export async function prepareHost(engine: Engine, options: HostOptions): Promise
   if (!info.securityOptions.some((option) => option.startsWith('name=seccomp'))) {
     notes.push('The engine runs without seccomp: one layer of the isolation is missing. Use a kernel and an engine that have it.');
   }
-  return { info, mounts, parent, firewall, features: { freeze, limits, parentCgroup: parent !== null, egress, sandboxes: [], notes } };
+  const { names: sandboxes, notes: onSandboxes } = sandboxesOf(info);
+  notes.push(...onSandboxes);
+  return { info, mounts, parent, firewall, features: { freeze, limits, parentCgroup: parent !== null, egress, sandboxes, notes } };
 }
 
 function limitsNote(info: EngineInfo, notes: string[]): boolean {

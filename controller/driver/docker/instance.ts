@@ -48,7 +48,7 @@ export function readInstance(
     memoryClassMib: Number(labels[LABELS.memoryClass]),
     network,
     image: labels[LABELS.image] ?? null,
-    sandbox: null,
+    sandbox: labels[LABELS.sandbox] ?? null,
     address: { kind: 'unix', path: socketOf(id) },
     startedAt,
     running,

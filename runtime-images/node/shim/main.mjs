@@ -387,11 +387,14 @@ function listen() {
     process.exit(2);
   });
   const address = socketPath === undefined ? { port: Number(port), host: '0.0.0.0' } : { path: socketPath };
+  // Whoever connects to it is told apart by the folder it is in. The mode comes with the socket: in a sandbox
+  // (gVisor) it can only be made so, not changed.
+  const mask = process.umask(0o111);
   server.listen(address, () => {
-    // Whoever connects to it is told apart by the folder it is in.
-    if (socketPath !== undefined) fs.chmodSync(socketPath, 0o666);
+    if (socketPath !== undefined && (fs.statSync(socketPath).mode & 0o666) !== 0o666) fs.chmodSync(socketPath, 0o666);
     warmUpLater({ id: instance, generic: () => state === 'generic', address });
   });
+  process.umask(mask);
 }
 
 openLog();

@@ -90,9 +90,13 @@ class Shim:
             return Connection(self.loop, self._on_request)
 
         if self.socket_path is not None:
-            await self.loop.create_unix_server(make, self.socket_path, backlog=1024)
-            # Whoever connects to it is told apart by the folder it is in.
-            os.chmod(self.socket_path, 0o666)
+            # Whoever connects to it is told apart by the folder it is in. The mode comes with the socket:
+            # in a sandbox (gVisor) it can only be made so, not changed.
+            mask = os.umask(0o111)
+            try:
+                await self.loop.create_unix_server(make, self.socket_path, backlog=1024)
+            finally:
+                os.umask(mask)
         else:
             await self.loop.create_server(make, "0.0.0.0", int(self.port), backlog=1024)
 
