@@ -27,6 +27,7 @@ const LINES: Readonly<Record<string, readonly string[]>> = {
   logs: ['hello'],
   why: [REQUEST_ID],
   calls: ['hello'],
+  stats: [],
   'trigger add': ['hello', '--cron', '@daily'],
   'trigger list': [],
   'trigger show': ['hello', 'orders'],

@@ -57,6 +57,8 @@ export class Accounting implements AccountingPort {
   /** Key of the account that an instance's meter is in. */
   readonly #keys = new Map<string, string>();
   readonly #dirty = new Set<string>();
+  /** Totals as they are in the store. */
+  readonly #written = new Map<string, Totals>();
   readonly #readAt = new Map<string, number>();
   readonly #claims = new Map<string, Promise<void>>();
   /** Batches that were added up and not written yet, by gateway. */
@@ -88,6 +90,7 @@ export class Accounting implements AccountingPort {
     for (const [key, text] of rows) {
       try {
         this.#accounts.set(key, Account.parse(text, moment));
+        this.#written.set(key, structuredClone(this.#account(key).total));
       } catch (error) {
         log.error({ function: key, error: String(error) }, 'what a function has used cannot be read: it is counted anew');
         continue;
@@ -279,6 +282,10 @@ export class Accounting implements AccountingPort {
     }
   }
 
+  async keep(): Promise<void> {
+    if (!this.#closed && (this.#dirty.size > 0 || this.#acks.size > 0)) await this.#write();
+  }
+
   /** Writes what has changed, a few accounts at a time, and acknowledges. What cannot be written is written the next time. */
   #write(): Promise<void> {
     this.#writing = this.#writing.then(() => this.#writeAll());
@@ -294,8 +301,13 @@ export class Accounting implements AccountingPort {
     while (keys.length > 0) {
       const batch = keys.splice(0, WRITE_AT_A_TIME);
       const set = new Map(batch.flatMap((key) => this.#text(key)));
+      const totals = batch.map((key) => [key, structuredClone(this.#accounts.get(key)?.total)] as const);
       try {
         await store.saveUsage({ set, remove: batch.filter((key) => !set.has(key)) });
+        for (const [key, total] of totals) {
+          if (total === undefined) this.#written.delete(key);
+          else this.#written.set(key, total);
+        }
       } catch (error) {
         for (const key of [...batch, ...keys]) this.#dirty.add(key);
         for (const [gateway, seq] of acks) if (!this.#acks.has(gateway)) this.#acks.set(gateway, seq);
@@ -353,14 +365,13 @@ export class Accounting implements AccountingPort {
   metrics(): readonly { namespace: string; function: string; stats: UsageStats }[] {
     const points: { namespace: string; function: string; stats: UsageStats }[] = [];
     let others: Totals | null = null;
-    for (const [key, account] of this.#accounts) {
+    for (const [key, totals] of this.#written) {
       if (key === POOL) continue;
       // For as long as the process lives: a series that changed its place would fall.
       const own = this.#series.get(key) ?? this.#series.size < MAX_SERIES;
       this.#series.set(key, own);
-      this.#passAll(account);
-      if (!own) others = plus(others ?? zero(), account.total);
-      else points.push({ ...labelsOf(key), stats: usageStats(account.total) });
+      if (!own) others = plus(others ?? zero(), totals);
+      else points.push({ ...labelsOf(key), stats: usageStats(totals) });
     }
     return others === null ? points : [...points, { namespace: OTHER, function: OTHER, stats: usageStats(others) }];
   }

@@ -38,10 +38,12 @@ export interface AccountingPort {
   counted(gateway: string, batch: CountsBatch): void;
   /** Reads all instances now, as far as that is cheap. */
   refresh(): Promise<void>;
+  /** Writes what is not written yet: what is shown after it is not less after a crash. */
+  keep(): Promise<void>;
   /** null where nothing was ever counted of it. */
   function(namespace: string, name: string): FunctionStats | null;
   list(namespace?: string): StatsList;
-  /** By function, for as many functions as a metric may have series; what is beyond is `other`. */
+  /** By function, for as many functions as a metric may have series; what is beyond is `other`. As it is written: a counter must not fall, not even over a crash. */
   metrics(): readonly { namespace: string; function: string; stats: UsageStats }[];
   /** Writes what is not written yet, and stops. Idempotent. */
   close(): Promise<void>;

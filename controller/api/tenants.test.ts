@@ -99,6 +99,9 @@ const CASES: Record<string, Case> = {
   getLogStats: { scope: 'read', ...named },
   listCalls: { scope: 'read', ...named },
   explainCall: { scope: 'read', params: () => ({ id: there.id }), absentParams: { id: 'call-2' }, absent: 'call-not-found' },
+  listStats: { scope: 'read' },
+  listNamespaceStats: { scope: 'read', absent: 'namespace-not-found', makes: true },
+  getStats: { scope: 'read', ...named },
   listInvocations: { scope: 'read', ...named },
   getInvocation: { scope: 'read', ...invocation },
   getInvocationResult: { scope: 'deploy', ...invocation },
@@ -332,7 +335,7 @@ describe("another tenant's object is answered as if it were absent", () => {
 describe('lists have only what is one’s own', () => {
   const get = (path: string, token = mine) => api.call({ path, token });
 
-  it.each(['/v1/functions', '/v1/namespaces', '/v1/tokens', '/v1/audit?limit=1000', '/v1/whoami'])('%s', async (path) => {
+  it.each(['/v1/functions', '/v1/stats', '/v1/namespaces', '/v1/tokens', '/v1/audit?limit=1000', '/v1/whoami'])('%s', async (path) => {
     const { text, status } = await get(path);
     expect(status).toBe(200);
     expect(text).toContain(MINE);
@@ -340,12 +343,15 @@ describe('lists have only what is one’s own', () => {
     expect((await api.call({ path })).text.includes(THEIRS)).toBe(path !== '/v1/whoami');
   });
 
-  it.each(['/v1/functions?namespace=', '/v1/audit?namespace='])('%s: of another namespace as of none', async (path) => {
-    const [theirs, nobodys] = await Promise.all([get(`${path}${THEIRS}`), get(`${path}${NOBODY}`)]);
-    expect([theirs.status, theirs.text]).toEqual([nobodys.status, nobodys.text]);
-    expect(Object.values(theirs.json as object)).toEqual([[]]);
-    expect((await get(`${path}${MINE}`)).text).toContain(MINE);
-  });
+  it.each(['/v1/functions?namespace=', '/v1/stats?namespace=', '/v1/audit?namespace='])(
+    '%s: of another namespace as of none',
+    async (path) => {
+      const [theirs, nobodys] = await Promise.all([get(`${path}${THEIRS}`), get(`${path}${NOBODY}`)]);
+      expect([theirs.status, theirs.text]).toEqual([nobodys.status, nobodys.text]);
+      expect(Object.values(theirs.json as object)).toEqual([[]]);
+      expect((await get(`${path}${MINE}`)).text).toContain(MINE);
+    },
+  );
 
   it('attempts at another namespace are in the log of the platform, not in that of either tenant', async () => {
     // One who has not tried much yet: of who tries often, not every attempt is written.

@@ -424,6 +424,7 @@ export class Engine implements Platform, InstanceEvents {
   async #counted(): Promise<void> {
     await this.#options.accounting.refresh();
     await this.#gateways.flushCalls();
+    await this.#options.accounting.keep();
   }
 
   async stats(namespace?: string): Promise<StatsList> {

@@ -1,7 +1,9 @@
 /** `fn why` and `fn calls`: one call explained, from the outside. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { CallList, Why } from '#contract/call.ts';
+import { FunctionStats } from '#contract/stats.ts';
 import { call } from '../helpers/http.ts';
 import { drivers, usePlatform } from '../helpers/suite.ts';
 import { waitFor } from '../helpers/wait.ts';
@@ -13,6 +15,12 @@ export default { fetch: async (request) => {
   console.log('asked for', pathname);
   if (pathname === '/throw') throw new TypeError('no such thing');
   if (pathname === '/slow') await new Promise((resolve) => setTimeout(resolve, 60_000));
+  if (pathname === '/burn') {
+    const begun = process.cpuUsage();
+    const used = (from) => { const { user, system } = process.cpuUsage(from); return (user + system) / 1e6; };
+    while (used(begun) < 1);
+    return Response.json({ burnt: used(begun), sinceBoot: used() });
+  }
   if (pathname === '/exit') process.exit(3);
   if (pathname === '/eat') for (;;) hoard.push(Buffer.alloc(8 * 1024 * 1024, 1));
   return new Response('ok');
@@ -89,6 +97,37 @@ for (const driver of drivers('docker')) {
         const answer = await call(list, { socketPath: join(platform().runDir, 'control', 's') });
         expect(CallList.parse(answer.json()).calls.map((found) => found.id)).toEqual([id]);
       }
+    });
+
+    it('what it used: CPU by the kernel’s counter, calls by the gateway’s; neither is less or twice after both have died', async () => {
+      await platform().deploy('burner', TROUBLE, { flags: ['--memory', '64'] });
+      const stats = async (): Promise<FunctionStats> =>
+        FunctionStats.parse(JSON.parse((await platform().fnOk(['stats', 'burner', '--json'])).stdout));
+      const told = z.object({ burnt: z.number(), sinceBoot: z.number() });
+      const { burnt, sinceBoot } = told.parse((await platform().call('/burner/burn', { timeoutMs: 30_000 })).json());
+      const used = await waitFor('what it burnt', async () => {
+        const found = await stats();
+        return found.cpuSeconds >= burnt && found;
+      });
+      // Its own word, of all of its process, is the most that it can be; what it did after that is little.
+      expect(used.cpuSeconds).toBeLessThan(sinceBoot + 0.5);
+      expect(used).toMatchObject({ invocations: 1, errors: 0, revisions: [{ number: 1, invocations: 1 }] });
+      expect(used.memoryReservedGibSeconds).toBeGreaterThan(burnt / 16);
+      expect(used.memoryUsedGibSeconds).toBeGreaterThan(0);
+      expect(used.memoryUsedGibSeconds).toBeLessThanOrEqual(used.memoryReservedGibSeconds * 1.05);
+
+      for (const part of ['gateway', 'controller'] as const) process.kill(await platform().pid(part), 'SIGKILL');
+      await waitFor('the platform', async () => (await platform().fn(['list'])).code === 0);
+      await waitFor('an answer', async () => (await platform().call('/burner')).status === 200);
+      const later = await waitFor('the next call', async () => {
+        const found = await stats();
+        return found.invocations > 1 && found;
+      });
+      expect(later.cpuSeconds).toBeGreaterThanOrEqual(used.cpuSeconds);
+      expect(later.cpuSeconds).toBeLessThan(used.cpuSeconds + 0.5);
+      const table = (await platform().fnOk(['stats'])).stdout;
+      expect(table).toMatch(/^NAMESPACE +NAME +CALLS .*CPU/);
+      for (const line of [/^default +burner +\d+ /m, /^ +\(pool\) /m]) expect(table).toMatch(line);
     });
 
     it('survives the controller; the journal is no gateway’s memory', async () => {

@@ -1,5 +1,6 @@
 /** What the stub API answers where it keeps nothing itself: an example of each view. */
 import type { CallRecord, Why } from '#contract/call.ts';
+import type { FunctionStats, ResourceStats, StatsList, UsageStats } from '#contract/stats.ts';
 import type { AuditEntry, NamespaceView, SecretView, TokenView, WhoAmI } from '#contract/tenancy.ts';
 import type { EventBacklog } from '#contract/events.ts';
 import { Trigger, type TriggerView } from '#contract/trigger.ts';
@@ -25,6 +26,28 @@ const call: CallRecord = {
   status: 500,
   totalMs: 315.2,
   start: { kind: 'full', startMs: 250, initMs: 40, reason: 'scaled-to-zero' },
+};
+
+const pool: ResourceStats = { cpuSeconds: 4.21, memoryReservedGibSeconds: 8_123, memoryUsedGibSeconds: 2_612.5 };
+const used: UsageStats = {
+  cpuSeconds: 12.345678,
+  memoryReservedGibSeconds: 96,
+  memoryUsedGibSeconds: 31.25,
+  memoryPeakBytes: 61_865_984,
+  invocations: 1_204,
+  errors: 3,
+  rejected: 1,
+  coldStarts: { pooled: 7, full: 1 },
+  instancesStarted: 9,
+  duration: { sumSeconds: 14.2, p50Ms: 3.1, p95Ms: 40.25, p99Ms: 250 },
+};
+const functionStats: FunctionStats = {
+  namespace: 'default',
+  name: 'hello',
+  since: AT,
+  deletedAt: null,
+  ...used,
+  revisions: [{ number: 1, ...used }],
 };
 
 const why: Why = {
@@ -123,6 +146,8 @@ export function cannedAnswers({ canned }: StubApi): void {
     'PUT /v1/namespaces/shop': namespace,
     'GET /v1/audit': { entries: [entry] },
     'GET /v1/namespaces/default/functions/hello/calls': { calls: [call] },
+    'GET /v1/stats': { source: 'cgroup', functions: [functionStats], pool } satisfies StatsList,
+    [`GET ${HELLO}/stats`]: functionStats,
     'GET /v1/namespaces/default/triggers': { triggers: [failing, paused] },
     [`GET ${HELLO}/triggers`]: { triggers: [failing, paused] },
     [`GET ${HELLO}/triggers/orders`]: failing,
