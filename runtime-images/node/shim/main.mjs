@@ -390,10 +390,7 @@ function listen() {
   // Whoever connects to it is told apart by the folder it is in. The mode comes with the socket: in a sandbox
   // (gVisor) it can only be made so, not changed.
   const mask = process.umask(0o111);
-  server.listen(address, () => {
-    if (socketPath !== undefined && (fs.statSync(socketPath).mode & 0o666) !== 0o666) fs.chmodSync(socketPath, 0o666);
-    warmUpLater({ id: instance, generic: () => state === 'generic', address });
-  });
+  server.listen(address, () => warmUpLater({ id: instance, generic: () => state === 'generic', address }));
   process.umask(mask);
 }
 
