@@ -1,14 +1,16 @@
 /**
- * One try of a request on one instance: the undici handler. It holds the slot and the connection, and
- * tells its owner what came of it. What undici still says after `leave` is not listened to.
+ * One try of a request on one instance: who waits for the response. It holds the slot and the
+ * connection, and tells its owner what came of it.
  */
 import type { Duplex } from 'node:stream';
-import type { Client, Dispatcher } from 'undici';
 import { HEADERS, Refusal } from '#contract/runtime.ts';
 import type { HeldLease } from './demand.ts';
 import { causeOfBadResponse } from './failures.ts';
+import { valueOf } from './flat-headers.ts';
 import { MAX_INFORMATIONAL } from './headers.ts';
+import type { InstanceConnection, ResponseHandler } from './instance-connection.ts';
 import type { LeaseTable } from './leases.ts';
+import type { InstanceRequest } from './request-writer.ts';
 import type { Upstream } from './upstream.ts';
 
 /** Body of a refusal; past it the connection is cut. */
@@ -18,11 +20,12 @@ const MAX_REFUSAL_BYTES = 4_096;
 export interface AttemptOwner {
   /** There is a connection, and the request goes out on it. */
   onSending(): void;
-  /** The final head. False where it cannot be passed on: then the owner has left the attempt. */
-  onHead(status: number, statusText: string | undefined, headers: Record<string, string | string[] | undefined>): boolean;
-  onData(controller: Dispatcher.DispatchController, chunk: Buffer): void;
+  /** The final head: headers are lower-case name, value, …. False where it cannot be passed on: then the owner has left the attempt. */
+  onHead(status: number, reason: string, headers: string[]): boolean;
+  /** Of the body. Good only until it returns: the memory is used again. */
+  onData(flow: Flow, chunk: Buffer): void;
   /** It answered 101: the connection is the owner's. The slot stays taken until `leave`. */
-  onUpgrade(headers: Record<string, string | string[] | undefined>, socket: Duplex): void;
+  onUpgrade(headers: string[], socket: Duplex): void;
   /** The response is complete. */
   onEnd(): void;
   /** It broke after its head. */
@@ -37,16 +40,20 @@ export interface AttemptOwner {
   onBadResponse(detail: string): void;
 }
 
-/** What is sent. */
-export type AttemptRequest = Pick<Dispatcher.DispatchOptions, 'method' | 'path' | 'headers' | 'body' | 'upgrade'>;
+/** Back-pressure of a response. */
+export interface Flow {
+  pause(): void;
+  resume(): void;
+}
 
-export class Attempt implements Dispatcher.DispatchHandler {
+export class Attempt implements ResponseHandler, Flow {
   readonly lease: HeldLease<Upstream>;
   readonly #owner: AttemptOwner;
   readonly #upstream: Upstream;
   readonly #leases: LeaseTable<Upstream>;
-  #client: Client | null;
-  #controller: Dispatcher.DispatchController | null = null;
+  #connection: InstanceConnection | null = null;
+  /** Has it gone out? */
+  #sent = false;
   #state: 'sent' | 'refused' | 'answering' | 'over' = 'sent';
   #holdsSlot = true;
   #informational = 0;
@@ -57,84 +64,78 @@ export class Attempt implements Dispatcher.DispatchHandler {
     this.lease = lease;
     this.#leases = leases;
     this.#upstream = lease.instance.connection;
-    this.#client = this.#upstream.acquire();
   }
 
-  send(request: AttemptRequest): void {
-    this.#client!.dispatch(request, this);
+  send(request: InstanceRequest): void {
+    const connection = this.#upstream.acquire(request.upgrade !== null);
+    this.#connection = connection;
+    connection.send(request, this);
   }
 
   /** Lets go of instance and slot, at whatever point it is. Idempotent. */
   leave(serviceMs?: number): void {
-    const running = this.#state !== 'over';
     this.#state = 'over';
-    const controller = this.#controller;
-    this.#controller = null;
-    // Without a controller it waits for a connection: onRequestStart aborts it when there is one.
-    if (running && controller !== null) {
-      controller.abort(new Error('the request is over'));
-      this.#releaseClient();
+    const connection = this.#connection;
+    if (connection !== null) {
+      connection.abort();
+      this.#releaseConnection();
     }
     this.#releaseSlot(serviceMs);
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    if (this.#state !== 'sent' || this.#controller !== null) {
-      // The client has gone while a connection was made; or undici would send it a second time.
-      controller.abort(new Error('the request is over'));
-      return;
-    }
-    this.#controller = controller;
+  pause(): void {
+    this.#connection?.pause();
+  }
+
+  resume(): void {
+    this.#connection?.resume();
+  }
+
+  onSending(): void {
+    this.#sent = true;
     this.#owner.onSending();
   }
 
-  onResponseStart(
-    _controller: Dispatcher.DispatchController,
-    status: number,
-    headers: Record<string, string | string[] | undefined>,
-    statusText?: string,
-  ): void {
+  onHead(status: number, reason: string, headers: string[]): void {
     if (this.#state !== 'sent') return;
     if (status < 200) {
       // 102 and 103 are hints that need not be passed on.
       if (++this.#informational > MAX_INFORMATIONAL) this.#owner.onBadResponse(`more than ${MAX_INFORMATIONAL} informational responses`);
       return;
     }
-    if (status === 503 && Refusal.options.some((kind) => kind === headers[HEADERS.refused])) {
-      this.#state = 'refused';
-      this.#owner.onRefused(headers[HEADERS.refused] as Refusal);
-      return;
+    if (status === 503) {
+      const refused = Refusal.safeParse(valueOf(headers, HEADERS.refused));
+      if (refused.success) {
+        this.#state = 'refused';
+        this.#owner.onRefused(refused.data);
+        return;
+      }
     }
-    if (this.#owner.onHead(status, statusText, headers)) this.#state = 'answering';
+    if (this.#owner.onHead(status, reason, headers)) this.#state = 'answering';
   }
 
-  onRequestUpgrade(
-    _controller: Dispatcher.DispatchController,
-    _status: number,
-    headers: Record<string, string | string[] | undefined>,
-    socket: Duplex,
-  ): void {
+  onUpgrade(headers: string[], socket: Duplex): void {
     if (this.#over() === 'sent') this.#owner.onUpgrade(headers, socket);
     else socket.destroy();
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onData(chunk: Buffer): void {
     if (this.#state === 'answering') {
-      this.#owner.onData(controller, chunk);
+      this.#owner.onData(this, chunk);
     } else if (this.#state === 'refused') {
       this.#refusalBytes += chunk.length;
-      if (this.#refusalBytes > MAX_REFUSAL_BYTES) controller.abort(new Error('a refusal with a long body'));
+      if (this.#refusalBytes > MAX_REFUSAL_BYTES) this.#connection?.close(new Error('a refusal with a long body'));
     }
   }
 
-  onResponseEnd(): void {
+  onEnd(): void {
     const state = this.#over();
     if (state === 'refused') this.#owner.onNotTaken(null);
     else if (state === 'answering') this.#owner.onEnd();
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
-    const sent = this.#controller !== null;
+  onError(error: Error): void {
+    const sent = this.#sent;
     const state = this.#over();
     if (state === 'refused') this.#owner.onNotTaken(null);
     else if (state === 'answering') this.#owner.onCut(error);
@@ -148,12 +149,11 @@ export class Attempt implements Dispatcher.DispatchHandler {
     else this.#owner.onBadResponse(bad);
   }
 
-  /** undici is done with it: the connection is free. The slot is the owner's to give back, with `leave`. */
+  /** The connection is free. The slot is the owner's to give back, with `leave`. */
   #over(): 'sent' | 'refused' | 'answering' | 'over' {
     const state = this.#state;
     this.#state = 'over';
-    this.#controller = null;
-    this.#releaseClient();
+    this.#releaseConnection();
     return state;
   }
 
@@ -164,9 +164,9 @@ export class Attempt implements Dispatcher.DispatchHandler {
   }
 
   /** Before the slot: whoever takes that next finds the connection. */
-  #releaseClient(): void {
-    const client = this.#client;
-    this.#client = null;
-    if (client !== null) this.#upstream.release(client);
+  #releaseConnection(): void {
+    const connection = this.#connection;
+    this.#connection = null;
+    if (connection !== null) this.#upstream.release(connection);
   }
 }

@@ -3,18 +3,18 @@
  * collected, as far as it is of interest, and told to the dispatcher.
  */
 import type { Duplex } from 'node:stream';
-import type { Dispatcher } from 'undici';
 import type { EventKind, GatewayEventMessage } from '#contract/events-link.ts';
 import { type ErrorCode, type Problem, problem } from '#contract/errors.ts';
 import { MAX_EVENT_BYTES } from '#contract/events.ts';
 import { HEADERS } from '#contract/runtime.ts';
 import { decodeBody, encodeBody } from '#kit/event-body.ts';
-import type { AttemptRequest } from './attempt.ts';
+import type { Flow } from './attempt.ts';
 import type { ForwardContext } from './context.ts';
 import type { Deliver } from './events-link.ts';
 import { valueOf } from './flat-headers.ts';
 import { readResponseHead } from './headers.ts';
 import { Passage } from './passage.ts';
+import { faultOf, type InstanceRequest } from './request-writer.ts';
 import type { RouteMatch } from './routes.ts';
 
 export type Delivered = Extract<GatewayEventMessage, { type: 'delivered' }>;
@@ -69,7 +69,10 @@ export class Delivery extends Passage {
   }
 
   begin(): void {
-    this.acquire(false);
+    const { method, headers } = this.#message.request;
+    const fault = faultOf({ method, path: this.match.rest, headers });
+    if (fault === null) this.acquire(false);
+    else this.fail('bad-request', `the request cannot be passed on: ${fault}`);
   }
 
   /** The outcome is of no interest any more: as if a client had gone. */
@@ -81,7 +84,7 @@ export class Delivery extends Passage {
     this.#owner.onDelivered(this, null);
   }
 
-  protected requestFor(instance: string): AttemptRequest {
+  protected requestFor(instance: string): InstanceRequest {
     const { clock, publicHost } = this.context;
     const { request, kind } = this.#message;
     const { target, rest } = this.match;
@@ -98,13 +101,13 @@ export class Delivery extends Passage {
       kind,
     );
     if (valueOf(request.headers, 'host') === undefined) headers.push('host', publicHost);
-    return { method: request.method, path: rest, headers, body: this.#body };
+    return { method: request.method, path: rest, headers, body: this.#body, bodyLength: -1, upgrade: null };
   }
 
   onSending(): void {}
 
-  onHead(status: number, _statusText: string | undefined, parsed: Record<string, string | string[] | undefined>): boolean {
-    const head = readResponseHead(parsed, false);
+  onHead(status: number, _reason: string, headers: string[]): boolean {
+    const head = readResponseHead(headers, false);
     if (typeof head === 'string') {
       this.onBadResponse(`the response has ${head}`);
       return false;
@@ -116,14 +119,14 @@ export class Delivery extends Passage {
     return true;
   }
 
-  onData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onData(_flow: Flow, chunk: Buffer): void {
     const left = this.#maxBytes - this.#received;
     this.#received += chunk.length;
-    if (left > 0) this.#chunks.push(chunk.length > left ? chunk.subarray(0, left) : chunk);
+    if (left > 0) this.#chunks.push(Buffer.from(chunk.length > left ? chunk.subarray(0, left) : chunk));
   }
 
   /** Nothing was asked to be upgraded. */
-  onUpgrade(_headers: Record<string, string | string[] | undefined>, socket: Duplex): void {
+  onUpgrade(_headers: string[], socket: Duplex): void {
     socket.destroy();
     this.onBadResponse('the response switches to a protocol that was not asked for');
   }

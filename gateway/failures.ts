@@ -1,19 +1,11 @@
 /** What went wrong between the gateway and an instance, in the words of the registry. */
-import { errors } from 'undici';
 import type { ErrorCode } from '#contract/errors.ts';
 import type { Cause } from './demand.ts';
-
-const codeOf = (error: Error): string => ('code' in error && typeof error.code === 'string' ? error.code : '');
+import { ResponseError } from './response-lines.ts';
 
 /** Where the error means that the instance does not speak HTTP as it should: what it did. Otherwise null. */
 export function causeOfBadResponse(error: Error): string | null {
-  const code = codeOf(error);
-  if (error instanceof errors.HTTPParserError) return `the response is not HTTP: ${error.message}`;
-  if (code === 'UND_ERR_HEADERS_OVERFLOW') return 'the headers of the response are too large';
-  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return 'the length of the response is not its Content-Length';
-  if (code === 'UND_ERR_SOCKET' && error.message.startsWith('bad ')) return 'the response is an answer to something that was not asked';
-  if (code === 'ERR_ASSERTION') return 'the response is not HTTP';
-  return null;
+  return error instanceof ResponseError ? error.message : null;
 }
 
 /** The answer for a request whose instance went away while it worked on it. */

@@ -1,9 +1,8 @@
 /** A client's request to a function: body → slot → instance → response. */
 import type { Duplex } from 'node:stream';
-import type { Dispatcher } from 'undici';
 import { type ErrorCode, type Problem, problem } from '#contract/errors.ts';
 import { HEADERS } from '#contract/runtime.ts';
-import type { AttemptRequest } from './attempt.ts';
+import type { Flow } from './attempt.ts';
 import { REPLAY_BYTES } from './body.ts';
 import type { FailOptions } from './call.ts';
 import { type Asked, type ClientOwner, ClientSide } from './client-side.ts';
@@ -15,6 +14,7 @@ import { functionHeaders, readResponseHead, type ResponseHead } from './headers.
 import { Passage } from './passage.ts';
 import type { ProblemAnswer } from './problems.ts';
 import { ResponseRelay } from './relay.ts';
+import type { InstanceRequest } from './request-writer.ts';
 import { replyPreflight } from './replies.ts';
 import { isOnSharedHost } from './routes.ts';
 import { serverTiming } from './timing.ts';
@@ -113,7 +113,7 @@ export class Exchange extends Passage implements ClientOwner, EventStreamOwner {
     return body === null || body.replayable;
   }
 
-  protected requestFor(instance: string, now: number): AttemptRequest {
+  protected requestFor(instance: string, now: number): InstanceRequest {
     const { clock, publicHost } = this.context;
     const { body: requestBody, head, connection, incoming, outgoing } = this.#client;
     const { target, prefix, rest } = this.match;
@@ -129,17 +129,17 @@ export class Exchange extends Passage implements ClientOwner, EventStreamOwner {
       traceparent: this.traceparent!,
       continued: this.trace.parent !== null,
     });
-    if (body !== null && !Buffer.isBuffer(body) && head.contentLength >= 0) headers.push('content-length', String(head.contentLength));
-    return { method: incoming.method!, path: rest, headers, body, upgrade: outgoing.upgrade === null ? null : 'websocket' };
+    const upgrade = outgoing.upgrade === null ? null : 'websocket';
+    return { method: incoming.method!, path: rest, headers, body, bodyLength: head.contentLength, upgrade };
   }
 
   onSending(): void {
     this.#client.proceed();
   }
 
-  onHead(status: number, statusText: string | undefined, parsed: Record<string, string | string[] | undefined>): boolean {
+  onHead(status: number, reason: string, headers: string[]): boolean {
     const { outgoing } = this.#client;
-    const head = readResponseHead(parsed, isOnSharedHost(this.match));
+    const head = readResponseHead(headers, isOnSharedHost(this.match));
     if (typeof head === 'string') {
       this.onBadResponse(`the response has ${head}`);
       return false;
@@ -148,7 +148,7 @@ export class Exchange extends Passage implements ClientOwner, EventStreamOwner {
     this.#addOwn(head, now);
     if (this.context.draining) outgoing.shouldKeepAlive = false;
     try {
-      this.#relay.begin(status, statusText, head);
+      this.#relay.begin(status, reason, head);
     } catch (error) {
       // Kept from the attempt: it is not the phrase of what is answered instead.
       outgoing.statusMessage = '';
@@ -169,12 +169,12 @@ export class Exchange extends Passage implements ClientOwner, EventStreamOwner {
     this.#client.addFunctions(head.flat);
   }
 
-  onData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.#relay.data(controller, chunk);
+  onData(flow: Flow, chunk: Buffer): void {
+    this.#relay.data(flow, chunk);
     this.#events?.follow(chunk);
   }
 
-  onUpgrade(headers: Record<string, string | string[] | undefined>, upstream: Duplex): void {
+  onUpgrade(headers: string[], upstream: Duplex): void {
     const { clock, wheel, leases } = this.context;
     const upgrade = this.#client.outgoing.upgrade!;
     const head = upgrade.readAnswer(headers, isOnSharedHost(this.match));

@@ -129,12 +129,15 @@ describe('response headers', () => {
   it('property: nothing internal or hop-by-hop passes', () => {
     fc.assert(
       fc.property(
-        fc.dictionary(
-          name.map((text) => text.toLowerCase()),
-          fc.oneof(value, fc.array(value, { minLength: 1, maxLength: 3 })),
+        fc.array(
+          fc.tuple(
+            name.map((text) => text.toLowerCase()),
+            value,
+          ),
+          { maxLength: 30 },
         ),
-        (parsed) => {
-          const result = readResponseHead(parsed, false);
+        (pairs) => {
+          const result = readResponseHead(pairs.flat(), false);
           if (typeof result === 'string') throw new Error(result);
           for (let i = 0; i < result.flat.length; i += 2) {
             expect(result.flat[i]).not.toMatch(
@@ -148,7 +151,25 @@ describe('response headers', () => {
 
   it('one date, all cookies, own timing kept apart', () => {
     expect(
-      readResponseHead({ date: ['a', 'b'], 'set-cookie': ['x', 'y'], 'server-timing': ['db;dur=1', 'z'], 'content-length': '3' }, false),
+      readResponseHead(
+        [
+          'date',
+          'a',
+          'set-cookie',
+          'x',
+          'date',
+          'b',
+          'server-timing',
+          'db;dur=1',
+          'set-cookie',
+          'y',
+          'server-timing',
+          'z',
+          'content-length',
+          '3',
+        ],
+        false,
+      ),
     ).toEqual({
       flat: ['date', 'a', 'set-cookie', 'x', 'set-cookie', 'y', 'content-length', '3'],
       contentLength: 3,
@@ -157,25 +178,23 @@ describe('response headers', () => {
   });
 
   it('that speak for the whole origin pass where it is the tenant’s own', () => {
-    const own = {
+    const own = Object.entries({
       'strict-transport-security': 'max-age=31536000; includeSubDomains',
-      'alt-svc': ['h3=":443"', 'h2=":8443"'],
+      'alt-svc': 'h3=":443"',
       'clear-site-data': '"*"',
       'public-key-pins': 'pin-sha256="x"',
       'service-worker-allowed': '/',
-    };
-    expect(readResponseHead({ ...own, etag: 'x' }, true)).toMatchObject({ flat: ['etag', 'x'] });
-    expect(readResponseHead(own, false)).toMatchObject({
-      flat: Object.entries(own).flatMap(([of, all]) => [all].flat().flatMap((one) => [of, one])),
-    });
+    }).flat();
+    expect(readResponseHead([...own, 'etag', 'x', 'alt-svc', 'h2=":8443"'], true)).toMatchObject({ flat: ['etag', 'x'] });
+    expect(readResponseHead(own, false)).toMatchObject({ flat: own });
   });
 
   it.each([
-    [{ 'transfer-encoding': 'gzip, chunked' }],
-    [{ 'content-length': ['1', '1'] }],
-    [{ 'content-length': '1x' }],
-    [{ 'content-length': '1', 'transfer-encoding': 'chunked' }],
-  ])('%j is no response', (parsed) => {
-    expect(readResponseHead(parsed, false)).toEqual(expect.any(String));
+    [['transfer-encoding', 'gzip, chunked']],
+    [['content-length', '1', 'content-length', '1']],
+    [['content-length', '1x']],
+    [['content-length', '1', 'transfer-encoding', 'chunked']],
+  ])('%j is no response', (raw) => {
+    expect(readResponseHead(raw, false)).toEqual(expect.any(String));
   });
 });

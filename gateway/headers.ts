@@ -318,50 +318,44 @@ export interface ResponseHead {
   serverTiming: string | null;
 }
 
-const first = (value: string | string[]): string => (typeof value === 'string' ? value : value[0]!);
-const joined = (value: string | string[]): string => (typeof value === 'string' ? value : value.join(', '));
-
-function pass(flat: string[], name: string, value: string | string[]): void {
-  if (typeof value === 'string') flat.push(name, value);
-  else for (const one of value) flat.push(name, one);
-}
-
 /**
- * Reads what undici parsed (lower-case names). A string says what makes the response invalid. On a host
- * that is `shared` with other tenants, what speaks for the whole origin is left out.
+ * Reads a response's headers (lower-case name, value, …; framing has been looked at, response-parser.ts). A string says what
+ * makes the response invalid. On a host that is `shared` with other tenants, what speaks for the whole origin is left out.
  */
-export function readResponseHead(parsed: Record<string, string | string[] | undefined>, shared: boolean): ResponseHead | string {
+export function readResponseHead(raw: readonly string[], shared: boolean): ResponseHead | string {
   const flat: string[] = [];
   const head: ResponseHead = { flat, contentLength: -1, serverTiming: null };
   let chunked = false;
+  let dated = false;
   let listed: string | null = null;
-  for (const name of Object.keys(parsed)) {
-    const value = parsed[name]!;
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i]!;
+    const value = raw[i + 1]!;
     switch (RESPONSE_KINDS.get(name)) {
       case undefined:
-        if (!name.startsWith('fn-')) pass(flat, name, value);
+        if (!name.startsWith('fn-')) flat.push(name, value);
         break;
       case ORIGIN:
-        if (!shared) pass(flat, name, value);
+        if (!shared) flat.push(name, value);
         break;
       case CONNECTION:
-        listed = joined(value);
+        listed = listed === null ? value : `${listed}, ${value}`;
         break;
       case TRANSFER_ENCODING:
-        if (joined(value).trim().toLowerCase() !== 'chunked') return 'a transfer coding other than chunked';
+        if (chunked || value.trim().toLowerCase() !== 'chunked') return 'a transfer coding other than chunked';
         chunked = true;
         break;
-      case CONTENT_LENGTH: {
-        if (typeof value !== 'string' || !CONTENT_LENGTH_PATTERN.test(value)) return 'an invalid Content-Length';
+      case CONTENT_LENGTH:
+        if (head.contentLength >= 0 || !CONTENT_LENGTH_PATTERN.test(value)) return 'an invalid Content-Length';
         head.contentLength = Number(value);
         flat.push(name, value);
         break;
-      }
       case DATE:
-        flat.push(name, first(value));
+        if (!dated) flat.push(name, value);
+        dated = true;
         break;
       case SERVER_TIMING:
-        head.serverTiming = joined(value);
+        head.serverTiming = head.serverTiming === null ? value : `${head.serverTiming}, ${value}`;
         break;
       default:
     }

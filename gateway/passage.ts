@@ -8,17 +8,18 @@
  * instance refused before user code ran, as far as its body is still held. Nothing else ever.
  */
 import type { Duplex } from 'node:stream';
-import type { Dispatcher } from 'undici';
 import type { StartInfo } from '#contract/call.ts';
 import type { Problem } from '#contract/errors.ts';
 import type { Refusal } from '#contract/runtime.ts';
-import { Attempt, type AttemptOwner, type AttemptRequest } from './attempt.ts';
+import { Attempt, type AttemptOwner, type Flow } from './attempt.ts';
 import { Call } from './call.ts';
 import type { Cause, HeldLease, Waiter } from './demand.ts';
 import { lossOf } from './failures.ts';
+import { ConnectError } from './instance-connection.ts';
 import type { Place } from './queue.ts';
+import type { InstanceRequest } from './request-writer.ts';
 import { isSampled } from './trace.ts';
-import { ConnectError, type Upstream } from './upstream.ts';
+import type { Upstream } from './upstream.ts';
 import type { WheelEntry, WheelSlot } from './wheel.ts';
 
 /** Instances that one call is tried on, before 503. */
@@ -36,12 +37,12 @@ export abstract class Passage extends Call implements Waiter<Upstream>, AttemptO
   #refusal: Refusal | null = null;
 
   /** What is sent to this instance; `traceparent` is set before. */
-  protected abstract requestFor(instance: string, now: number): AttemptRequest;
+  protected abstract requestFor(instance: string, now: number): InstanceRequest;
   abstract onFail(reason: Problem, retryAfterSeconds: number | undefined): void;
   abstract onSending(): void;
-  abstract onHead(status: number, statusText: string | undefined, headers: Record<string, string | string[] | undefined>): boolean;
-  abstract onData(controller: Dispatcher.DispatchController, chunk: Buffer): void;
-  abstract onUpgrade(headers: Record<string, string | string[] | undefined>, socket: Duplex): void;
+  abstract onHead(status: number, reason: string, headers: string[]): boolean;
+  abstract onData(flow: Flow, chunk: Buffer): void;
+  abstract onUpgrade(headers: string[], socket: Duplex): void;
   abstract onEnd(): void;
   abstract onCut(error: Error): void;
 
@@ -101,10 +102,6 @@ export abstract class Passage extends Call implements Waiter<Upstream>, AttemptO
   /** To another instance, by the route as it is now. */
   onNotTaken(error: Error | null): void {
     if (error instanceof ConnectError) this.context.leases.suspect(this.attempt!.lease.instance, error.message);
-    else if (error !== null && 'code' in error && error.code === 'UND_ERR_INVALID_ARG') {
-      this.fail('bad-request', `the request cannot be passed on: ${error.message}`, { close: true });
-      return;
-    }
     (this.tries ??= []).push({ instance: this.instance!, why: error === null ? `refused: ${this.#refusal}` : error.message });
     this.sentAt = null;
     this.context.wheel.cancel(this);

@@ -32,6 +32,12 @@ function valuesOf(rawHeaders: readonly string[], name: string): string[] {
   return rawHeaders.filter((_, i) => i % 2 === 1 && rawHeaders[i - 1]!.toLowerCase() === name);
 }
 
+/** The value of a header that is there once. */
+function soleValue(flat: readonly string[], name: string): string | undefined {
+  const [value, ...more] = valuesOf(flat, name);
+  return more.length === 0 ? value : undefined;
+}
+
 /** What is wrong with the handshake, or null. */
 function handshakeFault({ rawHeaders, headers }: IncomingMessage): HeadRefusal | null {
   const [upgrade, ...more] = valuesOf(rawHeaders, 'upgrade');
@@ -115,13 +121,13 @@ export class Upgrade {
   }
 
   /** What the function's answer of 101 says, on a host that is `shared` or not. A string says what makes it invalid. */
-  readAnswer(headers: Record<string, string | string[] | undefined>, shared: boolean): ResponseHead | string {
+  readAnswer(headers: string[], shared: boolean): ResponseHead | string {
     const head = readResponseHead(headers, shared);
     if (typeof head === 'string') return head;
-    if (String(headers.upgrade).toLowerCase() !== 'websocket') return 'an answer of 101 that does not upgrade to websocket';
+    if (String(soleValue(headers, 'upgrade')).toLowerCase() !== 'websocket') return 'an answer of 101 that does not upgrade to websocket';
     const key = String(this.#incoming.headers['sec-websocket-key']).trim();
     const expected = createHash('sha1').update(key + GUID).digest('base64'); // prettier-ignore
-    if (headers['sec-websocket-accept'] !== expected) return 'a Sec-WebSocket-Accept that does not answer the key';
+    if (soleValue(headers, 'sec-websocket-accept') !== expected) return 'a Sec-WebSocket-Accept that does not answer the key';
     return head;
   }
 

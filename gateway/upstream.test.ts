@@ -8,6 +8,7 @@ import type { Address } from '#contract/runtime.ts';
 import { systemClock, VirtualClock } from '#kit/clock.ts';
 import { BlackHole } from '../test/helpers/black-hole.ts';
 import { waitFor } from '../test/helpers/wait.ts';
+import type { InstanceRequest } from './request-writer.ts';
 import { CONNECT_TIMEOUT_MS, LOOK_EVERY_MS, Upstream } from './upstream.ts';
 
 const closers: (() => unknown)[] = [];
@@ -37,14 +38,21 @@ function upstream(port: number, clock = new VirtualClock()) {
   closers.push(() => one.close());
   /** The body, or what went wrong. */
   const get = async (path = '/'): Promise<string> => {
-    const client = one.acquire();
-    try {
-      return await (await client.request({ method: 'GET', path })).body.text();
-    } catch (error) {
-      return error instanceof Error ? error.message : String(error);
-    } finally {
-      one.release(client);
-    }
+    const connection = one.acquire();
+    const text = await new Promise<string>((resolve) => {
+      let body = '';
+      const request: InstanceRequest = { method: 'GET', path, headers: ['host', 'a'], body: null, bodyLength: -1, upgrade: null };
+      connection.send(request, {
+        onSending: () => {},
+        onHead: () => {},
+        onData: (chunk) => (body += chunk.toString()),
+        onEnd: () => resolve(body),
+        onUpgrade: () => resolve('upgraded'),
+        onError: (error) => resolve(error.message),
+      });
+    });
+    one.release(connection);
+    return text;
   };
   return { one, unreachable, get, clock };
 }

@@ -1,6 +1,6 @@
 /**
- * Connections to one instance: one undici Client each, at most one request at a time on it, the most
- * recently used first so that the others can close. A Client re-connects by itself.
+ * Connections to one instance, at most one request at a time on each, the most recently used first so that the
+ * others can close.
  *
  * Where the instance listens on a unix socket, the path is opened once, O_PATH and O_NOFOLLOW, must
  * be a socket, and /proc/self/fd/N is dialled from then on: what the function may later put at that
@@ -13,10 +13,10 @@
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { connect as netConnect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { Client, type buildConnector } from 'undici';
 import type { Address } from '#contract/runtime.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Connection } from './demand.ts';
+import { type ConnectionOwner, InstanceConnection } from './instance-connection.ts';
 
 /** Linux only, and not among Node's constants (fcntl-linux.h, the same on x86-64 and arm64). */
 const O_PATH = 0x20_0000;
@@ -31,17 +31,6 @@ const TCP_KEEP_ALIVE_MS = 5_000;
 const IDLE_TIMEOUT_MS = 15_000;
 const IDLE_TIMEOUT_MAX_MS = 60_000;
 const IDLE_TIMEOUT_THRESHOLD_MS = 1_000;
-/** Of a function's response. */
-export const MAX_RESPONSE_HEADER_BYTES = 64 * 1_024;
-
-/** No connection came about; not a byte of a request was sent. */
-export class ConnectError extends Error {
-  constructor(message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.name = 'ConnectError';
-  }
-}
-
 /** An open handle on the socket that was at the path, without following a link. Throws where it is none. */
 function openSocket(path: string): number {
   const fd = openSync(path, O_PATH | constants.O_NOFOLLOW);
@@ -50,19 +39,20 @@ function openSocket(path: string): number {
   throw new Error('what is at the path of the instance is not a socket');
 }
 
-export class Upstream implements Connection {
+export class Upstream implements Connection, ConnectionOwner {
   readonly #address: Address;
   readonly #clock: Clock;
   /** Hears that it cannot be reached, though requests are in flight. Once per look. */
   readonly #onUnreachable: (reason: string) => void;
-  readonly #clients = new Set<Client>();
-  readonly #idle: Client[] = [];
-  /** Connections that have become WebSockets: no client knows of them any more. */
+  readonly #connections = new Set<InstanceConnection>();
+  /** The one used last is on top. May hold closed ones, skipped when met. */
+  readonly #idle: InstanceConnection[] = [];
+  /** Connections that have become WebSockets: they are the tunnels'. */
   readonly #upgraded = new Set<Duplex>();
   /** O_PATH handle of a unix socket, once it was dialled. */
   #handle: number | null = null;
   #closed = false;
-  /** Clients that are in use. */
+  /** Connections that are in use. */
   #busy = 0;
   /** Whether a request has ended since the last look. */
   #ended = false;
@@ -70,6 +60,9 @@ export class Upstream implements Connection {
   #looking: boolean;
   #cancelLook: () => void = () => {};
   #probe: Socket | null = null;
+  /** When idle connections are looked at next, monotonic ms. */
+  #sweepAt = Number.POSITIVE_INFINITY;
+  #cancelSweep: () => void = () => {};
 
   constructor(address: Address, clock: Clock, onUnreachable: (reason: string) => void) {
     this.#address = address;
@@ -78,34 +71,72 @@ export class Upstream implements Connection {
     this.#looking = address.kind === 'unix';
   }
 
-  /** A client that nobody uses. Give it back with `release`. */
-  acquire(): Client {
+  /** A connection that nobody uses. Give it back with `release`. `fresh`: one that was not used before. */
+  acquire(fresh = false): InstanceConnection {
     this.#busy++;
     if (!this.#looking) this.#lookLater();
-    const idle = this.#idle.pop();
-    if (idle !== undefined) return idle;
-    const client = new Client('http://instance', {
-      connect: this.#connect,
-      pipelining: 1,
-      keepAliveTimeout: IDLE_TIMEOUT_MS,
-      keepAliveMaxTimeout: IDLE_TIMEOUT_MAX_MS,
-      keepAliveTimeoutThreshold: IDLE_TIMEOUT_THRESHOLD_MS,
-      maxHeaderSize: MAX_RESPONSE_HEADER_BYTES,
-      // The gateway has deadlines of its own, on one wheel.
-      headersTimeout: 0,
-      bodyTimeout: 0,
-    });
-    this.#clients.add(client);
-    return client;
+    for (let idle = fresh ? undefined : this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
+      if (idle.usable) return idle;
+    }
+    const connection = new InstanceConnection(this);
+    this.#connections.add(connection);
+    return connection;
   }
 
-  release(client: Client): void {
+  release(connection: InstanceConnection): void {
     this.#busy--;
     this.#ended = true;
-    if (!this.#closed && !client.destroyed) this.#idle.push(client);
+    if (this.#closed || !connection.usable) return;
+    const now = this.#clock.now();
+    const { keepAliveMs } = connection;
+    const idleMs = keepAliveMs < 0 ? IDLE_TIMEOUT_MS : Math.min(keepAliveMs - IDLE_TIMEOUT_THRESHOLD_MS, IDLE_TIMEOUT_MAX_MS);
+    if (idleMs <= 0) {
+      connection.close();
+      return;
+    }
+    connection.idleUntil = now + idleMs;
+    this.#idle.push(connection);
+    if (connection.idleUntil < this.#sweepAt) this.#sweepLater(connection.idleUntil, now);
   }
 
-  /** The connection has left its client, and ends with the instance all the same. */
+  /** One timer for all, which is not moved when a connection is used. */
+  #sweepLater(at: number, now: number): void {
+    this.#cancelSweep();
+    this.#sweepAt = at;
+    this.#cancelSweep = this.#clock.after(at - now, () => this.#sweep());
+  }
+
+  #sweep(): void {
+    const now = this.#clock.now();
+    let next = Number.POSITIVE_INFINITY;
+    let kept = 0;
+    const over: InstanceConnection[] = [];
+    for (const connection of this.#idle) {
+      if (!connection.usable) continue;
+      if (connection.idleUntil <= now) {
+        over.push(connection);
+        continue;
+      }
+      this.#idle[kept++] = connection;
+      next = Math.min(next, connection.idleUntil);
+    }
+    this.#idle.length = kept;
+    this.#sweepAt = Number.POSITIVE_INFINITY;
+    if (next !== Number.POSITIVE_INFINITY) this.#sweepLater(next, now);
+    for (const connection of over) connection.close();
+  }
+
+  // As the owner of connections.
+
+  onClosed(connection: InstanceConnection): void {
+    this.#connections.delete(connection);
+  }
+
+  afterConnectTimeout(run: (message: string) => void): () => void {
+    return this.#clock.after(CONNECT_TIMEOUT_MS, () => run(`no connection within ${CONNECT_TIMEOUT_MS} ms`));
+  }
+
+  /** It is no connection for requests any more, and ends with the instance all the same. */
   keep(socket: Duplex): void {
     this.#upgraded.add(socket);
     socket.once('close', () => this.#upgraded.delete(socket));
@@ -117,10 +148,9 @@ export class Upstream implements Connection {
     this.#closed = true;
     this.#cancelLook();
     this.#probe?.destroy();
+    this.#cancelSweep();
     const reason = new Error('the instance is gone');
-    // Its promise has no news: requests on it are told by their handlers.
-    for (const client of this.#clients) void client.destroy(reason);
-    this.#clients.clear();
+    for (const connection of [...this.#connections]) connection.close(reason);
     for (const socket of this.#upgraded) socket.destroy();
     this.#idle.length = 0;
     if (this.#handle !== null) closeSync(this.#handle);
@@ -142,7 +172,7 @@ export class Upstream implements Connection {
   /** That it takes a connection is all there is to know: a busy function may leave it at that for long. */
   #tryIt(): void {
     if (this.#probe !== null || this.#closed) return;
-    const probe = this.#dial();
+    const probe = this.dial(null);
     this.#probe = probe;
     const cancel = this.#clock.after(CONNECT_TIMEOUT_MS, () => probe.destroy(new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`)));
     probe.once('connect', () => probe.destroy());
@@ -155,9 +185,10 @@ export class Upstream implements Connection {
     });
   }
 
-  #dial(): Socket {
+  dial(read: { buffer: Buffer; onBytes: (length: number) => void } | null): Socket {
     if (this.#closed) throw new Error('the instance is gone');
     const address = this.#address;
+    const onread = read === null ? {} : { onread: { buffer: read.buffer, callback: (length: number) => (read.onBytes(length), true) } };
     if (address.kind === 'tcp')
       return netConnect({
         host: address.host,
@@ -165,38 +196,10 @@ export class Upstream implements Connection {
         noDelay: true,
         keepAlive: true,
         keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
+        ...onread,
       });
-    if (process.platform !== 'linux') return netConnect({ path: address.path });
+    if (process.platform !== 'linux') return netConnect({ path: address.path, ...onread });
     this.#handle ??= openSocket(address.path);
-    return netConnect({ path: `/proc/self/fd/${this.#handle}` });
+    return netConnect({ path: `/proc/self/fd/${this.#handle}`, ...onread });
   }
-
-  /** For undici: its own connector would follow the path. */
-  readonly #connect: buildConnector.connector = (_options, callback) => {
-    let socket: Socket;
-    try {
-      socket = this.#dial();
-    } catch (error) {
-      // Not in the same tick: undici is still inside its dispatch.
-      queueMicrotask(() => callback(new ConnectError(messageOf(error), { cause: error }), null));
-      return;
-    }
-    const onError = (error: Error) => {
-      cancelTimeout();
-      callback(new ConnectError(error.message, { cause: error }), null);
-    };
-    const cancelTimeout = this.#clock.after(CONNECT_TIMEOUT_MS, () =>
-      socket.destroy(new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`)),
-    );
-    socket.once('error', onError);
-    socket.once('connect', () => {
-      cancelTimeout();
-      socket.off('error', onError);
-      callback(null, socket);
-    });
-  };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

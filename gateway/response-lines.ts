@@ -1,0 +1,100 @@
+/** The lines of a response's head (RFC 9112, 4 and 5), strictly: each function throws where they are not as they should be. */
+
+const TAB = 9;
+const LF = 10;
+const CR = 13;
+const SPACE = 32;
+const DEL = 127;
+
+/** What each response begins with, but for the last digit of its version. */
+export const VERSION = 'HTTP/1.';
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+/** What came is no response, or not to what was asked. */
+export class ResponseError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'ResponseError';
+  }
+}
+
+// Names that frame a message, or are frequent, so that they need no lower-casing.
+export const OTHER = 0;
+export const CONTENT_LENGTH = 1;
+export const TRANSFER_ENCODING = 2;
+export const CONNECTION = 3;
+export const KEEP_ALIVE = 4;
+
+export interface KnownName {
+  readonly lower: string;
+  readonly kind: number;
+}
+
+const NAMES = new Map<string, KnownName>();
+for (const [name, kind] of [
+  ['Content-Length', CONTENT_LENGTH],
+  ['Transfer-Encoding', TRANSFER_ENCODING],
+  ['Connection', CONNECTION],
+  ['Keep-Alive', KEEP_ALIVE],
+  ...['Content-Type', 'Date', 'Cache-Control', 'Etag', 'Vary', 'Location', 'Set-Cookie', 'X-Request-Id', 'Server-Timing', 'Server'].map(
+    (frequent) => [frequent, OTHER] as const,
+  ),
+] as const) {
+  const known = { lower: name.toLowerCase(), kind };
+  NAMES.set(name, known).set(known.lower, known);
+}
+
+/** Throws where it is no token. */
+export function nameOf(text: string): KnownName {
+  const known = NAMES.get(text);
+  if (known !== undefined) return known;
+  if (!TOKEN.test(text)) throw new ResponseError('a name of a header is none');
+  const lower = text.toLowerCase();
+  return NAMES.get(lower) ?? { lower, kind: OTHER };
+}
+
+export const notHttp = () => new ResponseError('the response does not begin with HTTP/1.1');
+/** Not CRLF. */
+export const lineEnd = () => new ResponseError('a line of the response does not end in CRLF');
+
+/** Of the first line, which is looked at up to it. */
+export function statusOf(text: string): number {
+  const minor = text.charCodeAt(VERSION.length);
+  if (!text.startsWith(VERSION) || (minor !== 49 && minor !== 48) || text.charCodeAt(8) !== SPACE) throw notHttp();
+  const status = (text.charCodeAt(9) - 48) * 100 + (text.charCodeAt(10) - 48) * 10 + text.charCodeAt(11) - 48;
+  const after = text.charCodeAt(12);
+  for (let i = 9; i < 12; i++) {
+    const char = text.charCodeAt(i);
+    if (!(char >= 48 && char <= 57)) throw new ResponseError('the status of the response is no number');
+  }
+  if (status < 100 || (after !== SPACE && after !== CR)) throw new ResponseError('the status of the response is no number');
+  return status;
+}
+
+/** Any byte may be in it but CR and LF. */
+export function endOfReason(text: string): number {
+  const end = text.indexOf('\r', 12);
+  const feed = text.indexOf('\n', 12);
+  if (end < 0 || feed !== end + 1) throw lineEnd();
+  return end;
+}
+
+/** Where the CRLF of a line begins. Throws where what stands before it may not be in a header. */
+export function endOfValue(text: string, at: number): number {
+  for (; ; at++) {
+    const char = text.charCodeAt(at);
+    if (char >= SPACE && char !== DEL) continue;
+    if (char === TAB) continue;
+    if (char === CR && text.charCodeAt(at + 1) === LF) return at;
+    throw new ResponseError('a header of the response holds a control character');
+  }
+}
+
+/** Without the blanks around it. */
+export function trimmed(text: string, from: number, to: number): string {
+  while (from < to && isBlank(text.charCodeAt(from))) from++;
+  while (to > from && isBlank(text.charCodeAt(to - 1))) to--;
+  return text.slice(from, to);
+}
+
+const isBlank = (char: number): boolean => char === SPACE || char === TAB;
