@@ -13,6 +13,8 @@ export interface GeneratorJob {
   /** Beside Host. */
   headers?: Record<string, string>;
   path: string;
+  /** Instead of the one path: asked for in turns, each connection beginning with another. */
+  paths?: readonly string[];
   connections: number;
   durationMs: number;
   /** Sent before the clock runs, on the same connections. */
@@ -30,39 +32,55 @@ export interface GeneratorResult {
 /** Longest wait for one answer: a stuck connection must end the run, not hang it. */
 const ANSWER_TIMEOUT_MS = 30_000;
 
+/** Number behind the first of these that is there, or -1. */
+function numberAfter(text: string, end: number, spellings: readonly string[]): number {
+  for (const spelling of spellings) {
+    const at = text.indexOf(spelling);
+    if (at >= 0 && at < end) return Number.parseInt(text.slice(at + spelling.length, at + spelling.length + 12), 10);
+  }
+  return -1;
+}
+
+/** As Node, undici and the gateway write it: looking for these costs less than lower-casing what is there. */
+const CONTENT_LENGTH = ['\r\ncontent-length: ', '\r\nContent-Length: '];
+const CHUNKED = /\r\ntransfer-encoding: *chunked/i;
+
 /** Where the answer that begins the text ends, or -1 while it is incomplete. Content-Length or chunked. */
 function answerEnd(text: string): number {
   const head = text.indexOf('\r\n\r\n');
   if (head < 0) return -1;
-  const headers = text.slice(0, head).toLowerCase();
-  const length = /\r\ncontent-length: *(\d+)/.exec(headers)?.[1];
-  if (length !== undefined) {
-    const end = head + 4 + Number(length);
+  const length = numberAfter(text, head, CONTENT_LENGTH);
+  if (length >= 0) {
+    const end = head + 4 + length;
     return text.length >= end ? end : -1;
   }
-  if (!headers.includes('transfer-encoding: chunked')) return head + 4;
+  if (!CHUNKED.test(text.slice(0, head + 2))) return head + 4;
   const last = text.indexOf('0\r\n\r\n', head + 2);
   return last < 0 ? -1 : last + 5;
 }
 
+/** What came last on any of the connections: it is looked at before anything else can come. */
+const received = Buffer.allocUnsafeSlow(64 * 1024);
+
 class Connection {
   readonly #socket: Socket;
-  readonly #request: string;
+  readonly #requests: readonly Buffer[];
   readonly #onAnswer: (ok: boolean, ms: number) => boolean;
+  #next: number;
   #sentAt = 0;
   #pending = '';
   readonly done: Promise<void>;
 
-  /** `onAnswer` says whether to go on. */
-  constructor(job: GeneratorJob, onAnswer: (ok: boolean, ms: number) => boolean) {
-    const headers = Object.entries({ host: 'bench', ...job.headers }).map(([name, value]) => `${name}: ${value}\r\n`);
-    this.#request = `GET ${job.path} HTTP/1.1\r\n${headers.join('')}\r\n`;
+  /** `onAnswer` says whether to go on. It begins with the request of this number. */
+  constructor(job: GeneratorJob, requests: readonly Buffer[], first: number, onAnswer: (ok: boolean, ms: number) => boolean) {
+    this.#requests = requests;
+    this.#next = first % requests.length;
     this.#onAnswer = onAnswer;
-    this.#socket = 'port' in job.target ? connect(job.target.port, job.target.host ?? '127.0.0.1') : connect(job.target.socketPath);
-    this.#socket.setNoDelay(true);
+    const at = 'port' in job.target ? { host: '127.0.0.1', ...job.target } : { path: job.target.socketPath };
+    const onread = { buffer: received, callback: (length: number) => this.#receive(received.toString('latin1', 0, length)) };
+    this.#socket = connect({ ...at, noDelay: true, onread });
     this.#socket.setTimeout(ANSWER_TIMEOUT_MS, () => this.#socket.destroy(new Error('no answer')));
     this.#socket.on('connect', () => this.#send());
-    this.#socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     this.done = new Promise((resolve) => {
       this.#socket.on('error', () => this.#onAnswer(false, 0));
       this.#socket.on('close', () => resolve());
@@ -70,30 +88,40 @@ class Connection {
   }
 
   #send(): void {
+    const request = this.#requests[this.#next]!;
+    this.#next = this.#next + 1 === this.#requests.length ? 0 : this.#next + 1;
     this.#sentAt = performance.now();
-    this.#socket.write(this.#request);
+    this.#socket.write(request);
   }
 
-  #receive(chunk: Buffer): void {
-    this.#pending += chunk.toString('latin1');
+  #receive(text: string): boolean {
+    this.#pending = this.#pending === '' ? text : this.#pending + text;
     const end = answerEnd(this.#pending);
-    if (end < 0) return;
+    if (end < 0) return true;
     const ok = this.#pending.startsWith('HTTP/1.1 200');
     this.#pending = this.#pending.slice(end);
     if (this.#onAnswer(ok, performance.now() - this.#sentAt)) this.#send();
     else this.#socket.destroy();
+    return true;
   }
+}
+
+/** Requests are made once, not each time that one is sent. */
+function requestsOf({ headers, path, paths }: GeneratorJob): Buffer[] {
+  const lines = Object.entries({ host: 'bench', ...headers }).map(([name, value]) => `${name}: ${value}\r\n`);
+  return (paths ?? [path]).map((one) => Buffer.from(`GET ${one} HTTP/1.1\r\n${lines.join('')}\r\n`, 'latin1'));
 }
 
 async function generate(job: GeneratorJob): Promise<GeneratorResult> {
   const latencies: number[] = [];
   let errors = 0;
+  const requests = requestsOf(job);
   const from = performance.now() + job.warmUpMs;
   const until = from + job.durationMs;
   const connections = Array.from(
     { length: job.connections },
-    () =>
-      new Connection(job, (ok, ms) => {
+    (_, n) =>
+      new Connection(job, requests, Math.floor((n * requests.length) / job.connections), (ok, ms) => {
         const now = performance.now();
         if (!ok) errors++;
         else if (now >= from && now < until) latencies.push(ms);
