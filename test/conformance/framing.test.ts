@@ -287,7 +287,10 @@ const message: fc.Arbitrary<string> = payload.chain((data) =>
 );
 
 /** Cut at random into a few pieces. */
-const cuts = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 6 });
+const cuts = fc.array(
+  fc.nat({ max: 999 }).map((part) => part / 1_000),
+  { maxLength: 6 },
+);
 function cut(bytes: Buffer, at: readonly number[]): Buffer[] {
   const places = [0, ...at.map((part) => Math.floor(part * bytes.length)), bytes.length].toSorted((a, b) => a - b);
   return places.slice(1).flatMap((to, index) => (to > places[index]! ? [bytes.subarray(places[index], to)] : []));
