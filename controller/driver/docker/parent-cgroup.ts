@@ -4,7 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { chown, mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { chown, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { sleep } from '#kit/clock.ts';
@@ -16,8 +16,8 @@ const MIB = 1024 * 1024;
 /** Above the budget, for what the kernel books on the parent alone, MiB. */
 const RESERVE_MIB = 64;
 const SYSTEMCTL_TIMEOUT_MS = 10_000;
-/** A group that was just emptied is busy for a moment. */
-const REMOVE_ATTEMPTS = 20;
+/** A group that was just emptied is busy for a moment, and the engine takes seconds on a busy machine to remove what was in it, ms. */
+const REMOVE_TIMEOUT_MS = 10_000;
 const REMOVE_DELAY_MS = 25;
 
 export interface ParentCgroupOptions {
@@ -113,15 +113,28 @@ export async function removeParent(parent: ParentCgroup, mounts: string): Promis
 }
 
 async function removeGroup(dir: string): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
+  for (const start = performance.now(); ; await sleep(REMOVE_DELAY_MS)) {
     try {
+      await removeChildren(dir);
       await rmdir(dir);
       return;
     } catch (error) {
       if (isGone(error)) return;
-      if (codeOf(error) !== 'EBUSY' || attempt === REMOVE_ATTEMPTS) throw error;
-      await sleep(REMOVE_DELAY_MS);
+      const busy = ['EBUSY', 'ENOTEMPTY'].includes(codeOf(error) ?? '');
+      if (!busy) throw error;
+      if (performance.now() - start > REMOVE_TIMEOUT_MS)
+        throw new Error(`the control group ${dir} is still in use after ${REMOVE_TIMEOUT_MS / 1_000} s`, { cause: error });
     }
+  }
+}
+
+/** Of containers that are gone: an engine that was killed leaves their groups. One with a process in it cannot be removed. */
+async function removeChildren(dir: string): Promise<void> {
+  for (const entry of await readdir(dir, { withFileTypes: true })) {
+    if (!entry.isDirectory()) continue;
+    const child = join(dir, entry.name);
+    await removeChildren(child);
+    await rmdir(child);
   }
 }
 
