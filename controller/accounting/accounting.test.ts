@@ -156,9 +156,13 @@ describe('accounting', () => {
     await pass(4_000);
     expect(hello().memoryUsedGibSeconds).toBeCloseTo(2, 5);
     const { reads } = world;
+    // Once more, for what it did until it was frozen.
+    world.uses('i-1', 500_000, GIB);
     world.put('i-1', { revision: 'default/hello@1', active: false, frozen: true });
-    await pass(10_000);
-    expect(world.reads).toBe(reads);
+    await pass(5_000);
+    await pass(5_000);
+    expect(world.reads).toBe(reads + 1);
+    expect(hello().cpuSeconds).toBe(0.5);
     expect(hello().memoryUsedGibSeconds).toBeCloseTo(12, 5);
   });
 

@@ -60,6 +60,8 @@ export class Accounting implements AccountingPort {
   /** Totals as they are in the store. */
   readonly #written = new Map<string, Totals>();
   readonly #readAt = new Map<string, number>();
+  /** Those that were read since they were frozen. */
+  readonly #readFrozen = new Set<string>();
   readonly #claims = new Map<string, Promise<void>>();
   /** Batches that were added up and not written yet, by gateway. */
   #acks = new Map<string, number>();
@@ -151,6 +153,7 @@ export class Accounting implements AccountingPort {
     this.#accounts.get(key)?.meters.delete(id);
     this.#keys.delete(id);
     this.#readAt.delete(id);
+    this.#readFrozen.delete(id);
     this.#dirty.add(key);
   }
 
@@ -176,8 +179,8 @@ export class Accounting implements AccountingPort {
     this.#forget(id);
   }
 
-  /** Adds what an instance has used to whose it is. Never throws: what cannot be read is read the next time, or never. */
-  async #read(id: string): Promise<void> {
+  /** Adds what an instance has used to whose it is. Never throws: what cannot be read (false) is read the next time, or never. */
+  async #read(id: string): Promise<boolean> {
     const { driver, clock, log } = this.#options;
     const late = new AbortController();
     let usage: Usage | null = null;
@@ -189,11 +192,12 @@ export class Accounting implements AccountingPort {
       late.abort(new Error('read'));
     }
     const key = this.#keys.get(id);
-    if (key === undefined) return;
+    if (key === undefined) return false;
     if (usage === null) this.#account(key).pass(id, clock.now());
     else this.#account(key).read(id, usage, clock.now());
     this.#readAt.set(id, clock.now());
     this.#dirty.add(key);
+    return usage !== null;
   }
 
   counted(gateway: string, { seq, counts }: CountsBatch): void {
@@ -240,18 +244,17 @@ export class Accounting implements AccountingPort {
   async #readAll(activeOnly: boolean): Promise<void> {
     const { clock } = this.#options;
     this.#refreshedAt = clock.now();
-    const due: string[] = [];
+    const due: MeteredInstance[] = [];
     for (const instance of this.#sources?.instances() ?? []) {
       this.#meet(instance);
-      const readAt = this.#readAt.get(instance.id) ?? -Infinity;
-      const idleDue = !activeOnly && !instance.frozen && !instance.leaving && clock.now() - readAt >= IDLE_EVERY_MS;
-      if (instance.active || idleDue) due.push(instance.id);
+      if (!instance.frozen) this.#readFrozen.delete(instance.id);
+      if (this.#isDue(instance, activeOnly)) due.push(instance);
     }
     const worker = async () => {
-      for (let id = due.pop(); id !== undefined && !this.#closed; id = due.pop()) {
+      for (let next = due.pop(); next !== undefined && !this.#closed; next = due.pop()) {
         // What is read after a claim belongs to who claimed it.
-        await this.#claims.get(id);
-        if (this.#keys.has(id)) await this.#read(id);
+        await this.#claims.get(next.id);
+        if (this.#keys.has(next.id) && (await this.#read(next.id)) && next.frozen) this.#readFrozen.add(next.id);
         // Requests first: what is read here is in no hurry.
         await setImmediate();
       }
@@ -259,6 +262,13 @@ export class Accounting implements AccountingPort {
     await Promise.all(Array.from({ length: READ_AT_A_TIME }, worker));
     this.#tidy();
     await this.#write();
+  }
+
+  #isDue({ id, active, frozen, leaving }: MeteredInstance, activeOnly: boolean): boolean {
+    // What it did until it was frozen is read once: nothing of it changes then.
+    if (frozen) return !this.#readFrozen.has(id);
+    if (active || activeOnly || leaving) return active;
+    return this.#options.clock.now() - (this.#readAt.get(id) ?? -Infinity) >= IDLE_EVERY_MS;
   }
 
   /** Revisions that are not kept any more, and functions that were deleted long ago. */
