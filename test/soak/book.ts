@@ -31,6 +31,12 @@ export class Book {
   /** Sentences of what is wrong with an event: lost results, poison that succeeded. */
   readonly wrong: string[] = [];
   readonly #latencies: number[] = [];
+  readonly #tell: (failure: Failure) => void;
+
+  /** `tell`: hears of each failure at once, so that none is lost with the process. */
+  constructor(tell: (failure: Failure) => void) {
+    this.#tell = tell;
+  }
 
   /** Runs one piece of traffic. It throws, or returns a word, where it failed. */
   async try(kind: string, run: () => Promise<string | void>): Promise<boolean> {
@@ -49,7 +55,10 @@ export class Book {
       return true;
     }
     this.bad[kind] = (this.bad[kind] ?? 0) + 1;
-    if (this.failures.length < MOST_FAILURES) this.failures.push({ kind, what, from, to: Date.now() });
+    if (this.failures.length >= MOST_FAILURES) return false;
+    const failure = { kind, what, from, to: Date.now() };
+    this.failures.push(failure);
+    this.#tell(failure);
     return false;
   }
 

@@ -3,6 +3,7 @@
  * A platform of its own under mixed traffic, with a fault every few minutes in turn: is everything that was acknowledged
  * done, does nothing fail but what the fault of the moment explains, and is everything flat at the end. Samples are
  * written as they come, beside the result (`.samples.jsonl`); Ctrl-C ends it in order, with what there is. Exit 0: all good.
+ * Everything is in `.full.json`, from which again.ts judges once more.
  */
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -111,7 +112,7 @@ const commit = existsSync(join(ROOT, '.git'))
   : 'unknown';
 say(`${minutes} minutes on ${driver}, commit ${commit}, pid ${process.pid}; result: ${file}`);
 
-const book = new Book();
+const book = new Book((failure) => appendFileSync(beside('.samples.jsonl'), `${JSON.stringify({ failure })}\n`));
 const broker = await startRedis({ appendfsync: 'always' });
 const platform = await startPlatform({ driver, env: SETTINGS });
 const redis = broker.client();
@@ -203,11 +204,11 @@ const result = {
   driver,
   machine: host,
   ended: end.reason,
-  ...verdictsOf({ book, strikes, samples, series: seriesOf(samples, settleMs), left, troubles, tailMs }),
+  ...verdictsOf({ book, strikes, samples, series: seriesOf(samples, settleMs), left, troubles }),
   samples,
 };
 writeFileSync(beside('.json'), `${JSON.stringify(condensed(result), null, 1)}\n`);
-writeFileSync(beside('.full.json'), `${JSON.stringify({ ...result, failures: book.failures })}\n`);
+writeFileSync(beside('.full.json'), `${JSON.stringify({ ...result, settleMs, failures: book.failures })}\n`);
 writeFileSync(beside('.md'), markdown(result));
 process.stdout.write(`${markdown(result)}\n${beside('.md')}\n`);
 process.exit(result.verdicts.every(({ good }) => good) ? 0 : 1);

@@ -19,6 +19,12 @@ export interface Strike {
   error?: string;
 }
 
+export interface Verdict {
+  what: string;
+  good: boolean;
+  found: string;
+}
+
 export interface SoakResult {
   date: string;
   commit: string;
@@ -30,7 +36,7 @@ export interface SoakResult {
   events: Record<string, number>;
   strikes: Strike[];
   series: Series[];
-  verdicts: { what: string; good: boolean; found: string }[];
+  verdicts: Verdict[];
   unexpected: Failure[];
   wrong: string[];
   samples: Sample[];

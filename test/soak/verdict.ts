@@ -2,13 +2,18 @@
 import type { Book } from './book.ts';
 import type { Sample } from './census.ts';
 import { ALLOWED } from './faults.ts';
-import { missingTicks, unexpected } from './judge.ts';
-import type { Series, SoakResult, Strike } from './report.ts';
+import { type Failure, missingTicks, unexpected } from './judge.ts';
+import type { Series, SoakResult, Strike, Verdict } from './report.ts';
 import { TICK_MS } from './traffic.ts';
 
 /** Fewer warm requests than so many a second of the whole time, and it was no load. */
 const LEAST_WARM_PER_SECOND = 5;
+/** Less time without a fault at the end says nothing. */
+const LEAST_TAIL_MS = 10_000;
 const TOLD = 5;
+
+/** Deployments and rollbacks of one function go on beside each other: who comes second is told so (docs/cli.md), and tries again. */
+const isRace = ({ kind, what }: Failure): boolean => kind === 'rollback' && /precondition-failed/.test(what);
 
 export interface Findings {
   book: Book;
@@ -18,12 +23,12 @@ export interface Findings {
   /** What `fn down` left, and what went wrong in the soak itself. */
   left: string[];
   troubles: string[];
-  /** Time without faults at the end, ms. */
-  tailMs: number;
 }
 
 const some = (items: readonly string[]) =>
-  items.length === 0 ? 'none' : `${items.length}: ${items.slice(0, TOLD).join('; ').slice(0, 600)}`;
+  items.length === 0
+    ? 'none'
+    : `${items.length}: ${items.slice(0, TOLD).join('; ').replaceAll(/\s+/g, ' ').replaceAll('|', '\\|').slice(0, 600)}`;
 
 function eventsOf(book: Book): { counts: Record<string, number>; pending: string[]; poisonNotDead: string[] } {
   const counts: Record<string, number> = {};
@@ -43,19 +48,49 @@ function eventsOf(book: Book): { counts: Record<string, number>; pending: string
   return { counts, pending, poisonNotDead };
 }
 
+/** What failed, judged by what the faults of the time may do; and nothing at all after the last of them. */
+export function failureVerdicts(
+  failures: readonly Failure[],
+  strikes: readonly Strike[],
+  until: number,
+): { strange: Failure[]; rows: Verdict[] } {
+  const all = failures.filter((failure) => !isRace(failure));
+  const strange = unexpected(all, strikes, ALLOWED);
+  const lastFelt = Math.max(0, ...strikes.map(({ to }) => to));
+  const tail = all.filter(({ to }) => to > lastFelt);
+  const told = (items: readonly Failure[]) => some(items.map(({ kind, what }) => `${kind} ${what}`));
+  const rows = [
+    { what: 'nothing failed that no fault explains', good: strange.length === 0, found: told(strange) },
+    {
+      what: 'all good after the last fault',
+      good: tail.length === 0 && strikes.length > 0 && until - lastFelt >= LEAST_TAIL_MS,
+      found: `${((until - lastFelt) / 60_000).toFixed(1)} minutes; failed: ${told(tail)}`,
+    },
+  ];
+  return { strange, rows };
+}
+
+export function flatVerdict(series: readonly Series[]): Verdict {
+  const judged = series.filter(({ flatness }) => flatness !== null);
+  const rising = judged.filter(({ flatness }) => !flatness!.flat).map(({ name }) => name);
+  return {
+    what: 'everything is flat',
+    good: rising.length === 0 && judged.length > 0,
+    found: rising.length === 0 ? `${judged.length} series` : some(rising),
+  };
+}
+
 type Verdicts = Pick<SoakResult, 'requests' | 'events' | 'strikes' | 'series' | 'verdicts' | 'unexpected' | 'wrong'>;
 
-export function verdictsOf({ book, strikes, samples, series, left, troubles, tailMs }: Findings): Verdicts {
+export function verdictsOf({ book, strikes, samples, series, left, troubles }: Findings): Verdicts {
   const kinds = [...new Set([...Object.keys(book.good), ...Object.keys(book.bad)])].toSorted();
   const { counts, pending, poisonNotDead } = eventsOf(book);
-  const strange = unexpected(book.failures, strikes, ALLOWED);
   const missing = missingTicks(new Set(book.ticks.keys()), TICK_MS);
-  const seconds = ((samples.at(-1)?.at ?? 0) - (samples[0]?.at ?? 0)) / 1_000;
-  const lastFelt = Math.max(0, ...strikes.map(({ to }) => to));
-  const tail = book.failures.filter(({ to }) => to > lastFelt);
-  const rising = series.filter(({ flatness }) => flatness !== null && !flatness.flat);
+  const [first, last] = [samples[0]?.at ?? 0, samples.at(-1)?.at ?? 0];
+  const seconds = (last - first) / 1_000;
   const idle = samples.at(-1)?.host.strayContainers ?? Number.NaN;
-  const verdicts = [
+  const { strange, rows } = failureVerdicts(book.failures, strikes, last);
+  const verdicts: Verdict[] = [
     { what: 'all that was acknowledged is done, or a dead letter', good: pending.length === 0, found: some(pending) },
     {
       what: 'poison, and nothing else, is dead letters',
@@ -67,16 +102,7 @@ export function verdictsOf({ book, strikes, samples, series, left, troubles, tai
       good: missing.length === 0 && book.ticks.size > 0,
       found: some(missing.map((tick) => new Date(tick).toISOString())),
     },
-    {
-      what: 'nothing failed that no fault explains',
-      good: strange.length === 0,
-      found: some(strange.map(({ kind, what }) => `${kind} ${what}`)),
-    },
-    {
-      what: `all good in the last ${(tailMs / 60_000).toFixed(1)} minutes, after the last fault`,
-      good: tail.length === 0 && strikes.length > 0,
-      found: some(tail.map(({ kind, what }) => `${kind} ${what}`)),
-    },
+    ...rows,
     {
       what: 'there was load',
       good: (book.good.warm ?? 0) > seconds * LEAST_WARM_PER_SECOND,
@@ -87,12 +113,7 @@ export function verdictsOf({ book, strikes, samples, series, left, troubles, tai
       good: strikes.every(({ error }) => error === undefined),
       found: some(strikes.flatMap(({ fault, error }) => (error === undefined ? [] : [`${fault}: ${error}`]))),
     },
-    {
-      what: 'everything is flat',
-      good: rising.length === 0 && series.some(({ flatness }) => flatness !== null),
-      found:
-        rising.length === 0 ? `${series.filter(({ flatness }) => flatness !== null).length} series` : some(rising.map(({ name }) => name)),
-    },
+    flatVerdict(series),
     { what: 'at rest no container is there without its instance', good: idle === 0, found: String(idle) },
     { what: '`fn down` leaves nothing', good: left.length === 0, found: some(left) },
     { what: 'the soak itself had no trouble', good: troubles.length === 0, found: some(troubles) },
