@@ -200,9 +200,10 @@ function inTurn(before: ServerResponse | undefined, answer: () => void): void {
 function parserProblem(error: ParserError): [ErrorCode, string] {
   switch (error.code) {
     case 'HPE_HEADER_OVERFLOW': {
-      // The parser does not say what was too long: with no line end in sight, it was the request line.
-      const line = error.rawPacket?.indexOf('\n') ?? 0;
-      return line < 0 || line > REQUEST_LIMITS.maxUrlBytes
+      // The parser does not say what was too long. A packet that begins a request and has no line end holds its URL alone.
+      const packet = error.rawPacket?.toString('latin1') ?? '';
+      const line = packet.indexOf('\n');
+      return /^[A-Z]+ \S/.test(packet) && (line < 0 || line > REQUEST_LIMITS.maxUrlBytes)
         ? ['uri-too-long', `A URL has at most ${REQUEST_LIMITS.maxUrlBytes} bytes.`]
         : ['headers-too-large', `Headers have at most ${REQUEST_LIMITS.maxHeaderBytes} bytes.`];
     }
