@@ -62,7 +62,7 @@ function functionFields({ namespace, name, url, urls, revision, instances, decla
     ['timeout', `${settings.timeoutSeconds} s; streams ${settings.maxStreamSeconds} s`],
     ['concurrency', `${settings.concurrency} per instance`],
     ['instances', `${instances} now; from ${settings.min} to ${settings.max}`],
-    ['keep-alive', `${settings.keepAliveSeconds} s`],
+    ['keep-alive', settings.keepAliveSeconds === 'auto' ? 'auto' : `${settings.keepAliveSeconds} s`],
     ['egress', Array.isArray(settings.egress) ? settings.egress.join(', ') : settings.egress],
     ...(settings.sandbox === null ? [] : [['sandbox', settings.sandbox] as const]),
     ['env', Object.keys(settings.env).join(', ') || 'none'],

@@ -28,6 +28,8 @@ export function explain(evidence: Evidence): Why {
   };
 }
 
+const CODE_CACHE = { none: '', hit: ', from its code cache', made: ', and made a code cache of it' } as const;
+
 function phasesOf(call: CallRecord): Why['phases'] {
   const phases: Why['phases'] = [];
   const add = (name: string, ms: number | undefined, note: string) => {
@@ -39,7 +41,7 @@ function phasesOf(call: CallRecord): Why['phases'] {
     const parts = startPhases(start, queueMs);
     add('queue', parts.queue, 'it waited for its turn');
     if (start.kind === 'full') add('start', parts.start, 'an instance was created');
-    add('init', parts.init, 'the instance was given its code and loaded it');
+    add('init', parts.init, `the instance was given its code and loaded it${CODE_CACHE[start.codeCache ?? 'none']}`);
   } else add('queue', queueMs, start === undefined ? 'it waited for a slot' : 'it waited for a slot of an instance that was ready');
   const answered = call.streamMs !== undefined;
   add('handler', call.handlerMs, answered ? 'the function worked until the head of its answer' : 'the function worked; no answer came');
@@ -54,6 +56,7 @@ function temperatureOf(call: CallRecord): string {
     return start.reason === undefined ? how : `${how}, as ${COLD_REASONS[start.reason]}`;
   }
   if (instance === undefined) return 'it reached no instance';
+  if (start?.prewarmed === true) return 'warm: an instance had been brought up for it, by when the function was used before';
   return queueMs >= 5 ? `warm, after ${ms(queueMs)} of waiting for a slot` : 'warm: an instance had a free slot';
 }
 

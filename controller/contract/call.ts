@@ -27,6 +27,10 @@ export const StartInfo = z.object({
   initMs: z.number(),
   /** Absent where it was warm. */
   reason: ColdReason.optional(),
+  /** Of a large bundle: its code was not compiled anew (`hit`), or it was, and a code cache made of it (`made`). */
+  codeCache: z.enum(['hit', 'made']).optional(),
+  /** It was brought up before anybody asked, and this is its first request. */
+  prewarmed: z.boolean().optional(),
 });
 export type StartInfo = z.infer<typeof StartInfo>;
 

@@ -27,7 +27,7 @@ describe('settings', () => {
       concurrency: null,
       min: 0,
       max: 100,
-      keepAliveSeconds: 300,
+      keepAliveSeconds: 'auto',
       egress: null,
       env: {},
       sandbox: null,

@@ -103,6 +103,12 @@ export const Sandbox = z
   .max(253)
   .regex(/^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/, 'a sandbox is named by a–z, 0–9, - and .');
 
+/**
+ * How long an idle instance is kept before it is stopped, seconds; `auto`: as long as the function's own history says that it is
+ * worth it, and one is there again shortly before it is likely to be used.
+ */
+export const KeepAliveSeconds = z.number().min(0).max(86_400);
+
 /** Settings of a revision as a person gives them; what is left out takes the default. */
 export const FunctionSettings = z.strictObject({
   runtime: RuntimeName.default('node'),
@@ -118,8 +124,7 @@ export const FunctionSettings = z.strictObject({
   min: z.number().int().min(0).max(1_000).default(0),
   /** Most instances at a time. */
   max: z.number().int().min(1).max(1_000).default(100),
-  /** How long an idle instance is kept before it is stopped, seconds. */
-  keepAliveSeconds: z.number().min(0).max(86_400).default(300),
+  keepAliveSeconds: z.union([KeepAliveSeconds, z.literal('auto')], { error: 'must be seconds from 0 to 86400, or auto' }).default('auto'),
   /** null: `internet` where this host can filter it, else `none`, and the deployment says which. */
   egress: Egress.nullable().default(null),
   /** What isolates its instances beyond the usual, by the operator's name for it: a RuntimeClass of Kubernetes. null: nothing. */

@@ -7,13 +7,13 @@ import { z } from 'zod';
 import { Auth, Cors, LogRetention, RateLimit, RouteSpec, Sticky } from './access.ts';
 import { ManifestAsync, ManifestTriggers, OPENED } from './manifest-events.ts';
 import { BINARY_UNITS_BYTES, BINARY_UNITS_MIB, quantity, seconds } from './manifest-quantity.ts';
-import { Cidr, type Egress, EnvVars, FunctionSettings, Sandbox } from './function.ts';
+import { Cidr, type Egress, EnvVars, FunctionSettings, KeepAliveSeconds, Sandbox } from './function.ts';
 import { FunctionName, LABEL_PATTERN, Namespace, RuntimeName, SecretName } from './names.ts';
 
 /** Most functions and environments of one file, and most entries of a list. */
 export const MANIFEST_LIMITS = { functions: 500, environments: 50, assets: 64 } as const;
 
-const { memoryMib, cpu, timeoutSeconds, concurrency, min, max, keepAliveSeconds, maxStreamSeconds } = FunctionSettings.shape;
+const { memoryMib, cpu, timeoutSeconds, concurrency, min, max, maxStreamSeconds } = FunctionSettings.shape;
 const retention = LogRetention.shape;
 
 /** Memory → MiB. MB and GB are read as Lambda and Docker read them: 1024 × 1024 bytes. */
@@ -37,6 +37,9 @@ const ByteCount = quantity({
   units: BINARY_UNITS_BYTES,
   words: 'must be from 64Ki to 1Gi, such as 16Mi or 1000000 (bytes)',
 });
+
+const KEEP_ALIVE_WORDS = 'must be auto, or a time from 0 to 24h, such as 30 (seconds), 30s, 5m or 1h';
+const KeepAlive = z.union([z.literal('auto'), seconds(KeepAliveSeconds, 'from 0 to 24h')], { error: KEEP_ALIVE_WORDS });
 
 const whole = (bounds: z.ZodNumber, words: string) =>
   z
@@ -180,9 +183,10 @@ const COMMON = {
   max: whole(max.unwrap(), 'must be a whole number from 1 to 1000')
     .optional()
     .meta({ description: 'Most instances at a time. Default 100.', examples: [10, 100] }),
-  keepAlive: seconds(keepAliveSeconds.unwrap(), 'from 0 to 24h')
-    .optional()
-    .meta({ description: 'How long an idle instance is kept. Default 5m.', examples: ['5m'] }),
+  keepAlive: KeepAlive.optional().meta({
+    description: 'How long an idle instance is kept: a time, or auto, by when the function was used before. Default auto.',
+    examples: ['auto', '5m'],
+  }),
   maxStream: seconds(maxStreamSeconds.unwrap(), 'from 1s to 24h')
     .optional()
     .meta({ description: 'Longest life of a WebSocket or a stream of server-sent events. Default 1h.', examples: ['1h'] }),

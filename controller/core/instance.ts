@@ -52,6 +52,8 @@ export interface Instance {
   specialisedAt: number | null;
   /** How long it took to be specialised, ms. */
   initMs: number;
+  /** Whether its code came with a code cache of V8 that was used, or it made one; absent where there was no question of it. */
+  codeCache?: 'hit' | 'made';
   /** Neither frozen nor stopped before this: something is still in flight in it. */
   notBefore: number;
   /** When it was first found busy without a lease; bounds the postponing by the function's timeout. */
@@ -63,6 +65,8 @@ export interface Instance {
   stale: boolean;
   /** A gateway has had a lease of it: it worked, at least for a while. */
   served: boolean;
+  /** It was brought up before anybody asked: by what is known of when the function is used. */
+  prewarmed: boolean;
   suspicions: number;
   /** No grants while it is under suspicion. */
   suspect: boolean;

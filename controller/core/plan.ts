@@ -3,6 +3,7 @@
  * whoever carries an action out changes the world first and asks again.
  */
 import { Victims } from './evict.ts';
+import { isPrewarmTime, nextPrewarmAt, staysUntil, type IdleInstance } from './keep-alive/use.ts';
 import { poolOf, poolTargets, poolText, type PoolTargets } from './pool.ts';
 import { Quotas, Room } from './room.ts';
 import type { CoreSettings } from './settings.ts';
@@ -13,7 +14,8 @@ export type StopReason = 'keep-alive' | 'unrouted' | 'evicted' | 'excess' | 'sta
 export type Action =
   | { do: 'grant'; instance: string; gateway: string; slots: number }
   | { do: 'thaw'; instance: string }
-  | { do: 'claim'; instance: string; revision: string }
+  /** `prewarm`: nobody waits for it; it is expected that somebody will. */
+  | { do: 'claim'; instance: string; revision: string; prewarm?: true }
   | { do: 'freeze'; instance: string }
   | { do: 'stop'; instance: string; reason: StopReason }
   | { do: 'revoke'; lease: string; keeps: number }
@@ -63,6 +65,8 @@ export interface StartNeed {
   thaw: string[];
   /** Further instances to be specialised. */
   claims: number;
+  /** Nobody asks for them: they are expected to be used soon. */
+  prewarm: boolean;
   /** Monotonic ms at which the question should be asked again; null: only when something changes. */
   askAgainAt: number | null;
 }
@@ -77,7 +81,7 @@ export interface StartNeed {
  * One waiting, a slot free every 8 ms, a pooled start of 15 ms → wait; asked again after 15 ms.
  */
 export function planStarts(world: World, revision: RevisionState, settings: CoreSettings, now: number, pooled: number): StartNeed {
-  const need: StartNeed = { thaw: [], claims: 0, askAgainAt: null };
+  const need: StartNeed = { thaw: [], claims: 0, prewarm: false, askAgainAt: null };
   const slots = revision.slots ?? 1;
   let booting = 0;
   let live = 0;
@@ -120,7 +124,10 @@ export function planStarts(world: World, revision: RevisionState, settings: Core
     wanted -= 1;
   }
   const floor = Math.max(minOf(revision), revision.floor);
-  need.claims = Math.max(0, Math.min(Math.max(wanted, floor - live), revision.revision.settings.max - live));
+  const asked = Math.max(wanted, floor - live);
+  // Of what was frozen or is on its way one is enough: nothing is brought up beside it.
+  need.prewarm = asked <= 0 && live === 0 && isPrewarmTime(revision, now);
+  need.claims = Math.max(0, Math.min(need.prewarm ? 1 : asked, revision.revision.settings.max - live));
   if (need.claims > 0 && now < revision.notBefore) return { ...need, claims: 0, askAgainAt: revision.notBefore };
   if (revision.failures > 0) need.claims = Math.min(need.claims, specialising > 0 ? 0 : 1);
   return need;
@@ -155,7 +162,8 @@ export function planIdle(
       else at(instance.notBefore);
       continue;
     }
-    const stopAt = Math.max(keptUntil(revision, since, settings), instance.notBefore);
+    const view = { idleSince: since, last: instance === idle.at(-1), unasked: instance.prewarmed && !instance.served };
+    const stopAt = Math.max(keptUntil(revision, view, settings, now), instance.notBefore);
     if (spare > 0) {
       if (stopAt <= now) {
         actions.push({ do: 'stop', instance: instance.id, reason: revision.routed ? 'keep-alive' : 'unrouted' });
@@ -169,14 +177,19 @@ export function planIdle(
     if (freezeAt <= now) actions.push({ do: 'freeze', instance: instance.id });
     else at(freezeAt);
   }
+  const prewarmAt = nextPrewarmAt(revision, now);
+  if (prewarmAt !== null) at(prewarmAt);
   return { actions, askAgainAt };
 }
 
 /** How long an idle instance is kept: for the keep-alive with traffic, a moment without, not at all where nothing leads to it. */
-function keptUntil(revision: RevisionState, since: number, settings: CoreSettings): number {
+function keptUntil(revision: RevisionState, idle: IdleInstance, settings: CoreSettings, now: number): number {
+  const since = idle.idleSince;
   if (!revision.routed) return since;
-  const keepMs = revision.revision.settings.keepAliveSeconds * 1_000;
-  if (revision.percent > 0) return since + keepMs;
+  const { keepAliveSeconds } = revision.revision.settings;
+  const until = keepAliveSeconds === 'auto' ? staysUntil(revision, idle, now) : since + keepAliveSeconds * 1_000;
+  if (revision.percent > 0) return until;
+  const keepMs = Math.max(0, until - since);
   const grace = revision.lostShareAt === null ? 0 : revision.lostShareAt + Math.min(keepMs, settings.rollbackGraceMs);
   return Math.max(since + Math.min(keepMs, settings.previewKeepAliveMs), grace);
 }
@@ -186,6 +199,8 @@ export interface ClaimNeed {
   claims: number;
   /** For the order among revisions: when the first of them gives up. */
   deadline: number;
+  /** Nobody waits: only what is free anyway is taken, and nothing is stopped for it. */
+  prewarm?: boolean;
 }
 
 /** Generic instances of one pool, the oldest first, but for those that this plan has taken. */
@@ -233,11 +248,17 @@ export function planHost(
   const quotas = new Quotas(world, settings.quotas, taken, victims);
   const overQuota: RevisionState[] = [];
   const missing = new Map<string, { pool: PoolKey; count: number }>();
-  for (const { revision, claims } of [...needs].sort((a, b) => a.deadline - b.deadline)) {
-    const pool = poolOf(revision);
-    const key = poolText(revision);
+  const freeOf = (key: string): Free => {
     let left = free.get(key);
     if (!left) free.set(key, (left = new Free(world.generic.get(key) ?? [], taken)));
+    return left;
+  };
+  const all = [...needs].sort((a, b) => a.deadline - b.deadline);
+  for (const { revision, claims, prewarm } of all) {
+    if (prewarm) continue;
+    const pool = poolOf(revision);
+    const key = poolText(revision);
+    const left = freeOf(key);
     for (let n = 0; n < claims; n += 1) {
       const verdict = quotas.take(revision, actions);
       if (verdict === 'over') overQuota.push(revision);
@@ -265,8 +286,42 @@ export function planHost(
       creates += 1;
     }
   }
+  if (missing.size === 0) creates += planPrewarms(world, all, settings, { creates, room, quotas, taken, freeOf }, actions);
   const refill = planPools(world, settings, now, { targets, taken, missing, crowded, creates, room, lastClaimAt });
   return { actions: [...actions, ...refill.actions], askAgainAt: refill.askAgainAt, overQuota };
+}
+
+interface PrewarmView {
+  creates: number;
+  room: Room;
+  quotas: Quotas;
+  taken: Set<string>;
+  freeOf: (pool: string) => Free;
+}
+
+/** Instances for those who are expected: of what is free when nobody waits, and nothing is stopped for them. Returns how many are created. */
+function planPrewarms(world: World, needs: readonly ClaimNeed[], settings: CoreSettings, view: PrewarmView, actions: Action[]): number {
+  const { room, quotas, taken } = view;
+  let created = 0;
+  for (const { revision, prewarm } of needs) {
+    if (!prewarm || !quotas.fits(revision)) continue;
+    const key = poolText(revision);
+    const instance = view.freeOf(key).first;
+    if (instance === null) {
+      const pool = poolOf(revision);
+      const tooMany = world.creating.has(key) || view.creates + created >= settings.maxCreates;
+      if (tooMany || !room.fits(pool.memoryClassMib, 0)) continue;
+      room.count(pool.memoryClassMib, 0);
+      actions.push({ do: 'create', pool });
+      created += 1;
+    } else if (room.fits(0, revision.revision.settings.cpu)) {
+      room.count(0, revision.revision.settings.cpu);
+      quotas.count(revision);
+      taken.add(instance.id);
+      actions.push({ do: 'claim', instance: instance.id, revision: revision.key, prewarm: true });
+    }
+  }
+  return created;
 }
 
 interface PoolView {

@@ -100,6 +100,21 @@ export class Quotas {
     this.#victims = victims;
   }
 
+  /** Whether one more instance of the revision is within the quota of its namespace, as things are. */
+  fits({ revision: { namespace, settings } }: RevisionState): boolean {
+    const quota = this.#quotas.get(namespace);
+    return quota === undefined || this.#usedBy(namespace) + settings.memoryMib <= quota;
+  }
+
+  count({ revision: { namespace, settings } }: RevisionState): void {
+    if (this.#quotas.has(namespace)) this.#used?.set(namespace, this.#usedBy(namespace) + settings.memoryMib);
+  }
+
+  #usedBy(namespace: string): number {
+    this.#used ??= this.#world.memoryByNamespace();
+    return this.#used.get(namespace) ?? 0;
+  }
+
   /**
    * Whether one more instance of the revision is within the quota of its namespace; then it is counted.
    * `later`: it will be, when something that is on its way out, or is stopped for it now, has gone.
@@ -108,11 +123,10 @@ export class Quotas {
     const { namespace } = revision;
     const quota = this.#quotas.get(namespace);
     if (quota === undefined) return 'fits';
-    this.#used ??= this.#world.memoryByNamespace();
-    const used = this.#used.get(namespace) ?? 0;
+    const used = this.#usedBy(namespace);
     const need = revision.settings.memoryMib;
     if (used + need <= quota) {
-      this.#used.set(namespace, used + need);
+      this.#used?.set(namespace, used + need);
       return 'fits';
     }
     const own = (instance: Instance): boolean => this.#world.revisions.get(revisionOf(instance) ?? '')?.revision.namespace === namespace;

@@ -4,6 +4,7 @@
  * everyone who waits must be served, and when demand ends, everything must go.
  */
 import { describe, expect, it } from 'vitest';
+import { noteUse } from './keep-alive/use.ts';
 import { planGrants, planHost, planIdle, planStarts, type Action, type ClaimNeed } from './plan.ts';
 import { isGrowing, planRebalance } from './rebalance.ts';
 import { addInstance, testRevision, testSettings } from './testing.ts';
@@ -50,6 +51,7 @@ class Simulation {
   readonly chance: () => number;
   now = 0;
   noisy = true;
+  prewarmed = 0;
   #due: { at: number; run: () => void }[] = [];
   #lastClaimAt = -Infinity;
   #leases = 0;
@@ -60,7 +62,7 @@ class Simulation {
       { max: 3, memoryMib: 128, slots: 1, keepAliveSeconds: 1, min: 0 },
       { max: 20, memoryMib: 100, slots: 10, keepAliveSeconds: 2, min: 0 },
       { max: 2, memoryMib: 512, slots: 4, keepAliveSeconds: 0, min: 0 },
-      { max: 1, memoryMib: 64, slots: 2, keepAliveSeconds: 5, min: 0 },
+      { max: 1, memoryMib: 64, slots: 2, keepAliveSeconds: 'auto' as const, min: 0 },
       { max: 5, memoryMib: 256, slots: 5, keepAliveSeconds: 1, min: 1 },
       // Two functions of a namespace with a quota, one of them with traffic that is shifted.
       { key: 'team/a@1', max: 4, memoryMib: 128, slots: 3, keepAliveSeconds: 1, min: 0 },
@@ -70,6 +72,9 @@ class Simulation {
     for (const [index, { slots, key, ...settings }] of shapes.entries()) {
       const revision = testRevision(key ?? `default/f${index}@1`, { ...settings, timeoutSeconds: 5 }, slots);
       if (revision.key === SHIFTED[1]) revision.percent = 0;
+      // A stay and a return in the time that this world has.
+      const policy = () => ({ stayMs: 300, prewarm: { fromMs: 900, untilMs: 1_400 } });
+      if (settings.keepAliveSeconds === 'auto') revision.use = { ...revision.use, policy };
       this.world.revisions.set(revision.key, revision);
       for (const gateway of GATEWAYS) this.loads.set(`${gateway} ${revision.key}`, { waiting: 0, inFlight: new Map() });
     }
@@ -191,13 +196,14 @@ class Simulation {
     world.expireRevoked(now);
     const needs: ClaimNeed[] = [];
     for (const revision of world.revisions.values()) {
+      noteUse(world, revision, now);
       this.#apply(planGrants(world, revision));
       const pooled = [...world.instances.values()].filter((instance) => instance.state.kind === 'generic').length;
       const starts = planStarts(world, revision, settings, now, pooled);
       for (const instance of starts.thaw) this.#apply([{ do: 'thaw', instance }]);
       if (starts.claims > 0) {
         const deadlines = [...revision.demand.values()].map((demand) => demand.oldestDeadline ?? Infinity);
-        needs.push({ revision, claims: starts.claims, deadline: Math.min(Infinity, ...deadlines) });
+        needs.push({ revision, claims: starts.claims, deadline: Math.min(Infinity, ...deadlines), prewarm: starts.prewarm });
       }
       this.#apply(planIdle(world, revision, settings, now).actions);
     }
@@ -235,6 +241,8 @@ class Simulation {
         world.grant(instance, `l-${(this.#leases += 1)}`, action.gateway, action.slots);
         break;
       case 'claim':
+        instance.prewarmed = action.prewarm === true;
+        this.prewarmed += action.prewarm ? 1 : 0;
         this.#claim(instance, world.revisions.get(action.revision)!);
         break;
       case 'thaw': {
@@ -350,6 +358,7 @@ describe('the core, over a long and noisy time', () => {
     Object.assign(simulation.settings, { poolSize: 0, excessAfterMs: 100 });
     simulation.stepsUntil(() => simulation.world.instances.size === 0, 3_000);
     expect(simulation.world.leaseIndex.size).toBe(0);
+    expect(simulation.prewarmed).toBeGreaterThan(0);
   });
 
   it('is the same for the same seed', () => {

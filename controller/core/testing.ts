@@ -61,6 +61,7 @@ export function addInstance(world: World, state: InstanceState, overrides: Parti
     secrets: null,
     stale: false,
     served: false,
+    prewarmed: false,
     suspicions: 0,
     suspect: false,
     handle: '',

@@ -5,6 +5,7 @@
  */
 import type { NetworkClass, Revision } from '#contract/function.ts';
 import type { Problem } from '#contract/errors.ts';
+import { newFunctionUse, type FunctionUse } from './keep-alive/use.ts';
 import {
   isFresh,
   leasedSlots,
@@ -53,6 +54,8 @@ export interface RevisionState {
   granted: boolean;
   /** The instance that went last died rather than was stopped. */
   lastDied: boolean;
+  /** When the function is used; that of all its revisions. */
+  use: FunctionUse;
 }
 
 /** Instances of one pool can be exchanged for each other until they are specialised. */
@@ -70,7 +73,7 @@ export const poolKeyText = (key: PoolKey): string =>
   `${key.runtime}/${key.memoryClassMib}/${key.network}${key.image ? `/${key.image}` : ''}${key.sandbox ? `/in ${key.sandbox}` : ''}`;
 
 /** State of a revision that nothing is known of but what is stored: no demand, no failures, no share. */
-export function newRevisionState(revision: Revision, slots: number | null): RevisionState {
+export function newRevisionState(revision: Revision, slots: number | null, use: FunctionUse = newFunctionUse()): RevisionState {
   return {
     key: revision.key,
     revision,
@@ -86,6 +89,7 @@ export function newRevisionState(revision: Revision, slots: number | null): Revi
     problem: null,
     granted: false,
     lastDied: false,
+    use,
   };
 }
 
@@ -93,6 +97,8 @@ export function newRevisionState(revision: Revision, slots: number | null): Revi
 export const minOf = ({ percent, revision }: RevisionState): number => Math.ceil((revision.settings.min * percent) / 100);
 
 export class World {
+  /** When each function is used, by `NAMESPACE/NAME`. */
+  readonly uses = new Map<string, FunctionUse>();
   readonly instances = new Map<string, Instance>();
   readonly revisions = new Map<string, RevisionState>();
   /** Lease id → instance id. */
@@ -106,6 +112,14 @@ export class World {
   /** Revisions of which something has changed since the plan looked at them last. */
   #touched = new Set<string>();
   static readonly #none: ReadonlySet<Instance> = new Set();
+
+  /** When a function is used, the same for all its revisions. */
+  useOf(namespace: string, name: string): FunctionUse {
+    const key = `${namespace}/${name}`;
+    let use = this.uses.get(key);
+    if (!use) this.uses.set(key, (use = newFunctionUse()));
+    return use;
+  }
 
   addInstance(instance: Instance): void {
     this.instances.set(instance.id, instance);

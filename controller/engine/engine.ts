@@ -20,6 +20,7 @@ import { Deployer, deployedLabel } from './deploy.ts';
 import { Functions, notFound, routeOf } from './functions.ts';
 import { Gateways } from './gateways.ts';
 import { Housekeeping } from './housekeeping.ts';
+import { IdleTimes } from './idle-times.ts';
 import { LeavingInstances } from './leaving.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { LinkServer } from './link-server.ts';
@@ -61,6 +62,7 @@ export class Engine implements Platform, InstanceEvents {
   readonly #housekeeping: Housekeeping;
   readonly #leaving: LeavingInstances;
   readonly #strays: Strays;
+  readonly #idleTimes: IdleTimes;
   readonly #logs: FunctionLogs;
   #link: LinkServer | null = null;
   #status: StatusOptions;
@@ -85,7 +87,9 @@ export class Engine implements Platform, InstanceEvents {
       leads: options.leads ?? (() => true),
     };
     this.#functions = new Functions(this.#context.world);
+    this.#idleTimes = new IdleTimes(this.#context);
     this.#functions.onChange = (namespace, name, record) => {
+      if (record === null) this.#idleTimes.removed(namespace, name);
       options.events?.functionChanged(namespace, name, record);
       options.onFunctionChange?.(namespace, name);
     };
@@ -156,7 +160,9 @@ export class Engine implements Platform, InstanceEvents {
     await this.#certificates.start();
     this.#link = new LinkServer({ path: paths.linkSocket, gid: gatewayGid, tcp: linkListen, term, events: this.#gateways, log });
     await this.#link.start();
-    for (const record of await store.listFunctions()) this.#functions.apply(record, clock.now());
+    const records = await store.listFunctions();
+    await this.#idleTimes.start(new Set(records.map(({ namespace, name }) => `${namespace}/${name}`)));
+    for (const record of records) this.#functions.apply(record, clock.now());
     const { adopted, destroyed } = await takeInventory(this.#context, {
       follow: (instance, revision) => this.follow(instance, revision),
       discard: (instance, why) => this.#lifecycle.discard(instance, why),
@@ -198,6 +204,7 @@ export class Engine implements Platform, InstanceEvents {
     await this.#rotation.settled();
     await this.#lifecycle.settledWithin(CLOSE_DEADLINE_MS);
     await this.#logs.close();
+    await this.#idleTimes.close();
     await this.#options.accounting.close();
     this.#options.calls.close();
     await this.#options.driver.close();
@@ -240,6 +247,7 @@ export class Engine implements Platform, InstanceEvents {
     });
     await Promise.race([this.#lifecycle.settled().then(() => this.#logs.close()), deadline]);
     cancel();
+    await this.#idleTimes.close();
     await this.#options.accounting.close();
     await driver.destroyAll();
     await driver.close();

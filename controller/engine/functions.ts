@@ -52,6 +52,8 @@ export class Functions {
       // Nine of ten sleep: nothing is known of them until somebody asks for one.
       if (percent === 0 && !this.#world.revisions.has(revision.key)) continue;
       const state = this.stateOf(revision);
+      // One that was being deployed had a history of its own until now.
+      state.use = this.#world.useOf(record.namespace, record.name);
       if (state.percent > 0 && percent === 0) {
         state.lostShareAt = now;
         lost.push(state);
@@ -69,6 +71,7 @@ export class Functions {
   remove(namespace: string, name: string): RevisionState[] {
     const record = this.get(namespace, name);
     this.#records.delete(nameOf(namespace, name));
+    this.#world.uses.delete(nameOf(namespace, name));
     if (record !== null) this.onChange(namespace, name, null);
     return record?.revisions.flatMap(({ key }) => this.#unroute(key)) ?? [];
   }
@@ -97,7 +100,7 @@ export class Functions {
   stateOf(revision: Revision): RevisionState {
     const known = this.#world.revisions.get(revision.key);
     if (known) return known;
-    const state = newRevisionState(revision, revision.settings.concurrency);
+    const state = newRevisionState(revision, revision.settings.concurrency, this.#world.useOf(revision.namespace, revision.name));
     // It may have served before this controller: who knows.
     Object.assign(state, { granted: true, routed: true });
     this.#world.revisions.set(revision.key, state);

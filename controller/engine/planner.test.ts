@@ -131,8 +131,10 @@ class Stage {
     };
     for (let number = 0; number < 5; number += 1) {
       const max = 1 + Math.floor(this.random() * 4);
-      const settingsOf = { keepAliveSeconds: 0.2, max, min: number === 0 ? 1 : 0 };
+      const settingsOf = { keepAliveSeconds: number < 3 ? 0.2 : ('auto' as const), max, min: number === 0 ? 1 : 0 };
       const revision = testRevision(`default/f${number}@1`, settingsOf, 1 + Math.floor(this.random() * 3));
+      // What stays for hours would be seen by nobody here.
+      revision.use = { ...revision.use, policy: () => ({ stayMs: 100, prewarm: { fromMs: 250, untilMs: 400 } }) };
       world.revisions.set(revision.key, revision);
       this.revisions.push(revision);
     }

@@ -4,6 +4,7 @@
  * pass costs so depends on what happened since the last one, not on how many functions there are.
  */
 import { DueTimes } from '../core/due.ts';
+import { isPrewarmTime, nextPrewarmAt, noteUse } from '../core/keep-alive/use.ts';
 import { planGrants, planHost, planIdle, planStarts, type Action, type ClaimNeed } from '../core/plan.ts';
 import { poolTargets, poolText, type PoolTargets } from '../core/pool.ts';
 import { isGrowing, planRebalance } from '../core/rebalance.ts';
@@ -194,7 +195,8 @@ export class Planner {
     const { world, settings } = this.#context;
     this.#hesitating.delete(key);
     const revision = world.revisions.get(key);
-    if (!revision || !this.#active(revision)) {
+    if (revision) noteUse(world, revision, now);
+    if (!revision || !this.#active(revision, now)) {
       this.#needs.delete(key);
       this.#due.set(key, revision ? this.#forget(revision, now) : null);
       return;
@@ -204,7 +206,8 @@ export class Planner {
     const pooled = world.generic.get(poolText(revision))?.size ?? 0;
     const starts = planStarts(world, revision, settings, now, pooled);
     for (const id of starts.thaw) this.#apply([{ do: 'thaw', instance: id }]);
-    if (starts.claims > 0) this.#needs.set(key, { revision, claims: starts.claims, deadline: this.#deadline(revision) });
+    if (starts.claims > 0)
+      this.#needs.set(key, { revision, claims: starts.claims, deadline: this.#deadline(revision), prewarm: starts.prewarm });
     else this.#needs.delete(key);
     if (starts.askAgainAt !== null && pooled === 0) this.#hesitating.set(key, revision);
     const idle = planIdle(world, revision, settings, now);
@@ -223,9 +226,10 @@ export class Planner {
   }
 
   /** Most functions are asleep: nothing runs, nobody waits, nothing to decide. */
-  #active(revision: RevisionState): boolean {
+  #active(revision: RevisionState, now: number): boolean {
     return (
       revision.demand.size > 0 ||
+      isPrewarmTime(revision, now) ||
       revision.floor > 0 ||
       (revision.routed && revision.revision.settings.min > 0) ||
       this.#context.world.instancesOf(revision.key).size > 0
@@ -264,9 +268,12 @@ export class Planner {
     }
   }
 
-  /** Revisions without traffic of which nothing runs and nobody asks; one that fails to start, some time after: then this is returned. */
+  /**
+   * Revisions without traffic of which nothing runs and nobody asks; one that fails to start, some time after: then this is returned,
+   * or when one with traffic is to be brought up before anybody asks.
+   */
   #forget(revision: RevisionState, now: number): number | null {
-    if (revision.percent > 0) return null;
+    if (revision.percent > 0) return nextPrewarmAt(revision, now);
     const rememberUntil = revision.notBefore + REMEMBER_FAILURE_MS;
     if (revision.routed && revision.failures > 0 && now < rememberUntil) return rememberUntil;
     this.#context.world.revisions.delete(revision.key);
@@ -294,6 +301,7 @@ export class Planner {
           this.#gateways.grant(instance, action.gateway, action.slots);
           break;
         case 'claim':
+          instance.prewarmed = action.prewarm === true;
           this.#lifecycle.claim(instance, world.revisions.get(action.revision)!);
           break;
         case 'thaw':

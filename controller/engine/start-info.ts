@@ -9,10 +9,20 @@ import type { StartFailure } from './context.ts';
 export function startInfo(world: World, instance: Instance, revision: RevisionState, gateway: string): StartInfo {
   const since = revision.demand.get(gateway)?.since ?? null;
   const readyAt = instance.specialisedAt;
-  if (since === null || readyAt === null || instance.genericAt === null || readyAt <= since) return { kind: 'warm', startMs: 0, initMs: 0 };
+  const prewarmed = instance.prewarmed && !instance.served ? { prewarmed: true } : {};
+  if (since === null || readyAt === null || instance.genericAt === null || readyAt <= since)
+    return { kind: 'warm', startMs: 0, initMs: 0, ...prewarmed };
+  const codeCache = instance.codeCache === undefined ? {} : { codeCache: instance.codeCache };
   const initMs = Math.min(instance.initMs, readyAt - since);
   const startMs = Math.max(0, instance.genericAt - since);
-  return { kind: startMs > 0 ? 'full' : 'pooled', startMs, initMs, reason: coldReason(world, instance, revision, since) };
+  return {
+    kind: startMs > 0 ? 'full' : 'pooled',
+    startMs,
+    initMs,
+    reason: coldReason(world, instance, revision, since),
+    ...codeCache,
+    ...prewarmed,
+  };
 }
 
 /** Why there was no slot for whoever has waited since then. */

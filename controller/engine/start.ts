@@ -31,6 +31,7 @@ export function newInstance(
     secrets: null,
     stale: false,
     served: false,
+    prewarmed: false,
     suspicions: 0,
     suspect: false,
     handle: '',

@@ -100,7 +100,14 @@ export interface UsageStore {
   saveUsage(change: { set: ReadonlyMap<string, string>; remove: readonly string[] }): Promise<void>;
 }
 
-export interface Store extends TenancyStore, Leadership, UsageStore {
+/** When functions were used, for how long they are kept: rows of text by `NAMESPACE/NAME`, read at the start and written from time to time. */
+export interface IdleTimeStore {
+  loadIdleTimes(): Promise<Map<string, string>>;
+  /** All of it or nothing. */
+  saveIdleTimes(change: { set: ReadonlyMap<string, string>; remove: readonly string[] }): Promise<void>;
+}
+
+export interface Store extends TenancyStore, Leadership, UsageStore, IdleTimeStore {
   /**
    * Raises the term by one and returns it: it fences one controller from the next. From then on this store
    * writes under that term: once another has raised it, every write throws FnError not-leader, and nothing is changed.

@@ -234,6 +234,20 @@ describe.each(STORES)('store: $name', ({ open }) => {
     await expect(store.listFunctions()).rejects.toMatchObject({ code: 'store-unavailable' });
   });
 
+  it('keeps when functions were used apart from what they have used, until it is removed', async () => {
+    await store.saveUsage({ set: new Map([['default/a', 'usage']]), remove: [] });
+    await store.saveIdleTimes({
+      set: new Map([
+        ['default/a', '{"1":"ü"}'],
+        ['team/b', 'b'],
+      ]),
+      remove: [],
+    });
+    await store.saveIdleTimes({ set: new Map([['default/a', 'more']]), remove: ['team/b', 'never/was'] });
+    expect(await store.loadIdleTimes()).toEqual(new Map([['default/a', 'more']]));
+    expect(await store.loadUsage()).toEqual(new Map([['default/a', 'usage']]));
+  });
+
   describe('what functions have used', () => {
     it('is there as it was written last, until it is removed', async () => {
       expect(await store.loadUsage()).toEqual(new Map());

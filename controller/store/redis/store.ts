@@ -6,6 +6,7 @@
  *     numbers                hash NS/FN → last number given to a function; outlives it
  *     functions              set of NS/FN
  *     function:NS/FN         hash: generation, traffic, access, declared-by (JSON); r:NUMBER → revision (JSON)
+ *     idle-times             hash NS/FN → when it was used, as the engine writes it
  *     usage                  hash NS/FN ('' for the pool) → what it has used, as the accounting writes it
  *     revision-bundles       hash NS/FN@NUMBER → digest: a body that cannot be read still protects its bundle
  *     …                      tenants in tenancy.ts and audit.ts, bundles in bundles.ts, events in events*.ts
@@ -96,12 +97,19 @@ redis.call('DEL', KEYS[3])
 return redis.call('SREM', KEYS[2], ARGV[3])
 `);
 
-/** KEYS: usage. ARGV: how many are set, then their fields and values, then the fields that are removed. */
-const SAVE_USAGE = defineWrite(`
+/** KEYS: one of the tables. ARGV: how many are set, then their fields and values, then the fields that are removed. */
+const SAVE_ROWS = defineWrite(`
 local first = 4 + 2 * tonumber(ARGV[3])
 for i = 4, first - 2, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 for i = first, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
 `);
+
+/** Hashes of a text by a key. */
+type RowTable = 'usage' | 'idle-times';
+interface RowChange {
+  set: ReadonlyMap<string, string>;
+  remove: readonly string[];
+}
 
 export interface RedisStoreOptions {
   /** Closed with the store. */
@@ -249,12 +257,28 @@ export class RedisStore extends RedisTenancy implements Store {
     return new Set(asTexts(await this.#connection.call('HVALS', this.key('revision-bundles'))));
   }
 
-  async loadUsage(): Promise<Map<string, string>> {
-    return new Map(asPairs(await this.#connection.call('HGETALL', this.key('usage')), String));
+  loadUsage(): Promise<Map<string, string>> {
+    return this.#loadRows('usage');
   }
 
-  async saveUsage({ set, remove }: { set: ReadonlyMap<string, string>; remove: readonly string[] }): Promise<void> {
-    await this.term.write(SAVE_USAGE, [this.key('usage')], [set.size, ...[...set].flat(), ...remove]);
+  saveUsage(change: RowChange): Promise<void> {
+    return this.#saveRows('usage', change);
+  }
+
+  loadIdleTimes(): Promise<Map<string, string>> {
+    return this.#loadRows('idle-times');
+  }
+
+  saveIdleTimes(change: RowChange): Promise<void> {
+    return this.#saveRows('idle-times', change);
+  }
+
+  async #loadRows(table: RowTable): Promise<Map<string, string>> {
+    return new Map(asPairs(await this.#connection.call('HGETALL', this.key(table)), String));
+  }
+
+  async #saveRows(table: RowTable, { set, remove }: RowChange): Promise<void> {
+    await this.term.write(SAVE_ROWS, [this.key(table)], [set.size, ...[...set].flat(), ...remove]);
   }
 
   async close(): Promise<void> {

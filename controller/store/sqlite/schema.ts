@@ -117,6 +117,13 @@ export const MIGRATIONS: readonly string[] = [
     body TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  // When functions were used, for how long they are kept.
+  `
+  CREATE TABLE idle_times (
+    key  TEXT PRIMARY KEY,
+    body TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /** The one number that a query returns in its one column. */

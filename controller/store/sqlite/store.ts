@@ -42,6 +42,13 @@ export interface SqliteStoreOptions {
   boot?: string;
 }
 
+/** Tables of a text by a key. */
+type RowTable = 'usage' | 'idle_times';
+interface RowChange {
+  set: ReadonlyMap<string, string>;
+  remove: readonly string[];
+}
+
 interface Row {
   namespace: string;
   name: string;
@@ -240,18 +247,34 @@ class SqliteStore extends SqliteTenancy implements Store {
     );
   }
 
-  async loadUsage(): Promise<Map<string, string>> {
-    const rows = this.connection.run(() => this.connection.prepare('SELECT key, body FROM usage').all());
+  loadUsage(): Promise<Map<string, string>> {
+    return this.#loadRows('usage');
+  }
+
+  saveUsage(change: RowChange): Promise<void> {
+    return this.#saveRows('usage', change);
+  }
+
+  loadIdleTimes(): Promise<Map<string, string>> {
+    return this.#loadRows('idle_times');
+  }
+
+  saveIdleTimes(change: RowChange): Promise<void> {
+    return this.#saveRows('idle_times', change);
+  }
+
+  async #loadRows(table: RowTable): Promise<Map<string, string>> {
+    const rows = this.connection.run(() => this.connection.prepare(`SELECT key, body FROM ${table}`).all());
     return new Map(rows.map((row) => [String(row.key), String(row.body)]));
   }
 
-  async saveUsage({ set, remove }: { set: ReadonlyMap<string, string>; remove: readonly string[] }): Promise<void> {
+  async #saveRows(table: RowTable, { set, remove }: RowChange): Promise<void> {
     this.connection.write(() => {
       const put = this.connection.prepare(
-        'INSERT INTO usage (key, body) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET body = excluded.body',
+        `INSERT INTO ${table} (key, body) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET body = excluded.body`,
       );
       for (const [key, body] of set) put.run(key, body);
-      for (const key of remove) this.connection.prepare('DELETE FROM usage WHERE key = ?').run(key);
+      for (const key of remove) this.connection.prepare(`DELETE FROM ${table} WHERE key = ?`).run(key);
     });
   }
 
