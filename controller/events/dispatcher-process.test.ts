@@ -1,9 +1,9 @@
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
-import { createLog } from '#kit/log.ts';
+import { createLog, type Log, silentLog } from '#kit/log.ts';
 import { systemClock, type Clock } from '#kit/clock.ts';
 import { waitFor } from '../../test/helpers/wait.ts';
-import { type DispatcherConfig, DispatcherProcess } from './dispatcher-process.ts';
+import { type DispatcherConfig, DispatcherProcess, HUNG_MS } from './dispatcher-process.ts';
 
 const FILE = fileURLToPath(new URL('../../test/helpers/fake-dispatcher.ts', import.meta.url));
 
@@ -21,14 +21,15 @@ function dispatcher({
   clock = systemClock,
   config,
   needed = true,
-}: { clock?: Clock; config?: () => Promise<DispatcherConfig>; needed?: boolean } = {}) {
+  log = createLog('controller', 'silent'),
+}: { clock?: Clock; config?: () => Promise<DispatcherConfig>; needed?: boolean; log?: Log } = {}) {
   const one = new DispatcherProcess({
     file: FILE,
     env: { PATH: process.env.PATH },
     config: config ?? (async () => ({ installation: 'here', functions: [], secrets: { 'default/A': 'a' } })),
     needed: () => needed,
     clock,
-    log: createLog('controller', 'silent'),
+    log,
   });
   open.push(one);
   return one;
@@ -94,6 +95,18 @@ describe('the dispatcher’s process', () => {
     const first = one.pid;
     const second = await waitFor('another process', () => one.pid !== null && one.pid !== first && one.pid);
     expect(second).not.toBe(first);
+  });
+
+  it('is not taken for hung by a controller that stood still itself: what it has said meanwhile is read first', async () => {
+    const said: unknown[] = [];
+    const fast: Clock = { ...systemClock, after: (ms, run) => systemClock.after(ms / 20, run) };
+    const one = dispatcher({ clock: fast, log: { ...silentLog, error: (...what: unknown[]) => void said.push(what) } });
+    const { pid } = await told(one);
+    const answer = told(one);
+    // As SIGSTOP does: twice as long as a silent one is believed in, at this clock's pace.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, (2 * HUNG_MS) / 20);
+    expect((await answer).pid).toBe(pid);
+    expect(said).toEqual([]);
   });
 
   it('is not started again where it ended because it was idle and nothing needs it', async () => {

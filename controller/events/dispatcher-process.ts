@@ -33,6 +33,8 @@ const IDLE_END_MS = 600_000;
 
 /** One that has not been heard for so long hangs, or was stopped: it is killed, and what it had is tried again, ms. */
 export const HUNG_MS = 5 * BEAT_MS;
+/** The end of that time. Whoever stood still himself (SIGSTOP, a laptop that slept) wakes with all timers due, before he reads what was said meanwhile. */
+const LAST_LOOK_MS = BEAT_MS / 2;
 
 /** What a dispatcher is told first, but for its own name and those of the dead. */
 export interface DispatcherConfig {
@@ -178,11 +180,14 @@ export class DispatcherProcess {
 
   /** Begins anew with each word of it. */
   #listen(child: ChildProcess): void {
+    const { clock, log } = this.#options;
     this.#cancelHung();
-    this.#cancelHung = this.#options.clock.after(HUNG_MS, () => {
-      if (this.#child !== child) return;
-      this.#options.log.error({ pid: child.pid, silentMs: HUNG_MS }, 'the dispatcher is not heard any more: it is ended');
-      child.kill('SIGKILL');
+    this.#cancelHung = clock.after(HUNG_MS - LAST_LOOK_MS, () => {
+      this.#cancelHung = clock.after(LAST_LOOK_MS, () => {
+        if (this.#child !== child) return;
+        log.error({ pid: child.pid, silentMs: HUNG_MS }, 'the dispatcher is not heard any more: it is ended');
+        child.kill('SIGKILL');
+      });
     });
   }
 
