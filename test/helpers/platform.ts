@@ -4,7 +4,7 @@
  * leaks are reported as a failure of the suite.
  */
 import { randomInt } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -21,6 +21,9 @@ export type DriverName = 'docker' | 'process' | 'kubernetes';
 
 /** Longest a CLI command may take. `up` builds nothing here: npm test has built the images. */
 const COMMAND_TIMEOUT_MS = 90_000;
+
+/** Lines of the controller's log that are shown where `fn down` fails. */
+const LAST_WORDS = 20;
 
 /** Folder of all homes of this run: swept by test/setup/global.ts at the end. Short, for socket paths. */
 export const RUN_FOLDER = process.env.FN_TEST_FOLDER ?? '/tmp/fnt-0';
@@ -148,7 +151,7 @@ export class TestPlatform {
     const left: string[] = [];
     try {
       const { code, stderr } = await this.down();
-      if (code !== 0) left.push(`fn down ended with ${code}: ${stderr}`);
+      if (code !== 0) left.push(`fn down ended with ${code}: ${stderr}${this.#lastWords()}`);
     } catch (error) {
       left.push(String(error));
     }
@@ -156,6 +159,17 @@ export class TestPlatform {
     await removeLeftovers(this);
     rmSync(this.home, { recursive: true, force: true });
     return left;
+  }
+
+  /** Of the controller, that somebody should look at: the log goes with the home. */
+  #lastWords(): string {
+    const file = join(this.home, 'logs', 'controller.log');
+    if (!existsSync(file)) return '';
+    const lines = readFileSync(file, 'utf8').split('\n');
+    return lines
+      .filter((line) => /"level":"(?:warn|error)"/.test(line))
+      .slice(-LAST_WORDS)
+      .join('\n');
   }
 
   /** Deploys a file or folder of the project, or inline source (what holds a newline or `export`). */

@@ -1,0 +1,144 @@
+/**
+ * The time of day jumps by an hour, forth and back, for the controller, the dispatcher and a gateway: what is measured goes by the
+ * monotonic clock and does not notice; schedules fire each time once; events that wait do not wait an hour more.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { EventLedger } from '../helpers/event-ledger.ts';
+import { FalseTime } from '../helpers/false-time.ts';
+import { call } from '../helpers/http.ts';
+import { judge, Load, misdirected } from '../helpers/load.ts';
+import { startPlatform, type TestPlatform } from '../helpers/platform.ts';
+import { SecondGateway } from '../helpers/second-gateway.ts';
+import { range, sleep, waitFor } from '../helpers/wait.ts';
+import { LOOKED_AFTER, reportFault, rowOf } from './report.ts';
+import { SCALE } from './scale.ts';
+import { ByHttp } from './senders.ts';
+
+const HOUR_S = 3_600;
+const NAME = 'witness';
+/** Of a request, and of one that overruns it. */
+const TIMEOUT_S = 6;
+/** An event that is to wait for a second is done within, whatever the clock does. */
+const EVENT_MS = 20_000;
+
+const manifest = (port: number) => `
+functions:
+  ${NAME}:
+    entry: ./witness.ts
+    keepAlive: 600s
+    timeout: ${TIMEOUT_S}s
+    min: 1
+    max: 2
+    env: { LEDGER_PORT: ${port} }
+    triggers:
+      - { type: cron, schedule: "* * * * * *" }
+`;
+
+describe('the time of day jumps', () => {
+  const ledger = new EventLedger();
+  const time = new FalseTime();
+  let platform: TestPlatform;
+  let gateway: SecondGateway;
+
+  beforeAll(async () => {
+    const port = await ledger.start();
+    platform = await startPlatform({ driver: 'process', env: { ...time.env, FN_LOG_LEVEL: 'warn' } });
+    const folder = dirname(platform.write(await readFile('test/chaos/fixtures/witness.ts', 'utf8'), 'witness.ts'));
+    await writeFile(join(folder, 'consumer.ts'), await readFile('test/chaos/fixtures/consumer.ts'));
+    await writeFile(join(folder, 'fn.yaml'), manifest(port));
+    await platform.fnOk(['deploy'], { cwd: folder });
+    // The supervisor gives its gateway an environment of its own: this one believes the clock, too.
+    gateway = await SecondGateway.start(platform, { ...time.env, FN_EVENTS_SOCKET: join(platform.runDir, 'events', 's') });
+    await waitFor('ticks', () => ticks().size >= 2, { timeoutMs: 30_000 });
+  }, 120_000);
+
+  afterAll(async () => {
+    await gateway?.kill('SIGTERM');
+    const left = await platform?.dispose();
+    await ledger.stop();
+    time.close();
+    expect(left ?? []).toEqual([]);
+  }, 60_000);
+
+  /** When each was due, and how often it ran. */
+  const ticks = (): Map<string, number> =>
+    new Map([...ledger.done].flatMap(([id, times]) => (id.startsWith('tick ') ? [[id.slice('tick '.length), times] as const] : [])));
+
+  const instances = async () => (await platform.instances(NAME)).map(({ id }) => id);
+
+  it.each([
+    ['an hour forth', HOUR_S],
+    ['back again', 0],
+    ['an hour back', -HOUR_S],
+    ['forth again', 0],
+  ])(
+    '%s: nothing is evicted, nothing times out early or late, schedules fire once, events do not wait',
+    async (what, offset) => {
+      const before = await instances();
+      const prefix = what.replaceAll(' ', '-');
+      const load = new Load({ url: (id) => `${gateway.url}/${NAME}?id=${id}`, connections: 4, pauseMs: 10 });
+      const sender = new ByHttp(`${platform.url}/${NAME}`);
+      const sending = sender.send(60, { poisonEvery: Number.MAX_SAFE_INTEGER, perSecond: 30, prefix });
+      const across = call(`${gateway.url}/${NAME}?id=across-${prefix}&ms=3000`);
+      const overrun = call(`${gateway.url}/${NAME}?id=overrun-${prefix}&ms=30000`);
+      const delayed = range(5).map((at) => `delayed-${prefix}-${at}`);
+      for (const id of delayed) {
+        const headers = { prefer: 'respond-async', 'content-type': 'application/json', 'fn-delay': '2s' };
+        const { status } = await platform.call(`/${NAME}`, { method: 'POST', headers, body: JSON.stringify({ id }) });
+        expect(status).toBe(202);
+      }
+      await sleep(SCALE.calmMs / 2);
+      const faultAt = performance.now();
+      time.set(offset);
+      await sending;
+      const all = [...sender.acknowledged, ...delayed];
+      const done = () => new Set([...ledger.done.keys()].map((id) => id.split('#')[0]!));
+      await waitFor('events', () => all.every((id) => done().has(id)), { timeoutMs: EVENT_MS }).catch(() => {
+        // Which are missing is told below.
+      });
+      const eventsMs = Math.round(performance.now() - faultAt);
+      const [kept, late] = await Promise.all([across, overrun]);
+      await load.during(SCALE.calmMs);
+      const entries = await load.stop();
+      await sender.close();
+      const verdict = judge(entries, { faultAt, seen: ledger.all() });
+      const lost = all.filter((id) => !done().has(id));
+      const twice = [...ticks().values()].filter((times) => times > 1).length;
+      reportFault(rowOf({ fault: 9, what: `clock ${what}, warm calls`, driver: 'process' }, entries, verdict));
+      reportFault({
+        fault: 9,
+        what: `clock ${what}, events and schedules`,
+        driver: 'process',
+        acknowledged: all.length,
+        failed: sender.refusals,
+        lost: lost.length,
+        duplicated: twice,
+        unknown: 0,
+        recoveredMs: eventsMs,
+        leaks: LOOKED_AFTER,
+        figures: { ticks: ticks().size },
+      });
+
+      expect(verdict.failed).toEqual({});
+      expect([verdict.lost, verdict.duplicated, misdirected(entries)]).toEqual([[], [], []]);
+      expect(verdict.goodTail).toBeGreaterThan(50);
+      expect(kept.status).toBe(200);
+      expect([late.status, late.json<{ code: string }>().code]).toEqual([504, 'function-timeout']);
+      expect(late.ms).toBeGreaterThan(TIMEOUT_S * 1_000 - 100);
+      expect(lost).toEqual([]);
+      expect(twice).toBe(0);
+      // The one that was ended, because a request overran in it, is the only one that may have gone.
+      expect(before.length).toBeGreaterThan(0);
+      expect((await instances()).length).toBeGreaterThan(0);
+    },
+    SCALE.timeoutMs,
+  );
+
+  it('schedules go on when the clock is right again', async () => {
+    const fired = ticks().size;
+    await waitFor('ticks', () => ticks().size >= fired + 3, { timeoutMs: 90_000 });
+    expect([...ticks().values()].filter((times) => times > 1)).toEqual([]);
+  }, 100_000);
+});
