@@ -150,7 +150,10 @@ export class LeaseTable<C extends Connection> {
     if (why === 'not-me') {
       this.suspect(lease.instance, 'another instance answers at its address');
     } else if (why === 'draining') {
-      if (lease.state === 'held') lease.state = 'revoking';
+      if (lease.state !== 'held') return;
+      lease.state = 'revoking';
+      // Nobody here was told of it, as when the function has drained itself: without a look it would be granted again, for ever.
+      this.suspect(lease.instance, 'it takes no more requests');
     } else if (!lease.pausing) {
       lease.pausing = true;
       this.#clock.after(FULL_PAUSE_MS, () => {

@@ -29,7 +29,7 @@ const ON_KUBERNETES = ['test/cluster/**/*.test.ts', 'test/conformance/driver.kub
 const SAME_ON_PODS = ['test/e2e/{adoption,http,limits,logs,scale,semantics,streams}.test.ts', 'test/chaos/faults.test.ts'];
 
 /** Suites of a platform that no other may run beside: they fill the machine, or make and remove images that others use. */
-const ALONE = ['test/e2e/{limits,runtimes,scale,security}.test.ts'];
+const ALONE = ['test/e2e/{hostile,limits,runtimes,scale,security}.test.ts'];
 
 /** Of units, and of suites of brokers: twice what the smallest machine has of cores, since many of them only wait. */
 const PARALLEL_WORKERS = 4;

@@ -66,6 +66,8 @@ export class Suspects {
     // It may have ended while it was asked; the driver's word has then gone out already.
     if (world.instances.get(instance.id) !== instance || instance.address === null) return false;
     if (!health) this.#parts.lifecycle.kill(instance, 'lost', `it does not answer (${reason})`);
+    // A function can drain its own shim. It serves nobody any more, so it is not kept.
+    else if (health.status === 'draining') this.#drainThenKill(instance, 'lost', 'it takes no more requests, and nobody told it not to');
     else if (instance.suspicions >= MAX_SUSPICIONS) this.#drainThenKill(instance, 'lost', `suspected ${MAX_SUSPICIONS} times (${reason})`);
     else return true;
     return false;

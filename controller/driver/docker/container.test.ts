@@ -66,6 +66,7 @@ describe('containerOptions', () => {
         Ulimits: [
           { Name: 'nofile', Soft: 1_024, Hard: 1_024 },
           { Name: 'core', Soft: 0, Hard: 0 },
+          { Name: 'msgqueue', Soft: 0, Hard: 0 },
         ],
         OomScoreAdj: 500,
         CgroupParent: '/fn-0a1b2c3d',

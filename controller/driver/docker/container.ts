@@ -149,6 +149,8 @@ function hostConfig(plan: ContainerPlan): HostConfig {
     Ulimits: [
       { Name: 'nofile', Soft: files, Hard: files },
       { Name: 'core', Soft: 0, Hard: 0 },
+      // Docker mounts /dev/mqueue writable, and what is in queues is limited per user: one for all instances.
+      { Name: 'msgqueue', Soft: 0, Hard: 0 },
     ],
     OomScoreAdj: OOM_SCORE_ADJ,
     ...(plan.cgroupParent === '' ? {} : { CgroupParent: plan.cgroupParent }),
