@@ -21,7 +21,7 @@ const {
   settleMs?: number;
 };
 const series = seriesOf(found.samples, settleMs);
-const { strange, rows } = failureVerdicts(failures, found.strikes, found.samples.at(-1)?.at ?? 0);
+const { strange, rows } = failureVerdicts(failures, found.strikes, found.samples, found.machine.cores);
 const fresh = [...rows, flatVerdict(series)];
 const old = found.verdicts.filter(({ what }) => !fresh.some((row) => row.what === what) && !what.startsWith('all good in the last'));
 const result: SoakResult = { ...found, series, unexpected: strange, verdicts: [...old, ...fresh] };

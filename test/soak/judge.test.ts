@@ -1,5 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { type Point, flatness, longestLife, medianOf, missingTicks, theilSen, thinned, unexpected } from './judge.ts';
+import {
+  type Point,
+  flatness,
+  harmless,
+  longestLife,
+  medianOf,
+  missingTicks,
+  starvedTimes,
+  theilSen,
+  thinned,
+  unexpected,
+} from './judge.ts';
 
 const MINUTE = 60_000;
 const series = (count: number, value: (minute: number) => number): Point[] =>
@@ -128,6 +139,36 @@ describe('unexpected', () => {
 
   it('is not what the fault may do, nor what began before it and ended in it', () => {
     expect(judged(failure('warm', 'ECONNRESET', 90, 110), failure('ws', 'closed', 150), failure('deploy', 'whatever', 390, 500))).toBe(0);
+  });
+});
+
+describe('harmless', () => {
+  const starved = starvedTimes(
+    [
+      { at: 100_000, load: 39 },
+      { at: 200_000, load: 40 },
+    ],
+    2,
+  );
+  const failure = (kind: string, what: string, from: number, to = from) => ({ kind, what, from, to });
+  const judged = (...failures: ReturnType<typeof failure>[]) => [...harmless(failures, starved)].length;
+
+  it('is where the patience of the soak was over while the machine starved, and nothing else of that time', () => {
+    expect(starved).toEqual([{ from: 140_000, to: 200_000 }]);
+    expect(judged(failure('deploy', 'fn deploy did not end within 90000 ms', 100_000, 190_000))).toBe(1);
+    expect(judged(failure('deploy', 'fn deploy did not end within 90000 ms', 1_000, 91_000))).toBe(0);
+    expect(judged(failure('deploy', 'exit 1: no capacity', 150_000), failure('warm', '503 queue-timeout', 150_000))).toBe(0);
+  });
+
+  it('is a rollback that somebody was faster than, and no other', () => {
+    expect(judged(failure('rollback', 'exit 1: It has changed meanwhile (precondition-failed)', 5))).toBe(1);
+    expect(judged(failure('rollback', 'exit 1: no-capacity', 5), failure('deploy', 'exit 1: (precondition-failed)', 5))).toBe(0);
+  });
+
+  it('is the old secret while the command that sets it goes on', () => {
+    const slow = failure('secret set', 'fn secret set did not end within 90000 ms', 300_000, 390_000);
+    expect(judged(slow, failure('secret', 'the secret is 1, not 2 (before: 1)', 380_000))).toBe(1);
+    expect(judged(slow, failure('secret', 'the secret is 1, not 2 (before: 1)', 451_000), failure('secret', '502 x', 380_000))).toBe(0);
   });
 });
 

@@ -118,6 +118,39 @@ export function unexpected(
   );
 }
 
+/** From so many processes that want each core on, the machine starves whoever runs on it: a command of a second takes minutes. */
+const STARVED_PER_CORE = 20;
+/** The load average tells of the minute before it. */
+const LOAD_AVERAGE_MS = 60_000;
+
+/** Times in which the machine, busy with something else, did not let anything run as it should. */
+export function starvedTimes(samples: readonly { at: number; load: number }[], cores: number): { from: number; to: number }[] {
+  return samples.filter(({ load }) => load >= STARVED_PER_CORE * cores).map(({ at }) => ({ from: at - LOAD_AVERAGE_MS, to: at }));
+}
+
+/** What the soak's own patience says, and no part of the platform: of commands, of requests (Node's codes of an AbortSignal's timeout). */
+const OWN_LIMIT = /did not end within \d+ ms|TimeoutError|aborted due to timeout|^ABORT_ERR$|^23$/;
+/** How long a new secret may take to be everywhere, from the end of the command on, ms. */
+const SECRET_SETTLES_MS = 60_000;
+
+/**
+ * Failures that say nothing of the platform: the soak's patience was over while the machine starved; who changed a function at the
+ * same time as somebody else was told so (docs/cli.md); a secret has its old value while the command that sets it is under way.
+ */
+export function harmless(failures: readonly Failure[], starved: readonly { from: number; to: number }[]): Set<Failure> {
+  const within = ({ from, to }: Failure, times: readonly { from: number; to: number }[]) =>
+    times.some((time) => from <= time.to && to >= time.from);
+  const setting = failures.filter(({ kind }) => kind === 'secret set').map(({ from, to }) => ({ from, to: to + SECRET_SETTLES_MS }));
+  return new Set(
+    failures.filter(
+      (failure) =>
+        (OWN_LIMIT.test(failure.what) && within(failure, starved)) ||
+        (failure.kind === 'rollback' && /precondition-failed/.test(failure.what)) ||
+        (failure.kind === 'secret' && failure.what.startsWith('the secret is ') && within(failure, setting)),
+    ),
+  );
+}
+
 /** Ticks of a schedule that are missing between the first and the last one. */
 export function missingTicks(seen: ReadonlySet<number>, everyMs: number): number[] {
   const [first, last] = [Math.min(...seen), Math.max(...seen)];

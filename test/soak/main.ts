@@ -204,7 +204,7 @@ const result = {
   driver,
   machine: host,
   ended: end.reason,
-  ...verdictsOf({ book, strikes, samples, series: seriesOf(samples, settleMs), left, troubles }),
+  ...verdictsOf({ book, strikes, samples, series: seriesOf(samples, settleMs), left, troubles, cores: host.cores }),
   samples,
 };
 writeFileSync(beside('.json'), `${JSON.stringify(condensed(result), null, 1)}\n`);

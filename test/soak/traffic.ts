@@ -244,8 +244,8 @@ export class Traffic {
 
   async #rotateSecret(): Promise<void> {
     const value = String(Number(this.#secret.value) + 1);
-    // From before the command: its value may be in use when it returns, or when it was refused and is not known to be.
-    this.#secret = { value, before: this.#secret.value, since: Date.now() + REQUEST_TIMEOUT_MS };
+    // Either value, as long as the command has not said that it is done.
+    this.#secret = { value, before: this.#secret.value, since: Infinity };
     await this.#manage('secret set', ['secret', 'set', 'SOAK_SECRET'], value);
     this.#secret.since = Date.now();
   }

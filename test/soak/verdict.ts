@@ -2,7 +2,7 @@
 import type { Book } from './book.ts';
 import type { Sample } from './census.ts';
 import { ALLOWED } from './faults.ts';
-import { type Failure, missingTicks, unexpected } from './judge.ts';
+import { type Failure, harmless, missingTicks, starvedTimes, unexpected } from './judge.ts';
 import type { Series, SoakResult, Strike, Verdict } from './report.ts';
 import { TICK_MS } from './traffic.ts';
 
@@ -12,9 +12,6 @@ const LEAST_WARM_PER_SECOND = 5;
 const LEAST_TAIL_MS = 10_000;
 const TOLD = 5;
 
-/** Deployments and rollbacks of one function go on beside each other: who comes second is told so (docs/cli.md), and tries again. */
-const isRace = ({ kind, what }: Failure): boolean => kind === 'rollback' && /precondition-failed/.test(what);
-
 export interface Findings {
   book: Book;
   strikes: Strike[];
@@ -23,6 +20,7 @@ export interface Findings {
   /** What `fn down` left, and what went wrong in the soak itself. */
   left: string[];
   troubles: string[];
+  cores: number;
 }
 
 const some = (items: readonly string[]) =>
@@ -52,9 +50,13 @@ function eventsOf(book: Book): { counts: Record<string, number>; pending: string
 export function failureVerdicts(
   failures: readonly Failure[],
   strikes: readonly Strike[],
-  until: number,
+  samples: readonly Sample[],
+  cores: number,
 ): { strange: Failure[]; rows: Verdict[] } {
-  const all = failures.filter((failure) => !isRace(failure));
+  const until = samples.at(-1)?.at ?? 0;
+  const starved = starvedTimes(samples, cores);
+  const passed = harmless(failures, starved);
+  const all = failures.filter((failure) => !passed.has(failure));
   const strange = unexpected(all, strikes, ALLOWED);
   const lastFelt = Math.max(0, ...strikes.map(({ to }) => to));
   const tail = all.filter(({ to }) => to > lastFelt);
@@ -65,6 +67,11 @@ export function failureVerdicts(
       what: 'all good after the last fault',
       good: tail.length === 0 && strikes.length > 0 && until - lastFelt >= LEAST_TAIL_MS,
       found: `${((until - lastFelt) / 60_000).toFixed(1)} minutes; failed: ${told(tail)}`,
+    },
+    {
+      what: 'the machine let it run',
+      good: starved.length < samples.length / 4,
+      found: `${starved.length} of ${samples.length} samples at a load of 20 a core or more; passed over: ${told([...passed])}`,
     },
   ];
   return { strange, rows };
@@ -82,14 +89,14 @@ export function flatVerdict(series: readonly Series[]): Verdict {
 
 type Verdicts = Pick<SoakResult, 'requests' | 'events' | 'strikes' | 'series' | 'verdicts' | 'unexpected' | 'wrong'>;
 
-export function verdictsOf({ book, strikes, samples, series, left, troubles }: Findings): Verdicts {
+export function verdictsOf({ book, strikes, samples, series, left, troubles, cores }: Findings): Verdicts {
   const kinds = [...new Set([...Object.keys(book.good), ...Object.keys(book.bad)])].toSorted();
   const { counts, pending, poisonNotDead } = eventsOf(book);
   const missing = missingTicks(new Set(book.ticks.keys()), TICK_MS);
   const [first, last] = [samples[0]?.at ?? 0, samples.at(-1)?.at ?? 0];
   const seconds = (last - first) / 1_000;
   const idle = samples.at(-1)?.host.strayContainers ?? Number.NaN;
-  const { strange, rows } = failureVerdicts(book.failures, strikes, last);
+  const { strange, rows } = failureVerdicts(book.failures, strikes, samples, cores);
   const verdicts: Verdict[] = [
     { what: 'all that was acknowledged is done, or a dead letter', good: pending.length === 0, found: some(pending) },
     {
