@@ -16,7 +16,8 @@ const ms = (value: number): number => Math.round(value * 100) / 100;
 
 /**
  * `fn`: until the response began, with how warm it was. `queue`: waiting for a slot, beside what the
- * start of the instance took (`start`, `init`). `handler`: from sending it to the first of the response.
+ * start of the instance took (`start`, `init`; of `init`, `place` for limits and code, and `load` for the module). `handler`:
+ * from sending it to the first of the response.
  */
 export function serverTiming({ arrivedAt, askedAt, sentAt, start }: Timing, now: number): string {
   const waited = askedAt === null ? 0 : (sentAt ?? now) - askedAt;
@@ -24,5 +25,7 @@ export function serverTiming({ arrivedAt, askedAt, sentAt, start }: Timing, now:
   const total = ms(now - arrivedAt);
   if (start === null) return `fn;desc="warm";dur=${total}, queue;dur=${ms(waited)}, start;dur=0, init;dur=0, handler;dur=${ms(handler)}`;
   const queued = Math.max(0, waited - start.startMs - start.initMs);
-  return `fn;desc="${start.kind}";dur=${total}, queue;dur=${ms(queued)}, start;dur=${ms(start.startMs)}, init;dur=${ms(start.initMs)}, handler;dur=${ms(handler)}`;
+  const { kind, startMs, initMs, placeMs, loadMs } = start;
+  const steps = placeMs === undefined || loadMs === undefined ? '' : `, place;dur=${ms(placeMs)}, load;dur=${ms(loadMs)}`;
+  return `fn;desc="${kind}";dur=${total}, queue;dur=${ms(queued)}, start;dur=${ms(startMs)}, init;dur=${ms(initMs)}${steps}, handler;dur=${ms(handler)}`;
 }

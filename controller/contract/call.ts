@@ -25,6 +25,9 @@ export const StartInfo = z.object({
   startMs: z.number(),
   /** Specialising it: limits, code, init. */
   initMs: z.number(),
+  /** Of that, until limits and code were in place; and what loading the module took, as the shim says. Absent where it was warm. */
+  placeMs: z.number().optional(),
+  loadMs: z.number().optional(),
   /** Absent where it was warm. */
   reason: ColdReason.optional(),
   /** Of a large bundle: its code was not compiled anew (`hit`), or it was, and a code cache made of it (`made`). */

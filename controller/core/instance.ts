@@ -52,6 +52,8 @@ export interface Instance {
   specialisedAt: number | null;
   /** How long it took to be specialised, ms. */
   initMs: number;
+  /** Of that, until limits and code were in place, and loading the module, as its shim says. */
+  initSteps?: { placeMs: number; loadMs: number };
   /** Whether its code came with a code cache of V8 that was used, or it made one; absent where there was no question of it. */
   codeCache?: 'hit' | 'made';
   /** Neither frozen nor stopped before this: something is still in flight in it. */

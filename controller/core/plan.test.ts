@@ -255,6 +255,21 @@ describe('planHost', () => {
     expect(count(planHost(world, [], settings, 50, 0).actions, 'create')).toBe(1);
   });
 
+  it('stops an idle instance for the first of an empty pool, and none for more', () => {
+    const { world } = setup();
+    const idle = addInstance(world, { kind: 'frozen', revision: KEY, idleSince: 1 });
+    addInstance(world, { kind: 'frozen', revision: KEY, idleSince: 2 });
+    const settings = testSettings({ memoryBudgetMib: 256, poolShare: 1, poolSize: 2 });
+    expect(planHost(world, [], settings, 1_000, 0).actions).toEqual([{ do: 'stop', instance: idle.id, reason: 'evicted' }]);
+    world.transition(idle, { kind: 'draining', revision: KEY, since: 1_000 });
+    // It is on its way out: that is room enough.
+    expect(planHost(world, [], settings, 1_000, 0).actions).toEqual([]);
+    world.removeInstance(idle.id);
+    expect(planHost(world, [], settings, 1_000, 0).actions).toEqual([{ do: 'create', pool: settings.defaultPool }]);
+    addInstance(world, { kind: 'generic', since: 1_000 });
+    expect(planHost(world, [], settings, 2_000, 0).actions).toEqual([]);
+  });
+
   it('refills no pool with the room that somebody waits for', () => {
     const { world } = setup();
     const big = testRevision('default/big@1', { memoryMib: 256 });

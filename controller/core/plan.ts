@@ -324,6 +324,8 @@ function planPrewarms(world: World, needs: readonly ClaimNeed[], settings: CoreS
   return created;
 }
 
+const isOfFunction = ({ state }: Instance): boolean => state.kind !== 'generic';
+
 interface PoolView {
   targets: PoolTargets;
   taken: ReadonlySet<string>;
@@ -359,6 +361,11 @@ function planPools(world: World, settings: CoreSettings, now: number, view: Pool
       askAgainAt = quietAt;
       continue;
     }
+    // On a full host an idle instance goes for the only one of a pool, as it would for the next cold start, which would else
+    // wait for its end and for a container as well. Nothing goes for more; nor another pool's, or they would take turns.
+    const empty = left(key) === 0 && !world.creating.has(key);
+    if (empty && creates < settings.maxCreates && !room.fits(pool.memoryClassMib, 0))
+      room.take(pool.memoryClassMib, 0, actions, isOfFunction);
     while (short > 0 && creates < settings.maxCreates && room.fits(pool.memoryClassMib, 0)) {
       room.count(pool.memoryClassMib, 0);
       actions.push({ do: 'create', pool });

@@ -55,8 +55,11 @@ export class Room {
     free.cpu -= cpu;
   }
 
-  /** Takes so much, or asks for the evictions that will make room for it; for none where they would not. Dying instances count until they are gone. */
-  take(memoryMib: number, cpu: number, actions: Action[]): boolean {
+  /**
+   * Takes so much, or asks for the evictions that will make room for it; for none where they would not. Dying instances count
+   * until they are gone. `among`: those that may go for it.
+   */
+  take(memoryMib: number, cpu: number, actions: Action[], among?: (instance: Instance) => boolean): boolean {
     if (this.fits(memoryMib, cpu)) {
       this.count(memoryMib, cpu);
       return true;
@@ -70,7 +73,7 @@ export class Room {
       if (memoryMib === 0) shortage.memoryMib = 0;
       if (cpu === 0) shortage.cpu = 0;
       if (shortage.memoryMib <= 0 && shortage.cpu <= 0) break;
-      const victim = this.#victims.cheapest(chosen, shortage);
+      const victim = this.#victims.cheapest(chosen, shortage, among);
       if (!victim) return false;
       chosen.add(victim.id);
       victims.push(victim);

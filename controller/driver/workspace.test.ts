@@ -105,6 +105,24 @@ describe('Workspace', () => {
     expect(readFileSync(join(workspace.codeDir(ID), 'index.mjs'), 'utf8')).toBe('one');
   });
 
+  it('copies anew what another controller, which began over, has thrown away', async () => {
+    chmodSync(join(bundle, 'index.mjs'), 0o600);
+    await workspace.prepare(ID);
+    await workspace.place(ID, bundle);
+    await new Workspace({ runDir: join(root, 'run'), instances: join(root, 'run', 'instances') }).start();
+    await workspace.prepare('i-000000000000');
+    await workspace.place('i-000000000000', bundle);
+    expect(readFileSync(join(workspace.codeDir('i-000000000000'), 'lib', 'data'), 'utf8')).toBe('data');
+  });
+
+  it('links a bundle of many files, too', async () => {
+    for (let index = 0; index < 100; index += 1) writeFileSync(join(bundle, `file-${index}`), String(index));
+    await workspace.prepare(ID);
+    await workspace.place(ID, bundle);
+    expect(readdirSync(workspace.codeDir(ID))).toHaveLength(102);
+    expect(statSync(join(workspace.codeDir(ID), 'file-99')).ino).toBe(statSync(join(bundle, 'file-99')).ino);
+  });
+
   it('refuses a bundle that holds a link', async () => {
     symlinkSync('/etc/passwd', join(bundle, 'lib', 'passwd'));
     await workspace.prepare(ID);

@@ -135,8 +135,9 @@ export class Workspace {
     try {
       await linkCode(await this.#linkSource(bundleDir), target);
     } catch (error) {
-      // The copy was dropped for room between finding it and linking it: once more, from a new copy.
+      // The copy was dropped for room between finding it and linking it, or another controller began anew: once more, from a new copy.
       if (!isMissing(error)) throw error;
+      await this.#forgetLost();
       await Promise.all((await readdir(target)).map((name) => rm(join(target, name), { recursive: true })));
       await linkCode(await this.#linkSource(bundleDir), target);
     }
@@ -190,6 +191,15 @@ export class Workspace {
     await rmdir(this.#paths.runDir).catch((error: unknown) => {
       if (!isMissing(error) && !(error instanceof Error && 'code' in error && error.code === 'ENOTEMPTY')) throw error;
     });
+  }
+
+  /** Copies that are there no more. */
+  async #forgetLost(): Promise<void> {
+    for (const [key, copying] of this.#cache) {
+      const copy = await copying.catch(() => null); // Whoever waits for it is told, and it is forgotten by then.
+      if (copy !== null && statSync(copy.dir, { throwIfNoEntry: false }) === undefined && this.#cache.get(key) === copying)
+        this.#cache.delete(key);
+    }
   }
 
   async #linkSource(bundleDir: string): Promise<CodeSource> {

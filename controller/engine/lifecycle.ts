@@ -275,7 +275,8 @@ export class Lifecycle {
 
   /** Limits, code, record, init. Returns why it failed, or null. */
   async #load(instance: Instance, state: RevisionState, start: Start): Promise<StartFailure | 'claim lost' | null> {
-    const { driver, records, bundles, runtime, secrets } = this.#context;
+    const { driver, records, bundles, runtime, secrets, clock } = this.#context;
+    const begun = clock.now();
     const { bundle, settings } = state.revision;
     const { memoryMib, cpu, egress } = settings;
     try {
@@ -294,6 +295,7 @@ export class Lifecycle {
       if (recorded.status === 'rejected') throw recorded.reason;
       if (instance.state.kind !== 'specialising' || !instance.address) return null;
       instance.memoryMib = memoryMib;
+      const placedAt = clock.now();
       const outcome = await Promise.race([
         runtime.init(instance.address, initRequest(instance, state, placed.value.code, values), start.abort.signal),
         start.exited,
@@ -302,6 +304,9 @@ export class Lifecycle {
       if (!outcome.ok) return loadFailure(outcome.error);
       await records.write({ ...record, initialised: true });
       if (start.exit) return earlyExitFailure(start.exit);
+      // What the shim says is believed as far as it can be true.
+      const loadMs = Math.min(Math.max(0, outcome.response.loadMs), clock.now() - placedAt);
+      instance.initSteps = { placeMs: placedAt - begun, loadMs };
       state.slots ??= outcome.response.slots;
       this.forms.set(state.key, outcome.response.form);
       return null;

@@ -19,6 +19,7 @@ export function startInfo(world: World, instance: Instance, revision: RevisionSt
     kind: startMs > 0 ? 'full' : 'pooled',
     startMs,
     initMs,
+    ...instance.initSteps,
     reason: coldReason(world, instance, revision, since),
     ...codeCache,
     ...prewarmed,

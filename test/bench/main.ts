@@ -30,23 +30,26 @@ mkdirSync(join(folder, 't'));
 const { removeNamespaces } = await import('../helpers/kube.ts');
 const { startPlatform } = await import('../helpers/platform.ts');
 const { burstMany, burstOne } = await import('./burst.ts');
-const { coldFull, coldPooled } = await import('./cold.ts');
+const { coldFull, coldPaced, coldPooled } = await import('./cold.ts');
 const { atTheDesk } = await import('./desk.ts');
 const { eventFigures } = await import('./events.ts');
 const { closeConnections } = await import('./context.ts');
 const { machine } = await import('./host.ts');
 const { kubeCold, kubeFull, kubeRefill, kubeRequests, kubeWarm } = await import('./kubernetes.ts');
 const { table } = await import('./report.ts');
+const { coldSlope } = await import('./slope.ts');
 const { deployFirst, memoryAtRest } = await import('./rest.ts');
 const { warmLatency, warmThroughput } = await import('./warm.ts');
 
 const ON_HOST = [
   coldPooled,
+  coldPaced,
   coldFull,
   warmLatency,
   warmThroughput,
   burstOne,
   burstMany,
+  coldSlope,
   deployFirst,
   atTheDesk,
   memoryAtRest,

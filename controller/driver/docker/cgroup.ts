@@ -185,21 +185,6 @@ export function setCpuLimit(dirs: CgroupDirs, cpu: number): void {
   writeFileSync(join(dir, 'cpu.cfs_quota_us'), String(cpuQuotaUs(cpu)));
 }
 
-/**
- * A group's weight among its siblings when there is not enough CPU for all, as Docker counts it: 1024 is everybody's, 2 the
- * least. False where it cannot be set.
- */
-export function setCpuShares(dirs: CgroupDirs, shares: number): boolean {
-  if (dirs.cpu === undefined) return false;
-  const file = join(dirs.cpu, dirs.version === 1 ? 'cpu.shares' : 'cpu.weight');
-  if (!writableNow(file)) return false;
-  writeFileSync(file, String(dirs.version === 1 ? shares : cpuWeight(shares)));
-  return true;
-}
-
-/** What version 2 has for them: 1–10,000 for 2–262,144, as runc converts them. */
-export const cpuWeight = (shares: number): number => Math.floor(1 + ((shares - 2) * 9_999) / 262_142);
-
 /** Stops every process of a group; resolves when all of them stand. Throws, having thawed, when that takes too long. */
 export async function freeze(dirs: CgroupDirs): Promise<void> {
   const dir = dirs.freezer!;
