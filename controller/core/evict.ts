@@ -1,4 +1,6 @@
-import { isFresh, minOf, type Instance, type World } from './world.ts';
+import { priorityOf } from './keep-alive/eviction.ts';
+import { CORE_DEFAULTS } from './settings.ts';
+import { isFresh, minOf, revisionOf, type Instance, type World } from './world.ts';
 
 /** What is to be freed. An instance that would free nothing of it is not worth losing. */
 export interface Shortage {
@@ -9,7 +11,7 @@ export interface Shortage {
 /**
  * The instances that may be lost, the cheapest first: without a lease, with nothing known in flight, nobody
  * waiting for it, not counted by `min` or a deployment. Generic ones first (a refill replaces them),
- * then by how long they are idle. For one plan: they are looked through once, when the first is asked for.
+ * then by GreedyDual-Size-Frequency, and of those that are worth the same who is idle for longest. For one plan: they are looked through once, when the first is asked for.
  */
 export class Victims {
   readonly #world: World;
@@ -39,11 +41,21 @@ export class Victims {
       const rank = rankOf(this.#world, instance, NONE, this.#now);
       if (rank < Infinity) ranked.push({ instance, rank });
     }
-    return ranked.sort((a, b) => a.rank - b.rank).map(({ instance }) => instance);
+    return ranked.sort((a, b) => a.rank - b.rank || idleOf(a.instance) - idleOf(b.instance)).map(({ instance }) => instance);
   }
 }
 
 const NONE: ReadonlySet<string> = new Set();
+
+const idleOf = ({ state }: Instance): number => ('idleSince' in state ? (state.idleSince ?? 0) : 0);
+
+/** What an instance is worth: how often its function is used, times what it would cost to bring it up again, by what it takes. */
+export function evictionPriority(world: World, instance: Instance): number {
+  const use = world.revisions.get(revisionOf(instance) ?? '')?.use;
+  if (use === undefined) return 0;
+  const startMs = CORE_DEFAULTS.pooledStartMs + instance.initMs;
+  return priorityOf('gdsf', { clock: use.clock, uses: use.uses, startMs, memoryMib: instance.memoryMib, usedAt: idleOf(instance) });
+}
 
 function rankOf(world: World, instance: Instance, except: ReadonlySet<string>, now: number): number {
   switch (instance.state.kind) {
@@ -57,10 +69,11 @@ function rankOf(world: World, instance: Instance, except: ReadonlySet<string>, n
       if (!revision) return 0;
       for (const demand of revision.demand.values()) if (demand.waiting > 0) return Infinity;
       const kept = Math.max(minOf(revision), revision.floor);
-      if (kept === 0 || instance.stale) return instance.state.idleSince;
+      const priority = evictionPriority(world, instance);
+      if (kept === 0 || instance.stale) return priority;
       let live = 0;
       for (const other of world.instancesOf(revision.key)) if (isFresh(other) && !except.has(other.id)) live += 1;
-      return live <= kept ? Infinity : instance.state.idleSince;
+      return live <= kept ? Infinity : priority;
     }
     case 'creating':
     case 'specialising':

@@ -97,6 +97,8 @@ export function newRevisionState(revision: Revision, slots: number | null, use: 
 export const minOf = ({ percent, revision }: RevisionState): number => Math.ceil((revision.settings.min * percent) / 100);
 
 export class World {
+  /** Priority of who was evicted last: what is used from then on is worth more (keep-alive/eviction.ts). */
+  evictionClock = 0;
   /** When each function is used, by `NAMESPACE/NAME`. */
   readonly uses = new Map<string, FunctionUse>();
   readonly instances = new Map<string, Instance>();

@@ -4,6 +4,7 @@
  * pass costs so depends on what happened since the last one, not on how many functions there are.
  */
 import { DueTimes } from '../core/due.ts';
+import { evictionPriority } from '../core/evict.ts';
 import { isPrewarmTime, nextPrewarmAt, noteUse } from '../core/keep-alive/use.ts';
 import { planGrants, planHost, planIdle, planStarts, type Action, type ClaimNeed } from '../core/plan.ts';
 import { poolTargets, poolText, type PoolTargets } from '../core/pool.ts';
@@ -311,6 +312,7 @@ export class Planner {
           this.#lifecycle.settle(instance, 'freeze');
           break;
         case 'stop':
+          if (action.reason === 'evicted') world.evictionClock = Math.max(world.evictionClock, evictionPriority(world, instance));
           if (instance.state.kind === 'generic') this.#lifecycle.kill(instance, 'stopped', action.reason);
           else this.#lifecycle.settle(instance, 'stop');
           break;

@@ -1,12 +1,12 @@
 /**
- * `npm run simulate -- FOLDER [--policy NAME,…] [--load] [--concurrency N] [--seed N] [--half 1|2] [--json FILE]`
+ * `npm run simulate -- FOLDER [--policy NAME,…] [--load] [--concurrency N] [--seed N] [--memory-mib N] [--half 1|2] [--json FILE]`
  * Replays a trace through the keep-alive policies of the platform in virtual time. docs/keep-alive.md has the results.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { COMPARED } from './policies.ts';
-import { compare, tableOf } from './report.ts';
+import { compare, compareEvictions, evictionTable, tableOf } from './report.ts';
 import { halves, readTrace } from './trace.ts';
 
 const { values, positionals } = parseArgs({
@@ -16,6 +16,7 @@ const { values, positionals } = parseArgs({
     load: { type: 'boolean', default: false },
     concurrency: { type: 'string', default: '50' },
     seed: { type: 'string', default: '1' },
+    'memory-mib': { type: 'string' },
     half: { type: 'string' },
     json: { type: 'string' },
   },
@@ -31,14 +32,24 @@ if (values.half !== undefined && values.half !== '1' && values.half !== '2') thr
 const whole = await readTrace(folder);
 const trace = values.half === undefined ? whole : halves(whole)[values.half === '1' ? 0 : 1];
 const policies = values.policy?.split(',') ?? COMPARED;
-const lines = compare(trace, policies, values.load ? { seed, concurrency } : null);
 const invocations = trace.functions.reduce((sum, traced) => sum + traced.invocations, 0);
 process.stdout.write(`${trace.functions.length} functions, ${invocations.toLocaleString('en')} invocations, ${trace.minutes} minutes\n\n`);
-process.stdout.write(`${tableOf(lines)}\n`);
+const memoryMib = values['memory-mib'] === undefined ? null : Number(values['memory-mib']);
+if (memoryMib !== null && !(memoryMib > 0)) throw new Error('--memory-mib is a number of MiB');
+
+function run(): { table: string; lines: object[] } {
+  if (memoryMib !== null) {
+    const lines = compareEvictions(trace, policies, memoryMib);
+    return { table: evictionTable(lines), lines };
+  }
+  const lines = compare(trace, policies, values.load ? { seed, concurrency } : null);
+  return { table: tableOf(lines), lines };
+}
+
+const { table, lines } = run();
+process.stdout.write(`${table}\n`);
 if (values.json !== undefined) {
   mkdirSync(dirname(values.json), { recursive: true });
-  writeFileSync(
-    values.json,
-    `${JSON.stringify({ functions: trace.functions.length, invocations, minutes: trace.minutes, load: values.load, lines }, null, 2)}\n`,
-  );
+  const of = { functions: trace.functions.length, invocations, minutes: trace.minutes, load: values.load, memoryMib };
+  writeFileSync(values.json, `${JSON.stringify({ ...of, lines }, null, 2)}\n`);
 }

@@ -2,6 +2,7 @@
 import { BASE, policyOf } from './policies.ts';
 import { quantile, replay, type Replay } from './replay.ts';
 import { replayLoad, type LoadOptions } from './replay-load.ts';
+import { replayMemory } from './replay-memory.ts';
 import type { Trace } from './trace.ts';
 
 export interface Line {
@@ -50,10 +51,43 @@ const COLUMNS: readonly [string, (line: Line) => string][] = [
   ['waste with starts', ({ wasteWithStarts }) => wasteWithStarts.toFixed(0)],
 ];
 
-/** A table in Markdown. */
-export function tableOf(lines: readonly Line[]): string {
-  const rows = [COLUMNS.map(([head]) => head), ...lines.map((line) => COLUMNS.map(([, text]) => text(line)))];
-  const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+/** On a host with so much memory: whose instance goes makes the difference. */
+export function compareEvictions(trace: Trace, policies: readonly string[], limitMib: number): EvictionLine[] {
+  return policies.flatMap((policy) =>
+    (['idle', 'gdsf'] as const).map((order) => {
+      const of = replayMemory(trace, policyOf(policy), limitMib, order);
+      return { policy, order, coldPer100: (100 * of.coldStarts) / of.invocations, coldStarts: of.coldStarts, evicted: of.evicted };
+    }),
+  );
+}
+
+export interface EvictionLine {
+  policy: string;
+  order: 'idle' | 'gdsf';
+  coldPer100: number;
+  coldStarts: number;
+  evicted: number;
+}
+
+export const evictionTable = (lines: readonly EvictionLine[]): string =>
+  markdown([
+    ['policy', 'who goes', 'cold starts per 100', 'cold starts', 'evicted'],
+    ...lines.map(({ policy, order, coldPer100, coldStarts, evicted }) => [
+      policy,
+      order,
+      coldPer100.toFixed(3),
+      coldStarts.toLocaleString('en'),
+      evicted.toLocaleString('en'),
+    ]),
+  ]);
+
+/** What compare() found, for people. */
+export const tableOf = (lines: readonly Line[]): string =>
+  markdown([COLUMNS.map(([head]) => head), ...lines.map((line) => COLUMNS.map(([, text]) => text(line)))]);
+
+/** The first row is the head. */
+function markdown(rows: readonly string[][]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   const text = (row: readonly string[]) => `| ${row.map((cell, column) => cell.padEnd(widths[column]!)).join(' | ')} |`;
   const [head = [], ...body] = rows;
   return [text(head), text(widths.map((width) => '-'.repeat(width))), ...body.map(text)].join('\n');

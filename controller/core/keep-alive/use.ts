@@ -16,6 +16,9 @@ export interface FunctionUse {
   idleSince: number | null;
   /** It has changed since it was written down. */
   changed: boolean;
+  /** How often it was used since an instance is there, and the clock of evictions at the last of them (eviction.ts). */
+  uses: number;
+  clock: number;
 }
 
 /** Share of the traffic, percent, from which on a revision is the one that is brought up. */
@@ -29,6 +32,8 @@ export const newFunctionUse = (history: IdleHistory = newHistory(), idleSince: n
   busy: new Set(),
   idleSince,
   changed: false,
+  uses: 0,
+  clock: 0,
 });
 
 function inUse(world: World, key: string): boolean {
@@ -39,12 +44,19 @@ function inUse(world: World, key: string): boolean {
   return false;
 }
 
+function hasInstance(world: World, key: string): boolean {
+  for (const { state } of world.instancesOf(key)) if (state.kind !== 'specialising' && state.kind !== 'draining') return true;
+  return false;
+}
+
 /** To be called whenever something has changed of a revision: takes down whether the function is in use, and for how long it was not. */
 export function noteUse(world: World, { key, use }: RevisionState, now: number): void {
   const wasBusy = use.busy.size > 0;
   if (inUse(world, key)) use.busy.add(key);
   else for (const other of use.busy) if (!inUse(world, other)) use.busy.delete(other);
   const isBusy = use.busy.size > 0;
+  if (isBusy && !wasBusy) use.uses = hasInstance(world, key) ? use.uses + 1 : 1;
+  if (isBusy !== wasBusy) use.clock = world.evictionClock;
   if (isBusy && use.idleSince !== null) {
     observe(use.history, now - use.idleSince);
     use.idleSince = null;
