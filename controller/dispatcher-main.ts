@@ -2,7 +2,7 @@
  * The dispatcher: composition root, the sole reader of process.env in this process. It is a child of the
  * controller, which tells it what functions are like; it ends with it.
  */
-import { systemClock } from '#kit/clock.ts';
+import { neverBack, systemClock } from '#kit/clock.ts';
 import { tcpListen } from '#kit/link-endpoint.ts';
 import { createLog, type Log } from '#kit/log.ts';
 import { homePaths, type HomePaths } from '#kit/paths.ts';
@@ -60,7 +60,7 @@ async function main(): Promise<void> {
   // What is said before the store is open is kept by the channel until somebody listens.
   const paths = homePaths(settings.FN_HOME);
   const store = await openStore(settings, paths, log);
-  const clock = systemClock;
+  const clock = neverBack(systemClock);
   const dispatcher = new Dispatcher({
     store,
     path: paths.eventsSocket,

@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import { FnError } from '#contract/errors.ts';
 import type { TriggerOf, TriggerStatus } from '#contract/trigger.ts';
 import { backoffMs } from '#kit/backoff.ts';
+import { timeOfDay } from '#kit/clock.ts';
 import { nextTick, ticksBetween } from '#kit/schedule.ts';
 import type { NewEvent } from '../store/events.ts';
 import { binaryHeaders } from './cloudevents.ts';
@@ -173,11 +174,11 @@ export class CronRunner {
   /** Fires what is due. Returns after how many ms to look again. Throws where nothing durable came of it: `last` stays. */
   async #tick(): Promise<number> {
     const { clock } = this.#host;
-    const now = clock.wall();
+    const now = timeOfDay(clock);
     const last = await this.#lastTick(now);
     const due = dueTicks(this.#trigger, last, now);
     if (due.length > 0) {
-      await this.#host.enqueue(due.map((tick) => tickEvent(this.#of, this.#trigger, tick, now, this.#host.installation)));
+      await this.#host.enqueue(due.map((tick) => tickEvent(this.#of, this.#trigger, tick, clock.wall(), this.#host.installation)));
       this.#fired += due.length;
       this.#lastEventAt = now;
     }
@@ -185,7 +186,7 @@ export class CronRunner {
     const before = nextTick(this.#trigger.schedule, this.#trigger.timezone, last);
     // All ticks up to now are decided, fired or not.
     if (before !== null && before <= now) await this.#keep(Math.max(last, due.at(-1) ?? now));
-    return next === null ? MAX_TIMER_MS : Math.min(MAX_TIMER_MS, Math.max(1, next - clock.wall()));
+    return next === null ? MAX_TIMER_MS : Math.min(MAX_TIMER_MS, Math.max(1, next - timeOfDay(clock)));
   }
 
   async #lastTick(now: number): Promise<number> {

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { FnError } from '#contract/errors.ts';
 import type { Destination, EventError } from '#contract/events.ts';
-import type { Clock } from '#kit/clock.ts';
+import { type Clock, timeOfDay } from '#kit/clock.ts';
 import { type RetryPolicy, retryDelayMs, verdictBefore } from '../core/events.ts';
 import type { Claim, EnqueueOutcome, NewEvent, Settlement } from '../store/events.ts';
 import type { OutgoingEvent } from '../triggers/types.ts';
@@ -70,7 +70,7 @@ export class Sends {
       return;
     }
     const secret = destination.secret === null ? null : functions.secret(namespace, destination.secret);
-    await postSigned({ url: destination.url, secret, event, resolve, at: clock.wall() });
+    await postSigned({ url: destination.url, secret, event, resolve, at: timeOfDay(clock) });
   }
 
   /** Works on a claimed event of a lane of sends. */

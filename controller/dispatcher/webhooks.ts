@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { ERRORS, type ErrorCode, FnError, PROBLEM_TYPE, problem } from '#contract/errors.ts';
 import type { TriggerOf, TriggerStatus } from '#contract/trigger.ts';
+import { timeOfDay } from '#kit/clock.ts';
 import { decodeBody } from '#kit/event-body.ts';
 import { newEventId } from '#kit/ids.ts';
 import { matches } from '../core/event-filter.ts';
@@ -90,7 +91,7 @@ export class Webhooks {
     const { headers } = message.request;
     const { verify } = trigger;
     const secret = verify.scheme === 'none' ? '' : this.#host.secret(of.namespace, verify.secret);
-    const fault = signatureFault(verify, secret, { headers, body }, clock.wall());
+    const fault = signatureFault(verify, secret, { headers, body }, timeOfDay(clock));
     if (fault !== null) {
       counts.refused += 1;
       return refusal('unauthorized', `This webhook is not accepted: ${fault}.`, message);

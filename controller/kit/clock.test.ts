@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { sleep, systemClock, VirtualClock } from './clock.ts';
+import { VirtualClock, neverBack, sleep, systemClock, timeOfDay } from './clock.ts';
 
 describe('VirtualClock', () => {
   it('runs what falls due, in the order of time, at its time', () => {
@@ -72,6 +72,22 @@ describe('systemClock', () => {
     });
     expect(ran).toBe(false);
     expect(systemClock.now()).toBeGreaterThan(before);
+  });
+});
+
+describe('a clock that never goes back', () => {
+  it('follows the time of day forth, goes on by itself while that is behind, and tells it when asked', () => {
+    const time = new VirtualClock(1_000_000);
+    const clock = neverBack(time);
+    time.advance(500);
+    expect(clock.wall()).toBe(1_000_500);
+    time.jumpWall(-3_600_000);
+    expect(clock.wall()).toBe(1_000_500);
+    time.advance(2_000);
+    expect([clock.wall(), timeOfDay(clock), timeOfDay(time)]).toEqual([1_002_500, time.wall(), time.wall()]);
+    time.jumpWall(7_200_000);
+    expect(clock.wall()).toBe(time.wall());
+    expect(clock.now()).toBe(time.now());
   });
 });
 

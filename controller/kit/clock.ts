@@ -4,6 +4,8 @@ export interface Clock {
   now(): number;
   /** Milliseconds since 1970. May jump. */
   wall(): number;
+  /** The time of day as the machine has it, where `wall` does not follow it back: see neverBack. */
+  timeOfDay?(): number;
   /** Runs `run` after `ms`; the returned function cancels. Does not keep the process alive. */
   after(ms: number, run: () => void): () => void;
 }
@@ -17,6 +19,29 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer);
   },
 };
+
+/**
+ * A clock whose wall never goes back: while the time of day is behind it, it goes by the monotonic one. For what was written down
+ * to be due: a time of day that is set back by an hour would let it wait an hour more. Jumps forward are followed.
+ */
+export function neverBack(clock: Clock): Clock {
+  let wall = clock.wall();
+  let seenAt = clock.now();
+  return {
+    now: () => clock.now(),
+    after: (ms, run) => clock.after(ms, run),
+    timeOfDay: () => clock.wall(),
+    wall() {
+      const now = clock.now();
+      wall = Math.max(clock.wall(), wall + (now - seenAt));
+      seenAt = now;
+      return Math.floor(wall);
+    },
+  };
+}
+
+/** For schedules, and for what others compare with their own clocks: signatures. */
+export const timeOfDay = (clock: Clock): number => clock.timeOfDay?.() ?? clock.wall();
 
 /** Waits; rejects with the signal's reason when it is aborted first. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
