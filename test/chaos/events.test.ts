@@ -9,7 +9,7 @@ import { startPlatform, type TestPlatform } from '../helpers/platform.ts';
 import { startRabbit } from '../helpers/rabbitmq-server.ts';
 import { type RedisServer, startRedis } from '../helpers/redis-server.ts';
 import { sleep, waitFor } from '../helpers/wait.ts';
-import { report } from './report.ts';
+import { LOOKED_AFTER, report, reportFault } from './report.ts';
 import { SCALE } from './scale.ts';
 import { ByAmqp, ByHttp, ByRedisStream, type Sender } from './senders.ts';
 
@@ -167,6 +167,23 @@ describe('events while parts die', () => {
         duplicates: { sentTwice: ledger.duplicatesOf((id) => sentTwice.has(id)), cutOff: ledger.duplicatesOf((id) => !sentTwice.has(id)) },
         deadLetters: dead.length,
         poison: poisoned.length,
+      });
+      const row = { driver: 'process', unknown: 0, recoveredMs: null, leaks: LOOKED_AFTER };
+      const failed = Object.fromEntries(
+        senders.flatMap(({ name, refusals }) => Object.entries(refusals).map(([what, n]) => [`${name} ${what}`, n])),
+      );
+      // An attempt that was cut off is made again: what a function did twice by it, and no sender sent twice.
+      const duplicated = ledger.duplicatesOf((id) => !sentTwice.has(id));
+      const of = { ...row, acknowledged: acknowledged.length, failed, lost: ledger.lost(healthy).length, duplicated };
+      reportFault({ ...of, fault: 2, what: 'events while each part is killed in turn' });
+      reportFault({ ...of, fault: 17, what: 'events, dispatcher frozen 12 s and thawed' });
+      reportFault({
+        ...of,
+        fault: 16,
+        what: 'poison among them',
+        acknowledged: poisoned.length,
+        failed: { 'dead letters': dead.length },
+        duplicated: null,
       });
       expect(ledger.lost(healthy)).toEqual([]);
       expect([...new Set(dead)].toSorted()).toEqual(poisoned);

@@ -11,7 +11,7 @@ import { Load, judge } from '../helpers/load.ts';
 import { startPlatform, type TestPlatform } from '../helpers/platform.ts';
 import { type RedisServer, startRedis } from '../helpers/redis-server.ts';
 import { sleep, waitFor } from '../helpers/wait.ts';
-import { report } from './report.ts';
+import { LOOKED_AFTER, report, reportFault } from './report.ts';
 import { SCALE } from './scale.ts';
 import { ByHttp } from './senders.ts';
 
@@ -167,6 +167,19 @@ describe('another controller takes over', () => {
           ticks: ticks().size,
           ticksTwice: [...ticks().values()].filter((times) => times > 1).length,
           warmFailed: verdict.failed,
+        });
+        reportFault({
+          fault: what === 'killed' ? 1 : 17,
+          what: `leader ${what}`,
+          driver: 'process',
+          acknowledged: sender.acknowledged.size,
+          failed: sender.refusals,
+          lost: ledger.lost(sender.acknowledged).length,
+          duplicated: ledger.duplicates - before,
+          unknown: 0,
+          recoveredMs: Math.round(recoveredMs),
+          leaks: LOOKED_AFTER,
+          figures: { warmOk: verdict.ok, warmFailed: verdict.failed },
         });
         expect(ledger.lost(sender.acknowledged)).toEqual([]);
         expect(sender.acknowledged.size).toBe(SCALE.takeoverEvents);
