@@ -64,6 +64,16 @@ describe('a suspicion [10]', () => {
     expect(await gateway.next('gone')).toMatchObject({ instance: lease.instance, cause: 'lost' });
   });
 
+  it('of one that has drained itself means its end, the first time: it would be granted again and refuse for ever', async () => {
+    const { engine, gateway, lease } = await serving();
+    machine.shims.unwilling.add(lease.instance);
+    gateway.say({ type: 'suspect', instance: lease.instance, reason: 'it takes no more requests' });
+    expect(await gateway.next('revoke')).toMatchObject({ lease: lease.lease, slots: 0 });
+    expect((await engine.status()).instances[0]!.state).toBe('draining');
+    gateway.say({ type: 'release', lease: lease.lease });
+    await machine.until('it is gone', () => !machine.host.instances.has(lease.instance));
+  });
+
   it('of one that has died waits a moment for the driver’s word: out of memory is not lost [9]', async () => {
     const { gateway, lease } = await serving();
     machine.shims.hung.add(lease.instance);

@@ -30,6 +30,7 @@ mkdirSync(join(folder, 't'));
 const { removeNamespaces } = await import('../helpers/kube.ts');
 const { startPlatform } = await import('../helpers/platform.ts');
 const { burstMany, burstOne } = await import('./burst.ts');
+const { codeCache } = await import('./code-cache.ts');
 const { coldFull, coldPaced, coldPooled } = await import('./cold.ts');
 const { atTheDesk } = await import('./desk.ts');
 const { eventFigures } = await import('./events.ts');
@@ -37,14 +38,16 @@ const { closeConnections } = await import('./context.ts');
 const { machine } = await import('./host.ts');
 const { kubeCold, kubeFull, kubeRefill, kubeRequests, kubeWarm } = await import('./kubernetes.ts');
 const { table } = await import('./report.ts');
-const { coldSlope } = await import('./slope.ts');
+const { neighbour, sandbox } = await import('./neighbour.ts');
 const { deployFirst, memoryAtRest } = await import('./rest.ts');
+const { coldSlope } = await import('./slope.ts');
 const { warmLatency, warmThroughput } = await import('./warm.ts');
 
 const ON_HOST = [
   coldPooled,
   coldPaced,
   coldFull,
+  codeCache,
   warmLatency,
   warmThroughput,
   burstOne,
@@ -54,6 +57,8 @@ const ON_HOST = [
   atTheDesk,
   memoryAtRest,
   eventFigures,
+  neighbour,
+  sandbox,
 ];
 /** What is one on all drivers is measured where it costs least to look: on a cluster only what differs there. */
 const ON_CLUSTER = [kubeCold, kubeFull, kubeWarm, kubeRefill, kubeRequests];

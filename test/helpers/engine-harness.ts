@@ -40,7 +40,11 @@ export class FakeShims implements RuntimeClient {
   readonly inFlight = new Map<string, number>();
   /** Instances that do not answer. */
   readonly hung = new Set<string>();
+  /** Instances that drained themselves: they answer, and take nothing more. */
+  readonly unwilling = new Set<string>();
   readonly drained: string[] = [];
+  /** What instances made of their code. */
+  readonly codeCaches = new Map<string, Buffer>();
   readonly inits: InitRequest[] = [];
   /** What init answers; a test puts its own here. */
   onInit: (request: InitRequest, id: string) => InitResult | Promise<InitResult> = (request) => loaded(request);
@@ -61,7 +65,7 @@ export class FakeShims implements RuntimeClient {
     const { spec } = this.#instance(address.path ?? '');
     const revision = this.revisions.get(spec.id) ?? null;
     return {
-      status: revision === null ? 'generic' : 'ready',
+      status: this.unwilling.has(spec.id) ? 'draining' : revision === null ? 'generic' : 'ready',
       instance: spec.id,
       revision,
       inFlight: this.inFlight.get(spec.id) ?? 0,
@@ -78,6 +82,11 @@ export class FakeShims implements RuntimeClient {
     const result = await this.onInit(request, spec.id);
     if (result.ok) this.revisions.set(spec.id, request.revision);
     return result;
+  }
+
+  async codeCache(address: { kind: string; path?: string }): Promise<Buffer | null> {
+    await setImmediate();
+    return this.codeCaches.get(this.#instance(address.path ?? '').spec.id) ?? null;
   }
 
   async drain(address: { kind: string; path?: string }): Promise<void> {
