@@ -9,7 +9,13 @@ import { HandlerForm } from './function.ts';
 import { InstanceId, RevisionKey } from './names.ts';
 
 /** Paths of the shim itself. Every other path is the user's; the gateway never forwards these. */
-export const RUNTIME_PATHS = { health: '/.fn/health', code: '/.fn/code', init: '/.fn/init', drain: '/.fn/drain' } as const;
+export const RUNTIME_PATHS = {
+  health: '/.fn/health',
+  code: '/.fn/code',
+  codeCache: '/.fn/code-cache',
+  init: '/.fn/init',
+  drain: '/.fn/drain',
+} as const;
 export const RESERVED_PREFIX = '/.fn/';
 
 /** Headers between gateway and shim. Whatever begins with `fn-` is stripped at the public border, both ways. */
@@ -81,6 +87,13 @@ export const MAX_CODE_INDEX_BYTES = 4 * 1024 * 1024;
 export const CodeReceived = z.object({ files: z.number().int(), bytes: z.number().int() });
 export type CodeReceived = z.infer<typeof CodeReceived>;
 
+/**
+ * Answer of GET code-cache, with the nonce in `fn-nonce`, once: as the body of POST code, a line of JSON (CodeIndex) and the bytes of the files.
+ * 403: wrong nonce; 404: there is none. So many files and bytes at most.
+ */
+export const MAX_CODE_CACHE_FILES = 64;
+export const MAX_CODE_CACHE_BYTES = 16 * 1024 * 1024;
+
 /** Body of POST init. */
 export const InitRequest = z.object({
   /** The nonce that the instance was created with (FN_NONCE); anything else is refused with 403. */
@@ -100,6 +113,8 @@ export const InitRequest = z.object({
   memoryMib: z.number(),
   /** The class that the instance was booted for; below it, the heap is asked to grow slowly. */
   memoryClassMib: z.number(),
+  /** The code is worth a code cache: one that lies beside it, in `.fn/code-cache`, is used, and one is made where there is none that fits. */
+  codeCache: z.boolean().optional(),
 });
 export type InitRequest = z.infer<typeof InitRequest>;
 
@@ -109,6 +124,8 @@ export const InitResponse = z.object({
   slots: z.number().int().min(1).max(1_000),
   /** Milliseconds spent loading the user's module. */
   loadMs: z.number(),
+  /** `hit`: the one beside the code was used. `made`: there is a new one, to be fetched. */
+  codeCache: z.enum(['hit', 'made']).optional(),
 });
 export type InitResponse = z.infer<typeof InitResponse>;
 

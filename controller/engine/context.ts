@@ -8,6 +8,7 @@ import type { Driver } from '../driver/types.ts';
 import type { BundleStore, InstanceRecords, Store } from '../store/types.ts';
 import type { Clock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
+import type { CodeCaches } from './code-cache.ts';
 import type { SecretDelivery } from './secrets.ts';
 import type { RuntimeClient } from './runtime-client.ts';
 
@@ -59,6 +60,7 @@ export interface EngineContext {
   readonly clock: Clock;
   readonly log: Log;
   readonly secrets: SecretDelivery;
+  readonly codeCaches: CodeCaches;
   readonly tenancy: Tenancy;
   /** Whether this controller certainly leads, at this moment: where not, instances are another's, and it is about to end. */
   readonly leads: () => boolean;

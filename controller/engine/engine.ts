@@ -15,6 +15,7 @@ import type { FunctionRecord } from '../store/types.ts';
 import { takeInventory } from './adopt.ts';
 import { Certificates } from './certificates.ts';
 import { Changes } from './changes.ts';
+import { CodeCaches } from './code-cache.ts';
 import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type InstanceStart, type StartFailure } from './context.ts';
 import { Deployer, deployedLabel } from './deploy.ts';
 import { Functions, notFound, routeOf } from './functions.ts';
@@ -83,6 +84,7 @@ export class Engine implements Platform, InstanceEvents {
       clock,
       log,
       secrets: new SecretDelivery(secrets),
+      codeCaches: new CodeCaches({ folder: paths.codeCaches, runtime, log }),
       tenancy,
       leads: options.leads ?? (() => true),
     };
@@ -203,6 +205,7 @@ export class Engine implements Platform, InstanceEvents {
     await this.#stop();
     await this.#rotation.settled();
     await this.#lifecycle.settledWithin(CLOSE_DEADLINE_MS);
+    await this.#context.codeCaches.settled();
     await this.#logs.close();
     await this.#idleTimes.close();
     await this.#options.accounting.close();

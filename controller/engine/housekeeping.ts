@@ -41,6 +41,8 @@ export class Housekeeping {
       for (const { namespace, name } of functions.list()) await changes.retire(namespace, name);
       const removed = await bundles.prune(await store.bundlesInUse(), PRUNE_EVERY_MS);
       if (removed > 0) log.info({ removed }, 'removed bundles that no revision refers to');
+      const caches = await context.codeCaches.prune(functions.list().flatMap(({ revisions }) => revisions));
+      if (caches > 0) log.info({ removed: caches }, 'removed code caches of revisions that are not kept');
       await this.#pruneImages();
     } catch (error) {
       log.warn({ error: messageOf(error) }, 'old revisions, bundles and images could not be removed');

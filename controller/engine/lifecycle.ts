@@ -275,33 +275,30 @@ export class Lifecycle {
 
   /** Limits, code, record, init. Returns why it failed, or null. */
   async #load(instance: Instance, state: RevisionState, start: Start): Promise<StartFailure | 'claim lost' | null> {
-    const { driver, records, bundles, runtime, secrets, clock } = this.#context;
+    const { records, runtime, secrets, codeCaches, clock } = this.#context;
     const begun = clock.now();
-    const { bundle, settings } = state.revision;
-    const { memoryMib, cpu, egress } = settings;
+    const { settings } = state.revision;
+    const { memoryMib, cpu } = settings;
     try {
       const values = await secrets.deliver(instance, state.revision);
       const record = { ...this.#record(instance), revision: state.key, memoryMib, cpu, secrets: { ...instance.secrets } };
       // Both are waited for, also where one fails: nothing may be written when the instance is gone.
-      const [placed, recorded] = await Promise.allSettled([
-        bundles
-          .dir(bundle)
-          .then((bundleDir) =>
-            driver.specialise(instance.id, { bundleDir, memoryMib, cpu, egress, revision: state.key, nonce: instance.nonce }),
-          ),
-        records.write({ ...record, initialised: false }),
-      ]);
+      const [placed, recorded] = await Promise.allSettled([this.#place(instance, state), records.write({ ...record, initialised: false })]);
       if (placed.status === 'rejected') throw placed.reason;
       if (recorded.status === 'rejected') throw recorded.reason;
       if (instance.state.kind !== 'specialising' || !instance.address) return null;
       instance.memoryMib = memoryMib;
       const placedAt = clock.now();
       const outcome = await Promise.race([
-        runtime.init(instance.address, initRequest(instance, state, placed.value.code, values), start.abort.signal),
+        runtime.init(instance.address, initRequest(instance, state, placed.value, values), start.abort.signal),
         start.exited,
       ]);
       if ('cause' in outcome) return earlyExitFailure(outcome);
       if (!outcome.ok) return loadFailure(outcome.error);
+      const { codeCache } = outcome.response;
+      if (codeCache !== undefined) instance.codeCache = codeCache;
+      if (codeCache === 'made')
+        await codeCaches.take(state.revision, placed.value.bundleDir, { address: instance.address, nonce: instance.nonce });
       await records.write({ ...record, initialised: true });
       if (start.exit) return earlyExitFailure(start.exit);
       // What the shim says is believed as far as it can be true.
@@ -318,6 +315,16 @@ export class Lifecycle {
       const ended = start.exit ?? (await Promise.race([start.exited, sleep(grace).then(() => null)]));
       return ended ? earlyExitFailure(ended) : brokenStart(state.key, error);
     }
+  }
+
+  /** Limits, egress and code, with the code cache of a large bundle where there is one. */
+  async #place(instance: Instance, { key, revision }: RevisionState): Promise<{ code: string; codeCache: boolean; bundleDir: string }> {
+    const { driver, bundles, codeCaches } = this.#context;
+    const { memoryMib, cpu, egress } = revision.settings;
+    const bundleDir = await bundles.dir(revision.bundle);
+    const { dir, codeCache } = await codeCaches.prepare(revision, bundleDir);
+    const { code } = await driver.specialise(instance.id, { bundleDir: dir, memoryMib, cpu, egress, revision: key, nonce: instance.nonce });
+    return { code, codeCache, bundleDir };
   }
 
   /** Asks an idle instance whether anything is in flight, then freezes or stops it; busy, it stays. */

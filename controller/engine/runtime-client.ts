@@ -9,6 +9,7 @@ import {
   HEADERS,
   InitFailure,
   InitResponse,
+  MAX_CODE_CACHE_BYTES,
   RUNTIME_PATHS,
   type Address,
   type InitRequest,
@@ -21,6 +22,9 @@ const MAX_ANSWER_BYTES = 64 * 1024;
 export const HEALTH_TIMEOUT_MS = 1_000;
 /** How long loading the code may take; the shim itself gives up at 10 s with a better message. */
 export const INIT_TIMEOUT_MS = 15_000;
+
+/** How long an instance may hand over its code cache: some MB over a socket of this host, or a network. */
+const CODE_CACHE_TIMEOUT_MS = 2_000;
 
 export type InitResult = { ok: true; response: InitResponse } | { ok: false; error: FunctionError };
 
@@ -36,16 +40,27 @@ export interface RuntimeClient {
   health(address: Address, timeoutMs?: number): Promise<Health>;
   /** Throws RuntimeUnreachable; a function that fails to load is a result. */
   init(address: Address, request: InitRequest, signal: AbortSignal): Promise<InitResult>;
+  /** Fetches the code cache that an instance has made; null where it has none. Throws RuntimeUnreachable. */
+  codeCache(address: Address, nonce: string): Promise<Buffer | null>;
   /** Throws RuntimeUnreachable. */
   drain(address: Address, deadlineMs: number): Promise<void>;
 }
 
 interface Answer {
   status: number;
-  body: string;
+  body: Buffer;
 }
 
-function call(address: Address, method: string, path: string, body: unknown, timeoutMs: number, signal?: AbortSignal): Promise<Answer> {
+interface CallOptions {
+  timeoutMs: number;
+  signal?: AbortSignal;
+  headers?: Record<string, string>;
+  /** Longest answer that is read; default: MAX_ANSWER_BYTES. */
+  maxBytes?: number;
+}
+
+function call(address: Address, method: string, path: string, body: unknown, options: CallOptions): Promise<Answer> {
+  const { timeoutMs, signal, headers = {}, maxBytes = MAX_ANSWER_BYTES } = options;
   return new Promise((resolve, reject) => {
     const fail = (why: string) => reject(new RuntimeUnreachable(`${method} ${path}: ${why}`));
     const payload = body === undefined ? undefined : JSON.stringify(body);
@@ -58,6 +73,7 @@ function call(address: Address, method: string, path: string, body: unknown, tim
         agent: false,
         signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
         headers: {
+          ...headers,
           // Addresses on a network are used again: whoever has this one now is to know whether it is meant.
           ...(address.kind === 'tcp' ? { [HEADERS.instance]: address.instance } : {}),
           ...(payload === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }),
@@ -68,12 +84,12 @@ function call(address: Address, method: string, path: string, body: unknown, tim
         let size = 0;
         response.on('data', (chunk: Buffer) => {
           size += chunk.length;
-          if (size > MAX_ANSWER_BYTES) {
+          if (size > maxBytes) {
             request.destroy();
-            fail(`the answer is longer than ${MAX_ANSWER_BYTES} bytes`);
+            fail(`the answer is longer than ${maxBytes} bytes`);
           } else chunks.push(chunk);
         });
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }));
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks) }));
         response.on('error', (error) => fail(error.message));
       },
     );
@@ -93,7 +109,7 @@ function call(address: Address, method: string, path: string, body: unknown, tim
 function parse<T>(schema: { safeParse(value: unknown): { success: true; data: T } | { success: false } }, answer: Answer, what: string): T {
   let value: unknown;
   try {
-    value = JSON.parse(answer.body);
+    value = JSON.parse(answer.body.toString('utf8'));
   } catch (cause) {
     throw new RuntimeUnreachable(`${what}: the answer is not JSON`, { cause });
   }
@@ -105,7 +121,7 @@ function parse<T>(schema: { safeParse(value: unknown): { success: true; data: T 
 /** Over HTTP. `initTimeoutMs`: see INIT_TIMEOUT_MS. */
 export const createRuntimeClient = ({ initTimeoutMs = INIT_TIMEOUT_MS } = {}): RuntimeClient => ({
   async health(address, timeoutMs = HEALTH_TIMEOUT_MS) {
-    const answer = await call(address, 'GET', RUNTIME_PATHS.health, undefined, timeoutMs);
+    const answer = await call(address, 'GET', RUNTIME_PATHS.health, undefined, { timeoutMs });
     if (answer.status !== 200) throw new RuntimeUnreachable(`health: status ${answer.status}`);
     return parse(Health, answer, 'health');
   },
@@ -113,7 +129,7 @@ export const createRuntimeClient = ({ initTimeoutMs = INIT_TIMEOUT_MS } = {}): R
   async init(address, request, signal) {
     let answer: Answer;
     try {
-      answer = await call(address, 'POST', RUNTIME_PATHS.init, request, initTimeoutMs, signal);
+      answer = await call(address, 'POST', RUNTIME_PATHS.init, request, { timeoutMs: initTimeoutMs, signal });
     } catch (error) {
       if (!(error instanceof RuntimeTimeout)) throw error;
       // The shim answered health a moment ago: what keeps it now is the code that it loads.
@@ -126,7 +142,18 @@ export const createRuntimeClient = ({ initTimeoutMs = INIT_TIMEOUT_MS } = {}): R
   },
 
   async drain(address, deadlineMs) {
-    await call(address, 'POST', RUNTIME_PATHS.drain, DrainRequest.parse({ deadlineMs }), HEALTH_TIMEOUT_MS);
+    await call(address, 'POST', RUNTIME_PATHS.drain, DrainRequest.parse({ deadlineMs }), { timeoutMs: HEALTH_TIMEOUT_MS });
+  },
+
+  async codeCache(address, nonce) {
+    const answer = await call(address, 'GET', RUNTIME_PATHS.codeCache, undefined, {
+      timeoutMs: CODE_CACHE_TIMEOUT_MS,
+      headers: { [HEADERS.nonce]: nonce },
+      maxBytes: MAX_CODE_CACHE_BYTES,
+    });
+    if (answer.status === 404) return null;
+    if (answer.status !== 200) throw new RuntimeUnreachable(`code cache: status ${answer.status}`);
+    return answer.body;
   },
 });
 

@@ -6,7 +6,12 @@ import type { Instance, RevisionState } from '../core/world.ts';
 import { LimitBusy, type Exit } from '../driver/types.ts';
 import { messageOf, type StartFailure } from './context.ts';
 
-export function initRequest(instance: Instance, state: RevisionState, code: string, secrets: Record<string, string>): InitRequest {
+export function initRequest(
+  instance: Instance,
+  state: RevisionState,
+  { code, codeCache }: { code: string; codeCache: boolean },
+  secrets: Record<string, string>,
+): InitRequest {
   const { revision } = state;
   const { settings } = revision;
   return {
@@ -22,6 +27,7 @@ export function initRequest(instance: Instance, state: RevisionState, code: stri
     timeoutMs: settings.timeoutSeconds * 1_000,
     memoryMib: settings.memoryMib,
     memoryClassMib: memoryClass(settings.memoryMib),
+    ...(codeCache ? { codeCache } : {}),
   };
 }
 

@@ -27,6 +27,8 @@ export interface HomePaths {
   database: string;
   /** Journal of calls: may be lost. */
   callsDatabase: string;
+  /** Code caches that instances of functions made; never loaded by the platform. */
+  codeCaches: string;
   /** Events that were accepted and are not over: the dispatcher's. */
   eventsDatabase: string;
   bundles: string;
@@ -79,6 +81,7 @@ function pathsIn(real: string, uid: number): HomePaths {
     secretKey: join(real, 'secret.key'),
     database: join(real, 'fn.db'),
     callsDatabase: join(real, 'calls.db'),
+    codeCaches: join(real, 'code-caches'),
     eventsDatabase: join(real, 'events.db'),
     bundles: join(real, 'bundles'),
     logs: join(real, 'logs'),

@@ -26,6 +26,11 @@ export default { fetch: async (request) => {
   return new Response('ok');
 } };`;
 
+/** Half a megabyte, of which a bundler can leave out nothing. */
+const LARGE = `
+const all = [${Array.from({ length: 2_000 }, (_, n) => `(input) => { const part${n} = 'text ${n} ${'.'.repeat(200)}'; return input === part${n}.length ? part${n} : ${n}; }`).join(',\n')}];
+export default { fetch: () => new Response(String(all.at(-1)(0))) };`;
+
 // What it tells comes from gateway and controller: one driver is enough, the one that can tell most.
 for (const driver of drivers('docker')) {
   describe(`why (${driver})`, () => {
@@ -128,6 +133,16 @@ for (const driver of drivers('docker')) {
       const table = (await platform().fnOk(['stats'])).stdout;
       expect(table).toMatch(/^NAMESPACE +NAME +CALLS .*CPU/);
       for (const line of [/^default +burner +\d+ /m, /^ +\(pool\) /m]) expect(table).toMatch(line);
+    });
+
+    it('a large bundle is compiled once: later starts have its code cache, and say so', async () => {
+      await platform().deploy('large', LARGE, { flags: ['--keep-alive', '0'] });
+      await platform().scaledToZero('large');
+      const answer = await platform().call('/large', { timeoutMs: 20_000 });
+      expect(answer.text).toBe('1999');
+      const found = await why(String(answer.headers['x-request-id']));
+      expect(found.call.start).toMatchObject({ codeCache: 'hit' });
+      expect(found.phases.find(({ name }) => name === 'init')?.note).toContain('from its code cache');
     });
 
     it('survives the controller; the journal is no gateway’s memory', async () => {

@@ -161,6 +161,7 @@ export class SimCluster {
         this.counts.inits += 1;
         return { ok: true, response: { form: 'fetch', slots: request.slots ?? this.#slots, loadMs: 1 } };
       },
+      codeCache: () => Promise.resolve(null),
       drain: async (address) => {
         at(address);
         await this.#takes('health');

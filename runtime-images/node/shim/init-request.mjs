@@ -26,5 +26,6 @@ export function isInit(body) {
   const numbers = ['number', 'timeoutMs', 'memoryMib', 'memoryClassMib'].every((key) => Number.isFinite(body[key]));
   const slotsFit = body.slots === null || (Number.isInteger(body.slots) && body.slots >= 1 && body.slots <= 1_000);
   const envFits = typeof body.env === 'object' && body.env !== null && Object.values(body.env).every((value) => typeof value === 'string');
-  return texts && numbers && slotsFit && envFits && !body.entry.split('/').includes('..');
+  const cacheFits = body.codeCache === undefined || typeof body.codeCache === 'boolean';
+  return texts && numbers && cacheFits && slotsFit && envFits && !body.entry.split('/').includes('..');
 }

@@ -12,6 +12,9 @@ export const MAX_CODE_PATH = 512;
 export const MAX_CODE_FOLDERS = 20_000;
 /** All files together, bytes. */
 export const MAX_CODE_BYTES = 512 * 1024 * 1024;
+/** A code cache that is handed over: files and bytes (MAX_CODE_CACHE_FILES and _BYTES of the contract, the list of them included there). */
+export const MAX_CODE_CACHE_FILES = 64;
+export const MAX_CODE_CACHE_BYTES = 16 * 1024 * 1024 - 64 * 1024;
 /** After SIGTERM over TCP: nobody has used the instance for so long, so no gateway holds it any more, ms. */
 export const IDLE_AFTER_SIGTERM_MS = 5_000;
 /** After SIGTERM over TCP: whoever still sends requests was not told by the platform, and will not be, ms. */

@@ -1,6 +1,7 @@
 /** Loading the user's module: once, with every way in which it can go wrong told as the function's own error. */
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { openCodeCache } from './code-cache.mjs';
 import { describeError, errorText, setCodeFolder } from './errors.mjs';
 import { withEvents } from './events.mjs';
 import { detect, exportedServer, isClass, serverHandle } from './forms.mjs';
@@ -85,6 +86,7 @@ export async function load(init) {
   makeWebGlobals();
   captureListen();
   host.captureServe();
+  if (init.codeCache === true) openCodeCache(init.code);
   const path = join(init.code, init.entry);
   const { exit } = process;
   /** @type {NodeJS.Timeout | undefined} */

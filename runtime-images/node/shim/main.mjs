@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs';
 import { readJson, sendJson, sendProblem } from './answer.mjs';
+import { settleCodeCache, takeCodeCache } from './code-cache.mjs';
 import { errorText, mapPositions } from './errors.mjs';
 import { DEFAULT_SLOTS } from './forms.mjs';
 import { host } from './host.mjs';
@@ -182,6 +183,7 @@ async function control(req, res) {
     else if (route === 'POST /.fn/init') await init(req, res);
     else if (route === 'POST /.fn/code' && code.expected) await receiveCode(req, res);
     else if (route === 'POST /.fn/drain') await drain(req, res);
+    else if (route === 'GET /.fn/code-cache') giveCodeCache(req, res);
     else if (!practise(req, res))
       sendProblem(res, 404, 'not-found', 'Not found', 'The shim has health, init and drain, and code where it comes over the network.');
   } catch (error) {
@@ -267,7 +269,21 @@ async function init(req, res) {
   passUpgrades(result.handler);
   // A drain, or SIGTERM, may have come while it loaded.
   if (/** @type {string} */ (state) === 'loading') state = 'ready';
-  sendJson(res, 200, { form: result.handler.form, slots, loadMs });
+  const codeCache = settleCodeCache();
+  sendJson(res, 200, { form: result.handler.form, slots, loadMs, ...(codeCache === null ? {} : { codeCache }) });
+}
+
+/**
+ * To the platform alone, and once.
+ * @param {IncomingMessage} req
+ * @param {ServerResponse} res
+ */
+function giveCodeCache(req, res) {
+  if (!sameNonce(req.headers['fn-nonce'], nonce))
+    return sendProblem(res, 403, 'forbidden', 'Not allowed', 'The code cache is not for you.');
+  const body = takeCodeCache();
+  if (body === null) return sendProblem(res, 404, 'not-found', 'Not found', 'There is no code cache, or it was fetched.');
+  res.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': body.length }).end(body);
 }
 
 /**
