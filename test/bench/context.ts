@@ -17,6 +17,8 @@ export interface BenchContext {
   defer: (close: () => Promise<void> | void) => void;
   /** 1: the full number of rounds. Less: quicker and rougher. */
   effort: number;
+  /** Whether to tell where the gateway's time goes. */
+  profile: boolean;
   say: (line: string) => void;
 }
 

@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --driver docker|process|kubernetes] [--only GROUP,…] [--effort 0.3] [--json FILE]`
+ * `npm run bench [-- --driver docker|process|kubernetes] [--only GROUP,…] [--effort 0.3] [--json FILE] [--cpu-prof]`
  * Measures what the platform promises, each figure beside the same thing without the platform, in
  * interleaved rounds. Exit 0 where every measurement could be taken; --strict: and every mark is met.
  */
@@ -15,6 +15,7 @@ const { values } = parseArgs({
     effort: { type: 'string', default: '1' },
     json: { type: 'string' },
     strict: { type: 'boolean', default: false },
+    'cpu-prof': { type: 'boolean', default: false },
   },
 });
 const { driver } = values;
@@ -35,6 +36,7 @@ const { coldFull, coldPaced, coldPooled } = await import('./cold.ts');
 const { atTheDesk } = await import('./desk.ts');
 const { eventFigures } = await import('./events.ts');
 const { closeConnections } = await import('./context.ts');
+const { gatewayByItself } = await import('./gateway.ts');
 const { machine } = await import('./host.ts');
 const { kubeCold, kubeFull, kubeRefill, kubeRequests, kubeWarm } = await import('./kubernetes.ts');
 const { table } = await import('./report.ts');
@@ -50,6 +52,7 @@ const ON_HOST = [
   codeCache,
   warmLatency,
   warmThroughput,
+  gatewayByItself,
   burstOne,
   burstMany,
   coldSlope,
@@ -97,7 +100,9 @@ try {
   for (const { group, run } of chosen) {
     say(`— ${group}`);
     try {
-      figures.push(...(await run({ driver, platform, start, defer: (close) => closers.push(close), effort, say })));
+      figures.push(
+        ...(await run({ driver, platform, start, defer: (close) => closers.push(close), effort, profile: values['cpu-prof'], say })),
+      );
     } catch (error) {
       broken.push({ group, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
       say(`${group} could not be measured: ${broken.at(-1)!.error}`);

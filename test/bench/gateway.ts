@@ -1,0 +1,111 @@
+/**
+ * What a request costs the gateway by itself (gateway-alone.ts), beside a bare Node server in the same rounds: with one function,
+ * with a thousand, and with two gateways on one port. With --cpu-prof also where the time goes.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type BareServer, startBare } from './bare.ts';
+import { type BenchContext, type Measurement, rounds } from './context.ts';
+import { GatewayAlone, type GatewayAloneOptions } from './gateway-alone.ts';
+import { type GeneratorJob, runGenerator } from './generator.ts';
+import { cpuMicros } from './host.ts';
+import { profileReport } from './profile.ts';
+import { atMost, type Figure } from './report.ts';
+import { median, spread } from './stats.ts';
+
+const JOB = { connections: 32, durationMs: 3_000, warmUpMs: 500 };
+const MANY = 1_000;
+
+/** CPU per request, µs; the warm-up is in the CPU but not in the count, and its share is that of its time. */
+async function perRequest(job: GeneratorJob, cpu: () => number): Promise<number> {
+  const before = cpu();
+  const { requests } = await runGenerator(job);
+  return ((cpu() - before) * (job.durationMs / (job.durationMs + job.warmUpMs))) / requests;
+}
+
+interface Side {
+  readonly cpu: number[];
+  /** To that of the gateway with one function, round by round. */
+  readonly ratios: number[];
+  measure: () => Promise<number>;
+}
+
+const bareSide = ({ port, pid }: BareServer): Side => ({
+  cpu: [],
+  ratios: [],
+  measure: () => perRequest({ ...JOB, target: { port }, path: '/' }, () => cpuMicros(pid)),
+});
+
+const gatewaySide = (alone: GatewayAlone): Side => ({
+  cpu: [],
+  ratios: [],
+  measure: () => perRequest({ ...JOB, target: { port: alone.port }, path: alone.paths[0]!, paths: alone.paths }, () => alone.cpuMicros),
+});
+
+const figure = (what: string, side: Side, against: Side, words: string, limit: number): Figure => {
+  const ratio = median(side.ratios);
+  return {
+    group: 'gateway',
+    what,
+    unit: 'µs',
+    value: median(side.cpu),
+    spread: spread(side.cpu),
+    against: { what: words, value: median(against.cpu) },
+    ratio,
+    mark: atMost(ratio, limit, 'times'),
+  };
+};
+
+async function measure(context: BenchContext, bare: BareServer, start: (options: GatewayAloneOptions) => Promise<GatewayAlone>) {
+  const one = gatewaySide(await start({ functions: 1 }));
+  const many = gatewaySide(await start({ functions: MANY }));
+  const two = gatewaySide(await start({ functions: 1, gateways: 2 }));
+  const beside = bareSide(bare);
+  // The first takes what has to be compiled.
+  for (const side of [one, many, two, beside]) await side.measure();
+  const toBare: number[] = [];
+  for (let round = 0; round < rounds(context, 7); round++) {
+    for (const side of [beside, one, many, two]) side.cpu.push(await side.measure());
+    const alone = one.cpu.at(-1)!;
+    toBare.push(alone / beside.cpu.at(-1)!);
+    for (const side of [many, two]) side.ratios.push(side.cpu.at(-1)! / alone);
+  }
+  one.ratios.push(...toBare);
+  return { one, many, two, beside };
+}
+
+async function gatewayAlone(context: BenchContext): Promise<Figure[]> {
+  const bare = await startBare();
+  const started: GatewayAlone[] = [];
+  const start = async (options: GatewayAloneOptions) => {
+    const alone = await GatewayAlone.start(options);
+    started.push(alone);
+    return alone;
+  };
+  try {
+    const { one, many, two, beside } = await measure(context, bare, start);
+    context.say(`gateway: ${median(one.cpu).toFixed(1)} µs of CPU per request, ${median(one.ratios).toFixed(2)} times a bare Node server`);
+    if (context.profile) await profile(context, start);
+    return [
+      figure('CPU per request of the gateway, stand-ins around it', one, beside, 'node:http hello over TCP', 2.5),
+      figure(`the same, ${MANY} functions in turns`, many, one, 'one function', 1.1),
+      figure('the same, two gateways on one port', two, one, 'one gateway', 1.1),
+    ];
+  } finally {
+    bare.stop();
+    for (const alone of started) await alone.stop();
+  }
+}
+
+/** One more run, of a gateway that writes a profile when it ends. */
+async function profile(context: BenchContext, start: (options: GatewayAloneOptions) => Promise<GatewayAlone>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'fnb-prof-'));
+  const alone = await start({ functions: 1, nodeFlags: ['--cpu-prof', `--cpu-prof-dir=${folder}`, '--cpu-prof-interval=500'] });
+  await runGenerator({ ...JOB, durationMs: 10_000, target: { port: alone.port }, path: alone.paths[0]! });
+  await alone.stop();
+  context.say(profileReport(folder));
+  rmSync(folder, { recursive: true, force: true });
+}
+
+export const gatewayByItself: Measurement = { group: 'gateway', run: gatewayAlone };
