@@ -14,6 +14,8 @@ import type { RequestTrace } from './trace.ts';
 
 /** How often records are sent, ms. */
 export const SHIP_EVERY_MS = 250;
+/** How often counts are sent, ms, unless somebody asks: each function that was called is a line of them. */
+export const COUNTS_EVERY_MS = 1_000;
 /** Records of one message: with the longest texts some 2 MB, half of what the controller accepts. */
 const MAX_PER_MESSAGE = 200;
 /** Records that wait to be sent; of more none is kept, but for those that each namespace is due. */
@@ -126,6 +128,8 @@ export class CallJournal implements CallObserver {
   /** Those of which records wait. */
   readonly #dueWaiting: Due[] = [];
   #scheduled = false;
+  /** When counts were sent last. */
+  #countedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: JournalOptions) {
     this.#options = options;
@@ -164,8 +168,13 @@ export class CallJournal implements CallObserver {
 
   /** Sends what there is. What cannot be sent is kept for the next time. */
   flush(): void {
-    const { tally } = this.#options;
-    for (let counted = tally.next(); this.#pending.length > 0 || this.#skipped > 0 || counted !== null; counted = null) {
+    this.#send(true);
+  }
+
+  #send(counts: boolean): void {
+    const { tally, clock } = this.#options;
+    if (counts) this.#countedAt = clock.now();
+    for (let counted = counts ? tally.next() : null; this.#pending.length > 0 || this.#skipped > 0 || counted !== null; counted = null) {
       const calls = this.#pending.slice(0, MAX_PER_MESSAGE);
       if (!this.#options.send({ type: 'calls', calls, skipped: this.#skipped, ...(counted === null ? {} : { counted }) })) return;
       if (counted !== null) tally.sent();
@@ -207,8 +216,8 @@ export class CallJournal implements CallObserver {
     this.#scheduled = true;
     this.#options.clock.after(SHIP_EVERY_MS, () => {
       this.#scheduled = false;
-      this.flush();
-      if (this.#pending.length > 0) this.#schedule();
+      this.#send(this.#options.clock.now() - this.#countedAt >= COUNTS_EVERY_MS);
+      if (this.#pending.length > 0 || this.#options.tally.waits) this.#schedule();
     });
   }
 }

@@ -65,6 +65,12 @@ export class GatewayAlone {
     const controller = this.#controller;
     controller.routes = this.paths.map((path) => testRoute('default', path.slice(1), { 1: 100 }, { maxSlots: SLOTS }));
     controller.grantOnDemand((revision) => ({ kind: 'unix', path: join(sockets, /f(\d+)@/.exec(revision)![1]!) }), SLOTS);
+    const grant = controller.onMessage;
+    controller.onMessage = (message) => {
+      grant(message);
+      // As the controller does when it has kept them.
+      if (message.type === 'calls' && message.counted !== undefined) controller.send({ type: 'counted', seq: message.counted.seq });
+    };
     await controller.start();
   }
 

@@ -13,7 +13,7 @@ export interface GeneratorJob {
   /** Beside Host. */
   headers?: Record<string, string>;
   path: string;
-  /** Instead of the one path: asked for in turns, each connection beginning with another. */
+  /** Instead of the one path: asked for in turns, by whichever connection is next. */
   paths?: readonly string[];
   connections: number;
   durationMs: number;
@@ -64,17 +64,15 @@ const received = Buffer.allocUnsafeSlow(64 * 1024);
 
 class Connection {
   readonly #socket: Socket;
-  readonly #requests: readonly Buffer[];
+  readonly #next: () => Buffer;
   readonly #onAnswer: (ok: boolean, ms: number) => boolean;
-  #next: number;
   #sentAt = 0;
   #pending = '';
   readonly done: Promise<void>;
 
-  /** `onAnswer` says whether to go on. It begins with the request of this number. */
-  constructor(job: GeneratorJob, requests: readonly Buffer[], first: number, onAnswer: (ok: boolean, ms: number) => boolean) {
-    this.#requests = requests;
-    this.#next = first % requests.length;
+  /** `next` is what to send, `onAnswer` says whether to go on. */
+  constructor(job: GeneratorJob, next: () => Buffer, onAnswer: (ok: boolean, ms: number) => boolean) {
+    this.#next = next;
     this.#onAnswer = onAnswer;
     const at = 'port' in job.target ? { host: '127.0.0.1', ...job.target } : { path: job.target.socketPath };
     const onread = { buffer: received, callback: (length: number) => this.#receive(received.toString('latin1', 0, length)) };
@@ -88,8 +86,7 @@ class Connection {
   }
 
   #send(): void {
-    const request = this.#requests[this.#next]!;
-    this.#next = this.#next + 1 === this.#requests.length ? 0 : this.#next + 1;
+    const request = this.#next();
     this.#sentAt = performance.now();
     this.#socket.write(request);
   }
@@ -116,12 +113,14 @@ async function generate(job: GeneratorJob): Promise<GeneratorResult> {
   const latencies: number[] = [];
   let errors = 0;
   const requests = requestsOf(job);
+  let turn = 0;
+  const next = () => requests[turn++ % requests.length]!;
   const from = performance.now() + job.warmUpMs;
   const until = from + job.durationMs;
   const connections = Array.from(
     { length: job.connections },
-    (_, n) =>
-      new Connection(job, requests, Math.floor((n * requests.length) / job.connections), (ok, ms) => {
+    () =>
+      new Connection(job, next, (ok, ms) => {
         const now = performance.now();
         if (!ok) errors++;
         else if (now >= from && now < until) latencies.push(ms);
