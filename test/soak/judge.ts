@@ -135,7 +135,7 @@ const SECRET_SETTLES_MS = 60_000;
 
 /**
  * Failures that say nothing of the platform: the soak's patience was over while the machine starved; who changed a function at the
- * same time as somebody else was told so (docs/cli.md); a secret has its old value while the command that sets it is under way.
+ * same time as somebody else was told so (docs/cli.md), and who went back further than there are revisions, too; a secret has its old value while the command that sets it is under way.
  */
 export function harmless(failures: readonly Failure[], starved: readonly { from: number; to: number }[]): Set<Failure> {
   const within = ({ from, to }: Failure, times: readonly { from: number; to: number }[]) =>
@@ -145,7 +145,7 @@ export function harmless(failures: readonly Failure[], starved: readonly { from:
     failures.filter(
       (failure) =>
         (OWN_LIMIT.test(failure.what) && within(failure, starved)) ||
-        (failure.kind === 'rollback' && /precondition-failed/.test(failure.what)) ||
+        (failure.kind === 'rollback' && /precondition-failed|no revision before \d+ is kept/.test(failure.what)) ||
         (failure.kind === 'secret' && failure.what.startsWith('the secret is ') && within(failure, setting)),
     ),
   );

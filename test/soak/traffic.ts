@@ -70,6 +70,7 @@ export class Traffic {
   #running = true;
   #next = 0;
   #version = 0;
+  #rolledBackAt = 0;
   #secret = { value: '0', before: '0', since: 0 };
   #logsReadAt = 0;
   #briefs = 0;
@@ -282,8 +283,9 @@ export class Traffic {
   }
 
   async #rollback(): Promise<void> {
-    // Before its second revision there is nothing to go back to.
-    if (this.#version < 2) return;
+    // Each goes back by one: without a deployment since the last one there may be nothing left to go back to.
+    if (this.#version < 2 || this.#version === this.#rolledBackAt) return;
+    this.#rolledBackAt = this.#version;
     await this.#manage('rollback', ['rollback', 'moving']);
   }
 
