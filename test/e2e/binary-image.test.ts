@@ -49,7 +49,7 @@ describe('programs and images (docker)', () => {
     rmSync(folder, { recursive: true, force: true });
   });
   // An hour, where nobody says so: the last test waits for it.
-  const platform = usePlatform({ driver: 'docker', env: { FN_IMAGE_KEEP_SECONDS: '5' } });
+  const platform = usePlatform({ driver: 'docker', env: { FN_IMAGE_KEEP_SECONDS: '5', FN_STREAM_DRAIN_MS: '1000' } });
   const view = async (name: string) =>
     FunctionView.parse(JSON.parse((await platform().fnOk(['describe', name, '--json'])).stdout)).revision;
 
