@@ -11,7 +11,7 @@ import type { DriverName, Report, SupervisorOptions } from './options.ts';
 
 export interface Runtimes {
   driver: DriverName;
-  env: { FN_DRIVER: string; FN_RUNTIME_IMAGES?: string; FN_RUNTIME_SHIMS?: string };
+  env: { FN_DRIVER: string; FN_RUNTIME_IMAGES?: string; FN_RUNTIME_SHIMS?: string; DOCKER_HOST?: string };
 }
 
 /** How the process driver starts a runtime; see controller/driver/process/runtimes.ts. */
