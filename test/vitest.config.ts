@@ -79,7 +79,7 @@ function serial(name: string, groupOrder: number, include: string[], timeoutMs: 
   };
 }
 
-/** Suites of which so many run at a time, each with a platform of its own. */
+/** Suites of which so many run at a time, each with a home of its own. */
 function sideBySide(maxWorkers: number, project: ReturnType<typeof serial>) {
   return { ...project, test: { ...project.test, fileParallelism: true, maxWorkers } };
 }
@@ -119,7 +119,7 @@ export default defineConfig({
         extends: true as const,
         test: { name: 'brokers', include: [BROKERS], hookTimeout: 120_000, maxWorkers: PARALLEL_WORKERS, sequence: { groupOrder: 0 } },
       },
-      serial('conformance', 1, ['test/conformance/**/*.test.ts'], 60_000, ON_KUBERNETES),
+      sideBySide(2, serial('conformance', 1, ['test/conformance/**/*.test.ts'], 60_000, ON_KUBERNETES)),
       sideBySide(PLATFORM_WORKERS, serial('e2e', 2, ['test/e2e/**/*.test.ts'], 120_000, ALONE)),
       onPods(sideBySide(PLATFORM_WORKERS, serial('pods', 2, SAME_ON_PODS, 150_000))),
       sideBySide(PLATFORM_WORKERS, serial('cluster', 2, ON_KUBERNETES, 150_000, [CLUSTER_CHAOS])),
