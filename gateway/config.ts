@@ -86,7 +86,7 @@ export const ConfigSchema = z
     FN_MAX_WAITING_PER_FUNCTION: count(1, 1_000_000).default(5_000),
     /** Requests that may wait in all: bounds the memory of bursts, some 100 MB. */
     FN_MAX_WAITING: count(1, 1_000_000).default(20_000),
-    /** Open connections of clients; more are closed at once. An idle one costs some 10 kB. */
+    /** Open connections of clients; more are closed at once. An idle one costs some 10 kB. Fewer, where the process may open too few files. */
     FN_MAX_CONNECTIONS: count(1, 1_000_000).default(25_000),
     /** How long an idle connection is kept, ms. Above the 60 s of common load balancers, which must not meet a closed one. */
     FN_KEEP_ALIVE_TIMEOUT_MS: count(1, 3_600_000).default(65_000),

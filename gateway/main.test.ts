@@ -23,8 +23,8 @@ interface Stage {
   url: string;
   /** Requests to /hold that wait to be answered. */
   held: (() => void)[];
-  /** Starts a gateway on the inherited socket. */
-  launch(): Running;
+  /** Starts a gateway on the inherited socket, with so many files that it may open. */
+  launch(options?: { openFiles?: number }): Running;
   /** The same, and waits until it is linked. */
   start(): Promise<Running>;
 }
@@ -51,8 +51,9 @@ async function withStage(body: (stage: Stage) => Promise<void>): Promise<void> {
   };
   const { fd, port, close } = bindSocket();
   const children: ChildProcess[] = [];
-  const launch = (): Running => {
-    const child = spawn(process.execPath, [MAIN], {
+  const launch = ({ openFiles }: { openFiles?: number } = {}): Running => {
+    const limited = openFiles === undefined ? '' : `ulimit -n ${openFiles} && `;
+    const child = spawn('sh', ['-c', `${limited}exec "$0" "$1"`, process.execPath, MAIN], {
       stdio: ['ignore', 'ignore', 'pipe', fd],
       env: { FN_LINK_SOCKET: controller.path, FN_LISTEN_FD: '3', FN_GATEWAY_ID: 'g' },
     });
@@ -197,6 +198,29 @@ describe('the process', () => {
       expect(second.log()).not.toContain('"listening"');
       await controller.start();
       expect((await waiting).status).toBe(200);
+    });
+  });
+
+  it('accepts no more connections than it can have files for, and says what to do', async () => {
+    await withStage(async ({ launch, port, url }) => {
+      const running = launch({ openFiles: 276 });
+      await waitFor('listening', () => running.log().includes('"listening"'), { everyMs: 5 });
+      const told = running
+        .log()
+        .split('\n')
+        .filter((line) => line.includes('FN_MAX_CONNECTIONS says'));
+      expect(told).toHaveLength(1);
+      expect(JSON.parse(told[0]!)).toMatchObject({ level: 'warn', files: 276, wanted: 25_000, maxConnections: 10 });
+      expect(told[0]).toContain('ulimit -n');
+      const sockets = Array.from({ length: 10 }, () => net.connect(port, '127.0.0.1'));
+      try {
+        await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+        await expect(call(`${url}/hello`)).rejects.toThrow();
+        sockets.pop()!.destroy();
+        await waitFor('room', async () => (await call(`${url}/hello`)).status === 200);
+      } finally {
+        for (const socket of sockets) socket.destroy();
+      }
     });
   });
 
