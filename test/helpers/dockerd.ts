@@ -1,6 +1,7 @@
 /**
- * A Docker engine of the test's own, which may be killed: in its own folder, on its own socket, with its own containerd, and no
- * rule in the host's firewall. Its mounts are in a namespace of their own and vanish with the last of its processes.
+ * A Docker engine of the test's own, which may be killed: in its own folder, on its own socket, with its own containerd. Its
+ * mounts and its network are in namespaces of their own and vanish with the last of its processes: an engine that starts throws
+ * away the bridge and the chains of the firewall that another has made, so it must not see those of the machine.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -24,24 +25,24 @@ export class Dockerd {
   readonly folder = mkdtempSync(join(tmpdir(), 'fn-dockerd-'));
   readonly host = `unix://${join(this.folder, 's')}`;
   readonly #logFile = join(this.folder, 'log');
-  /** Holds the namespace of its mounts while it is away itself. */
+  /** Holds its namespaces while it is away itself. */
   readonly #holder: ChildProcess;
   #child: ChildProcess | null = null;
 
   constructor() {
     // The machine's own is of its own engine.
     writeFileSync(join(this.folder, 'daemon.json'), '{}');
-    this.#holder = spawn('setpriv', ['--pdeathsig', 'KILL', 'unshare', '--mount', 'sleep', 'infinity'], { stdio: 'ignore' });
+    this.#holder = spawn('setpriv', ['--pdeathsig', 'KILL', 'unshare', '--mount', '--net', 'sleep', 'infinity'], { stdio: 'ignore' });
   }
 
   /** Resolves when it answers. Containers that run are taken over, or ended, as the option says. */
   async start({ liveRestore }: DockerdOptions): Promise<void> {
-    const namespace = (pid: number | undefined) => readlinkSync(`/proc/${pid}/ns/mnt`);
-    await waitFor('a namespace', () => namespace(this.#holder.pid) !== namespace(process.pid), { everyMs: 5 });
-    const inside = ['--pdeathsig', 'KILL', 'nsenter', `--mount=/proc/${this.#holder.pid}/ns/mnt`, 'dockerd'];
+    const own = (kind: string) => readlinkSync(`/proc/${this.#holder.pid}/ns/${kind}`) !== readlinkSync(`/proc/${process.pid}/ns/${kind}`);
+    await waitFor('namespaces', () => own('mnt') && own('net'), { everyMs: 5 });
+    const namespaces = [`--mount=/proc/${this.#holder.pid}/ns/mnt`, `--net=/proc/${this.#holder.pid}/ns/net`];
+    const inside = ['--pdeathsig', 'KILL', 'nsenter', ...namespaces, 'dockerd'];
     const at = (name: string) => join(this.folder, name);
     const args = ['--data-root', at('data'), '--exec-root', at('exec'), '--pidfile', at('pid'), '--host', this.host];
-    // Another engine's chains are in the host's firewall: one that starts throws them out and makes them anew.
     args.push('--iptables=false', '--ip6tables=false', '--bridge=none', '--default-address-pool', ADDRESSES);
     args.push('--log-level', 'warn', '--config-file', at('daemon.json'), `--live-restore=${liveRestore}`);
     const log = openSync(this.#logFile, 'a');
