@@ -75,6 +75,7 @@ export class InstanceConnection {
   #request: InstanceRequest | null = null;
   #body: BodyWriter | null = null;
   #closed = false;
+  #paused = false;
   #keepAliveMs = -1;
 
   constructor(owner: ConnectionOwner) {
@@ -120,10 +121,12 @@ export class InstanceConnection {
   }
 
   pause(): void {
+    this.#paused = true;
     this.#socket?.pause();
   }
 
   resume(): void {
+    this.#paused = false;
     this.#socket?.resume();
   }
 
@@ -239,6 +242,8 @@ export class InstanceConnection {
     // An answer before all of the request was sent: nobody could tell where the next one begins.
     if (!reusable || (this.#body !== null && !this.#body.complete)) this.close();
     this.#body = null;
+    // Whoever had it pause has all there is, and will not say that it may go on: the next answer, or the end, would not be read.
+    if (this.#paused) this.resume();
     handler?.onEnd();
   }
 

@@ -60,6 +60,8 @@ export class ResponseRelay {
     }
     this.#wrote = true;
     if (this.#outgoing.write(Buffer.from(chunk))) return;
+    // What was read with the chunk that was too much comes all the same, and waits for the same.
+    if (this.#paused) return;
     flow.pause();
     this.#paused = true;
     this.#outgoing.once('drain', () => {

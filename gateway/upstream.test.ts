@@ -36,8 +36,8 @@ function upstream(port: number, clock = new VirtualClock()) {
   const unreachable: string[] = [];
   const one = new Upstream(at(port), clock, (reason) => unreachable.push(reason));
   closers.push(() => one.close());
-  /** The body, or what went wrong. */
-  const get = async (path = '/'): Promise<string> => {
+  /** The body, or what went wrong. `paused`: whoever gets it takes no more after its first bytes. */
+  const get = async (path = '/', paused = false): Promise<string> => {
     const connection = one.acquire();
     const text = await new Promise<string>((resolve) => {
       let body = '';
@@ -45,7 +45,10 @@ function upstream(port: number, clock = new VirtualClock()) {
       connection.send(request, {
         onSending: () => {},
         onHead: () => {},
-        onData: (chunk) => (body += chunk.toString()),
+        onData: (chunk) => {
+          body += chunk.toString();
+          if (paused) connection.pause();
+        },
         onEnd: () => resolve(body),
         onUpgrade: () => resolve('upgraded'),
         onError: (error) => resolve(error.message),
@@ -65,6 +68,14 @@ describe('connections over TCP', () => {
     expect(connections()).toBe(1);
     expect(await Promise.all([get(), get()])).toEqual(['ok', 'ok']);
     expect(connections()).toBe(2);
+  });
+
+  it('are read for the next request where the last one had its reader pause at its end', async () => {
+    const { port, connections } = await instance((_request, response) => response.end('ok'));
+    const { get } = upstream(port);
+    expect(await get('/', true)).toBe('ok');
+    expect(await get()).toBe('ok');
+    expect(connections()).toBe(1);
   });
 
   it('that are refused fail at once, and those that nobody answers after a second', async () => {
