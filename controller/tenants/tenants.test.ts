@@ -163,23 +163,33 @@ describe('tokens', () => {
 
 describe('what gateways are told', () => {
   it('tokens that may invoke and are good, by their hash; limits where there are any', async () => {
-    const invoke = await create({ scopes: ['invoke'], expiresAt: wall + 100 });
+    const day = 24 * 3_600_000;
+    const invoke = await create({ scopes: ['invoke'], expiresAt: wall + 2 * day });
     const boss = await create({ scopes: ['admin'], namespaces: '*' });
     await create({ scopes: ['deploy', 'read'] });
     await create({ scopes: ['invoke'], expiresAt: wall + 1 });
     const revoked = await create({ scopes: ['invoke'] });
     await tenants.revokeToken(OWNER, revoked.id);
-    wall += 1;
+    wall += day + 3_600_001;
     await tenants.putNamespace('shop', settings({ quota: { concurrency: 5 } }));
     await tenants.putNamespace('blog', settings({ quota: { functions: 5 } }));
     const { limits, tokens } = tenants.gatewaySettings();
     expect(limits).toEqual([{ namespace: 'shop', concurrency: 5, requestsPerSecond: null }]);
     expect(tokens.map(({ id, expiresAt }) => ({ id, expiresAt }))).toEqual([
       { id: 'owner', expiresAt: null },
-      { id: invoke.id, expiresAt: 1_000_100 },
+      { id: invoke.id, expiresAt: 1_000_000 + 2 * day },
       { id: boss.id, expiresAt: null },
     ]);
     expect(JSON.stringify(tokens)).not.toContain(invoke.token.slice(17));
+  });
+
+  it('a token that has just expired, too: where the clock was ahead, and is set back, it is good again', async () => {
+    const { id } = await create({ scopes: ['invoke'], expiresAt: wall + 1_800_000 });
+    const revoked = await create({ scopes: ['invoke'], expiresAt: wall + 1_800_000 });
+    wall += 3_600_000;
+    await tenants.revokeToken(OWNER, revoked.id);
+    const known = tenants.gatewaySettings().tokens.map((token) => token.id);
+    expect(known).toEqual(['owner', id]);
   });
 
   it('they hear of each change before it is answered', async () => {
