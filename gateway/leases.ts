@@ -24,10 +24,11 @@ export const SWEEP_MS = 250;
 export const FULL_PAUSE_MS = 5;
 /**
  * [9] How long a reset connection waits for the controller to say why. Docker tells of a death 25–70 ms
- * late and has to be asked for the reason; on a busy host that took 200 ms. The wait ends when the
+ * late and has to be asked for the reason; on a busy host that took 200 ms, and 4 s on one with thirty
+ * processes for its two cores, where out of memory was told as `instance-lost`. The wait ends when the
  * cause is known, so a long limit costs only those whose cause nobody knows.
  */
-export const CAUSE_WAIT_MS = 1_000;
+export const CAUSE_WAIT_MS = 5_000;
 /** [3] How long the streams of a lease go on that a welcome dropped: nobody says until when. */
 export const DROPPED_STREAMS_MS = 10_000;
 /** [9] How long the connections of a dead instance may still be read. */
