@@ -141,12 +141,14 @@ export function harmless(failures: readonly Failure[], starved: readonly { from:
   const within = ({ from, to }: Failure, times: readonly { from: number; to: number }[]) =>
     times.some((time) => from <= time.to && to >= time.from);
   const setting = failures.filter(({ kind }) => kind === 'secret set').map(({ from, to }) => ({ from, to: to + SECRET_SETTLES_MS }));
+  const isOldSecret = ({ kind, what }: Failure) => kind === 'secret' && what.startsWith('the secret is ');
   return new Set(
     failures.filter(
       (failure) =>
-        (OWN_LIMIT.test(failure.what) && within(failure, starved)) ||
+        // That a secret is the new one by now is patience, too.
+        ((OWN_LIMIT.test(failure.what) || isOldSecret(failure)) && within(failure, starved)) ||
         (failure.kind === 'rollback' && /precondition-failed|no revision before \d+ is kept/.test(failure.what)) ||
-        (failure.kind === 'secret' && failure.what.startsWith('the secret is ') && within(failure, setting)),
+        (isOldSecret(failure) && within(failure, setting)),
     ),
   );
 }
