@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Revision } from '#contract/function.ts';
 import { silentLog } from '#kit/log.ts';
 import { waitFor } from '../../test/helpers/wait.ts';
-import { CodeCaches, MIN_ENTRY_BYTES, readFiles } from './code-cache.ts';
+import { CodeCaches, MAX_FETCHED_AT_ONCE, MAX_NAMESPACE_BYTES, MIN_ENTRY_BYTES, readFiles } from './code-cache.ts';
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;
 const revision = (key = 'default/big@1', runtime = 'node') => {
@@ -121,6 +121,61 @@ describe('code caches', () => {
     expect(await inUse()).toBe(false);
   });
 
+  it('is not of a function that was deleted and made anew, though its number and its bundle are the same', async () => {
+    await caches.prepare(revision(), bundle);
+    await caches.take(revision(), bundle, instance);
+    await kept();
+    expect(await inUse({ ...revision(), createdAt: 2 })).toBe(false);
+  });
+
+  it('one that somebody removed is made anew: nothing fails for want of it', async () => {
+    await caches.prepare(revision(), bundle);
+    await caches.take(revision(), bundle, instance);
+    await kept();
+    await rm(join(home, 'code-caches'), { recursive: true });
+    expect(await caches.prepare(revision(), bundle)).toEqual({ dir: bundle, codeCache: true });
+    await caches.take(revision(), bundle, instance);
+    await kept();
+  });
+
+  it('few are fetched at a time: many that start at once do not fill the memory of the controller; the others have their turn later', async () => {
+    const held: ((body: Buffer) => void)[] = [];
+    const slow = new CodeCaches({
+      folder: join(home, 'code-caches'),
+      runtime: { codeCache: () => new Promise((resolve) => held.push(resolve)) },
+      log: silentLog,
+    });
+    const all = Array.from({ length: 20 }, (_, index) => revision(`default/big@${index + 1}`));
+    for (const of of all) await slow.prepare(of, bundle);
+    const taking = all.map((of) => slow.take(of, bundle, instance));
+    expect(held.length).toBe(MAX_FETCHED_AT_ONCE);
+    for (const give of held) give(body(ONE));
+    await Promise.all(taking);
+    await slow.settled();
+    const last = all.at(-1)!;
+    expect(await slow.prepare(last, bundle)).toEqual({ dir: bundle, codeCache: true });
+    const again = slow.take(last, bundle, instance);
+    held.at(-1)!(body(ONE));
+    await again;
+    await slow.settled();
+    expect(await inUse(last, slow)).toBe(true);
+  });
+
+  it('a namespace has a part of the room: one tenant does not keep the others from having any, nor with revisions it has deleted', async () => {
+    const size = 16_000_000;
+    answer = body([{ path: 'v/big', data: 'x'.repeat(size) }]);
+    for (let number = 1; number <= Math.floor(MAX_NAMESPACE_BYTES / size) + 1; number += 1) {
+      const of = revision(`greedy/big@${number}`);
+      await caches.prepare(of, bundle);
+      await caches.take(of, bundle, instance);
+      await caches.settled();
+      expect(await inUse(of)).toBe(number <= Math.floor(MAX_NAMESPACE_BYTES / size));
+    }
+    await caches.prepare(revision(), bundle);
+    await caches.take(revision(), bundle, instance);
+    await kept();
+  });
+
   it('a bundle with a folder .fn of its own keeps it, and has no cache', async () => {
     await mkdir(join(bundle, '.fn'));
     await caches.prepare(revision(), bundle);
@@ -143,6 +198,8 @@ describe('code caches', () => {
     ['too many files', body(Array.from({ length: 65 }, (_, index) => ({ path: `a/f${index}`, data: '' })))],
     ['no JSON', Buffer.from('{\n')],
     ['no line', Buffer.from('{}')],
+    // As JSON it would take a hundred times its size in memory.
+    ['a list longer than one of so many files is', Buffer.from(`{"files":[{"path":"a/b","size":0${' '.repeat(64 * 1_024)}}]}\n`)],
   ])('refuses %s', (_what, sent) => {
     expect(() => readFiles(sent)).toThrow();
   });

@@ -18,6 +18,12 @@ export const MIN_ENTRY_BYTES = 256 * 1024;
 const MAX_BUNDLE_FILES = 1_000;
 /** All caches together, bytes. */
 const MAX_TOTAL_BYTES = 512 * 1024 * 1024;
+/** Those of one namespace, bytes: a tenant may make as many revisions as it likes, and what it deletes goes an hour later. */
+export const MAX_NAMESPACE_BYTES = 128 * 1024 * 1024;
+/** Fetched or being written at a time: each lies in the controller's memory meanwhile, some of them twice. */
+export const MAX_FETCHED_AT_ONCE = 2;
+/** Longest list of the files of one, bytes: JSON of a function's own may take a hundred times its length in memory. */
+const MAX_LIST_BYTES = 32 * 1024;
 /** Revisions of which is remembered whether they have one. */
 const MAX_KNOWN = 10_000;
 /** Runtimes whose engine keeps code so. */
@@ -44,6 +50,7 @@ export class CodeCaches {
   readonly #states = new Map<string, State>();
   readonly #taken = new Map<string, number>();
   readonly #keeping = new Set<Promise<void>>();
+  #fetching = 0;
   /** Bytes of each that is there; null: nobody has looked yet. */
   #sizes: Map<string, number> | null = null;
 
@@ -55,7 +62,8 @@ export class CodeCaches {
   async prepare(revision: Revision, bundleDir: string): Promise<{ dir: string; codeCache: boolean }> {
     const name = nameOf(revision);
     let state = this.#states.get(name);
-    if (state === undefined) {
+    // Without it the code is compiled as ever; with a folder that is no more, no instance would start.
+    if (state === undefined || (state.kind === 'use' && (await sizeOf(state.dir)) === null)) {
       state = await this.#look(revision, bundleDir);
       if (this.#states.size >= MAX_KNOWN) this.#states.clear();
       this.#states.set(name, state);
@@ -89,9 +97,12 @@ export class CodeCaches {
     // Of several instances that start at once one is enough; where it fails, the revision has none until the controller starts anew.
     const taken = this.#taken.get(name) ?? 0;
     if (this.#states.get(name)?.kind === 'none' || taken >= MAX_TAKEN) return;
+    // A later instance makes it again.
+    if (this.#fetching + this.#keeping.size >= MAX_FETCHED_AT_ONCE) return;
     this.#states.set(name, NONE);
     if (this.#taken.size >= MAX_KNOWN) this.#taken.clear();
     this.#taken.set(name, taken + 1);
+    this.#fetching += 1;
     try {
       const body = await runtime.codeCache(instance.address, instance.nonce);
       if (body === null) return;
@@ -104,6 +115,8 @@ export class CodeCaches {
       this.#keeping.add(keeping);
     } catch (error) {
       log.warn({ revision: revision.key, error: messageOf(error) }, 'a code cache could not be had: its function loads without');
+    } finally {
+      this.#fetching -= 1;
     }
   }
 
@@ -115,10 +128,28 @@ export class CodeCaches {
   async #keep(name: string, bundleDir: string, files: readonly { path: string; data: Buffer }[]): Promise<void> {
     const bytes = files.reduce((total, { data }) => total + data.length, 0);
     const sizes = await this.#known();
-    sizes.delete(name);
-    const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
-    if (total + bytes > MAX_TOTAL_BYTES)
-      throw new Error(`all code caches together have ${total} bytes: there is no room for ${bytes} more`);
+    this.#checkRoom(sizes, name, bytes);
+    // Counted before it is there, or two that are written at once would both find the room of one. An older one is there until it is pruned.
+    const before = sizes.get(name) ?? 0;
+    sizes.set(name, before + bytes);
+    try {
+      this.#states.set(name, { kind: 'use', dir: await this.#store(name, bundleDir, files) });
+    } catch (error) {
+      sizes.set(name, before);
+      throw error;
+    }
+  }
+
+  #checkRoom(sizes: ReadonlyMap<string, number>, name: string, bytes: number): void {
+    const namespace = name.slice(0, name.indexOf('.') + 1);
+    const sum = (among: string) => [...sizes].reduce((total, [other, size]) => (other.startsWith(among) ? total + size : total), 0);
+    if (sum(namespace) + bytes > MAX_NAMESPACE_BYTES)
+      throw new Error(`the code caches of its namespace have ${sum(namespace)} bytes: there is no room for ${bytes} more`);
+    if (sum('') + bytes > MAX_TOTAL_BYTES)
+      throw new Error(`all code caches together have ${sum('')} bytes: there is no room for ${bytes} more`);
+  }
+
+  async #store(name: string, bundleDir: string, files: readonly { path: string; data: Buffer }[]): Promise<string> {
     const dir = this.#dir(name, (await this.#newest(name)) + 1);
     const partial = `${dir}.part`;
     await rm(partial, { recursive: true, force: true });
@@ -135,18 +166,19 @@ export class CodeCaches {
       await rm(partial, { recursive: true, force: true });
       throw error;
     }
-    sizes.set(name, bytes);
-    this.#states.set(name, { kind: 'use', dir });
+    return dir;
   }
 
   async #known(): Promise<Map<string, number>> {
     if (this.#sizes !== null) return this.#sizes;
     const sizes = new Map<string, number>();
     for (const name of await namesIn(this.#options.folder)) {
-      const folder = join(this.#dir(name, await this.#newest(name)), BESIDE_CODE);
       let bytes = 0;
-      for (const version of await namesIn(folder))
-        for (const file of await namesIn(join(folder, version))) bytes += (await stat(join(folder, version, file))).size;
+      for (const number of await namesIn(join(this.#options.folder, name))) {
+        const folder = join(this.#options.folder, name, number, BESIDE_CODE);
+        for (const version of await namesIn(folder))
+          for (const file of await namesIn(join(folder, version))) bytes += (await sizeOf(join(folder, version, file))) ?? 0;
+      }
       sizes.set(name, bytes);
     }
     this.#sizes ??= sizes;
@@ -159,10 +191,11 @@ export class CodeCaches {
     const gone = (await namesIn(this.#options.folder)).filter((name) => !keep.has(name));
     for (const name of gone) {
       this.#states.delete(name);
-      this.#sizes?.delete(name);
       await rm(join(this.#options.folder, name), { recursive: true, force: true });
     }
     for (const name of keep) await this.#pruneOlder(name);
+    // Looked at anew: what is there now.
+    this.#sizes = null;
     return gone.length;
   }
 
@@ -179,13 +212,18 @@ export class CodeCaches {
   }
 }
 
-/** Names have no dot, so none is another's. The digest: numbers begin anew where somebody removes the store, and leaves this folder. */
-const nameOf = ({ namespace, name, number, bundle }: Revision): string => `${namespace}.${name}.${number}.${bundle.slice(-12)}`;
+/**
+ * Names have no dot, so none is another's. When it was made, and the digest: numbers begin anew where a function, or a namespace, is
+ * deleted and somebody makes one of the same name, and where somebody removes the store and leaves this folder.
+ */
+const nameOf = ({ namespace, name, number, bundle, createdAt }: Revision): string =>
+  `${namespace}.${name}.${number}.${createdAt}-${bundle.slice(-12)}`;
 
 /** What the shim sent: it is user code, so every word of it is checked. Throws where it is not as the protocol has it. */
 export function readFiles(body: Buffer): { path: string; data: Buffer }[] {
   const end = body.indexOf(0x0a);
   if (end < 0) throw new Error('the code cache has no list of its files');
+  if (end > MAX_LIST_BYTES) throw new Error(`the list of the files of the code cache has ${end} bytes`);
   const { files } = CodeIndex.parse(JSON.parse(body.toString('utf8', 0, end)));
   if (files.length === 0 || files.length > MAX_CODE_CACHE_FILES) throw new Error(`the code cache has ${files.length} files`);
   if (body.length > MAX_CODE_CACHE_BYTES) throw new Error(`the code cache has ${body.length} bytes`);
@@ -213,6 +251,16 @@ async function linkFolder(from: string, to: string): Promise<void> {
     if (path === '.fn') throw new Error('the bundle has a folder .fn of its own');
     if (entry.isDirectory()) await mkdir(join(to, path), { mode: 0o755 });
     else await link(join(from, path), join(to, path));
+  }
+}
+
+/** Bytes of a file; null where there is none. */
+async function sizeOf(path: string): Promise<number | null> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
   }
 }
 

@@ -41,7 +41,9 @@ export class Housekeeping {
       for (const { namespace, name } of functions.list()) await changes.retire(namespace, name);
       const removed = await bundles.prune(await store.bundlesInUse(), PRUNE_EVERY_MS);
       if (removed > 0) log.info({ removed }, 'removed bundles that no revision refers to');
-      const caches = await context.codeCaches.prune(functions.list().flatMap(({ revisions }) => revisions));
+      // The world also has those that are being deployed.
+      const known = [...context.world.revisions.values()].map(({ revision }) => revision);
+      const caches = await context.codeCaches.prune([...functions.list().flatMap(({ revisions }) => revisions), ...known]);
       if (caches > 0) log.info({ removed: caches }, 'removed code caches of revisions that are not kept');
       await this.#pruneImages();
     } catch (error) {
