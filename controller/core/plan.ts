@@ -286,7 +286,7 @@ export function planHost(
       creates += 1;
     }
   }
-  if (missing.size === 0) creates += planPrewarms(world, all, settings, { creates, room, quotas, taken, freeOf }, actions);
+  if (missing.size === 0) creates += planPrewarms(world, all, settings, { creates, room, quotas, taken, freeOf, targets }, actions);
   const refill = planPools(world, settings, now, { targets, taken, missing, crowded, creates, room, lastClaimAt });
   return { actions: [...actions, ...refill.actions], askAgainAt: refill.askAgainAt, overQuota };
 }
@@ -297,12 +297,21 @@ interface PrewarmView {
   quotas: Quotas;
   taken: Set<string>;
   freeOf: (pool: string) => Free;
+  targets: PoolTargets;
 }
 
 /** Instances for those who are expected: of what is free when nobody waits, and nothing is stopped for them. Returns how many are created. */
 function planPrewarms(world: World, needs: readonly ClaimNeed[], settings: CoreSettings, view: PrewarmView, actions: Action[]): number {
   const { room, quotas, taken } = view;
   let created = 0;
+  // On a full host an idle instance goes for the only one of a pool (planPools), and it may be one that is expected to be used: whoever
+  // takes the last would stop another for its own sake, which would then do the same.
+  const mayTake = (key: string, memoryClassMib: number) => {
+    if (!view.targets.has(key) || world.creating.has(key) || room.fits(memoryClassMib, 0)) return true;
+    let left = 0;
+    for (const { id } of world.generic.get(key) ?? []) if (!taken.has(id)) left += 1;
+    return left > 1;
+  };
   for (const { revision, prewarm } of needs) {
     if (!prewarm || !quotas.fits(revision)) continue;
     const key = poolText(revision);
@@ -314,7 +323,7 @@ function planPrewarms(world: World, needs: readonly ClaimNeed[], settings: CoreS
       room.count(pool.memoryClassMib, 0);
       actions.push({ do: 'create', pool });
       created += 1;
-    } else if (room.fits(0, revision.revision.settings.cpu)) {
+    } else if (room.fits(0, revision.revision.settings.cpu) && mayTake(key, poolOf(revision).memoryClassMib)) {
       room.count(0, revision.revision.settings.cpu);
       quotas.count(revision);
       taken.add(instance.id);

@@ -132,4 +132,22 @@ describe('keep-alive by what is known', () => {
       expect.objectContaining({ do: 'create' }),
     ]);
   });
+
+  it('does not take the last of a pool on a full host: another would go for the next of the pool, and they would take turns', () => {
+    const { world, revision } = setup();
+    const other = testRevision('default/other@1');
+    const need = { revision, claims: 1, deadline: Infinity, prewarm: true };
+    world.revisions.set(other.key, other);
+    addInstance(world, { kind: 'frozen', revision: other.key, idleSince: 0 });
+    const generic = addInstance(world, { kind: 'generic', since: 0 });
+    const plan = (more = {}) =>
+      planHost(world, [need], testSettings({ memoryBudgetMib: 256, poolShare: 1, poolSize: 1, ...more }), 0, -Infinity);
+    expect(plan().actions).toEqual([]);
+    const claimed = { do: 'claim', instance: generic.id, revision: KEY, prewarm: true };
+    // One without a pool was made for it; a pool that has another, or room for one, has nothing stopped.
+    expect(plan({ poolSize: 0 }).actions).toEqual([claimed]);
+    expect(plan({ memoryBudgetMib: 384 }).actions).toEqual([claimed, expect.objectContaining({ do: 'create' })]);
+    addInstance(world, { kind: 'generic', since: 1 });
+    expect(plan({ memoryBudgetMib: 384 }).actions).toEqual([claimed]);
+  });
 });
