@@ -10,17 +10,24 @@ export interface Shortage {
 
 /**
  * The instances that may be lost, the cheapest first: without a lease, with nothing known in flight, nobody
- * waiting for it, not counted by `min` or a deployment. Generic ones first (a refill replaces them),
- * then by GreedyDual-Size-Frequency, and of those that are worth the same who is idle for longest. For one plan: they are looked through once, when the first is asked for.
+ * waiting for it, not counted by `min` or a deployment. Generic ones first (a refill replaces them), then what namespaces hold
+ * beyond their share, then by GreedyDual-Size-Frequency, and of those that are worth the same who is idle for longest. For one
+ * plan: they are looked through once, when the first is asked for.
+ *
+ * The share comes first because a tenant says itself what its instances are worth: it calls them as often as it likes, and they load
+ * as slowly as they like.
  */
 export class Victims {
   readonly #world: World;
   readonly #now: number;
+  readonly #budget: Shortage;
   #ranked: Instance[] | null = null;
 
-  constructor(world: World, now: number) {
+  /** `budget`: what all instances may take together. */
+  constructor(world: World, now: number, budget: Shortage) {
     this.#world = world;
     this.#now = now;
+    this.#budget = budget;
   }
 
   /** The cheapest of those that `among` lets pass; `except` are lost already. null: none may go. */
@@ -41,11 +48,47 @@ export class Victims {
       const rank = rankOf(this.#world, instance, NONE, this.#now);
       if (rank < Infinity) ranked.push({ instance, rank });
     }
-    return ranked.sort((a, b) => a.rank - b.rank || idleOf(a.instance) - idleOf(b.instance)).map(({ instance }) => instance);
+    ranked.sort((a, b) => a.rank - b.rank || idleOf(a.instance) - idleOf(b.instance));
+    const [first, last]: [Instance[], Instance[]] = [[], []];
+    const over = overShares(this.#world, this.#budget);
+    for (const { instance } of ranked)
+      (instance.state.kind === 'generic' || isOver(this.#world, instance, over) ? first : last).push(instance);
+    return [...first, ...last];
   }
 }
 
 const NONE: ReadonlySet<string> = new Set();
+
+const namespaceOf = (world: World, instance: Instance): string | null =>
+  world.revisions.get(revisionOf(instance) ?? '')?.revision.namespace ?? null;
+
+const isEnding = ({ state }: Instance): boolean => state.kind === 'draining' || (state.kind === 'settling' && state.goal === 'stop');
+
+/** What each namespace holds beyond an equal share of the budget among those that hold anything. Nothing where there is only one. */
+function overShares(world: World, budget: Shortage): Map<string, Shortage> {
+  const held = new Map<string, Shortage>();
+  for (const instance of world.instances.values()) {
+    const namespace = namespaceOf(world, instance);
+    if (namespace === null || isEnding(instance)) continue;
+    const { memoryMib, cpu } = held.get(namespace) ?? { memoryMib: 0, cpu: 0 };
+    held.set(namespace, { memoryMib: memoryMib + instance.memoryMib, cpu: cpu + instance.cpu });
+  }
+  if (held.size < 2) return new Map();
+  for (const sum of held.values()) {
+    sum.memoryMib -= budget.memoryMib / held.size;
+    sum.cpu -= budget.cpu / held.size;
+  }
+  return held;
+}
+
+/** Whether it is among those that a namespace holds beyond its share; then it is taken from what that is. */
+function isOver(world: World, instance: Instance, over: ReadonlyMap<string, Shortage>): boolean {
+  const sum = over.get(namespaceOf(world, instance) ?? '');
+  if (sum === undefined || (sum.memoryMib <= 0 && sum.cpu <= 0)) return false;
+  sum.memoryMib -= instance.memoryMib;
+  sum.cpu -= instance.cpu;
+  return true;
+}
 
 const idleOf = ({ state }: Instance): number => ('idleSince' in state ? (state.idleSince ?? 0) : 0);
 

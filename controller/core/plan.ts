@@ -243,7 +243,7 @@ export function planHost(
   for (const instances of world.creating.values()) creates += instances.size;
   const free = new Map<string, Free>();
   const taken = new Set<string>();
-  const victims = new Victims(world, now);
+  const victims = new Victims(world, now, { memoryMib: settings.memoryBudgetMib, cpu: settings.cpuBudget });
   const room = new Room(world, settings, taken, victims);
   const quotas = new Quotas(world, settings.quotas, taken, victims);
   const overQuota: RevisionState[] = [];
