@@ -285,13 +285,13 @@ describe('accounting', () => {
     world.uses('i-1', 1_000_000);
     world.uses('i-2', 2_000_000);
     await pass();
-    expect(accounting.list('shop').functions).toMatchObject([{ namespace: 'shop', name: 'cart', cpuSeconds: 2 }]);
+    expect(accounting.list(['shop']).functions).toMatchObject([{ namespace: 'shop', name: 'cart', cpuSeconds: 2 }]);
     world.put('i-2', { revision: null, leaving: true });
     world.uses('i-2', 5_000_000);
     await pass();
     world.uses('i-2', 6_000_000);
     await accounting.ended('i-2');
-    expect(accounting.list('shop').functions).toMatchObject([{ cpuSeconds: 6 }]);
+    expect(accounting.list(['shop']).functions).toMatchObject([{ cpuSeconds: 6 }]);
     // What is not written yet could be less after a crash, and Prometheus would count all of it once more.
     const scraped = () => accounting.metrics().map(({ namespace, stats }) => [namespace, stats.cpuSeconds]);
     expect(scraped()).toEqual([

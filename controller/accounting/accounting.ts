@@ -359,8 +359,9 @@ export class Accounting implements AccountingPort {
     for (const id of account.meters.keys()) account.pass(id, now);
   }
 
-  list(namespace?: string): StatsList {
-    const wanted = [...this.#accounts.keys()].filter((key) => key !== POOL && (namespace === undefined || key.startsWith(`${namespace}/`)));
+  list(namespaces?: readonly string[]): StatsList {
+    const among = namespaces === undefined ? null : new Set(namespaces);
+    const wanted = [...this.#accounts.keys()].filter((key) => key !== POOL && (among?.has(key.slice(0, key.indexOf('/'))) ?? true));
     const pool = this.#account(POOL);
     this.#passAll(pool);
     return {

@@ -42,7 +42,8 @@ export interface AccountingPort {
   keep(): Promise<void>;
   /** null where nothing was ever counted of it. */
   function(namespace: string, name: string): FunctionStats | null;
-  list(namespace?: string): StatsList;
+  /** Of these namespaces, or of all. */
+  list(namespaces?: readonly string[]): StatsList;
   /** By function, for as many functions as a metric may have series; what is beyond is `other`. As it is written: a counter must not fall, not even over a crash. */
   metrics(): readonly { namespace: string; function: string; stats: UsageStats }[];
   /** Writes what is not written yet, and stops. Idempotent. */

@@ -64,8 +64,8 @@ export interface Platform {
   /** Ends when the newest line was given, or with `follow` when aborted. */
   logs(namespace: string, name: string, selection: LogSelection, signal: AbortSignal): AsyncIterable<LogEntry>;
   logStats(namespace: string, name: string): Promise<LogStats>;
-  /** What functions have used, those too that were deleted not long ago. */
-  stats(namespace?: string): Promise<StatsList>;
+  /** What functions of these namespaces have used, or of all; those too that were deleted not long ago. */
+  stats(namespaces?: readonly string[]): Promise<StatsList>;
   /** Also of one that was deleted not long ago. */
   functionStats(namespace: string, name: string): Promise<FunctionStats>;
   /** Calls that a record is kept of, the newest first. */

@@ -438,9 +438,9 @@ export class Engine implements Platform, InstanceEvents {
     await this.#options.accounting.keep();
   }
 
-  async stats(namespace?: string): Promise<StatsList> {
+  async stats(namespaces?: readonly string[]): Promise<StatsList> {
     await this.#counted();
-    return this.#options.accounting.list(namespace);
+    return this.#options.accounting.list(namespaces);
   }
 
   async functionStats(namespace: string, name: string): Promise<FunctionStats> {

@@ -249,9 +249,9 @@ export class FakePlatform implements Platform {
     return { bytes: 10, droppedLines: 3, oldest: 1 };
   }
 
-  async stats(namespace?: string): Promise<StatsList> {
-    this.#call(`stats ${namespace ?? '*'}`);
-    const keys = [...this.functions.keys()].filter((key) => namespace === undefined || key.startsWith(`${namespace}/`));
+  async stats(namespaces?: readonly string[]): Promise<StatsList> {
+    this.#call(`stats ${namespaces?.join() ?? '*'}`);
+    const keys = [...this.functions.keys()].filter((key) => namespaces?.some((one) => key.startsWith(`${one}/`)) ?? true);
     return {
       source: 'cgroup',
       functions: keys.map(statsOf),
