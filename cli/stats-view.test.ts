@@ -45,6 +45,10 @@ shop       cart (deleted)      0       3         1     8  0.00 s   5.6 GiB·h  3
   );
 });
 
+it('says of one function that it was deleted', () => {
+  expect(renderFunctionStats({ ...hello, deletedAt: 2, revisions: [] })).toMatch(/^REVISION .*\nall \(deleted\) +1204 .*\n$/);
+});
+
 it('a line for each revision of one function, and one for all there were', () => {
   expect(renderFunctionStats(hello)).toBe(
     `REVISION  CALLS  ERRORS  REJECTED  COLD     CPU    RESERVED        USED     P50     P99

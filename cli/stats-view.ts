@@ -59,5 +59,8 @@ export function renderStats({ functions, pool }: StatsList): string {
 /** One line for each revision that is kept, and one for all there ever were. */
 export function renderFunctionStats(stats: FunctionStats): string {
   const rows: Row[] = stats.revisions.map((one) => ({ label: [`${one.number}`], resources: one, usage: one }));
-  return table(columns(['REVISION']), [...rows, { label: ['all'], resources: stats, usage: stats }]);
+  return table(columns(['REVISION']), [
+    ...rows,
+    { label: [stats.deletedAt === null ? 'all' : 'all (deleted)'], resources: stats, usage: stats },
+  ]);
 }

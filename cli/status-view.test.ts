@@ -59,3 +59,19 @@ it('on pods: no cores that nobody counts, and no pids that there are not', () =>
   expect(text).not.toContain('PID');
   expect(renderStatus({ ...status([], null), instances: [pod, { ...pod, pid: 7 }] }, (_, t) => t)).toContain('PID');
 });
+
+it('says of idle instances how long they stay if nobody comes', () => {
+  const instance: PlatformStatus['instances'][number] = {
+    id: 'i-1',
+    state: 'frozen',
+    runtime: 'node',
+    memoryMib: 128,
+    network: 'egress',
+    cpu: 1,
+    ageSeconds: 3,
+  };
+  const text = (...instances: PlatformStatus['instances']) => renderStatus({ ...status([], null), instances }, (_, t) => t);
+  expect(text(instance)).not.toContain('STAYS');
+  const mixed = text({ ...instance, goesInSeconds: 299 }, { ...instance, id: 'i-2', goesInSeconds: null }, { ...instance, id: 'i-3' });
+  expect(mixed).toMatch(/AGE {2}STAYS\ni-1 .*3s {5}4m\ni-2 .*3s {3}kept\ni-3 .*3s {6}–\n$/);
+});

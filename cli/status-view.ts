@@ -84,6 +84,8 @@ function eventWords(events: PlatformStatus['functions'][number]['events']): stri
 function instanceTable(instances: InstanceView[]): string {
   // Of processes of this host; pods have none.
   const pid: Column<InstanceView> = { title: 'PID', value: (row) => (row.pid === undefined ? '–' : String(row.pid)), align: 'right' };
+  // How long it stays if nobody comes.
+  const stays: Column<InstanceView> = { title: 'STAYS', value: stayWords, align: 'right' };
   return table(
     [
       { title: 'INSTANCE', value: (row) => row.id },
@@ -94,7 +96,14 @@ function instanceTable(instances: InstanceView[]): string {
       { title: 'NETWORK', value: (row) => row.network },
       ...(instances.some(({ pid }) => pid !== undefined) ? [pid] : []),
       { title: 'AGE', value: (row) => formatAge(row.ageSeconds), align: 'right' },
+      ...(instances.some(({ goesInSeconds }) => goesInSeconds !== undefined) ? [stays] : []),
     ],
     instances,
   );
+}
+
+/** `4m`: so long, if nobody comes; `kept`: for `min` or a deployment. */
+function stayWords({ goesInSeconds }: InstanceView): string {
+  if (goesInSeconds === undefined) return '–';
+  return goesInSeconds === null ? 'kept' : formatAge(goesInSeconds);
 }

@@ -106,6 +106,8 @@ export const InstanceView = z.object({
   /** Name or id in the engine, e.g. the container's name. */
   handle: z.string().optional(),
   ageSeconds: z.number(),
+  /** Of one that nobody uses: when it goes if nobody comes and nobody else needs its memory; null: `min` or a deployment keeps it. */
+  goesInSeconds: z.number().nullable().optional(),
 });
 export type InstanceView = z.infer<typeof InstanceView>;
 

@@ -54,10 +54,5 @@ const TIME_UNITS_SECONDS = { '': 1, ms: 0.001, s: 1, m: 60, h: 3_600, d: 86_400 
 const DURATION_PATTERN = /^\d+(?:\.\d+)? ?(?:ms|s|m|h|d)?$/;
 
 /** A duration → seconds. */
-export const seconds = (bounds: z.ZodNumber, range: string) =>
-  quantity({
-    bounds,
-    pattern: DURATION_PATTERN,
-    units: TIME_UNITS_SECONDS,
-    words: `must be a time ${range}, such as 30 (seconds), 30s, 5m or 1h`,
-  });
+export const seconds = (bounds: z.ZodNumber, range: string, words = `must be a time ${range}, such as 30 (seconds), 30s, 5m or 1h`) =>
+  quantity({ bounds, pattern: DURATION_PATTERN, units: TIME_UNITS_SECONDS, words });

@@ -39,7 +39,7 @@ const ByteCount = quantity({
 });
 
 const KEEP_ALIVE_WORDS = 'must be auto, or a time from 0 to 24h, such as 30 (seconds), 30s, 5m or 1h';
-const KeepAlive = z.union([z.literal('auto'), seconds(KeepAliveSeconds, 'from 0 to 24h')], { error: KEEP_ALIVE_WORDS });
+const KeepAlive = z.union([z.literal('auto'), seconds(KeepAliveSeconds, 'from 0 to 24h', KEEP_ALIVE_WORDS)], { error: KEEP_ALIVE_WORDS });
 
 const whole = (bounds: z.ZodNumber, words: string) =>
   z

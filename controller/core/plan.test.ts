@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { planGrants, planHost, planIdle, planStarts, type Action } from './plan.ts';
+import { idleStops, planGrants, planHost, planIdle, planStarts, type Action } from './plan.ts';
 import { isGrowing, planRebalance } from './rebalance.ts';
 import { addInstance, testRevision, testSettings, want } from './testing.ts';
 import { World, type RevisionState } from './world.ts';
@@ -148,6 +148,20 @@ describe('planIdle', () => {
     const older = ready(world, 0);
     ready(world, 10);
     expect(planIdle(world, revision, settings, 5_000).actions).toEqual([{ do: 'stop', instance: older.id, reason: 'keep-alive' }]);
+  });
+
+  it('tells people what it is about to do: when each goes, and which min keeps', () => {
+    const { world, revision } = setup(10, { keepAliveSeconds: 60, min: 2 });
+    const older = ready(world, 0);
+    const newer = ready(world, 10_000);
+    const used = ready(world, null);
+    world.grant(used, 'l-1', 'g', 1);
+    expect([...idleStops(world, revision, settings, 20_000)]).toEqual([
+      [older.id, 60_000],
+      [newer.id, null],
+    ]);
+    expect(planIdle(world, revision, settings, 59_999).actions).toEqual([]);
+    expect(planIdle(world, revision, settings, 60_000).actions).toEqual([{ do: 'stop', instance: older.id, reason: 'keep-alive' }]);
   });
 
   it('leaves min alone while another instance is about to be stopped', () => {

@@ -147,14 +147,9 @@ export function planIdle(
   const actions: Action[] = [];
   let askAgainAt: number | null = null;
   const at = (time: number) => (askAgainAt = Math.min(askAgainAt ?? Infinity, time));
-  const instances = [...world.instancesOf(revision.key)].filter(isLive);
   const exempt = minOf(revision);
-  // One that is about to be stopped stays for nobody: with it counted, the next to go would be one that has to stay.
-  const staying = ({ state }: Instance) => state.kind !== 'settling' || state.goal !== 'stop';
-  let spare = instances.filter((instance) => isFresh(instance) && staying(instance)).length - Math.max(exempt, revision.floor);
-  const idle = instances
-    .filter((instance) => (instance.state.kind === 'ready' && instance.state.idleSince !== null) || instance.state.kind === 'frozen')
-    .sort((a, b) => idleSince(a) - idleSince(b));
+  const { idle, spare: excess } = idleOf(world, revision);
+  let spare = excess;
   for (const instance of idle) {
     const since = idleSince(instance);
     if (instance.stale) {
@@ -162,9 +157,8 @@ export function planIdle(
       else at(instance.notBefore);
       continue;
     }
-    const view = { idleSince: since, last: instance === idle.at(-1), unasked: instance.prewarmed && !instance.served };
-    const stopAt = Math.max(keptUntil(revision, view, settings, now), instance.notBefore);
     if (spare > 0) {
+      const stopAt = stopTime(revision, instance, instance === idle.at(-1), settings, now);
       if (stopAt <= now) {
         actions.push({ do: 'stop', instance: instance.id, reason: revision.routed ? 'keep-alive' : 'unrouted' });
         spare -= 1;
@@ -180,6 +174,31 @@ export function planIdle(
   const prewarmAt = nextPrewarmAt(revision, now);
   if (prewarmAt !== null) at(prewarmAt);
   return { actions, askAgainAt };
+}
+
+/** What nobody uses of a revision, the longest idle first, and how many of it may go: `min` and a deployment count on the others. */
+function idleOf(world: World, revision: RevisionState): { idle: Instance[]; spare: number } {
+  const instances = [...world.instancesOf(revision.key)].filter(isLive);
+  // One that is about to be stopped stays for nobody: with it counted, the next to go would be one that has to stay.
+  const staying = ({ state }: Instance) => state.kind !== 'settling' || state.goal !== 'stop';
+  const fresh = instances.filter((instance) => isFresh(instance) && staying(instance)).length;
+  const idle = instances
+    .filter((instance) => (instance.state.kind === 'ready' && instance.state.idleSince !== null) || instance.state.kind === 'frozen')
+    .sort((a, b) => idleSince(a) - idleSince(b));
+  return { idle, spare: fresh - Math.max(minOf(revision), revision.floor) };
+}
+
+function stopTime(revision: RevisionState, instance: Instance, last: boolean, settings: CoreSettings, now: number): number {
+  const view = { idleSince: idleSince(instance), last, unasked: instance.prewarmed && !instance.served };
+  return Math.max(keptUntil(revision, view, settings, now), instance.notBefore);
+}
+
+/** When each idle instance of a revision goes if nobody comes, monotonic ms, for people to see; null: never, `min` or a deployment keeps it. */
+export function idleStops(world: World, revision: RevisionState, settings: CoreSettings, now: number): Map<string, number | null> {
+  const { idle, spare } = idleOf(world, revision);
+  const stopOf = (instance: Instance) => stopTime(revision, instance, instance === idle.at(-1), settings, now);
+  const fresh = idle.filter((instance) => !instance.stale);
+  return new Map(fresh.map((instance, index) => [instance.id, index < spare ? stopOf(instance) : null]));
 }
 
 /** How long an idle instance is kept: for the keep-alive with traffic, a moment without, not at all where nothing leads to it. */

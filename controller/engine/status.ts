@@ -3,6 +3,7 @@ import type { RouteSpec } from '#contract/access.ts';
 import type { InstanceView, PlatformStatus, RevisionView } from '#contract/api.ts';
 import type { FunctionView } from '#contract/function.ts';
 import { functionPath, parseRevisionKey, previewPath } from '#contract/names.ts';
+import { idleStops } from '../core/plan.ts';
 import { isLive, revisionOf, type Instance } from '../core/world.ts';
 import type { FunctionRecord } from '../store/types.ts';
 import type { Driver } from '../driver/types.ts';
@@ -70,7 +71,7 @@ function stateOf(instance: Instance): InstanceView['state'] {
   }
 }
 
-function viewOf(instance: Instance, now: number): InstanceView {
+function viewOf(instance: Instance, now: number, stopsAt: number | null | undefined): InstanceView {
   const revision = revisionOf(instance);
   const of = revision === null ? null : parseRevisionKey(revision);
   return {
@@ -84,6 +85,7 @@ function viewOf(instance: Instance, now: number): InstanceView {
     ...(instance.pid === null ? {} : { pid: instance.pid }),
     ...(instance.handle === '' ? {} : { handle: instance.handle }),
     ageSeconds: Math.round((now - instance.createdAt) / 100) / 10,
+    ...(stopsAt === undefined ? {} : { goesInSeconds: stopsAt === null ? null : Math.max(0, Math.round((stopsAt - now) / 1_000)) }),
   };
 }
 
@@ -128,6 +130,7 @@ export async function platformStatus(
   const { freeze, limits, parentCgroup, egress, notes } = driver.features;
   const { runtimes, note } = await runtimesOf(context);
   const connected = gateways.connected;
+  const stops = new Map([...world.revisions.values()].flatMap((revision) => [...idleStops(world, revision, settings, now)]));
   return {
     version: options.version,
     home: options.home,
@@ -156,7 +159,7 @@ export async function platformStatus(
       url: options.urls.function(record.namespace, record.name),
       instances: instancesOf(context, record),
     })),
-    instances: [...world.instances.values()].map((instance) => viewOf(instance, now)),
+    instances: [...world.instances.values()].map((instance) => viewOf(instance, now, stops.get(instance.id))),
   };
 }
 
