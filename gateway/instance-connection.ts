@@ -103,7 +103,6 @@ export class InstanceConnection {
   /** Nobody waits for the response any more: the connection is cut. Nothing is called after it. */
   abort(): void {
     this.#handler = null;
-    this.#request = null;
     this.close();
   }
 
@@ -116,6 +115,7 @@ export class InstanceConnection {
     this.#socket = null;
     socket?.destroy();
     this.#stopBody();
+    this.#dropRequest();
     this.#owner.onClosed(this);
     this.#fail(reason);
   }
@@ -215,8 +215,14 @@ export class InstanceConnection {
   #fail(error: Error): void {
     const handler = this.#handler;
     this.#handler = null;
-    this.#request = null;
     handler?.onError(error);
+  }
+
+  /** It was not sent. What its body still gets would be missing where that is opened again: it gets no more. */
+  #dropRequest(): void {
+    const body = this.#request?.body ?? null;
+    this.#request = null;
+    if (body !== null && !Buffer.isBuffer(body)) body.destroy();
   }
 
   #stopBody(): void {

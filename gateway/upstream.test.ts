@@ -2,12 +2,14 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
 import { afterEach, describe, expect, it } from 'vitest';
 import { newInstanceId } from '#kit/ids.ts';
 import type { Address } from '#contract/runtime.ts';
 import { systemClock, VirtualClock } from '#kit/clock.ts';
 import { BlackHole } from '../test/helpers/black-hole.ts';
 import { waitFor } from '../test/helpers/wait.ts';
+import { ConnectError } from './instance-connection.ts';
 import type { InstanceRequest } from './request-writer.ts';
 import { CONNECT_TIMEOUT_MS, LOOK_EVERY_MS, Upstream } from './upstream.ts';
 
@@ -93,6 +95,22 @@ describe('connections over TCP', () => {
       return ended !== '';
     });
     expect(ended).toBe(`no connection within ${CONNECT_TIMEOUT_MS} ms`);
+  });
+
+  it('that do not come about leave the body where it is', async () => {
+    const { server, port } = await instance(() => {});
+    server.close();
+    const body = Readable.from(['never', 'sent']);
+    const { one } = upstream(port);
+    const connection = one.acquire();
+    const error = await new Promise<Error>((resolve) => {
+      const nothing = () => {};
+      const handler = { onSending: nothing, onHead: nothing, onData: nothing, onEnd: nothing, onUpgrade: nothing, onError: resolve };
+      connection.send({ method: 'POST', path: '/', headers: ['host', 'a'], body, bodyLength: -1, upgrade: null }, handler);
+    });
+    expect(error).toBeInstanceOf(ConnectError);
+    // Whoever sends it elsewhere opens another one: bytes that went on into this one would be missing there.
+    expect([body.destroyed, body.readableDidRead]).toEqual([true, false]);
   });
 
   it('to an instance that has vanished with a request in flight: it is noticed, and said', async () => {
