@@ -7,6 +7,11 @@ import { type Queued, WaitQueue } from './queue.ts';
 
 /** [5] The first waiter is told at once, what follows at most this often. */
 export const WANT_INTERVAL_MS = 5;
+/**
+ * [5] That fewer are in flight is told when it was so in this many looks in a row: of a function that is called twice a second
+ * half of all looks see nothing, and a thousand such functions would say little else.
+ */
+export const FEWER_AFTER_LOOKS = 3;
 /** Weight of the newest request in the moving average of service time. */
 const SERVICE_WEIGHT = 0.1;
 
@@ -46,6 +51,11 @@ export interface HeldLease<C extends Connection> {
   usedAt: number;
 }
 
+/** [6] Has nobody used it since (monotonic ms)? */
+export function isUnused({ inFlight, usedAt, instance }: HeldLease<Connection>, since: number): boolean {
+  return inFlight === 0 && usedAt <= since && instance.suspect === null;
+}
+
 /** A request that wants a slot. */
 export interface Waiter<C extends Connection> extends Queued {
   /** Monotonic ms at which it stops waiting; the waiter itself sees to that. */
@@ -68,8 +78,11 @@ export class Demand<C extends Connection> {
   /** Those with a free slot, the most recently used on top. May hold stale ones, skipped when met. */
   readonly free: HeldLease<C>[] = [];
   inFlight = 0;
-  /** Most in flight since the last report: a sample would miss requests shorter than its interval. */
+  /** Most in flight since the last look: a sample would miss requests shorter than its interval. */
   peak = 0;
+  /** Looks in a row that saw fewer in flight than were told, and the most that they saw. */
+  #fewer = 0;
+  #fewerPeak = 0;
   serviceMs = 0;
   /** What the controller was told last. */
   told = { waiting: 0, inFlight: 0 };
@@ -82,6 +95,32 @@ export class Demand<C extends Connection> {
   served(serviceMs: number): void {
     if (this.serviceMs === 0) this.serviceMs = serviceMs;
     else this.serviceMs += SERVICE_WEIGHT * (serviceMs - this.serviceMs);
+  }
+
+  /**
+   * A look, some of which come each second: is the controller to be told? Of more at once; of fewer after some looks, or before
+   * what is unused is `releasing`: it would be granted again for what is in flight no more.
+   */
+  look(releasing: boolean): boolean {
+    const { told, waiters } = this;
+    if (this.peak >= told.inFlight) {
+      this.#fewer = 0;
+      this.#fewerPeak = 0;
+      return this.peak > told.inFlight || told.waiting !== waiters.size;
+    }
+    this.#fewerPeak = Math.max(this.#fewerPeak, this.peak);
+    if (++this.#fewer < FEWER_AFTER_LOOKS && !releasing) return told.waiting !== waiters.size;
+    if (!releasing) this.peak = this.#fewerPeak;
+    this.#fewer = 0;
+    this.#fewerPeak = 0;
+    return true;
+  }
+
+  /** [6] Is a lease to be given back that nobody has used since (monotonic ms)? Not while somebody waits. */
+  hasUnused(since: number): boolean {
+    if (this.waiters.size > 0) return false;
+    for (const lease of this.leases) if (isUnused(lease, since)) return true;
+    return false;
   }
 
   /** Nothing is held, nobody asks, and the controller knows it. */

@@ -1,6 +1,6 @@
 /** The lease table in virtual time: sections of docs/leases.md in brackets. */
 import * as fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { Problem } from '#contract/errors.ts';
 import { problem } from '#contract/errors.ts';
 import type { GatewayMessage, StartInfo } from '#contract/link.ts';
@@ -310,6 +310,26 @@ describe('the link', () => {
     expect([a.rerouted, b.rerouted, b.failed, table.waiting]).toEqual([0, 1, null, 0]);
   });
 
+  it('[5] more in flight is told at the next look, fewer when it has been so for a while, with the most there was', () => {
+    const { ask, clock, grant, of, table } = setUp();
+    grant('l1', 'i1', 50);
+    const busy = (count: number): void => {
+      for (const asker of Array.from({ length: count }, () => ask())) table.free(asker.lease!, 4);
+      clock.advance(SWEEP_MS);
+    };
+    const told = () => of('want').map(({ inFlight }) => inFlight);
+    busy(5);
+    busy(9);
+    expect(told()).toEqual([5, 9]);
+    busy(2);
+    busy(9);
+    busy(3);
+    busy(4);
+    expect(told()).toEqual([5, 9]);
+    busy(2);
+    expect(told()).toEqual([5, 9, 4]);
+  });
+
   it('load is reported four times a second at most, its peak, and forgotten when it is over', () => {
     const { ask, clock, grant, of, table } = setUp();
     grant('l1', 'i1', 50);
@@ -326,6 +346,49 @@ describe('the link', () => {
     const after = of('want').length;
     clock.advance(60_000);
     expect(of('want')).toHaveLength(after);
+  });
+});
+
+describe('many functions', () => {
+  /** A thousand functions with a lease each, all asked again and again, so many ms apart. */
+  const steady = (everyMs: number) => {
+    const { clock, of, sent, table } = setUp({ maxWaiting: 2_000 });
+    const revisions = Array.from({ length: 1_000 }, (_, n) => `default/f${n}@1`);
+    for (const [n, revision] of revisions.entries()) {
+      table.grant({ lease: `l${n}`, instance: `i${n}`, revision, address: { kind: 'unix', path: '/s' }, slots: 10 }, WARM);
+    }
+    const ask = (n: number): void => {
+      const lease = table.acquire(new Asker(), revisions[n]!, 10);
+      if (typeof lease === 'string') throw new Error(lease);
+      clock.advance(everyMs / revisions.length);
+      table.free(lease, 1);
+    };
+    const round = (): void => revisions.forEach((_, n) => ask(n));
+    return { round, clock, of, sent, table };
+  };
+
+  it.each([90, 240, 333, 700])('that are called every %i ms say of it once, and nothing more for as long as it goes on', (everyMs) => {
+    const { round, of, sent, table } = steady(everyMs);
+    for (let ms = 0; ms <= SWEEP_MS * 2; ms += everyMs) round();
+    round();
+    expect(of('want')).toHaveLength(1_000);
+    sent.length = 0;
+    for (let ms = 0; ms < 10_000; ms += everyMs) round();
+    expect([sent, table.size]).toEqual([[], 1_000]);
+  });
+
+  it('that are called no more cost no look', () => {
+    const { round, clock, of, sent, table } = steady(90);
+    for (let n = 0; n < 10; n++) round();
+    clock.advance(10_000);
+    expect([table.size, of('release').length, of('want').length]).toEqual([0, 1_000, 2_000]);
+    // Of each: that nothing is in flight, and only then that the lease is given back, or it would be granted again.
+    const last = sent.findLastIndex((message) => message.type === 'want' && message.revision === 'default/f7@1');
+    expect(sent[last]).toMatchObject({ inFlight: 0, waiting: 0 });
+    expect(sent.findIndex((message) => message.type === 'release' && message.lease === 'l7')).toBeGreaterThan(last);
+    const timers = vi.spyOn(clock, 'after');
+    clock.advance(60_000);
+    expect(timers).not.toHaveBeenCalled();
   });
 });
 

@@ -13,7 +13,7 @@ import type { Problem } from '#contract/errors.ts';
 import type { GatewayMessage, Lease, StartInfo } from '#contract/link.ts';
 import type { Address } from '#contract/runtime.ts';
 import type { Clock } from '#kit/clock.ts';
-import { type Cause, type Connection, Demand, type HeldLease, type Instance, type Waiter, WantReporter } from './demand.ts';
+import { type Cause, type Connection, Demand, type HeldLease, type Instance, isUnused, type Waiter, WantReporter } from './demand.ts';
 import { Streams } from './streams.ts';
 
 /** [6] An unused lease without waiters is given back after this. */
@@ -425,11 +425,9 @@ export class LeaseTable<C extends Connection> {
     const unusedSince = this.#clock.now() - UNUSED_RELEASE_MS;
     for (const demand of this.#demands.values()) {
       if (this.#linked) {
-        const idle = demand.waiters.size === 0;
-        for (const lease of demand.leases) {
-          if (idle && lease.inFlight === 0 && lease.usedAt <= unusedSince && lease.instance.suspect === null) this.#drained(lease);
-        }
-        if (demand.told.inFlight !== demand.peak || demand.told.waiting !== demand.waiters.size) this.#reporter.report(demand);
+        const releasing = demand.hasUnused(unusedSince);
+        if (demand.look(releasing)) this.#reporter.report(demand);
+        if (releasing) for (const lease of demand.leases) if (isUnused(lease, unusedSince)) this.#drained(lease);
       }
       demand.peak = demand.inFlight;
       if (demand.over) this.#demands.delete(demand.revision);

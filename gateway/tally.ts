@@ -18,16 +18,29 @@ class Counts {
   durationMs = 0;
   readonly durations = new Uint32Array(DURATION_CLASSES);
 
-  view(revision: string): CallCounts {
+  /** What was counted; from now on it counts anew. */
+  take(revision: string): CallCounts {
     const { invocations, errors, rejected, pooled, full, durationMs } = this;
     const durations: [number, number][] = [];
-    for (const [index, count] of this.durations.entries()) if (count > 0) durations.push([index, count]);
+    for (let index = 0; index < DURATION_CLASSES; index++) {
+      const count = this.durations[index]!;
+      if (count > 0) durations.push([index, count]);
+    }
+    this.invocations = 0;
+    this.errors = 0;
+    this.rejected = 0;
+    this.pooled = 0;
+    this.full = 0;
+    this.durationMs = 0;
+    this.durations.fill(0);
     return { revision, invocations, errors, rejected, pooled, full, durationMs: Math.round(durationMs * 1_000) / 1_000, durations };
   }
 }
 
 export class CallTally implements CallObserver {
   readonly #byRevision = new Map<string, Counts>();
+  /** Those that were taken, to be used again: made anew each second they grow old and cost a collection of the whole heap. */
+  readonly #spare: Counts[] = [];
   #seq = 0;
   #batch: CountsBatch | null = null;
   #sent = false;
@@ -57,7 +70,7 @@ export class CallTally implements CallObserver {
       this.uncounted++;
       return null;
     }
-    const counts = new Counts();
+    const counts = this.#spare.pop() ?? new Counts();
     this.#byRevision.set(revision, counts);
     return counts;
   }
@@ -74,8 +87,9 @@ export class CallTally implements CallObserver {
     const counts: CallCounts[] = [];
     for (const [revision, one] of this.#byRevision) {
       if (counts.length === MAX_COUNTS_PER_BATCH) break;
-      counts.push(one.view(revision));
+      counts.push(one.take(revision));
       this.#byRevision.delete(revision);
+      if (this.#spare.length < MAX_COUNTS_PER_BATCH) this.#spare.push(one);
     }
     this.#batch = { seq: ++this.#seq, counts };
     return this.#batch;

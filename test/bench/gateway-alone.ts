@@ -13,7 +13,6 @@ import { FakeController, testRoute } from '../helpers/gateway-controller.ts';
 import { freePort } from '../helpers/platform.ts';
 import { ROOT } from '../helpers/root.ts';
 import { waitFor } from '../helpers/wait.ts';
-import { cpuMicros } from './host.ts';
 
 /** Slots of each lease: more than there are connections. */
 const SLOTS = 200;
@@ -66,10 +65,13 @@ export class GatewayAlone {
     controller.routes = this.paths.map((path) => testRoute('default', path.slice(1), { 1: 100 }, { maxSlots: SLOTS }));
     controller.grantOnDemand((revision) => ({ kind: 'unix', path: join(sockets, /f(\d+)@/.exec(revision)![1]!) }), SLOTS);
     const grant = controller.onMessage;
-    controller.onMessage = (message) => {
-      grant(message);
+    controller.onMessage = (message, from) => {
+      grant(message, from);
       // As the controller does when it has kept them.
-      if (message.type === 'calls' && message.counted !== undefined) controller.send({ type: 'counted', seq: message.counted.seq });
+      if (message.type === 'calls' && message.counted !== undefined)
+        controller.send({ type: 'counted', seq: message.counted.seq }, controller.term, from);
+      // A thousand functions say so much that keeping it would be what is measured.
+      if (message.type === 'want' || message.type === 'calls') controller.heard.pop();
     };
     await controller.start();
   }
@@ -92,9 +94,9 @@ export class GatewayAlone {
     await waitFor('the gateways', () => this.#controller.all('routed').length >= gateways, { timeoutMs: 30_000 });
   }
 
-  /** CPU that its gateways have used so far, µs. */
-  get cpuMicros(): number {
-    return this.#gateways.reduce((sum, { pid }) => sum + cpuMicros(pid!), 0);
+  /** Of its gateways. */
+  get pids(): number[] {
+    return this.#gateways.map(({ pid }) => pid!);
   }
 
   async stop(): Promise<void> {

@@ -9,7 +9,6 @@ import { type BareServer, startBare } from './bare.ts';
 import { type BenchContext, type Measurement, rounds } from './context.ts';
 import { GatewayAlone, type GatewayAloneOptions } from './gateway-alone.ts';
 import { type GeneratorJob, runGenerator } from './generator.ts';
-import { cpuMicros } from './host.ts';
 import { profileReport } from './profile.ts';
 import { atMost, type Figure } from './report.ts';
 import { median, spread } from './stats.ts';
@@ -17,11 +16,10 @@ import { median, spread } from './stats.ts';
 const JOB = { connections: 32, durationMs: 3_000, warmUpMs: 500 };
 const MANY = 1_000;
 
-/** CPU per request, µs; the warm-up is in the CPU but not in the count, and its share is that of its time. */
-async function perRequest(job: GeneratorJob, cpu: () => number): Promise<number> {
-  const before = cpu();
-  const { requests } = await runGenerator(job);
-  return ((cpu() - before) * (job.durationMs / (job.durationMs + job.warmUpMs))) / requests;
+/** CPU per request, µs, in the time that is counted: what it takes until all functions are warm is no part of it. */
+async function perRequest(job: GeneratorJob): Promise<number> {
+  const { cpuMicros, requests } = await runGenerator(job);
+  return cpuMicros / requests;
 }
 
 interface Side {
@@ -34,13 +32,13 @@ interface Side {
 const bareSide = ({ port, pid }: BareServer): Side => ({
   cpu: [],
   ratios: [],
-  measure: () => perRequest({ ...JOB, target: { port }, path: '/' }, () => cpuMicros(pid)),
+  measure: () => perRequest({ ...JOB, target: { port }, path: '/', cpuOf: [pid] }),
 });
 
 const gatewaySide = (alone: GatewayAlone): Side => ({
   cpu: [],
   ratios: [],
-  measure: () => perRequest({ ...JOB, target: { port: alone.port }, path: alone.paths[0]!, paths: alone.paths }, () => alone.cpuMicros),
+  measure: () => perRequest({ ...JOB, target: { port: alone.port }, path: alone.paths[0]!, paths: alone.paths, cpuOf: alone.pids }),
 });
 
 const figure = (what: string, side: Side, against: Side, words: string, limit: number): Figure => {

@@ -6,6 +6,7 @@
 import { type Socket, connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
+import { cpuMicros } from './host.ts';
 import { type Summary, summarise } from './stats.ts';
 
 export interface GeneratorJob {
@@ -17,8 +18,10 @@ export interface GeneratorJob {
   paths?: readonly string[];
   connections: number;
   durationMs: number;
-  /** Sent before the clock runs, on the same connections. */
+  /** Requests are sent for so long before the clock runs, on the same connections, and until each of `paths` was asked for twice. */
   warmUpMs: number;
+  /** Processes whose CPU is read when the clock begins to run, and when it ends. */
+  cpuOf?: readonly number[];
 }
 
 export interface GeneratorResult {
@@ -27,10 +30,14 @@ export interface GeneratorResult {
   seconds: number;
   /** Latency, ms. */
   latency: Summary;
+  /** CPU that `cpuOf` used meanwhile, µs. */
+  cpuMicros: number;
 }
 
 /** Longest wait for one answer: a stuck connection must end the run, not hang it. */
 const ANSWER_TIMEOUT_MS = 30_000;
+/** How often each path is asked for before the clock runs. */
+const WARM_UP_TURNS = 2;
 
 /** Number behind the first of these that is there, or -1. */
 function numberAfter(text: string, end: number, spellings: readonly string[]): number {
@@ -110,31 +117,43 @@ function requestsOf({ headers, path, paths }: GeneratorJob): Buffer[] {
 }
 
 async function generate(job: GeneratorJob): Promise<GeneratorResult> {
+  const { durationMs, cpuOf = [] } = job;
   const latencies: number[] = [];
   let errors = 0;
   const requests = requestsOf(job);
   let turn = 0;
   const next = () => requests[turn++ % requests.length]!;
-  const from = performance.now() + job.warmUpMs;
-  const until = from + job.durationMs;
-  const connections = Array.from(
-    { length: job.connections },
-    () =>
-      new Connection(job, next, (ok, ms) => {
-        const now = performance.now();
-        if (!ok) errors++;
-        else if (now >= from && now < until) latencies.push(ms);
-        return now < until;
-      }),
-  );
+  const cpu = () => cpuOf.reduce((sum, pid) => sum + cpuMicros(pid), 0);
+  const warmAt = performance.now() + job.warmUpMs;
+  const begun = { at: 0, cpu: 0 };
+  const ended = { at: 0, cpu: 0 };
+  /** Whether to go on. */
+  const onAnswer = (ok: boolean, ms: number): boolean => {
+    const now = performance.now();
+    if (!ok) errors++;
+    else if (begun.at > 0 && ended.at === 0) latencies.push(ms);
+    if (begun.at === 0) {
+      if (now >= warmAt && turn >= requests.length * WARM_UP_TURNS) Object.assign(begun, { at: now, cpu: cpu() });
+      return true;
+    }
+    if (ended.at === 0 && now - begun.at >= durationMs) Object.assign(ended, { at: now, cpu: cpu() });
+    return ended.at === 0;
+  };
+  const connections = Array.from({ length: job.connections }, () => new Connection(job, next, onAnswer));
   await Promise.all(connections.map((connection) => connection.done));
-  return { requests: latencies.length, errors, seconds: job.durationMs / 1000, latency: summarise(latencies) };
+  return {
+    requests: latencies.length,
+    errors,
+    seconds: (ended.at - begun.at) / 1_000,
+    latency: summarise(latencies),
+    cpuMicros: ended.cpu - begun.cpu,
+  };
 }
 
 /** Runs a job in a process of its own. Throws when any request failed: figures of failures are worth nothing. */
 export async function runGenerator(job: GeneratorJob): Promise<GeneratorResult> {
   const run = await execa(process.execPath, [fileURLToPath(import.meta.url), JSON.stringify(job)], {
-    timeout: job.warmUpMs + job.durationMs + ANSWER_TIMEOUT_MS + 10_000,
+    timeout: job.warmUpMs + job.durationMs + 2 * ANSWER_TIMEOUT_MS,
   });
   const result = JSON.parse(run.stdout) as GeneratorResult;
   if (result.errors > 0 || result.requests === 0)

@@ -64,20 +64,20 @@ async function throughputBeside(context: BenchContext, bare: BareServer): Promis
     bare: [] as number[],
     gatewayCpu: [] as number[],
     instanceCpu: [] as number[],
+    instanceViaCpu: [] as number[],
     bareCpu: [] as number[],
   };
   for (let round = 0; round < rounds(context, 7); round++) {
-    const before = cpuMicros(instancePid);
-    const direct = await runGenerator(instance);
-    // The warm-up is in the CPU but not in the count: its share is that of its time.
-    const share = (job: GeneratorJob) => job.durationMs / (job.durationMs + job.warmUpMs);
-    seen.instanceCpu.push(((cpuMicros(instancePid) - before) * share(instance)) / direct.requests);
-    const gatewayBefore = cpuMicros(gatewayPid);
-    const via = await runGenerator(gateway);
-    seen.gatewayCpu.push(((cpuMicros(gatewayPid) - gatewayBefore) * share(gateway)) / via.requests);
-    const bareBefore = cpuMicros(bare.pid);
-    const alone = await runGenerator({ ...gateway, target: { port: bare.port } });
-    seen.bareCpu.push(((cpuMicros(bare.pid) - bareBefore) * share(gateway)) / alone.requests);
+    const direct = await runGenerator({ ...instance, cpuOf: [instancePid] });
+    seen.instanceCpu.push(direct.cpuMicros / direct.requests);
+    const instanceBefore = cpuMicros(instancePid);
+    const via = await runGenerator({ ...gateway, cpuOf: [gatewayPid] });
+    // With its warm-up, whose requests are not counted: their share is that of their time.
+    const share = gateway.durationMs / (gateway.durationMs + gateway.warmUpMs);
+    seen.instanceViaCpu.push(((cpuMicros(instancePid) - instanceBefore) * share) / via.requests);
+    seen.gatewayCpu.push(via.cpuMicros / via.requests);
+    const alone = await runGenerator({ ...gateway, target: { port: bare.port }, cpuOf: [bare.pid] });
+    seen.bareCpu.push(alone.cpuMicros / alone.requests);
     cpuRatios.push(seen.gatewayCpu.at(-1)! / seen.bareCpu.at(-1)!);
     seen.bare.push(alone.requests / alone.seconds);
     seen.direct.push(direct.requests / direct.seconds);
@@ -120,8 +120,10 @@ async function throughputBeside(context: BenchContext, bare: BareServer): Promis
       group: 'throughput',
       what: 'CPU per request of the instance',
       unit: 'µs',
-      value: median(seen.instanceCpu),
-      spread: spread(seen.instanceCpu),
+      value: median(seen.instanceViaCpu),
+      spread: spread(seen.instanceViaCpu),
+      against: { what: 'asked by its own socket', value: median(seen.instanceCpu) },
+      ratio: median(seen.instanceViaCpu) / median(seen.instanceCpu),
     },
   ];
 }

@@ -55,10 +55,10 @@ export class FakeController {
   routes: Route[] = [];
   version = 1;
   readonly heard: GatewayMessage[] = [];
-  /** What was granted, in its order. */
-  readonly granted: { lease: string; instance: string }[] = [];
-  /** What to do with a message, beside recording it. */
-  onMessage: (message: GatewayMessage) => void = () => {};
+  /** What was granted, in its order; by which link, where it was granted by one only. */
+  readonly granted: { lease: string; instance: string; to?: Socket | undefined }[] = [];
+  /** What to do with a message, beside recording it. `from` is its link. */
+  onMessage: (message: GatewayMessage, from?: Socket) => void = () => {};
   /** Which held leases a hello keeps. */
   keep: (held: Heard<'hello'>['held']) => string[] = (held) => held.map((lease) => lease.lease);
   #server: Server | LinkGate | null = null;
@@ -132,7 +132,7 @@ export class FakeController {
         if (message.type === 'hello') {
           this.#write(socket, { type: 'welcome', keep: this.keep(message.held), drop: [], version: this.version, routes: this.routes });
         }
-        this.onMessage(message);
+        this.onMessage(message, socket);
       }
     };
     if (rest !== null) receive(rest);
@@ -144,9 +144,9 @@ export class FakeController {
     socket.write(encodeLine({ ...message, term }));
   }
 
-  /** To every gateway. */
-  send(message: Unfenced<ControllerMessage>, term = this.term): void {
-    for (const socket of this.#sockets) this.#write(socket, message, term);
+  /** To every gateway, or to the one of this link. */
+  send(message: Unfenced<ControllerMessage>, term = this.term, to?: Socket): void {
+    for (const socket of to === undefined ? this.#sockets : [to]) this.#write(socket, message, term);
   }
 
   get links(): number {
@@ -168,7 +168,7 @@ export class FakeController {
     }
   }
 
-  /** Grants slots of an instance at this address. Returns the ids. */
+  /** Grants slots of an instance at this address, to every gateway or to the one of the link `to`. Returns the ids. */
   grant(
     revision: string,
     address: Address,
@@ -176,22 +176,30 @@ export class FakeController {
       slots = 1,
       instance = newInstanceId(),
       start = { kind: 'pooled', startMs: 0, initMs: 3 },
-    }: { slots?: number; instance?: string; start?: StartInfo } = {},
+      to,
+    }: { slots?: number; instance?: string; start?: StartInfo; to?: Socket | undefined } = {},
   ): { lease: string; instance: string } {
     const lease = newLeaseId();
-    this.send({ type: 'grant', lease: { lease, instance, revision, address, slots }, start });
-    this.granted.push({ lease, instance });
+    this.send({ type: 'grant', lease: { lease, instance, revision, address, slots }, start }, this.term, to);
+    this.granted.push({ lease, instance, to });
     return { lease, instance };
   }
 
-  /** Grants one lease of this address for every revision that has waiters, as soon as it is wanted. */
+  /**
+   * Grants one lease of this address for every revision that has waiters, as soon as it is wanted; to each gateway that
+   * wants it one of its own, and another one once that was given back.
+   */
   grantOnDemand(address: (revision: string) => Address, slots = 50): void {
-    const granted = new Set<string>();
-    this.onMessage = (message) => {
-      if (message.type === 'release') granted.clear();
-      if (message.type !== 'want' || message.waiting === 0 || granted.has(message.revision)) return;
-      granted.add(message.revision);
-      this.grant(message.revision, address(message.revision), { slots });
+    /** By link, the revisions that it holds a lease of, with the lease. */
+    const held = new Map<Socket | undefined, Map<string, string>>();
+    this.onMessage = (message, from) => {
+      const leases = held.get(from) ?? new Map<string, string>();
+      held.set(from, leases);
+      if (message.type === 'release') {
+        for (const [revision, lease] of leases) if (lease === message.lease) leases.delete(revision);
+      }
+      if (message.type !== 'want' || message.waiting === 0 || leases.has(message.revision)) return;
+      leases.set(message.revision, this.grant(message.revision, address(message.revision), { slots, to: from }).lease);
     };
   }
 
