@@ -26,7 +26,7 @@ const fresh = [...rows, flatVerdict(series)];
 const old = found.verdicts.filter(({ what }) => !fresh.some((row) => row.what === what) && !what.startsWith('all good in the last'));
 const result: SoakResult = { ...found, series, unexpected: strange, verdicts: [...old, ...fresh] };
 const beside = (ending: string) => file.replace(/\.full\.json$/, ending);
-writeFileSync(beside('.json'), `${JSON.stringify(condensed(result), null, 1)}\n`);
+writeFileSync(beside('.json'), condensed(result));
 writeFileSync(beside('.md'), markdown(result));
 process.stdout.write(`${markdown(result)}\n`);
 process.exitCode = result.verdicts.every(({ good }) => good) ? 0 : 1;

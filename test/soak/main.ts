@@ -207,7 +207,7 @@ const result = {
   ...verdictsOf({ book, strikes, samples, series: seriesOf(samples, settleMs), left, troubles, cores: host.cores }),
   samples,
 };
-writeFileSync(beside('.json'), `${JSON.stringify(condensed(result), null, 1)}\n`);
+writeFileSync(beside('.json'), condensed(result));
 writeFileSync(beside('.full.json'), `${JSON.stringify({ ...result, settleMs, failures: book.failures })}\n`);
 writeFileSync(beside('.md'), markdown(result));
 process.stdout.write(`${markdown(result)}\n${beside('.md')}\n`);

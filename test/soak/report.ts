@@ -4,7 +4,7 @@ import { PARTS, type Sample } from './census.ts';
 import { type Bound, type Failure, type Flatness, type Point, flatness, longestLife, thinned } from './judge.ts';
 
 /** Samples that are kept in the JSON beside the verdict. */
-const SAMPLES_KEPT = 60;
+const SAMPLES_KEPT = 40;
 
 export interface Series {
   name: string;
@@ -145,7 +145,13 @@ export function markdown(result: SoakResult): string {
   ].join('\n');
 }
 
-/** Small enough to be kept beside the script. */
-export function condensed(result: SoakResult): SoakResult {
-  return { ...result, unexpected: result.unexpected.slice(0, 100), samples: thinned(result.samples, SAMPLES_KEPT) };
+/** Small enough to be kept beside the script: some of the samples, and no more digits than mean something. */
+export function condensed(result: SoakResult): string {
+  const small = { ...result, unexpected: result.unexpected.slice(0, 100), samples: thinned(result.samples, SAMPLES_KEPT) };
+  const short = (_key: string, value: unknown) =>
+    typeof value === 'number' && !Number.isInteger(value) ? Math.round(value * 100) / 100 : value;
+  // A line for each sample and each series.
+  const lines = (items: readonly unknown[]) => items.map((item) => JSON.stringify(item, short)).join(',\n');
+  const { samples, series, ...rest } = small;
+  return `{"run": ${JSON.stringify(rest, short, 1)},\n"series": [\n${lines(series)}\n],\n"samples": [\n${lines(samples)}\n]}\n`;
 }
