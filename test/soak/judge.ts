@@ -128,8 +128,8 @@ export function starvedTimes(samples: readonly { at: number; load: number }[], c
   return samples.filter(({ load }) => load >= STARVED_PER_CORE * cores).map(({ at }) => ({ from: at - LOAD_AVERAGE_MS, to: at }));
 }
 
-/** What the soak's own patience says, and no part of the platform: of commands, of requests (Node's codes of an AbortSignal's timeout). */
-const OWN_LIMIT = /did not end within \d+ ms|TimeoutError|aborted due to timeout|^ABORT_ERR$|^23$/;
+/** What the soak's own patience says, and no part of the platform: of WebSockets, commands, and requests (Node’s codes of an AbortSignal’s timeout). */
+const OWN_LIMIT = /did not come; there is|did not end within \d+ ms|TimeoutError|aborted due to timeout|^ABORT_ERR$|^23$/;
 /** How long a new secret may take to be everywhere, from the end of the command on, ms. */
 const SECRET_SETTLES_MS = 60_000;
 
