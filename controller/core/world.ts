@@ -48,6 +48,9 @@ export interface RevisionState {
   failures: number;
   /** Instances in a row that ended before any gateway had a lease of them. */
   deaths: number;
+  /** Instances that drained themselves one after the other, and when the last did (monotonic ms). */
+  refusals: number;
+  refusedAt: number;
   notBefore: number;
   problem: Problem | null;
   /** Whether a gateway ever had a lease of it. A revision from the store counts as granted: who knows. */
@@ -85,6 +88,8 @@ export function newRevisionState(revision: Revision, slots: number | null, use: 
     demand: new Map(),
     failures: 0,
     deaths: 0,
+    refusals: 0,
+    refusedAt: -Infinity,
     notBefore: 0,
     problem: null,
     granted: false,

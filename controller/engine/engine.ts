@@ -131,6 +131,7 @@ export class Engine implements Platform, InstanceEvents {
     this.#changes = new Changes(parts, options.retention, [...platformHosts, ...(options.publicHosts ?? [])]);
     this.#rotation = new Rotation({ ...parts, changes: this.#changes });
     this.#housekeeping = new Housekeeping({ ...parts, changes: this.#changes, imageKeepMs: options.imageKeepMs });
+    this.#gateways.onDrainedItself = (instance) => this.#failures.drainedItself(instance);
     this.#gateways.onStaleHeld = () => this.#rotation.replaceStale();
     this.#strays = new Strays(this.#context);
     this.#leaving = new LeavingInstances({

@@ -74,6 +74,32 @@ describe('a suspicion [10]', () => {
     await machine.until('it is gone', () => !machine.host.instances.has(lease.instance));
   });
 
+  it('of one after the other that drains itself as it loads, starts fewer and fewer: one request would else be a storm of containers', async () => {
+    const { gateway, lease } = await serving();
+    let heard = 0;
+    const answer = () => {
+      for (const message of gateway.heard.slice(heard)) {
+        if (message.type === 'grant') {
+          machine.shims.unwilling.add(message.lease.instance);
+          gateway.say({ type: 'suspect', instance: message.lease.instance, reason: 'it takes no more requests' });
+        }
+        if (message.type === 'revoke') gateway.say({ type: 'release', lease: message.lease });
+      }
+      heard = gateway.heard.length;
+      gateway.want(KEY, 1);
+    };
+    for (let second = 0; second < 60; second += 1) {
+      answer();
+      await machine.pass(1_000, 250);
+    }
+    const granted = gateway.heard.filter((message) => message.type === 'grant');
+    // Two at once, and then after 1, 2, 4 … s.
+    expect(granted.length).toBeGreaterThan(3);
+    expect(granted.length).toBeLessThan(10);
+    expect(gateway.heard.findLast((message) => message.type === 'fail')).toMatchObject({ problem: { code: 'function-crashed' } });
+    expect(granted[0]!.lease.instance).toBe(lease.instance);
+  });
+
   it('of one that has died waits a moment for the driver’s word: out of memory is not lost [9]', async () => {
     const { gateway, lease } = await serving();
     machine.shims.hung.add(lease.instance);

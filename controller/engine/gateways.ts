@@ -47,7 +47,9 @@ export class Gateways implements LinkEvents {
     this.#context = context;
     this.#changed = changed;
     this.#recalls = new Recalls(context.clock);
-    this.#suspects = new Suspects({ context, lifecycle, revoke: (instance) => this.revokeInstance(instance), changed });
+    const revoke = (instance: Instance) => this.revokeInstance(instance);
+    const drainedItself = (instance: Instance) => this.onDrainedItself(instance);
+    this.#suspects = new Suspects({ context, lifecycle, revoke, drainedItself, changed });
   }
 
   /** Has what is in flight on an instance end, and kills it. Nothing where it is not there. */
@@ -60,6 +62,9 @@ export class Gateways implements LinkEvents {
 
   /** Hears of a gateway that came back with leases of instances that have the old value of a secret [18]. */
   onStaleHeld: () => void = () => {};
+
+  /** Hears of an instance that takes no more requests, though nobody told it so. */
+  onDrainedItself: (instance: Instance) => void = () => {};
 
   /** Certificates that gateways get. */
   certificates: () => Certificate[] = () => [];

@@ -3,7 +3,7 @@
  * one. Creates per minute stay bounded however many wait.
  */
 import { backoffMs } from '#kit/backoff.ts';
-import type { Instance, RevisionState } from '../core/world.ts';
+import { revisionOf, type Instance, type RevisionState } from '../core/world.ts';
 import { quotaOf, type EngineContext, type GoneCause, type StartFailure } from './context.ts';
 import type { Gateways } from './gateways.ts';
 import type { Planner } from './planner.ts';
@@ -19,6 +19,9 @@ const CREATE_BACKOFF = { baseMs: 100, maxMs: 30_000, jitter: 0.25 };
 const MAX_CREATE_FAILURES = 3;
 /** So many instances in a row may end before they served anything; one may have been somebody's kill. */
 const MAX_EARLY_DEATHS = 2;
+/** So many may drain themselves one after the other, which only a function's own code does; those of so long ago do not count, ms. */
+const MAX_REFUSALS = 2;
+const REFUSALS_KNOWN_MS = 600_000;
 /** Whoever waits for memory of a namespace that has used its quota may try again after this, ms. */
 const QUOTA_PAUSE_MS = 1_000;
 /** In the logs, for what concerns no instance. */
@@ -94,10 +97,27 @@ export class StartFailures {
     // Starts that were under way together fail together: that is one failure, or twenty would mean a minute's pause.
     if (now >= state.notBefore || state.failures === 0) {
       state.failures += 1;
-      state.notBefore = now + backoffMs(Math.max(state.failures, state.deaths - MAX_EARLY_DEATHS), START_BACKOFF);
+      const inARow = Math.max(state.failures, state.deaths - MAX_EARLY_DEATHS, state.refusals - MAX_REFUSALS);
+      state.notBefore = now + backoffMs(inARow, START_BACKOFF);
     }
     this.#parts.gateways.failWaiters(state, failure);
     this.#parts.rollout.failed(state.key, failure);
+  }
+
+  /**
+   * One that took no more requests by its own doing. The request that it refused goes to the next one, so where each does so
+   * one request would have instances made and ended for as long as it waits.
+   */
+  drainedItself(instance: Instance): void {
+    const { world, clock } = this.#parts.context;
+    const state = world.revisions.get(revisionOf(instance) ?? '');
+    // Whoever leads, or the host that it is on, may have told it to end meanwhile.
+    if (!state || instance.state.kind === 'draining') return;
+    const now = clock.now();
+    state.refusals = now - state.refusedAt < REFUSALS_KNOWN_MS ? state.refusals + 1 : 1;
+    state.refusedAt = now;
+    if (state.refusals <= MAX_REFUSALS) return;
+    this.failed(state.key, { code: 'function-crashed', detail: 'Its instances drain themselves: they load and then take no requests' });
   }
 
   /** One that has ended by itself, or is ended. */

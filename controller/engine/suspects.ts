@@ -19,6 +19,8 @@ export interface SuspectParts {
   lifecycle: Lifecycle;
   /** Takes back all leases of an instance; returns how long what is in flight may go on, ms. */
   revoke: (instance: Instance) => number;
+  /** Hears of an instance that takes no more requests, though nobody told it so. */
+  drainedItself: (instance: Instance) => void;
   /** Something that the plan depends on has changed. */
   changed: () => void;
 }
@@ -67,8 +69,12 @@ export class Suspects {
     if (world.instances.get(instance.id) !== instance || instance.address === null) return false;
     if (!health) this.#parts.lifecycle.kill(instance, 'lost', `it does not answer (${reason})`);
     // A function can drain its own shim. It serves nobody any more, so it is not kept.
-    else if (health.status === 'draining') this.#drainThenKill(instance, 'lost', 'it takes no more requests, and nobody told it not to');
-    else if (instance.suspicions >= MAX_SUSPICIONS) this.#drainThenKill(instance, 'lost', `suspected ${MAX_SUSPICIONS} times (${reason})`);
+    else if (health.status === 'draining') {
+      // Now, not when it has gone: what is in flight may keep it for long, and the next is started at once.
+      this.#parts.drainedItself(instance);
+      this.#drainThenKill(instance, 'lost', 'it takes no more requests, and nobody told it not to');
+    } else if (instance.suspicions >= MAX_SUSPICIONS)
+      this.#drainThenKill(instance, 'lost', `suspected ${MAX_SUSPICIONS} times (${reason})`);
     else return true;
     return false;
   }
