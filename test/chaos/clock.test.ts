@@ -1,6 +1,7 @@
 /**
  * The time of day jumps by an hour, forth and back, for the controller, the dispatcher and a gateway: what is measured goes by the
- * monotonic clock and does not notice; schedules fire each time once; events that wait do not wait an hour more.
+ * monotonic clock and does not notice; schedules fire each time once; events that wait do not wait an hour more. What goes by the
+ * time of day, as a token that expires, goes by the one that there is.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -18,8 +19,16 @@ import { ByHttp } from './senders.ts';
 
 const HOUR_S = 3_600;
 const NAME = 'witness';
+const GUARDED = 'guarded';
 /** Of a request, and of one that overruns it. */
 const TIMEOUT_S = 6;
+/** Seconds beside the real time, and what is answered then to who has a token that is good for half an hour of it. */
+const JUMPS: [what: string, offset: number, status: number][] = [
+  ['an hour forth', HOUR_S, 401],
+  ['back again', 0, 200],
+  ['an hour back', -HOUR_S, 200],
+  ['forth again', 0, 200],
+];
 /** An event that is to wait for a second is done within, whatever the clock does. */
 const EVENT_MS = 20_000;
 
@@ -34,6 +43,12 @@ functions:
     env: { LEDGER_PORT: ${port} }
     triggers:
       - { type: cron, schedule: "* * * * * *" }
+  ${GUARDED}:
+    entry: ./witness.ts
+    auth: token
+    keepAlive: 600s
+    max: 1
+    env: { LEDGER_PORT: ${port} }
 `;
 
 describe('the time of day jumps', () => {
@@ -41,6 +56,8 @@ describe('the time of day jumps', () => {
   const time = new FalseTime();
   let platform: TestPlatform;
   let gateway: SecondGateway;
+  /** Good for half an hour. */
+  let token = '';
 
   beforeAll(async () => {
     const port = await ledger.start();
@@ -49,6 +66,7 @@ describe('the time of day jumps', () => {
     await writeFile(join(folder, 'consumer.ts'), await readFile('test/chaos/fixtures/consumer.ts'));
     await writeFile(join(folder, 'fn.yaml'), manifest(port));
     await platform.fnOk(['deploy'], { cwd: folder });
+    token = await newToken('caller');
     // The supervisor gives its gateway an environment of its own: this one believes the clock, too.
     gateway = await SecondGateway.start(platform, { ...time.env, FN_EVENTS_SOCKET: join(platform.runDir, 'events', 's') });
     await waitFor('ticks', () => ticks().size >= 2, { timeoutMs: 30_000 });
@@ -66,16 +84,14 @@ describe('the time of day jumps', () => {
   const ticks = (): Map<string, number> =>
     new Map([...ledger.done].flatMap(([id, times]) => (id.startsWith('tick ') ? [[id.slice('tick '.length), times] as const] : [])));
 
+  const newToken = async (name: string) =>
+    (await platform.fnOk(['token', 'create', name, '--scope', 'invoke', '--expires', '30m'])).stdout.trim();
+
   const instances = async () => (await platform.instances(NAME)).map(({ id }) => id);
 
-  it.each([
-    ['an hour forth', HOUR_S],
-    ['back again', 0],
-    ['an hour back', -HOUR_S],
-    ['forth again', 0],
-  ])(
+  it.each(SCALE.full ? JUMPS : JUMPS.slice(0, 2))(
     '%s: nothing is evicted, nothing times out early or late, schedules fire once, events do not wait',
-    async (what, offset) => {
+    async (what, offset, status) => {
       const before = await instances();
       const fired = ticks().size;
       const prefix = what.replaceAll(' ', '-');
@@ -87,12 +103,17 @@ describe('the time of day jumps', () => {
       const delayed = range(5).map((at) => `delayed-${prefix}-${at}`);
       for (const id of delayed) {
         const headers = { prefer: 'respond-async', 'content-type': 'application/json', 'fn-delay': '2s' };
-        const { status } = await platform.call(`/${NAME}`, { method: 'POST', headers, body: JSON.stringify({ id }) });
-        expect(status).toBe(202);
+        expect((await platform.call(`/${NAME}`, { method: 'POST', headers, body: JSON.stringify({ id }) })).status).toBe(202);
       }
       await sleep(SCALE.calmMs / 2);
       const faultAt = performance.now();
       time.set(offset);
+      // For another one gateways are told of all tokens anew: also when this one has just expired, it is not forgotten.
+      const fresh = await newToken(prefix);
+      const guarded = [token, fresh].map((bearer) =>
+        gateway.call(`/${GUARDED}?id=guarded`, { headers: { authorization: `Bearer ${bearer}` } }),
+      );
+      const letIn = (await Promise.all(guarded)).map((answer) => answer.status);
       await sending;
       const all = [...sender.acknowledged, ...delayed];
       const done = () => new Set([...ledger.done.keys()].map((id) => id.split('#')[0]!));
@@ -102,6 +123,7 @@ describe('the time of day jumps', () => {
       const eventsMs = Math.round(performance.now() - faultAt);
       const [kept, late] = await Promise.all([across, overrun]);
       await load.during(SCALE.calmMs);
+      await load.tail(51, faultAt);
       const entries = await load.stop();
       await sender.close();
       const verdict = judge(entries, { faultAt, seen: ledger.all() });
@@ -122,6 +144,7 @@ describe('the time of day jumps', () => {
         figures: { ticks: ticks().size },
       });
 
+      expect(letIn).toEqual([status, 200]);
       expect(verdict.failed).toEqual({});
       expect([verdict.lost, verdict.duplicated, misdirected(entries)]).toEqual([[], [], []]);
       expect(verdict.goodTail).toBeGreaterThan(50);

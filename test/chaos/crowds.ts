@@ -6,14 +6,14 @@ import { sleep } from '../helpers/wait.ts';
 const SOURCES = 16;
 /** Connections opened at a time: more than this at once, and the kernel's queue of the listener overflows. */
 const AT_A_TIME = 200;
-/** Between two bytes of one that dribbles, ms. */
-const DRIBBLE_MS = 200;
+/** Between two bytes of one that dribbles, ms, or more. */
+export const DRIBBLE_MS = 200;
 
 export interface Ending {
   /** Status line of the answer; '' where there was none. */
   status: string;
-  /** From its first byte to its end, ms. */
-  ms: number;
+  /** Bytes that it could say of what it dribbled, one in `DRIBBLE_MS` at most. */
+  said: number;
 }
 
 const from = (index: number) => `127.0.1.${1 + (index % SOURCES)}`;
@@ -45,37 +45,36 @@ async function answered(port: number, index: number): Promise<Socket> {
 /** Sends `head` at once and `tail` byte by byte, over and over, until the other end has had enough. */
 export async function dribble(port: number, index: number, head: string, tail: string, limitMs: number): Promise<Ending> {
   const socket = await dial(port, index);
-  const { ended, began } = listenTo(socket);
+  const ended = statusOf(socket);
+  const began = performance.now();
   socket.write(head);
-  for (let at = 0; !socket.destroyed && performance.now() - began < limitMs; at++) {
-    socket.write(tail[at % tail.length]!);
+  let said = 0;
+  for (; !socket.destroyed && performance.now() - began < limitMs; said++) {
+    socket.write(tail[said % tail.length]!);
     await Promise.race([sleep(DRIBBLE_MS), ended]);
   }
   if (!socket.destroyed) socket.destroy();
-  return ended;
+  return { status: await ended, said };
 }
 
 /** Sends so many bytes after a head, as fast as they are taken, whatever is answered. */
 export async function flood(port: number, index: number, head: string, chunk: Buffer, times: number): Promise<Ending> {
   const socket = await dial(port, index);
-  const { ended } = listenTo(socket);
+  const ended = statusOf(socket);
   socket.write(head);
   for (let time = 0; time < times && !socket.destroyed; time++) {
     if (!socket.write(chunk)) await Promise.race([new Promise((resolve) => socket.once('drain', resolve)), ended]);
   }
-  return ended;
+  return { status: await ended, said: 0 };
 }
 
-function listenTo(socket: Socket): { ended: Promise<Ending>; began: number } {
-  const began = performance.now();
+/** The first line of what was answered, when the connection has ended. */
+function statusOf(socket: Socket): Promise<string> {
   let text = '';
   socket.on('data', (chunk: Buffer) => (text = (text + chunk.toString('latin1')).slice(0, 1_000)));
   // Cut off while it still wrote: how it ended is told by what had come until then.
   socket.removeAllListeners('error').on('error', () => socket.destroy());
-  const ended = new Promise<Ending>((resolve) =>
-    socket.on('close', () => resolve({ status: text.split('\r\n')[0] ?? '', ms: Math.round(performance.now() - began) })),
-  );
-  return { ended, began };
+  return new Promise((resolve) => socket.on('close', () => resolve(text.split('\r\n')[0] ?? '')));
 }
 
 /** How many ended how. */

@@ -119,6 +119,7 @@ describe.each(onlyOn('docker'))('the engine of %s goes away', (driver) => {
       const startMs = await startsAgain(known);
       await settled();
       await load.during(SCALE.calmMs);
+      await load.tail(51, faultAt);
       const entries = await load.stop();
       const verdict = judge(entries, { faultAt });
       const what = `Docker ${signal}, ${liveRestore ? 'live-restore' : 'no live-restore'}`;

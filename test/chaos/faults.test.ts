@@ -2,12 +2,21 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { LogEntry } from '#contract/api.ts';
 import { Load, failures, judge, misdirected, tally } from '../helpers/load.ts';
+import { settledPssMib } from '../helpers/process-memory.ts';
 import { drivers, onlyOn, usePlatform } from '../helpers/suite.ts';
-import { range, sleep, waitFor } from '../helpers/wait.ts';
+import { parallel, range, sleep, waitFor } from '../helpers/wait.ts';
 import { LOOKED_AFTER, reportFault, rowOf } from './report.ts';
 import { SCALE } from './scale.ts';
 
 const LEDGER = 'test/chaos/fixtures/ledger.ts';
+const BUDGET_MIB = 1_600;
+/** Functions that there is no room for at a time: for half of them, or a few less. */
+const MANY = SCALE.full ? 12 : 8;
+const MANY_MIB = SCALE.full ? 256 : 384;
+/** How long a function writes as much as it can, ms. */
+const FLOOD_MS = SCALE.full ? 30_000 : 3_000;
+/** What a controller may keep of a flood that is over, MiB. */
+const KEPT_MIB = 64;
 
 for (const driver of drivers('docker')) {
   describe(`faults (${driver})`, () => {
@@ -41,6 +50,7 @@ for (const driver of drivers('docker')) {
           await load.during(500);
         }
         await load.during(SCALE.calmMs);
+        await load.tail(201, faultAt);
         const entries = await load.stop();
         const verdict = judge(entries, { faultAt });
         reportFault(rowOf({ fault: 1, what: 'kill -9 controller, warm', driver }, entries, verdict));
@@ -65,6 +75,7 @@ for (const driver of drivers('docker')) {
           await load.during(800);
         }
         await load.during(SCALE.calmMs);
+        await load.tail(31, faultAt);
         const entries = await load.stop();
         const { stdout } = await platform().fnOk(['logs', 'steady', '--json']);
         const seen = stdout
@@ -107,6 +118,7 @@ for (const driver of drivers('docker')) {
           ['SIGTERM gateway, kept connections', kept],
           ['SIGTERM gateway, new connections', fresh],
         ] as const) {
+          await load.tail(51, faultAt);
           const entries = await load.stop();
           const verdict = judge(entries, { faultAt });
           reportFault(rowOf({ fault: 2, what, driver }, entries, verdict));
@@ -135,6 +147,7 @@ for (const driver of drivers('docker')) {
           await load.during(1_500);
         }
         await load.during(SCALE.calmMs);
+        await load.tail(101, faultAt);
         const entries = await load.stop();
         const verdict = judge(entries, { faultAt });
         reportFault(rowOf({ fault: 3, what: 'function killed, or ends itself', driver }, entries, verdict));
@@ -244,7 +257,12 @@ for (const driver of drivers('docker')) {
 }
 
 describe.each(onlyOn('docker'))('faults (%s only)', (driver) => {
-  const platform = usePlatform({ driver, env: { FN_MEMORY_BUDGET_MIB: '1600' } });
+  const platform = usePlatform({ driver, env: { FN_MEMORY_BUDGET_MIB: String(BUDGET_MIB) } });
+  const neighbour = () => new Load({ url: (id) => `${platform().url}/neighbour?id=${id}`, connections: 4 });
+
+  beforeAll(async () => {
+    await platform().deploy('neighbour', LEDGER, { flags: ['--memory', '128', '--keep-alive', '600'] });
+  });
 
   it('a function that puts a link to the Docker socket in place of its own reaches nobody with it', async () => {
     await platform().deploy('thief', 'test/chaos/fixtures/thief.ts');
@@ -262,8 +280,7 @@ describe.each(onlyOn('docker'))('faults (%s only)', (driver) => {
     'out of memory under load: 502 function-oom, neighbours are well, and so is the next call',
     async () => {
       await platform().deploy('eater', LEDGER, { flags: ['--memory', '128', '--timeout', '30'] });
-      await platform().deploy('neighbour', LEDGER, { flags: ['--memory', '128'] });
-      const load = new Load({ url: (id) => `${platform().url}/neighbour?id=${id}`, connections: 4 });
+      const load = neighbour();
       for (const _ of range(SCALE.strikes)) {
         const answer = await platform().call('/eater/oom?id=x');
         expect([answer.status, answer.json<{ code: string }>().code]).toEqual([502, 'function-oom']);
@@ -278,18 +295,55 @@ describe.each(onlyOn('docker'))('faults (%s only)', (driver) => {
   );
 
   it(
+    'a flood of output: who writes it and its neighbours are answered, what is too much is dropped and counted',
+    async () => {
+      await platform().deploy('flooder', LEDGER, { flags: ['--memory', '128', '--timeout', '30'] });
+      const controller = await platform().pid('controller');
+      const before = await settledPssMib(controller);
+      const load = neighbour();
+      const flood = new Load({ url: (id) => `${platform().url}/flooder/flood?id=${id}`, connections: 2 });
+      await load.during(FLOOD_MS);
+      const flooded = await flood.stop();
+      const entries = await load.stop();
+      const note = await waitFor('the count of what was dropped', async () => {
+        const { stderr } = await platform().fnOk(['logs', 'flooder', '--limit', '1']);
+        return /^note: (\d+) lines were dropped/.exec(stderr)?.[1];
+      });
+      const after = await settledPssMib(controller);
+      const figures = { dropped: Number(note), controllerMib: { before, after } };
+      const row = { fault: 5, driver, recoveredMs: null, figures, leaks: `${LOOKED_AFTER}, PSS ${Math.round(after - before)} MiB` };
+      reportFault(rowOf({ ...row, what: 'a flood of output: who writes it' }, flooded, judge(flooded, { faultAt: 0 })));
+      reportFault(rowOf({ ...row, what: 'a flood of output: its neighbour' }, entries, judge(entries, { faultAt: 0 })));
+      expect([tally(flooded), tally(entries)]).toEqual([{}, {}]);
+      expect([misdirected(flooded), misdirected(entries)]).toEqual([[], []]);
+      expect(flooded.length).toBeGreaterThanOrEqual(5);
+      expect(entries.length).toBeGreaterThan(50);
+      expect(after - before).toBeLessThan(KEPT_MIB);
+    },
+    SCALE.timeoutMs,
+  );
+
+  it(
     'more functions than the budget holds: everyone has a turn or an honest 503, then all is well',
     async () => {
-      const names = range(12).map((index) => `many-${index}`);
-      for (const name of names) await platform().deploy(name, LEDGER, { flags: ['--memory', '256', '--keep-alive', '600'] });
+      const names = range(MANY).map((index) => `many-${index}`);
+      await parallel(names, 2, (name) => platform().deploy(name, LEDGER, { flags: ['--memory', String(MANY_MIB), '--keep-alive', '600'] }));
       const loads = names.map((name) => new Load({ url: (id) => `${platform().url}/${name}?id=${id}`, connections: 1, pauseMs: 100 }));
-      await sleep(10_000);
+      await sleep(SCALE.full ? 10_000 : 5_000);
+      const good = () => loads.flatMap((load) => load.entries).filter(({ status }) => status === 200).length;
+      await waitFor('a hundred turns', () => good() > 100, { timeoutMs: 60_000 });
       const entries = (await Promise.all(loads.map((load) => load.stop()))).flat();
       const verdict = judge(entries, { faultAt: 0 });
-      reportFault(rowOf({ fault: 14, what: '12 functions, room for 6', driver, recoveredMs: null }, entries, verdict));
+      reportFault(
+        rowOf(
+          { fault: 14, what: `${MANY} functions, room for ${Math.floor(BUDGET_MIB / MANY_MIB)}`, driver, recoveredMs: null },
+          entries,
+          verdict,
+        ),
+      );
       for (const what of Object.keys(tally(entries))) expect(what).toMatch(/^503 (?:no-capacity|queue-timeout|queue-full)$/);
       expect(entries.filter(({ status }) => status === 200).length).toBeGreaterThan(100);
-      expect((await platform().status()).budget.memoryUsedMib).toBeLessThanOrEqual(1_600);
+      expect((await platform().status()).budget.memoryUsedMib).toBeLessThanOrEqual(BUDGET_MIB);
       for (const name of names) expect((await platform().call(`/${name}?id=z`)).status).toBe(200);
     },
     SCALE.timeoutMs,

@@ -142,6 +142,7 @@ describe('Redis goes away', () => {
       ).catch(() => {
         // What is missing then is told by the expectations below.
       });
+      await warm.tail(101, faultAt);
       const entries = await warm.stop();
       const verdict = judge(entries, { faultAt, seen: ledger.all() });
       reportFault(rowOf({ fault: 8, what: `Redis ${what}, warm calls`, driver: 'process' }, entries, verdict));

@@ -12,13 +12,13 @@ import { judge, type LedgerEntry, Load, misdirected } from '../helpers/load.ts';
 import { startPlatform, type TestPlatform } from '../helpers/platform.ts';
 import { mostOpenFiles, openFiles, pssMib, settledPssMib } from '../helpers/process-memory.ts';
 import { parallel, range, sleep, waitFor } from '../helpers/wait.ts';
-import { counted, dribble, flood, idlers } from './crowds.ts';
+import { counted, dribble, DRIBBLE_MS, flood, idlers } from './crowds.ts';
 import { ambiguous, type Hidden } from './hidden-requests.ts';
 import { reportFault, rowOf } from './report.ts';
 import { SCALE } from './scale.ts';
 
-/** 20,000, or what this machine lets one process open. */
-const IDLE = SCALE.full ? Math.min(20_000, Math.floor(mostOpenFiles() * 0.8)) : 2_000;
+/** 20,000, or most of what a gateway accepts on this machine, which is half of the files that it may open. */
+const IDLE = SCALE.full ? Math.min(20_000, Math.floor(mostOpenFiles() * 0.4)) : 2_000;
 const SLOW = SCALE.full ? 500 : 100;
 const LARGE = SCALE.full ? 200 : 30;
 const LEAVERS = SCALE.full ? 200 : 30;
@@ -26,12 +26,15 @@ const LEAVERS = SCALE.full ? 200 : 30;
 const ROUNDS = SCALE.full ? 300 : 25;
 const AT_ONCE = 6;
 const PIPELINES = SCALE.full ? 4_000 : 400;
-/** So long may a dribbled head or body take in all: what is promised, ms. */
+/** So long may a dribbled head or body take in all: what is promised, ms. It is counted by what could be said until then. */
 const SLOW_LIMIT_MS = 12_000;
 const MAX_BODY = 1_024 * 1_024;
-/** What an idle connection may cost a gateway, and all else of this test, MiB. */
+/**
+ * What an idle connection may cost a gateway, and all else of it: its program and a heap at its largest, MiB. When that grows is
+ * V8's choice (from 100 to 150 within the first rounds of this, and no more in two others), so it is all of it that has a bound.
+ */
 const IDLE_MIB = 0.03;
-const REST_MIB = 64;
+const REST_MIB = 224;
 /** A function hears of a client that is gone within: what is promised, ms. */
 const ABORT_MS = 1_000;
 
@@ -75,7 +78,7 @@ describe('connections', () => {
       const load = witness();
       // What a process takes once and keeps is no leak.
       await huge();
-      const before = { mib: await settledPssMib(gateway, 4), files: openFiles(gateway) };
+      const before = { mib: await settledPssMib(gateway), files: openFiles(gateway) };
       const faultAt = performance.now();
       const idle = await idlers(port, IDLE);
       let most = 0;
@@ -90,6 +93,7 @@ describe('connections', () => {
       await waitFor('their sockets to be closed', () => openFiles(gateway) <= before.files + 10, { timeoutMs: 30_000 });
       const recoveredMs = Math.round(performance.now() - faultAt);
       await load.during(SCALE.calmMs);
+      await load.tail(101, faultAt);
       const entries = await load.stop();
       const verdict = judge(entries, { faultAt, seen: ledger.all() });
       const after = { mib: await settledPssMib(gateway), files: openFiles(gateway) };
@@ -104,11 +108,11 @@ describe('connections', () => {
       expect(stillOpen).toBe(IDLE);
       expect(counted(heads)).toEqual({ 'HTTP/1.1 408 Request Timeout': SLOW });
       expect(counted(bodies)).toEqual({ 'HTTP/1.1 408 Request Timeout': SLOW });
-      for (const { ms } of [...heads, ...bodies]) expect(ms).toBeLessThan(SLOW_LIMIT_MS);
+      for (const { said } of [...heads, ...bodies]) expect(said).toBeLessThanOrEqual(SLOW_LIMIT_MS / DRIBBLE_MS);
       expect(counted(large.heads)).toEqual({ 'HTTP/1.1 431 Request Header Fields Too Large': LARGE });
       for (const endings of [large.declared, large.endless]) expect(counted(endings)).toEqual({ 'HTTP/1.1 413 Payload Too Large': LARGE });
-      expect(most - before.mib).toBeLessThan(IDLE * IDLE_MIB + REST_MIB);
-      expect(after.mib - before.mib).toBeLessThan(REST_MIB);
+      expect(most).toBeLessThan(IDLE * IDLE_MIB + REST_MIB);
+      expect(after.mib).toBeLessThan(REST_MIB);
     },
     SCALE.timeoutMs,
   );

@@ -154,6 +154,7 @@ describe('another controller takes over', () => {
         }).catch(() => {
           // Which are missing is told below.
         });
+        await warm.tail(51, faultAt);
         const verdict = judge(await warm.stop(), { faultAt });
         const refused = sender.refused;
         await sender.close();

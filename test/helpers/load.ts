@@ -5,7 +5,10 @@
  */
 import { Agent } from 'node:http';
 import { call } from './http.ts';
-import { sleep } from './wait.ts';
+import { sleep, waitFor } from './wait.ts';
+
+/** For the tail of a load, ms: a machine that is that slow is ill itself. */
+const TAIL_TIMEOUT_MS = 60_000;
 
 export interface LedgerEntry {
   id: string;
@@ -70,6 +73,16 @@ export class Load {
   /** Lets it run for a while. */
   async during(ms: number): Promise<void> {
     await sleep(ms);
+  }
+
+  /** Lets it run until so many are well that were sent after `faultAt` and the last failure: a tail is as long on a slow machine. */
+  async tail(least: number, faultAt = 0): Promise<void> {
+    await waitFor(`a tail of ${least} good answers`, () => judge(this.entries, { faultAt }).goodTail >= least, {
+      timeoutMs: TAIL_TIMEOUT_MS,
+      everyMs: 100,
+    }).catch(() => {
+      // How long it is is asserted by who judges.
+    });
   }
 
   async stop(): Promise<LedgerEntry[]> {
