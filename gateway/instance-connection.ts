@@ -18,11 +18,19 @@ const READ_BYTES = 64 * 1_024;
 /** Sockets of all connections read into it, one after the other: whoever keeps bytes copies them. */
 const READ_BUFFER = Buffer.allocUnsafeSlow(READ_BYTES);
 
+/** This process, or this host, has as many files open as it may: that says nothing of the instance. */
+const OUT_OF_FILES: ReadonlySet<unknown> = new Set(['EMFILE', 'ENFILE']);
+
 /** No connection came about; not a byte of a request was sent. */
 export class ConnectError extends Error {
+  /** Is it not the instance that keeps it from coming about, but this process? */
+  readonly own: boolean;
+
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'ConnectError';
+    const { cause } = this;
+    this.own = cause instanceof Error && 'code' in cause && OUT_OF_FILES.has(cause.code);
   }
 }
 

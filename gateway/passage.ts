@@ -101,7 +101,7 @@ export abstract class Passage extends Call implements Waiter<Upstream>, AttemptO
 
   /** To another instance, by the route as it is now. */
   onNotTaken(error: Error | null): void {
-    if (error instanceof ConnectError) this.context.leases.suspect(this.attempt!.lease.instance, error.message);
+    if (error instanceof ConnectError && !error.own) this.context.leases.suspect(this.attempt!.lease.instance, error.message);
     (this.tries ??= []).push({ instance: this.instance!, why: error === null ? `refused: ${this.#refusal}` : error.message });
     this.sentAt = null;
     this.context.wheel.cancel(this);
