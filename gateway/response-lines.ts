@@ -1,9 +1,10 @@
-/** The lines of a response's head (RFC 9112, 4 and 5), strictly: each function throws where they are not as they should be. */
+/** The lines of a response's head and of its chunks (RFC 9112, 4, 5 and 7.1), strictly: what is not as it should be throws. */
 
 const TAB = 9;
 const LF = 10;
 const CR = 13;
 const SPACE = 32;
+const SEMICOLON = 59;
 const DEL = 127;
 
 /** What each response begins with, but for the last digit of its version. */
@@ -98,3 +99,23 @@ export function trimmed(text: string, from: number, to: number): string {
 }
 
 const isBlank = (char: number): boolean => char === SPACE || char === TAB;
+
+// The line before a chunk.
+
+export const badChunk = () => new ResponseError('a chunk of the response is not as it should be');
+
+/** Of a hex digit; −1: it is none. */
+export function digit(byte: number): number {
+  if (byte >= 48 && byte <= 57) return byte - 48;
+  const letter = byte | 32;
+  return letter >= 97 && letter <= 102 ? letter - 87 : -1;
+}
+
+/** They mean nothing here, but must not hide a line. Throws where they would. */
+export function checkExtensions(line: Buffer, at: number, till: number): void {
+  if (line[at] !== SEMICOLON) throw badChunk();
+  for (; at < till; at++) {
+    const byte = line[at]!;
+    if ((byte < SPACE && byte !== TAB) || byte === DEL) throw badChunk();
+  }
+}

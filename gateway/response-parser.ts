@@ -7,8 +7,11 @@
  * kept until the head is whole.
  */
 import {
+  badChunk,
+  checkExtensions,
   CONNECTION,
   CONTENT_LENGTH,
+  digit,
   endOfReason,
   endOfValue,
   lineEnd,
@@ -31,12 +34,8 @@ const MAX_CHUNK_LINE_BYTES = 4_096;
 /** Hex digits of a chunk's length: 2^52 bytes. */
 const MAX_CHUNK_DIGITS = 13;
 
-const TAB = 9;
 const LF = 10;
 const CR = 13;
-const SPACE = 32;
-const SEMICOLON = 59;
-const DEL = 127;
 
 const END = Buffer.from('\r\n\r\n', 'latin1');
 const LENGTH = /^[0-9]{1,15}$/;
@@ -399,23 +398,5 @@ export class ResponseParser {
       at = endOfValue(text, colon + 1) + 2;
       if (++count > MAX_RESPONSE_HEADERS) throw new ResponseError('the response has too many trailers');
     }
-  }
-}
-
-const badChunk = () => new ResponseError('a chunk of the response is not as it should be');
-
-/** Of a hex digit; −1: it is none. */
-function digit(byte: number): number {
-  if (byte >= 48 && byte <= 57) return byte - 48;
-  const letter = byte | 32;
-  return letter >= 97 && letter <= 102 ? letter - 87 : -1;
-}
-
-/** They mean nothing here, but must not hide a line. */
-function checkExtensions(line: Buffer, at: number, till: number): void {
-  if (line[at] !== SEMICOLON) throw badChunk();
-  for (; at < till; at++) {
-    const byte = line[at]!;
-    if ((byte < SPACE && byte !== TAB) || byte === DEL) throw badChunk();
   }
 }
