@@ -11,6 +11,7 @@ import { MAX_SERIES, OTHER } from '#kit/telemetry-metrics.ts';
 import type { Driver, Usage } from '../driver/types.ts';
 import type { UsageStore } from '../store/types.ts';
 import { Account, type Meter, type Moment } from './account.ts';
+import { beyond, type Deleted } from './deleted.ts';
 import { plus, resourceStats, usageStats, zero, type Totals } from './totals.ts';
 import type { AccountingPort, AccountingSources, MeteredInstance } from './types.ts';
 
@@ -274,7 +275,7 @@ export class Accounting implements AccountingPort {
   /** Revisions that are not kept any more, and functions that were deleted long ago. */
   #tidy(): void {
     const wall = this.#options.clock.wall();
-    const deleted: { key: string; at: number }[] = [];
+    const deleted: Deleted[] = [];
     for (const [key, account] of this.#accounts) {
       if (key === POOL) continue;
       const kept = this.#kept(key);
@@ -283,9 +284,9 @@ export class Accounting implements AccountingPort {
       account.deletedAt = deletedAt;
       if (deletedAt !== null && account.meters.size === 0) deleted.push({ key, at: deletedAt });
     }
-    const surplus = deleted.length - MAX_DELETED;
-    for (const [index, { key, at }] of deleted.toSorted((a, b) => a.at - b.at).entries()) {
-      if (index >= surplus && wall - at < KEEP_DELETED_MS) continue;
+    const surplus = new Set(beyond(deleted, MAX_DELETED));
+    for (const { key, at } of deleted) {
+      if (!surplus.has(key) && wall - at < KEEP_DELETED_MS) continue;
       this.#accounts.delete(key);
       this.#series.delete(key);
       this.#dirty.add(key);
