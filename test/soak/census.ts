@@ -1,6 +1,7 @@
 /** One look at everything that could grow: processes, what they made of the host, and files. */
 import { type Dirent, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import type { Redis } from 'ioredis';
 import { pssMib } from '../bench/host.ts';
 import { cgroupsOf, containersOf, mountsOf, networksOf, rulesOf } from '../helpers/leaks.ts';
@@ -29,6 +30,8 @@ export interface Sample {
   files: Record<string, number>;
   mib: Record<string, number>;
   redis: Record<string, number>;
+  /** Of events.db: keys by which a repetition is known, each kept for a day (docs/events.md). They fill it for longer than a soak lasts. */
+  keysMib?: number;
   /** Warm requests of the time since the sample before: p50 and p99, ms. */
   warmMs: { p50: number; p99: number };
   load: number;
@@ -126,6 +129,22 @@ async function redisOf(redis: Redis, stream: string): Promise<Record<string, num
   };
 }
 
+/** Undefined where the database cannot be read just now. */
+function keysMib(home: string): number | undefined {
+  try {
+    const database = new DatabaseSync(join(home, 'events.db'), { readOnly: true });
+    try {
+      const row = database.prepare("SELECT sum(pgsize) AS bytes FROM dbstat WHERE name LIKE 'dedup%'").get();
+      return Number(row?.bytes ?? 0) / 1_048_576;
+    } finally {
+      database.close();
+    }
+  } catch {
+    // Not made yet, or locked: the sample goes without it.
+    return undefined;
+  }
+}
+
 export interface CensusOptions {
   platform: TestPlatform;
   redis: Redis;
@@ -165,6 +184,7 @@ export async function census({ platform, redis, stream, supervisor, warmMs }: Ce
       ...(status === null ? {} : { instances: status.instances.length, functions: status.functions.length }),
     },
     ...folders(platform),
+    keysMib: keysMib(platform.home),
     redis: await Promise.race([redisOf(redis, stream).catch(() => ({})), away]),
     warmMs,
     load: Number(readFileSync('/proc/loadavg', 'utf8').split(' ')[0]),

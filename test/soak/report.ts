@@ -46,8 +46,10 @@ export interface SoakResult {
 const MEMORY: Bound = { share: 0.1, slack: 8 };
 /** Counts that follow the traffic of the moment. */
 const COUNT: Bound = { share: 0.15, slack: 6 };
-/** What has limits, in MiB, files, keys. */
+/** What has limits, in MiB. */
 const STORE: Bound = { share: 0.15, slack: 2 };
+/** Its keys of idempotency are kept for a day: what else is in it must be flat. */
+const EVENTS = 'home/events.db';
 
 /**
  * All series of the samples. Of what a process holds only its longest life counts, without the settling time at its
@@ -94,9 +96,11 @@ export function seriesOf(samples: readonly Sample[], settleMs: number): Series[]
     for (const key of keys) {
       const points = samples.flatMap((sample): Point[] => {
         const value = sample[group][key];
-        return value === undefined ? [] : [[sample.at, value]];
+        if (value === undefined) return [];
+        if (group !== 'mib' || key !== EVENTS) return [[sample.at, value]];
+        return sample.keysMib === undefined ? [] : [[sample.at, value - sample.keysMib]];
       });
-      add(`${prefix}${key}`, unit, points, bound);
+      add(`${prefix}${key}${group === 'mib' && key === EVENTS ? ' without keys' : ''}`, unit, points, bound);
     }
   }
   return found;
