@@ -24,7 +24,7 @@ export const SETTINGS_OPTIONS: readonly OptionSpec[] = [
   { flags: '--max <n>', description: 'most instances at a time (default: 100)' },
   { flags: '--keep-alive <time>', description: 'how long an idle instance is kept: a time, or auto (default: auto)' },
   { flags: '--max-stream <time>', description: 'longest life of a WebSocket or event stream (default: 1h)' },
-  { flags: '--egress <where>', description: 'none, internet, or networks: 10.1.2.0/24,192.0.2.7' },
+  { flags: '--egress <where>', description: 'none, internet, or a list: api.example.com,10.1.2.0/24' },
   { flags: '--sandbox <name>', description: 'what isolates it beyond the usual: a RuntimeClass of the cluster (default: none)' },
   ENV_OPTION,
   { flags: '--env-file <file>', description: 'file of NAME=VALUE lines; --env wins', completes: 'file' },

@@ -4,6 +4,8 @@ import {
   CheckedFunctionSettings,
   Cidr,
   Egress,
+  EgressEntry,
+  egressParts,
   Entry,
   EnvVars,
   FunctionSettings,
@@ -76,9 +78,14 @@ describe('settings', () => {
 });
 
 describe('egress', () => {
-  it.each([['none'], ['internet'], [['10.0.0.0/8']], [['1.2.3.4', '0.0.0.0/0']]])('%j: yes', (egress) =>
-    expect(Egress.safeParse(egress).success).toBe(true),
-  );
+  it.each([
+    ['none'],
+    ['internet'],
+    [['10.0.0.0/8']],
+    [['1.2.3.4', '0.0.0.0/0']],
+    [['api.example.com', 'xn--bcher-kva.example', '3com.com', '10.1.2.0/24']],
+    [Array.from({ length: 16 }, (_, i) => `h${i}.example.com`)],
+  ])('%j: yes', (egress) => expect(Egress.safeParse(egress).success).toBe(true));
   it.each([
     ['all'],
     [[]],
@@ -86,11 +93,46 @@ describe('egress', () => {
     [['256.0.0.1']],
     [['::1']],
     [['10.0.0.0/8; drop']],
-    [['example.com']],
     [['10.0.0.0/8\n']],
     [Array.from({ length: 65 }, () => '1.1.1.1')],
     [null],
   ])('%j: no', (egress) => expect(Egress.safeParse(egress).success).toBe(false));
+
+  it.each([
+    ['*.example.com', 'there is no *'],
+    ['https://example.com', 'without scheme, port or path'],
+    ['example.com:443', 'without scheme, port or path'],
+    ['example.com/24', 'without scheme, port or path'],
+    ['user@example.com', 'a full host name'],
+    ['fe80::1', 'not IPv6'],
+    ['API.example.com', 'in lower case'],
+    ['bücher.example', 'xn--'],
+    ['db', 'a full host name'],
+    ['localhost', 'a full host name'],
+    ['evil.localhost', 'never to be dialled'],
+    ['example.com.', 'a full host name'],
+    ['example..com', 'a full host name'],
+    ['-a.example.com', 'a full host name'],
+    ['a-.example.com', 'a full host name'],
+    ['a_b.example.com', 'a full host name'],
+    ['example.com\n', 'a full host name'],
+    ['example.com 10.0.0.1', 'a full host name'],
+    ['127.1', 'a full host name'],
+    ['0x7f.1', 'a full host name'],
+    ['1.2.3.0x4', 'a full host name'],
+    ['2130706433', 'a full host name'],
+    [`${'a'.repeat(64)}.example.com`, 'a full host name'],
+    [`${'a.'.repeat(126)}com`, 'at most 253'],
+  ])('%j is no host: %s', (host, words) => {
+    const { error } = EgressEntry.safeParse(host);
+    expect(error?.issues.map(({ message }) => message).join()).toContain(words);
+  });
+
+  it('takes sixteen hosts, and tells them from networks', () => {
+    expect(Egress.safeParse(Array.from({ length: 17 }, (_, index) => `h${index}.example.com`)).success).toBe(false);
+    const parts = { hosts: ['a.example.com'], networks: ['10.0.0.0/8', '1.2.3.4'] };
+    expect(egressParts(['10.0.0.0/8', 'a.example.com', '1.2.3.4', 'a.example.com'])).toEqual(parts);
+  });
 
   it('any four octets and any prefix are a network', () => {
     const octet = fc.integer({ min: 0, max: 255 });

@@ -53,28 +53,66 @@ export function openFiles(classMib: number): number {
   return classMib <= 256 ? 1_024 : 4_096;
 }
 
-const CIDR = /^(?:\d{1,3}\.){3}\d{1,3}(?:\/(?:3[0-2]|[12]?\d))?$/;
+const IPV4 = '(?:\\d{1,3}\\.){3}\\d{1,3}(?:\\/(?:3[0-2]|[12]?\\d))?';
+const octetsFit = (cidr: string): boolean =>
+  cidr
+    .split('/')[0]!
+    .split('.')
+    .every((octet) => Number(octet) <= 255);
+const OCTETS_WORDS = 'each part of an IPv4 address is at most 255';
 
-/** IPv4 address or network that a function may dial, beside nothing else. */
+/** IPv4 address or network. */
 export const Cidr = z
   .string()
-  .regex(CIDR, 'must be an IPv4 address or network, such as 10.1.2.0/24')
-  .refine(
-    (cidr) =>
-      cidr
-        .split('/')[0]!
-        .split('.')
-        .every((octet) => Number(octet) <= 255),
-    {
-      message: 'each part of an IPv4 address is at most 255',
-    },
-  );
+  .regex(new RegExp(`^${IPV4}$`), 'must be an IPv4 address or network, such as 10.1.2.0/24')
+  .refine(octetsFit, { message: OCTETS_WORDS });
+
+/** Host names in one list: each is asked for again and again while an instance runs. */
+export const MAX_EGRESS_HOSTS = 16;
+
+/**
+ * Labels of letters, digits and hyphens (RFC 1123), two at least. The last begins with a letter, as all top-level domains do:
+ * what ends in a number is an address by another spelling (`127.1`, `0x7f.1`, `1.2.3.0x4`).
+ */
+const HOST = '(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?';
+const isHost = (entry: string): boolean => /[a-z]/.test(entry);
+
+/** An entry of a list: the full name of a host, in lower case and ASCII; or an IPv4 address or network. */
+export const EgressEntry = z
+  .string()
+  .max(253, 'a host name has at most 253 characters')
+  .regex(new RegExp(`^(?:${IPV4}|${HOST})$`), { error: ({ input }) => egressFault(String(input)) })
+  .refine((entry) => isHost(entry) || octetsFit(entry), { message: OCTETS_WORDS })
+  .refine((entry) => !entry.endsWith('.localhost'), { message: 'localhost is never to be dialled' });
+
+function egressFault(text: string): string {
+  if (text.includes('*')) return 'each host is listed by its own name: there is no *';
+  if (/[/:]/.test(text) && /[a-z:]/i.test(text))
+    return 'must be a host name or an IPv4 network, without scheme, port or path, and not IPv6';
+  if (/[^\0-\x7f]/.test(text)) return 'a host name is written in ASCII: xn--… where it has other letters (IDNA)';
+  if (/[A-Z]/.test(text)) return 'a host name is written in lower case';
+  return 'must be a full host name such as api.example.com, or an IPv4 address or network such as 10.1.2.0/24';
+}
+
+/** The hosts and the networks of a list. */
+export function egressParts(list: readonly string[]): { hosts: string[]; networks: string[] } {
+  return { hosts: [...new Set(list.filter(isHost))], networks: list.filter((entry) => !isHost(entry)) };
+}
 
 /**
  * Where a function may dial out to. `internet`: any public address; never the host, link-local or
- * private ranges. A list: those networks only (they may be private, never the host or link-local).
+ * private ranges. A list: those hosts and networks only (networks may be private, never the host or link-local).
  */
-export const Egress = z.union([z.enum(['none', 'internet']), z.array(Cidr).min(1).max(64)]);
+export const Egress = z.union([
+  z.enum(['none', 'internet']),
+  z
+    .array(EgressEntry)
+    .min(1)
+    .max(64)
+    .refine((list) => egressParts(list).hosts.length <= MAX_EGRESS_HOSTS, {
+      message: `a list has at most ${MAX_EGRESS_HOSTS} host names; a network counts as none`,
+    }),
+]);
 export type Egress = z.infer<typeof Egress>;
 
 /** Network class of an instance: fixed at its creation, so a part of the pool's key. */

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { Auth, Cors, LogRetention, RateLimit, RouteSpec, Sticky } from './access.ts';
 import { ManifestAsync, ManifestTriggers, OPENED } from './manifest-events.ts';
 import { BINARY_UNITS_BYTES, BINARY_UNITS_MIB, quantity, seconds } from './manifest-quantity.ts';
-import { Cidr, type Egress, EnvVars, FunctionSettings, KeepAliveSeconds, Sandbox } from './function.ts';
+import { type Egress, EgressEntry, EnvVars, FunctionSettings, KeepAliveSeconds, Sandbox } from './function.ts';
 import { FunctionName, LABEL_PATTERN, Namespace, RuntimeName, SecretName } from './names.ts';
 
 /** Most functions and environments of one file, and most entries of a list. */
@@ -48,8 +48,11 @@ const whole = (bounds: z.ZodNumber, words: string) =>
     .min(bounds.minValue ?? 0, words)
     .max(bounds.maxValue ?? Number.MAX_SAFE_INTEGER, words);
 
-const EGRESS_WORDS = 'must be none, internet, or IPv4 networks such as 10.1.2.0/24';
-const EgressText = z.string().refine((text) => Cidr.safeParse(text).success, EGRESS_WORDS);
+const EGRESS_WORDS = 'must be none, internet, or hosts and IPv4 networks such as api.example.com and 10.1.2.0/24';
+const EgressText = z.string().superRefine((text, context) => {
+  const found = EgressEntry.safeParse(text);
+  if (!found.success) context.addIssue({ code: 'custom', message: `${EGRESS_WORDS}: ${found.error.issues[0]!.message}` });
+});
 const ManifestEgress = z
   .union([z.enum(['none', 'internet']), EgressText, z.array(EgressText).min(1, EGRESS_WORDS).max(64)], { error: EGRESS_WORDS })
   .transform((given): Egress => (typeof given === 'string' && given !== 'none' && given !== 'internet' ? [given] : given));
@@ -194,7 +197,7 @@ const COMMON = {
     .optional()
     .meta({
       description:
-        'Where the function may dial out to: none, internet (public addresses only), or a list of IPv4 networks. Default internet, where the host can filter it (null).',
+        'Where the function may dial out to: none, internet (public addresses only), or a list of hosts and IPv4 networks. Default internet, where the host can filter it (null).',
       examples: ['none', 'internet', ['10.1.2.0/24']],
     }),
   sandbox: Sandbox.nullable()

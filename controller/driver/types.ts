@@ -67,6 +67,14 @@ export interface SpecialiseSpec {
   nonce: string;
 }
 
+/** What there is to know of the host names of an egress list before a function is deployed with it. */
+export interface HostsCheck {
+  /** Hosts that it cannot have, and why; for people. */
+  refused: { host: string; why: string }[];
+  /** What the person should know of the others, a sentence each. */
+  notes: string[];
+}
+
 /** Why an instance ended, as far as the driver can tell. */
 export interface Exit {
   id: string;
@@ -167,6 +175,8 @@ export interface Driver {
    * Leaves nothing behind when it throws or is aborted.
    */
   create(spec: CreateSpec, signal: AbortSignal): Promise<DriverInstance>;
+  /** Whether functions can have these hosts, beside these networks, in their list. Takes some seconds where no name server answers. */
+  checkHosts(hosts: readonly string[], networks: readonly string[]): Promise<HostsCheck>;
   /** After the first health answer: takes the socket's folder from the instance (see DESIGN: the socket path belongs to the platform). */
   seal(id: string): Promise<void>;
   /** Exact limits, egress rules, and the code in place. Returns the folder as the instance sees it. Throws LimitBusy, ClaimLost. */

@@ -1,8 +1,8 @@
 /** What a deployment is checked for before anything is started. */
 import type { DeployRequest } from '#contract/api.ts';
 import { FnError } from '#contract/errors.ts';
-import { memoryClass, type Egress } from '#contract/function.ts';
-import type { DriverFeatures } from '../driver/types.ts';
+import { egressParts, memoryClass, type Egress } from '#contract/function.ts';
+import type { Driver, DriverFeatures } from '../driver/types.ts';
 import { quotaOf, type EngineContext } from './context.ts';
 import { checkSecrets } from './secrets.ts';
 
@@ -30,6 +30,19 @@ export function resolveEgress(features: DriverFeatures, wanted: Egress | null, n
   if (wanted !== 'none' && can === 'unfiltered')
     notes.push('Egress is not filtered here: the function can dial whatever is in reach, private networks too.');
   return wanted;
+}
+
+/** Throws FnError invalid where a host of a list cannot be dialled by its name. Names that nobody can look up now are noted: they may be tomorrow. */
+export async function checkHosts(driver: Driver, egress: Egress, notes: string[]): Promise<void> {
+  if (typeof egress === 'string') return;
+  const { hosts, networks } = egressParts(egress);
+  if (hosts.length === 0) return;
+  const check = await driver.checkHosts(hosts, networks);
+  notes.push(...check.notes);
+  if (check.refused.length === 0) return;
+  throw new FnError('invalid', `Egress to ${check.refused.map(({ host, why }) => `${host}: ${why}`).join('; ')}.`, {
+    errors: check.refused.map(({ host, why }) => ({ pointer: `/settings/egress/${egress.indexOf(host)}`, detail: why })),
+  });
 }
 
 /** Throws FnError invalid (no such runtime, bundle, image or secret here), no-capacity or quota-exceeded (it can never fit). */

@@ -10,7 +10,7 @@ import { newRevisionState, type RevisionState } from '../core/world.ts';
 import type { FunctionChange, FunctionRecord } from '../store/types.ts';
 import type { Changes } from './changes.ts';
 import type { EngineContext } from './context.ts';
-import { checkRequest, resolveEgress } from './deploy-checks.ts';
+import { checkHosts, checkRequest, resolveEgress } from './deploy-checks.ts';
 import type { Functions } from './functions.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Rollout } from './rollout.ts';
@@ -55,6 +55,7 @@ export class Deployer {
     const notes: string[] = [];
     const egress = resolveEgress(driver.features, request.settings.egress, notes);
     await checkRequest(this.#context, namespace, request);
+    await checkHosts(driver, egress, notes);
     this.#changes.checkCount(namespace, name);
     const before = this.#functions.get(namespace, name);
     const change = changeOf(request, before, notes);

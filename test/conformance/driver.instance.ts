@@ -12,6 +12,7 @@ const CALL_TIMEOUT_MS = 10_000;
 /** What the function does, by path. The fake instance imitates the first five, and `/burn`. */
 const SOURCE = `
 import { connect } from 'node:net';
+import { lookup } from 'node:dns/promises';
 import { createSocket } from 'node:dgram';
 import { readFileSync, writeFileSync, symlinkSync, rmSync } from 'node:fs';
 import { networkInterfaces, tmpdir } from 'node:os';
@@ -35,6 +36,10 @@ export default { async fetch(request) {
       return new Response('ate');
     }
     case '/dial': return new Response(await dial(param('host'), Number(param('port'))));
+    case '/lookup': {
+      const found = await lookup(param('host'), { all: true, family: 4 }).then((all) => all.map(({ address }) => address), (error) => error.code);
+      return Response.json(found);
+    }
     case '/steal': return Response.json([
       attempt(() => rmSync('/fn/sock/s')),
       attempt(() => symlinkSync('/var/run/docker.sock', '/fn/sock/s')),
@@ -50,7 +55,7 @@ export default { async fetch(request) {
       while (used() < Number(param('us')));
       return new Response(String(used()));
     }
-    case '/self': return Response.json({ status: readFileSync('/proc/self/status', 'utf8'), limits: readFileSync('/proc/self/limits', 'utf8'), mounts: readFileSync('/proc/self/mounts', 'utf8'), env: process.env });
+    case '/self': return Response.json({ status: readFileSync('/proc/self/status', 'utf8'), limits: readFileSync('/proc/self/limits', 'utf8'), mounts: readFileSync('/proc/self/mounts', 'utf8'), resolvConf: readFileSync('/etc/resolv.conf', 'utf8'), env: process.env });
     default: return new Response('hello');
   }
 } };

@@ -1,5 +1,5 @@
 /**
- * Hosts to dial, in a network namespace behind a veth pair: one with a public address, one private,
+ * Hosts to dial, in a network namespace behind a veth pair: two with public addresses, one private,
  * one link-local. They are the same server; what differs is the way to it.
  */
 import { execFileSync, spawn } from 'node:child_process';
@@ -9,8 +9,14 @@ import { connect } from 'node:net';
 const NAMESPACE = 'fnt-driver';
 const [HOST_SIDE, FAR_SIDE] = ['fntdrv0', 'fntdrv1'];
 
-/** 203.0.113.0/24 is for documentation (RFC 5737): routed nowhere, and no range that we refuse. */
-export const FAR = { public: '203.0.113.130', private: '10.213.77.10', linkLocal: '169.254.213.77', port: 8_080 } as const;
+/** 203.0.113.0/24 and 198.51.100.0/24 are for documentation (RFC 5737): routed nowhere, and no range that we refuse. */
+export const FAR = {
+  public: '203.0.113.130',
+  other: '198.51.100.77',
+  private: '10.213.77.10',
+  linkLocal: '169.254.213.77',
+  port: 8_080,
+} as const;
 /** An address of this host, on the way to the far side. */
 export const NEAR = '203.0.113.129';
 
@@ -41,7 +47,7 @@ export async function makeFarSide(): Promise<() => Promise<void>> {
   ip('link', 'set', HOST_SIDE, 'up');
   for (const device of ['lo', FAR_SIDE]) ip('-n', NAMESPACE, 'link', 'set', device, 'up');
   ip('-n', NAMESPACE, 'addr', 'add', `${FAR.public}/30`, 'dev', FAR_SIDE);
-  for (const address of [FAR.private, FAR.linkLocal]) {
+  for (const address of [FAR.other, FAR.private, FAR.linkLocal]) {
     ip('-n', NAMESPACE, 'addr', 'add', `${address}/32`, 'dev', 'lo');
     ip('route', 'add', `${address}/32`, 'via', FAR.public, 'dev', HOST_SIDE);
   }

@@ -78,6 +78,7 @@ export class SimCluster {
       runtimes: () => Promise.resolve([{ name: 'node', version: '0' }]),
       list: () => Promise.resolve([...this.pods.values()].map(view)),
       create: (spec, signal) => this.#create(spec, signal),
+      checkHosts: () => Promise.resolve({ refused: [], notes: [] }),
       seal: () => Promise.resolve(),
       specialise: async (id) => {
         await this.#takes('specialise');

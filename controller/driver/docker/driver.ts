@@ -7,6 +7,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type Dockerode from 'dockerode';
 import type { UsageSource } from '#contract/stats.ts';
+import { systemClock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { describeExit } from '../exit.ts';
@@ -17,6 +18,7 @@ import {
   type DriverFeatures,
   type DriverInstance,
   type Exit,
+  type HostsCheck,
   type ImageStore,
   type LogChunk,
   type SpecialiseSpec,
@@ -29,12 +31,14 @@ import { INSIDE, LABELS, containerName, containerOptions } from './container.ts'
 import { Exits } from './exits.ts';
 import { Care } from './care.ts';
 import { DEFAULT_DOCKER_SOCKET, connectEngine, engineStatus, type Engine } from './engine.ts';
-import { messageOf, prepareHost, removeHost, type Host } from './host.ts';
+import { hostNameservers, messageOf, prepareHost, removeHost, type Host } from './host.ts';
 import { newKnown, readInstance, type Known } from './instance.ts';
 import { applyLimits } from './limits.ts';
+import { Lists } from './lists.ts';
 import { followLogs } from './logs.ts';
 import { imageProgram, shimOf, type ImageProgram } from './image-program.ts';
 import { DockerImages } from './images.ts';
+import { systemLookup, type NameLimits } from './names.ts';
 import { networkName } from './network.ts';
 import { RuntimeImages } from './runtimes.ts';
 import { readUsage } from './usage.ts';
@@ -63,12 +67,16 @@ export interface DockerDriverOptions {
   socketPath?: string | undefined;
   /** DNS servers of instances; default: those of the host. */
   nameservers?: string[];
+  /** Who is asked for the hosts of egress lists (`192.0.2.1`, `192.0.2.1:5353`), and how often. Default: `nameservers`. */
+  hostNames?: { servers?: string[]; limits?: Partial<NameLimits> };
 }
 
 /** Makes the driver; nothing happens before start(). */
 export function createDockerDriver(options: DockerDriverOptions): Driver {
   return new DockerDriver(options);
 }
+
+const savedNamesPath = ({ runDir }: HomePaths): string => join(runDir, 'egress-hosts.json');
 
 const NOT_STARTED: DriverFeatures = { freeze: false, limits: false, parentCgroup: false, egress: 'none', sandboxes: [], notes: [] };
 
@@ -88,6 +96,7 @@ class DockerDriver implements Driver {
   #engine: Engine | null = null;
   #host: Host | null = null;
   #watch: Watch | null = null;
+  #lists: Lists | null = null;
 
   constructor(options: DockerDriverOptions) {
     this.#options = options;
@@ -127,6 +136,7 @@ class DockerDriver implements Driver {
 
   async close(): Promise<void> {
     this.#care.close();
+    this.#lists?.close();
     await this.#watch?.close();
     this.#watch = null;
   }
@@ -137,6 +147,7 @@ class DockerDriver implements Driver {
     await inParallel(instances, PARALLEL, (instance) => this.kill(instance.id));
     await this.close();
     await rm(join(this.#options.paths.runDir, 'shims'), { recursive: true, force: true });
+    await rm(savedNamesPath(this.#options.paths), { force: true });
     await this.#workspace.destroy();
     await removeHost(engine, this.#homeId);
   }
@@ -227,6 +238,13 @@ class DockerDriver implements Driver {
     return { image, program: imageProgram(info, shim) };
   }
 
+  async checkHosts(hosts: readonly string[], networks: readonly string[]): Promise<HostsCheck> {
+    if (this.#lists !== null) return this.#lists.check(hosts, networks);
+    // Not filtered at all, which the deployment says; or by rules that this process cannot change.
+    if (this.features.egress !== 'filtered') return { refused: [], notes: [] };
+    return { refused: hosts.map((host) => ({ host, why: 'hosts in a list need a controller that runs as root' })), notes: [] };
+  }
+
   async seal(id: string): Promise<void> {
     this.#running(id);
     await this.#workspace.seal(id);
@@ -315,7 +333,7 @@ class DockerDriver implements Driver {
   async #adopt(inspected: Dockerode.ContainerInspectInfo): Promise<DriverInstance | null> {
     const found = readInstance(inspected, this.#homeId, networkName(this.#homeId), (id) => this.#workspace.socket(id));
     if (!found || this.#killed.has(found.instance.id)) return null;
-    const { instance, ip } = found;
+    const { instance, ip, files } = found;
     let known = this.#known.get(instance.id);
     if (!known) {
       known = newKnown(instance.id, instance.memoryClassMib, instance.network);
@@ -326,6 +344,7 @@ class DockerDriver implements Driver {
     known.container = inspected.Id;
     if (known.cgroup === null && instance.pid !== undefined && this.#host) {
       known.ip = ip;
+      known.files = files;
       known.cgroup = await processCgroup(instance.pid, this.#host.mounts);
     }
     return instance;
@@ -340,35 +359,39 @@ class DockerDriver implements Driver {
     if (ip === null) throw new Error(`the instance ${id} has no address`);
     const rules = this.#started().host.firewall !== null || this.features.egress === 'unfiltered';
     if (!rules && egress !== 'internet') {
-      throw new DriverUnavailable(
-        'Egress to a list of networks needs a controller that runs as root; deploy with --egress internet or none.',
-      );
+      throw new DriverUnavailable('Egress to a list needs a controller that runs as root; deploy with --egress internet or none.');
     }
   }
 
-  async #setEgress({ id, network, ip }: Known, { egress }: SpecialiseSpec): Promise<void> {
+  async #setEgress({ id, network, ip, files }: Known, { egress }: SpecialiseSpec): Promise<void> {
     const { firewall } = this.#started().host;
-    if (network === 'none' || ip === null || firewall === null) return;
+    if (network === 'none' || ip === null || firewall === null || this.#lists === null) return;
     if (egress === 'internet') return firewall.release(ip);
-    const networks = egress === 'none' ? [] : egress;
-    // Written down first, so that a controller that starts after a crash puts the same rules back.
-    await this.#workspace.writeNote(id, 'egress', { networks });
-    await firewall.allow(id, ip, networks);
+    await this.#lists.set({ id, ip, files }, egress === 'none' ? [] : egress);
   }
 
   /** Rules for what runs already, from the notes beside the instances. */
   async #installRules(): Promise<void> {
     const instances = await this.list();
     const { firewall } = this.#started().host;
+    this.#lists?.close();
+    this.#lists = null;
     if (!firewall) return;
-    const lists: { id: string; ip: string; networks: string[] }[] = [];
-    for (const { id, running } of instances) {
-      const note = running ? await this.#workspace.readNote(id, 'egress') : null;
-      const networks: unknown = typeof note === 'object' && note !== null ? Reflect.get(note, 'networks') : null;
-      const ip = this.#known.get(id)?.ip;
-      if (ip && Array.isArray(networks)) lists.push({ id, ip, networks: networks.map(String) });
-    }
-    await firewall.install(lists);
+    const { nameservers, hostNames, paths } = this.#options;
+    this.#lists = new Lists({
+      workspace: this.#workspace,
+      firewall,
+      nameservers: nameservers ?? (await hostNameservers()),
+      savedPath: savedNamesPath(paths),
+      lookup: systemLookup(hostNames?.servers ?? nameservers),
+      clock: systemClock,
+      log: this.#log,
+      limits: hostNames?.limits,
+    });
+    const running = instances.filter((instance) => instance.running).map(({ id }) => this.#known.get(id));
+    await this.#lists.start(
+      running.flatMap((known) => (known !== undefined && known.ip !== null ? [{ id: known.id, ip: known.ip, files: known.files }] : [])),
+    );
   }
 
   #onEvent({ action, container, id, exitCode }: ContainerEvent): void {
@@ -401,6 +424,7 @@ class DockerDriver implements Driver {
     // frozen it. Where it is gone there is nothing to thaw; any other failure shows in the removal.
     if (known?.cgroup && this.features.freeze) await thaw(known.cgroup).catch(() => {});
     await engine.removeUntilGone(containerName(this.#homeId, id));
+    this.#lists?.forget(id);
     await this.#host?.firewall?.forget(id);
     await this.#workspace.remove(id);
     this.#known.delete(id);

@@ -82,6 +82,22 @@ export class Firewall {
     await this.#apply();
   }
 
+  /**
+   * Resolves when these instances can reach those networks and no others. Those that have no list (any more) are left as they
+   * are. Where it rejects, check() puts right what is not in force.
+   */
+  async change(changes: { id: string; networks: string[] }[]): Promise<void> {
+    let changed = false;
+    for (const { id, networks } of changes) {
+      const list = this.#lists.get(id);
+      const next = networks.map(canonical);
+      if (list === undefined || list.networks.join() === next.join()) continue;
+      this.#lists.set(id, { ip: list.ip, networks: next });
+      changed = true;
+    }
+    if (changed) await this.#apply();
+  }
+
   /** Resolves when an address is of the default class: whatever an instance before it was allowed is gone. */
   async release(ip: string): Promise<void> {
     if (this.#dropAddress(ip)) await this.#apply();

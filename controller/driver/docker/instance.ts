@@ -11,6 +11,12 @@ import { LABELS, containerName } from './container.ts';
  */
 export type Phase = 'creating' | 'running' | 'ended' | 'killing';
 
+/** Paths on this host of what an instance sees, read-only, as its /etc/hosts and /etc/resolv.conf. */
+export interface InstanceFiles {
+  hosts: string;
+  resolvConf: string;
+}
+
 export interface Known {
   readonly id: string;
   phase: Phase;
@@ -20,13 +26,15 @@ export interface Known {
   network: NetworkClass;
   /** On our bridge; null without network, or when it is not running. */
   ip: string | null;
+  /** Files of the engine that it sees as its own. */
+  files: InstanceFiles | null;
   cgroup: CgroupDirs | null;
   /** It ended before create() was done with it. */
   endedEarly: { exitCode: number | null } | null;
 }
 
 export function newKnown(id: string, memoryClassMib: number, network: NetworkClass): Known {
-  return { id, phase: 'creating', container: '', memoryClassMib, network, ip: null, cgroup: null, endedEarly: null };
+  return { id, phase: 'creating', container: '', memoryClassMib, network, ip: null, files: null, cgroup: null, endedEarly: null };
 }
 
 /** Our view of a container, or null where it does not carry this home's labels as we write them. */
@@ -35,7 +43,7 @@ export function readInstance(
   homeId: string,
   networkName: string,
   socketOf: (id: string) => string,
-): { instance: DriverInstance; ip: string | null } | null {
+): { instance: DriverInstance; ip: string | null; files: InstanceFiles } | null {
   const labels = container.Config.Labels ?? {};
   const id = labels[LABELS.instance];
   if (labels[LABELS.home] !== homeId || id === undefined || container.Name !== `/${containerName(homeId, id)}`) return null;
@@ -55,5 +63,6 @@ export function readInstance(
     handle: containerName(homeId, id),
     ...(running && pid > 0 ? { pid } : {}),
   };
-  return { instance, ip: ip === '' ? null : ip };
+  const files = { hosts: container.HostsPath, resolvConf: container.ResolvConfPath };
+  return { instance, ip: ip === '' ? null : ip, files };
 }

@@ -7,6 +7,7 @@ import {
   type DriverFeatures,
   type DriverInstance,
   type Exit,
+  type HostsCheck,
   type ImageStore,
   type Leaving,
   type LogChunk,
@@ -98,6 +99,11 @@ class FakeDriver implements Driver {
       await this.#remove(spec.id);
       throw error;
     }
+  }
+
+  /** Whatever a test makes up. */
+  checkHosts(): Promise<HostsCheck> {
+    return Promise.resolve({ refused: [], notes: [] });
   }
 
   async seal(id: string): Promise<void> {

@@ -4,6 +4,7 @@
  * is away nothing is taken for dead: what is created or killed then fails, and is tried again by whoever wants it.
  */
 import { sleep, systemClock, type Clock } from '#kit/clock.ts';
+import { egressParts } from '#contract/function.ts';
 import { parseRevisionKey } from '#contract/names.ts';
 import type { UsageSource } from '#contract/stats.ts';
 import { CLUSTER_EVENTS, PODS } from '../../kube/resources.ts';
@@ -16,6 +17,7 @@ import {
   type DriverFeatures,
   type DriverInstance,
   type Exit,
+  type HostsCheck,
   type Leaving,
   type LogChunk,
   type SpecialiseSpec,
@@ -47,6 +49,9 @@ const LOOK_EVERY_MS = 5_000;
 const POLICY_SETTLE_MS = 1_000;
 /** Events of a pod that are shown, the last ones. */
 const SHOWN_EVENTS = 3;
+
+const HOSTS_WORDS =
+  'NetworkPolicies know addresses only, and a pod cannot be told which ones a name stands for: list networks; or take egress internet with a policy of your network plugin by name, such as toFQDNs of Cilium';
 
 /** Makes the driver; nothing happens before start(). */
 export function createKubernetesDriver(options: KubernetesDriverOptions): Driver {
@@ -230,6 +235,10 @@ class KubernetesDriver implements Driver {
     return found;
   }
 
+  async checkHosts(hosts: readonly string[]): Promise<HostsCheck> {
+    return Promise.resolve({ refused: hosts.map((host) => ({ host, why: HOSTS_WORDS })), notes: [] });
+  }
+
   async seal(id: string): Promise<void> {
     // The address is the platform's to begin with.
     this.#running(id);
@@ -247,6 +256,7 @@ class KubernetesDriver implements Driver {
     const listing = this.#code.of(spec.bundleDir);
     // It is waited for below; a claim that fails first must not leave it to nobody.
     listing.catch(() => {});
+    if (Array.isArray(spec.egress) && egressParts(spec.egress).hosts.length > 0) throw new DriverUnavailable(HOSTS_WORDS);
     const networks = typeof spec.egress === 'string' || this.#policies === null ? null : spec.egress;
     const egress =
       networks === null ? (typeof spec.egress === 'string' ? spec.egress : 'internet') : await this.#policies!.ensure(networks);

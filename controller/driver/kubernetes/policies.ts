@@ -8,7 +8,7 @@ import type { Clock } from '#kit/clock.ts';
 import { apiVersion, NETWORK_POLICIES } from '../../kube/resources.ts';
 import type { KubernetesSettings } from '../../kube/settings.ts';
 import { KubeError, type KubeApi, type Manifest } from '../../kube/types.ts';
-import { NEVER, PRIVATE } from '../networks.ts';
+import { NEVER, PRIVATE, contains } from '../networks.ts';
 import { ANNOTATIONS, LABELS } from './labels.ts';
 
 /** A list that nobody has used for so long goes, ms: what is deployed again and again does not make it anew each time. */
@@ -78,20 +78,6 @@ function policy(settings: KubernetesSettings, owner: Owner, name: string, select
 }
 
 export const policyName = (installation: string, name: string): string => `fn-${installation}-egress-${name}`;
-
-/** Whether IPv4 network `outer` holds all of `inner`. */
-function contains(outer: string, inner: string): boolean {
-  const [network, bits] = range(outer);
-  const [other, otherBits] = range(inner);
-  // Divided, not shifted: a shift by 32 would be one by none.
-  const prefix = (address: number) => Math.floor(address / 2 ** (32 - bits));
-  return otherBits >= bits && prefix(other) === prefix(network);
-}
-
-function range(cidr: string): [network: number, bits: number] {
-  const [address = '', bits = '32'] = cidr.split('/');
-  return [address.split('.').reduce((sum, octet) => sum * 256 + Number(octet), 0), Number(bits)];
-}
 
 export interface PoliciesOptions {
   api: KubeApi;

@@ -13,7 +13,18 @@ import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { TAIL_BYTES, describeExit, isHeapExhausted } from '../exit.ts';
 import { inParallel } from '../parallel.ts';
-import type { CreateSpec, Driver, DriverFeatures, DriverInstance, Exit, ImageStore, LogChunk, SpecialiseSpec, Usage } from '../types.ts';
+import type {
+  CreateSpec,
+  Driver,
+  DriverFeatures,
+  DriverInstance,
+  Exit,
+  HostsCheck,
+  ImageStore,
+  LogChunk,
+  SpecialiseSpec,
+  Usage,
+} from '../types.ts';
 import { Workspace } from '../workspace.ts';
 import { processStart } from './identity.ts';
 import { ProcessOutput } from './output.ts';
@@ -174,6 +185,11 @@ class ProcessDriver implements Driver {
       await this.kill(spec.id);
       throw error;
     }
+  }
+
+  /** Nothing is filtered here, whatever a list says. */
+  checkHosts(): Promise<HostsCheck> {
+    return Promise.resolve({ refused: [], notes: [] });
   }
 
   async seal(id: string): Promise<void> {
