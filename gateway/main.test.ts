@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { FakeController } from '../test/helpers/gateway-controller.ts';
-import { startInstance } from '../test/helpers/gateway-instance.ts';
+import { type FakeInstance, startInstance } from '../test/helpers/gateway-instance.ts';
 import { RawClient } from '../test/helpers/gateway-harness.ts';
 import { call, open } from '../test/helpers/http.ts';
 import { LinkFiles } from '../test/helpers/link-files.ts';
@@ -19,6 +19,7 @@ const MAIN = join(import.meta.dirname, 'main.ts');
 
 interface Stage {
   controller: FakeController;
+  instance: FakeInstance;
   port: number;
   url: string;
   /** Requests to /hold that wait to be answered. */
@@ -67,6 +68,7 @@ async function withStage(body: (stage: Stage) => Promise<void>): Promise<void> {
   try {
     await body({
       controller,
+      instance,
       port,
       url: `http://127.0.0.1:${port}`,
       held,
@@ -142,6 +144,26 @@ describe('the process', () => {
       expect(one!.boot).not.toBe(two!.boot);
       second.child.kill('SIGTERM');
       expect(await second.ended).toBe(0);
+    });
+  });
+
+  it('two on one port have leases of their own: what one gives back the other keeps using', async () => {
+    await withStage(async ({ controller, start, url, instance }) => {
+      controller.grantOnDemand(() => instance.address, 50);
+      const running = [await start(), await start()];
+      // The kernel chooses who gets a connection, so each request comes by another one.
+      const ask = async (): Promise<void> => expect((await call(`${url}/hello`)).status).toBe(200);
+      await waitFor('both to have asked', async () => (await ask(), new Set(controller.granted.map(({ to }) => to)).size === 2), {
+        everyMs: 1,
+      });
+      running[0]!.child.kill('SIGTERM');
+      expect(await running[0]!.ended).toBe(0);
+      await Promise.all(Array.from({ length: 20 }, ask));
+      running[1]!.child.kill('SIGTERM');
+      expect(await running[1]!.ended).toBe(0);
+      // Each was held by one alone: it was given back, and once.
+      const released = controller.all('release').map(({ lease }) => lease);
+      expect(released.toSorted()).toEqual(controller.granted.map(({ lease }) => lease).toSorted());
     });
   });
 
