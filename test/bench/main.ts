@@ -1,14 +1,16 @@
 /**
- * `npm run bench [-- --driver docker|process|kubernetes] [--only GROUP,…] [--effort 0.3] [--json FILE] [--cpu-prof]`
+ * `npm run bench [-- --driver docker|process|kubernetes] [--only GROUP,…] [--effort 0.3] [--json FILE] [--strict] [--cpu-prof]`
  * Measures what the platform promises, each figure beside the same thing without the platform, in
  * interleaved rounds. Exit 0 where every measurement could be taken; --strict: and every mark is met.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { ROOT } from '../helpers/root.ts';
+import { misused, scriptArgs } from '../helpers/script.ts';
 
-const { values } = parseArgs({
+const USAGE =
+  'npm run bench [-- --driver docker|process|kubernetes] [--only GROUP,…] [--effort 0.3] [--json FILE] [--strict] [--cpu-prof]   (docs/benchmarks.md)';
+const { values } = scriptArgs(USAGE, {
   options: {
     driver: { type: 'string', default: 'docker' },
     only: { type: 'string' },
@@ -19,9 +21,9 @@ const { values } = parseArgs({
   },
 });
 const { driver } = values;
-if (driver !== 'docker' && driver !== 'process' && driver !== 'kubernetes') throw new Error('--driver is docker, process or kubernetes');
+if (driver !== 'docker' && driver !== 'process' && driver !== 'kubernetes') misused('--driver is docker, process or kubernetes', USAGE);
 const effort = Number(values.effort);
-if (!(effort > 0 && effort <= 10)) throw new Error('--effort is a number above 0, at most 10');
+if (!(effort > 0 && effort <= 10)) misused('--effort is a number above 0, at most 10', USAGE);
 
 // Before the harness is loaded, which reads it.
 const folder = mkdtempSync('/tmp/fnb-');
@@ -68,7 +70,11 @@ const ON_CLUSTER = [kubeCold, kubeFull, kubeWarm, kubeRefill, kubeRequests];
 const ALL = driver === 'kubernetes' ? ON_CLUSTER : ON_HOST;
 const only = values.only?.split(',');
 const chosen = only ? ALL.filter(({ group }) => only.includes(group)) : ALL;
-if (chosen.length === 0) throw new Error(`--only takes ${ALL.map(({ group }) => group).join(', ')}`);
+const unknown = (only ?? []).filter((name) => !ALL.some(({ group }) => group === name));
+if (unknown.length > 0) {
+  rmSync(folder, { recursive: true, force: true });
+  misused(`--only: there is no group ${unknown.join(', ')}; there are ${ALL.map(({ group }) => group).join(', ')}`, USAGE);
+}
 
 const say = (line: string) => process.stderr.write(`${line}\n`);
 const host = await machine();

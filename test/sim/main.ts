@@ -4,14 +4,16 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { machine } from '../bench/host.ts';
 import { ROOT } from '../helpers/root.ts';
+import { misused, scriptArgs } from '../helpers/script.ts';
 import { kneeTable, linkTable, sizeTable } from './report.ts';
 import { simulate, type RunResult } from './run.ts';
 import type { Shape } from './shape.ts';
 
-const { values } = parseArgs({
+const USAGE =
+  'npm run sim [-- --only size|knee] [--functions N --instances N --cold N --gateways N] [--seconds N] [--prof FOLDER] [--json FILE]   (docs/size.md)';
+const { values } = scriptArgs(USAGE, {
   options: {
     only: { type: 'string' },
     functions: { type: 'string' },
@@ -25,8 +27,9 @@ const { values } = parseArgs({
     json: { type: 'string' },
   },
 });
+if (values.only !== undefined && values.only !== 'size' && values.only !== 'knee') misused('--only is size or knee', USAGE);
 const seconds = Number(values.seconds);
-if (!(seconds >= 1 && seconds <= 600)) throw new Error('--seconds is a number from 1 to 600');
+if (!(seconds >= 1 && seconds <= 600)) misused('--seconds is a number from 1 to 600', USAGE);
 
 const BASE = { revisions: 3, skew: 0.6, concurrency: 10, serviceMs: 40, seed: Number(values.seed), seconds };
 const shape = (functions: number, instances: number, coldPerSecond: number, gateways: number, deploysPerSecond = 1): Shape => {
@@ -56,7 +59,7 @@ const host = await machine();
 const results: { size: RunResult[]; knee: RunResult[] } = { size: [], knee: [] };
 if (values.functions !== undefined) {
   const [functions, instances, cold, gateways] = [values.functions, values.instances, values.cold, values.gateways].map(Number);
-  if (![functions, instances, cold, gateways].every((each) => each! > 0)) throw new Error('give --functions --instances --cold --gateways');
+  if (![functions, instances, cold, gateways].every((each) => each! > 0)) misused('give --functions --instances --cold --gateways', USAGE);
   results.size.push(await run(shape(functions!, instances!, cold!, gateways!, Number(values.deploys ?? 1)), true));
 } else {
   if (values.only !== 'knee') for (const each of SIZES) results.size.push(await run(each, true));

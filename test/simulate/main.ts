@@ -4,12 +4,14 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { parseArgs } from 'node:util';
-import { COMPARED } from './policies.ts';
+import { misused, scriptArgs } from '../helpers/script.ts';
+import { COMPARED, policyOf } from './policies.ts';
 import { compare, compareEvictions, evictionTable, tableOf } from './report.ts';
-import { halves, readTrace } from './trace.ts';
+import { halves, readTrace, TraceError } from './trace.ts';
 
-const { values, positionals } = parseArgs({
+const USAGE =
+  'npm run simulate -- FOLDER [--policy NAME,…] [--load] [--concurrency N] [--seed N] [--memory-mib N] [--half 1|2] [--json FILE]   (docs/keep-alive.md)';
+const { values, positionals } = scriptArgs(USAGE, {
   allowPositionals: true,
   options: {
     policy: { type: 'string' },
@@ -22,20 +24,29 @@ const { values, positionals } = parseArgs({
   },
 });
 const [folder, ...more] = positionals;
-if (folder === undefined || more.length > 0)
-  throw new Error('give one folder with a trace in the schema of the Azure Functions Trace 2019');
+if (folder === undefined || more.length > 0) misused('give one folder with a trace in the schema of the Azure Functions Trace 2019', USAGE);
 const [concurrency, seed] = [Number(values.concurrency), Number(values.seed)];
-if (!(Number.isInteger(concurrency) && concurrency >= 1)) throw new Error('--concurrency is a whole number from 1');
-if (!Number.isInteger(seed)) throw new Error('--seed is a whole number');
-if (values.half !== undefined && values.half !== '1' && values.half !== '2') throw new Error('--half is 1 or 2');
-
-const whole = await readTrace(folder);
-const trace = values.half === undefined ? whole : halves(whole)[values.half === '1' ? 0 : 1];
+if (!(Number.isInteger(concurrency) && concurrency >= 1)) misused('--concurrency is a whole number from 1', USAGE);
+if (!Number.isInteger(seed)) misused('--seed is a whole number', USAGE);
+if (values.half !== undefined && values.half !== '1' && values.half !== '2') misused('--half is 1 or 2', USAGE);
+const memoryMib = values['memory-mib'] === undefined ? null : Number(values['memory-mib']);
+if (memoryMib !== null && !(memoryMib > 0)) misused('--memory-mib is a number of MiB', USAGE);
 const policies = values.policy?.split(',') ?? COMPARED;
+for (const name of policies) {
+  try {
+    policyOf(name);
+  } catch (error) {
+    misused(`--policy: ${error instanceof Error ? error.message : String(error)}`, USAGE);
+  }
+}
+
+const whole = await readTrace(folder).catch((error: unknown) => {
+  if (error instanceof TraceError) misused(error.message, USAGE);
+  throw error;
+});
+const trace = values.half === undefined ? whole : halves(whole)[values.half === '1' ? 0 : 1];
 const invocations = trace.functions.reduce((sum, traced) => sum + traced.invocations, 0);
 process.stdout.write(`${trace.functions.length} functions, ${invocations.toLocaleString('en')} invocations, ${trace.minutes} minutes\n\n`);
-const memoryMib = values['memory-mib'] === undefined ? null : Number(values['memory-mib']);
-if (memoryMib !== null && !(memoryMib > 0)) throw new Error('--memory-mib is a number of MiB');
 
 function run(): { table: string; lines: object[] } {
   if (memoryMib !== null) {

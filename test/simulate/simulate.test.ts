@@ -74,6 +74,33 @@ describe('a replay', () => {
     }
   });
 
+  it('says of a file that is none where it is wrong', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'fn-trace-'));
+    const minutes = Array.from({ length: 1_440 }, (_, index) => index + 1);
+    const head = `HashOwner,HashApp,HashFunction,Trigger,${minutes.join()}`;
+    const row = `o,a,f,http,${minutes.map(() => 1).join()}`;
+    const refused = async (text: string, why: string, durations = '') => {
+      await writeFile(join(folder, 'invocations.csv'), text);
+      await writeFile(join(folder, 'durations.csv'), durations || 'HashOwner,HashApp,HashFunction,');
+      await expect(readTrace(folder)).rejects.toThrow(why);
+    };
+    try {
+      await expect(readTrace(join(folder, 'none'))).rejects.toThrow('none is no folder');
+      await expect(readTrace(folder)).rejects.toThrow('holds neither invocations.csv');
+      await refused('', 'invocations.csv is empty');
+      await refused('a,b,c\n', 'has no column HashOwner');
+      await refused(`${head}\n`, 'no invocation in it');
+      await refused(`${head}\n${row}\no,a,f\n`, 'invocations.csv:3 has 3 cells, and the head 1444');
+      await refused(`${head}\n${row.replace(',1,', ',,')}\n`, 'invocations.csv:2: "" is no number (minute 1)');
+      await refused(`${head}\n${row.replace(',1,', ',x,')}\n`, 'invocations.csv:2: "x" is no number (minute 1)');
+      const columns = [0, 25, 50, 75, 100].map((percent) => `percentile_Average_${percent}`);
+      const durations = `HashOwner,HashApp,HashFunction,${columns.join()}\no,a,f,1,2,3,4,much\n`;
+      await refused(`${head}\n${row}\n`, 'durations.csv:2: "much" is no number', durations);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
   it.each(['fixed', 'fixed:x', 'hybrid:241', 'hybrid:0', 'adaptive:0', 'adaptive:1:2:3', 'lru'])('knows no policy %s', (name) => {
     expect(() => policyOf(name)).toThrow('is no policy');
   });

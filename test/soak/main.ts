@@ -8,10 +8,11 @@
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { ROOT } from '../helpers/root.ts';
+import { misused, scriptArgs } from '../helpers/script.ts';
 
-const { values } = parseArgs({
+const USAGE = 'npm run soak [-- --minutes 120] [--driver docker|process] [--json FILE]';
+const { values } = scriptArgs(USAGE, {
   options: {
     minutes: { type: 'string', default: '120' },
     driver: { type: 'string', default: 'docker' },
@@ -19,9 +20,9 @@ const { values } = parseArgs({
   },
 });
 const { driver } = values;
-if (driver !== 'docker' && driver !== 'process') throw new Error('--driver is docker or process');
+if (driver !== 'docker' && driver !== 'process') misused('--driver is docker or process', USAGE);
 const minutes = Number(values.minutes);
-if (!(minutes >= 1 && minutes <= 7 * 24 * 60)) throw new Error('--minutes is a number from 1 to 10080');
+if (!(minutes >= 1 && minutes <= 7 * 24 * 60)) misused('--minutes is a number from 1 to 10080', USAGE);
 
 /** From so many minutes on a run is one to keep. */
 const KEPT_FROM_MINUTES = 120;
