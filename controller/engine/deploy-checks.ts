@@ -33,7 +33,7 @@ export function resolveEgress(features: DriverFeatures, wanted: Egress | null, n
 }
 
 /** Throws FnError invalid where a host of a list cannot be dialled by its name. Names that nobody can look up now are noted: they may be tomorrow. */
-export async function checkHosts(driver: Driver, egress: Egress, notes: string[]): Promise<void> {
+export async function checkHosts(driver: Pick<Driver, 'checkHosts'>, egress: Egress, notes: string[]): Promise<void> {
   if (typeof egress === 'string') return;
   const { hosts, networks } = egressParts(egress);
   if (hosts.length === 0) return;

@@ -91,6 +91,15 @@ describe('the kubernetes driver', () => {
     expect(await driver.list()).toEqual([]);
   });
 
+  it('refuses hosts by name, and says what to do', async () => {
+    const { refused } = await driver.checkHosts(['api.example.com'], ['10.0.0.0/8']);
+    expect(refused).toEqual([{ host: 'api.example.com', why: expect.stringContaining('list networks') }]);
+    // Also of a revision that came from elsewhere.
+    const { id } = await boot();
+    const given = { bundleDir: '/', memoryMib: 128, cpu: 1, egress: ['api.example.com'], revision: 'default/hello@1' as const, nonce: 'n' };
+    await expect(driver.specialise(id, given)).rejects.toThrow(DriverUnavailable);
+  });
+
   it('says what the cluster said of a pod that did not start in time', async () => {
     const wanted = spec();
     await kube.create(CLUSTER_EVENTS, NS, {

@@ -246,6 +246,7 @@ class KubernetesDriver implements Driver {
   }
 
   async specialise(id: string, spec: SpecialiseSpec): Promise<{ code: string }> {
+    if (Array.isArray(spec.egress) && egressParts(spec.egress).hosts.length > 0) throw new DriverUnavailable(HOSTS_WORDS);
     const { api, settings } = this.#options;
     const known = this.#running(id);
     const pod = known.pod!;
@@ -256,7 +257,6 @@ class KubernetesDriver implements Driver {
     const listing = this.#code.of(spec.bundleDir);
     // It is waited for below; a claim that fails first must not leave it to nobody.
     listing.catch(() => {});
-    if (Array.isArray(spec.egress) && egressParts(spec.egress).hosts.length > 0) throw new DriverUnavailable(HOSTS_WORDS);
     const networks = typeof spec.egress === 'string' || this.#policies === null ? null : spec.egress;
     const egress =
       networks === null ? (typeof spec.egress === 'string' ? spec.egress : 'internet') : await this.#policies!.ensure(networks);
