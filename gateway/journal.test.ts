@@ -221,6 +221,22 @@ describe('the controller hears', () => {
     expect(records().length + skipped()).toBe(50_000);
   });
 
+  it('of what is counted once a second, or when somebody asks, though records come four times as often', () => {
+    const { clock, journal, end, sent } = setup();
+    const counted = () => sent.flatMap((message) => (message.counted === undefined ? [] : [message.counted]));
+    for (let ms = 0; ms < 10_000; ms += 50) {
+      end(`r-${ms}`);
+      clock.advance(50);
+      const newest = counted().at(-1);
+      if (newest !== undefined) journal.counted(newest.seq);
+    }
+    expect([counted().length, sent.length]).toEqual([10, 40]);
+    end('last');
+    journal.answer(FLUSH_ONLY);
+    const invocations = counted().flatMap(({ counts }) => counts.map((one) => one.invocations));
+    expect([counted().length, invocations.reduce((sum, one) => sum + one, 0)]).toEqual([11, 201]);
+  });
+
   it('later, where the link is down; what is too much is counted', () => {
     const { clock, end, records, skipped, link } = setup({ notablePerSecond: 10_000 });
     link(false);
