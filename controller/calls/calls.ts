@@ -115,7 +115,9 @@ export class Calls implements CallsPort {
     if (instance === undefined) return [];
     const since = Math.max(0, Math.floor(call.t - NOTES_BEFORE_MS));
     const until = Math.ceil(call.t + call.totalMs + NOTES_AFTER_MS);
-    return all(logs(call.namespace, call.name, { since, until, limit: MAX_NOTES, instance, stream: 'sys' }));
+    const notes = await all(logs(call.namespace, call.name, { since, until, limit: MAX_NOTES, instance, stream: 'sys' }));
+    // The platform writes of an instance at once, the shim's words come through the engine: they are told as they were said.
+    return notes.sort((a, b) => a.t - b.t);
   }
 
   close(): void {

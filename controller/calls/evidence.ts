@@ -32,6 +32,9 @@ export function entryOf(call: CallRecord): (typeof ERRORS)[ErrorCode] | null {
 /** Clocks tell whole milliseconds, and a line may be written a little after the answer has gone, ms. */
 const LATE_MS = 20;
 
+/** How shims begin the line of an error that nobody caught. */
+const UNCAUGHT = /^(?:Uncaught exception|Unhandled rejection)\b/;
+
 /**
  * The error that it ended with: what a function throws is logged last, after what it reported on the way,
  * and before what work that goes on behind the answer may report. Null where it logged none.
@@ -39,7 +42,10 @@ const LATE_MS = 20;
 export function errorOf({ call, logs }: Pick<Evidence, 'call' | 'logs'>): LogEntry | null {
   const errors = logs.filter(({ level }) => level === 'error');
   const end = call.t + call.totalMs + LATE_MS;
-  return errors.findLast(({ t }) => t <= end) ?? errors[0] ?? null;
+  const inTime = errors.filter(({ t }) => t <= end);
+  // What nobody caught ended the process, not this answer: the shim says so of it, and answers in the function's own words.
+  const own = call.code === undefined ? inTime.findLast(({ msg }) => !UNCAUGHT.test(msg)) : undefined;
+  return own ?? inTime.at(-1) ?? errors[0] ?? null;
 }
 
 const round = (value: number): number => Math.round(Math.max(0, value) * 100) / 100;

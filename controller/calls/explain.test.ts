@@ -153,6 +153,11 @@ describe('a call that failed', () => {
     const text = why({ status: 500 }, { logs: [logs[0]!, line('thrown as text', { t: 1_004 })] });
     expect(text.summary).toMatch(/: thrown as text$/);
     expect(text.advice).toEqual(['See `fn logs hello --request r-1`.']);
+    // Nor is it what nobody caught a moment later: that ended the instance, not this answer.
+    const uncaught = at('later', 'd.ts:4:4', 1_006);
+    const both = [logs[1]!, { ...uncaught, msg: `Uncaught exception: ${uncaught.msg}` }];
+    expect(why({ status: 500 }, { logs: both }).summary).toMatch(/: Error: thrown$/);
+    expect(why({ status: 502, code: 'function-crashed' }, { logs: both }).advice[0]).toBe('It failed at d.ts:4:4.');
     // A clock that is ahead: still something.
     expect(why({ status: 500 }, { logs: [logs[2]!] }).summary).toMatch(/: Error: behind$/);
   });
