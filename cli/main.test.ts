@@ -215,7 +215,7 @@ describe('against an API', () => {
       --- stdout
       --- stderr
       error: these settings are not valid
-        --egress "10.0.0.0/99": must be none, internet, or IPv4 networks such as 10.1.2.0/24
+        --egress "10.0.0.0/99": must be none, internet, or hosts and IPv4 networks such as api.example.com and 10.1.2.0/24
         --env FN_X: names that begin with FN_ belong to the platform
         → fn deploy --help lists what each option takes.
       "
@@ -226,7 +226,7 @@ describe('against an API', () => {
   it('what is wrong with a network is told once, by what was typed', async () => {
     expect((await run(['deploy', 'hello', '--egress', '10.0.0.0/8,foo'])).stderr).toBe(
       'error: these settings are not valid\n' +
-        '  --egress "foo": must be none, internet, or IPv4 networks such as 10.1.2.0/24\n' +
+        '  --egress "foo": must be none, internet, or hosts and IPv4 networks such as api.example.com and 10.1.2.0/24\n' +
         '  → fn deploy --help lists what each option takes.\n',
     );
   });

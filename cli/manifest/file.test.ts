@@ -167,6 +167,10 @@ describe('fields that are wrong', () => {
     ['concurrency: 0', '4:18: functions.hello.concurrency: must be a whole number from 1 to 1000, or null'],
     ['min: 1.5', '4:10: functions.hello.min: must be a whole number from 0 to 1000'],
     ['egress: intrenet', '4:13: functions.hello.egress: must be none, internet, or hosts and IPv4 networks'],
+    [
+      'egress: ["*.example.com"]',
+      '4:14: functions.hello.egress.0: must be none, internet, or hosts and IPv4 networks such as api.example.com and 10.1.2.0/24: each host is listed by its own name: there is no *',
+    ],
     ['egress: [none, 300.0.0.1]', '4:14: functions.hello.egress.0: must be none, internet, or hosts and IPv4 networks'],
     ['runtime: Node', '4:14: functions.hello.runtime: runtime must be 1–63 characters'],
     ['env: { FN_HOME: x }', '4:12: functions.hello.env.FN_HOME: names that begin with FN_ belong to the platform'],

@@ -77,6 +77,9 @@ export const MAX_EGRESS_HOSTS = 16;
 const HOST = '(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?';
 const isHost = (entry: string): boolean => /[a-z]/.test(entry);
 
+/** What is said of an entry of which nothing better is known. */
+export const EGRESS_ENTRY_WORDS = 'must be a full host name such as api.example.com, or an IPv4 address or network such as 10.1.2.0/24';
+
 /** An entry of a list: the full name of a host, in lower case and ASCII; or an IPv4 address or network. */
 export const EgressEntry = z
   .string()
@@ -91,7 +94,7 @@ function egressFault(text: string): string {
     return 'must be a host name or an IPv4 network, without scheme, port or path, and not IPv6';
   if (/[^\0-\x7f]/.test(text)) return 'a host name is written in ASCII: xn--… where it has other letters (IDNA)';
   if (/[A-Z]/.test(text)) return 'a host name is written in lower case';
-  return 'must be a full host name such as api.example.com, or an IPv4 address or network such as 10.1.2.0/24';
+  return EGRESS_ENTRY_WORDS;
 }
 
 /** The hosts and the networks of a list. */

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { Auth, Cors, LogRetention, RateLimit, RouteSpec, Sticky } from './access.ts';
 import { ManifestAsync, ManifestTriggers, OPENED } from './manifest-events.ts';
 import { BINARY_UNITS_BYTES, BINARY_UNITS_MIB, quantity, seconds } from './manifest-quantity.ts';
-import { type Egress, EgressEntry, EnvVars, FunctionSettings, KeepAliveSeconds, Sandbox } from './function.ts';
+import { type Egress, EGRESS_ENTRY_WORDS, EgressEntry, EnvVars, FunctionSettings, KeepAliveSeconds, Sandbox } from './function.ts';
 import { FunctionName, LABEL_PATTERN, Namespace, RuntimeName, SecretName } from './names.ts';
 
 /** Most functions and environments of one file, and most entries of a list. */
@@ -51,7 +51,9 @@ const whole = (bounds: z.ZodNumber, words: string) =>
 const EGRESS_WORDS = 'must be none, internet, or hosts and IPv4 networks such as api.example.com and 10.1.2.0/24';
 const EgressText = z.string().superRefine((text, context) => {
   const found = EgressEntry.safeParse(text);
-  if (!found.success) context.addIssue({ code: 'custom', message: `${EGRESS_WORDS}: ${found.error.issues[0]!.message}` });
+  if (found.success) return;
+  const why = found.error.issues[0]!.message;
+  context.addIssue({ code: 'custom', message: why === EGRESS_ENTRY_WORDS ? EGRESS_WORDS : `${EGRESS_WORDS}: ${why}` });
 });
 const ManifestEgress = z
   .union([z.enum(['none', 'internet']), EgressText, z.array(EgressText).min(1, EGRESS_WORDS).max(64)], { error: EGRESS_WORDS })
