@@ -36,7 +36,8 @@ function text(field: string, value: unknown): string {
   if (value === null || value === undefined) return 'none';
   if (typeof value === 'object')
     return Array.isArray(value) && value.every((one) => typeof one === 'string') ? value.join(', ') || 'none' : JSON.stringify(value);
-  return `${String(value)}${UNITS[field] ?? ''}`;
+  // `auto` has no unit.
+  return `${String(value)}${typeof value === 'number' ? (UNITS[field] ?? '') : ''}`;
 }
 
 function routeLines(from: unknown, to: unknown): [string, string][] {

@@ -86,7 +86,7 @@ describe('compare', () => {
       'code       bbbbbbbbbbbb → aaaaaaaaaaaa',
       'memory     128 MiB → 64 MiB',
       'timeout    30 s → 5 s',
-      'keepAlive  300 s → 1 s',
+      'keepAlive  auto → 1 s',
       'maxStream  3600 s → 60 s',
       'env.A      removed',
       'env.B      changed',

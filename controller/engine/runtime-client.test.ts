@@ -1,11 +1,12 @@
 /** Everything that hostile code may answer ends in an error, and in time: nothing may wait for it for ever. */
+import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createRuntimeClient, httpRuntimeClient, RuntimeUnreachable } from './runtime-client.ts';
+import { createRuntimeClient, httpRuntimeClient, RuntimeGone, RuntimeUnreachable } from './runtime-client.ts';
 
 const TIMEOUT_MS = 200;
 let folder: string;
@@ -55,6 +56,21 @@ describe('the answer of an instance', () => {
     ['without end', (socket) => void (socket.write('HTTP/1.1 200 OK\r\n\r\n'), repeat(socket, 'x'.repeat(20_000)))],
   ])('may be %s', async (_what, answer) => {
     await expect(httpRuntimeClient.health(await instance(answer), TIMEOUT_MS)).rejects.toThrow(RuntimeUnreachable);
+  });
+});
+
+describe('an instance whose process has ended', () => {
+  it('is told apart from one that does not answer', async () => {
+    const address = await instance(() => {});
+    // As a process that dies leaves it: the socket's file is there, and nobody behind it.
+    const dead = join(folder, 'dead');
+    const child = spawn(process.execPath, [
+      '-e',
+      `require('net').createServer().listen(${JSON.stringify(dead)}, () => process.kill(process.pid, 9))`,
+    ]);
+    await once(child, 'exit');
+    await expect(httpRuntimeClient.health({ kind: 'unix', path: dead }, TIMEOUT_MS)).rejects.toThrow(RuntimeGone);
+    await expect(httpRuntimeClient.health(address, TIMEOUT_MS)).rejects.not.toThrow(RuntimeGone);
   });
 });
 

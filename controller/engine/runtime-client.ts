@@ -31,12 +31,15 @@ export type InitResult = { ok: true; response: InitResponse } | { ok: false; err
 /** The instance did not answer, or not as the protocol says. */
 export class RuntimeUnreachable extends Error {}
 
+/** Nobody listens where it listened: its process has ended. */
+export class RuntimeGone extends RuntimeUnreachable {}
+
 /** It took the request and did not answer in time. */
 class RuntimeTimeout extends RuntimeUnreachable {}
 
 /** What the engine needs of an instance; tests put a simulated one in its place. */
 export interface RuntimeClient {
-  /** Throws RuntimeUnreachable. */
+  /** Throws RuntimeUnreachable; RuntimeGone where nobody listens. */
   health(address: Address, timeoutMs?: number): Promise<Health>;
   /** Throws RuntimeUnreachable; a function that fails to load is a result. */
   init(address: Address, request: InitRequest, signal: AbortSignal): Promise<InitResult>;
@@ -95,6 +98,7 @@ function call(address: Address, method: string, path: string, body: unknown, opt
     );
     request.on('error', (error) => {
       if (timeout.aborted) reject(new RuntimeTimeout(`${method} ${path}: no answer within ${timeoutMs} ms`));
+      else if ('code' in error && error.code === 'ECONNREFUSED') reject(new RuntimeGone(`${method} ${path}: ${error.message}`));
       else fail(error.message);
     });
     // Without a listener Node ends the request without an error, and after that not even the timeout ends it.

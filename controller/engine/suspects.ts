@@ -7,10 +7,12 @@ import { revisionOf, type Instance } from '../core/world.ts';
 import { messageOf, type EngineContext, type GoneCause } from './context.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Link } from './link-server.ts';
-import { HEALTH_TIMEOUT_MS } from './runtime-client.ts';
+import { HEALTH_TIMEOUT_MS, RuntimeGone } from './runtime-client.ts';
 
 /** [8] A revoked share is freed this long after its deadline, whatever the gateway says. */
 export const REVOKE_GRACE_MS = 2_000;
+/** How long the driver may take to say of a process that has ended why it did [9], ms; gateways wait a little longer. On a busy host 4 s were seen. */
+const WORD_OF_END_MS = 4_500;
 /** [10] The third suspicion kills. */
 const MAX_SUSPICIONS = 3;
 
@@ -58,11 +60,15 @@ export class Suspects {
   async #isAlive(instance: Instance, address: Address, reason: string): Promise<boolean> {
     const { world } = this.#parts.context;
     instance.suspect = true;
-    const until = performance.now() + HEALTH_TIMEOUT_MS;
+    const asked = performance.now();
+    let waitMs = HEALTH_TIMEOUT_MS;
     // No answer is the answer that was asked for, whatever kept it away.
-    const health = await this.#parts.context.runtime.health(address).catch(() => null);
+    const health = await this.#parts.context.runtime.health(address).catch((error: unknown) => {
+      if (error instanceof RuntimeGone) waitMs = WORD_OF_END_MS;
+      return null;
+    });
     // A process that has just died refuses at once; why it died takes the driver longer to say [9].
-    if (!health && (await this.#parts.lifecycle.awaitEnd(instance, until))) return false;
+    if (!health && (await this.#parts.lifecycle.awaitEnd(instance, asked + waitMs))) return false;
     instance.suspect = false;
     world.touch(revisionOf(instance));
     // It may have ended while it was asked; the driver's word has then gone out already.

@@ -99,7 +99,7 @@ describe('a shift of traffic', () => {
     await machine.until(
       'its share of min is left',
       async () => (await running(engine)).filter((revision) => revision === key(3)).length === 3,
-      100,
+      1_000,
     );
   });
 

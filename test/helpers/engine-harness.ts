@@ -22,7 +22,7 @@ import type { Driver, DriverFeatures, ImageStore } from '../../controller/driver
 import type { Retention } from '../../controller/engine/changes.ts';
 import { NO_SECRETS, ONE_TENANT, type InstanceStart, type SecretValues, type Tenancy } from '../../controller/engine/context.ts';
 import { Engine } from '../../controller/engine/engine.ts';
-import { RuntimeUnreachable, type InitResult, type RuntimeClient } from '../../controller/engine/runtime-client.ts';
+import { RuntimeGone, RuntimeUnreachable, type InitResult, type RuntimeClient } from '../../controller/engine/runtime-client.ts';
 import { openSqliteStore } from '../../controller/store/sqlite/store.ts';
 import type { BundleStore } from '../../controller/store/types.ts';
 import type { LinkFiles } from './link-files.ts';
@@ -40,6 +40,8 @@ export class FakeShims implements RuntimeClient {
   readonly inFlight = new Map<string, number>();
   /** Instances that do not answer. */
   readonly hung = new Set<string>();
+  /** Instances whose process has ended, though the driver has not said so yet. */
+  readonly ended = new Set<string>();
   /** Instances that drained themselves: they answer, and take nothing more. */
   readonly unwilling = new Set<string>();
   readonly drained: string[] = [];
@@ -56,6 +58,7 @@ export class FakeShims implements RuntimeClient {
   #instance(path: string): FakeInstance {
     const id = path.split('/')[2]!;
     const instance = this.#host.instances.get(id);
+    if (this.ended.has(id)) throw new RuntimeGone(`${id}: nobody listens`);
     if (!instance?.running || instance.frozen || this.hung.has(id)) throw new RuntimeUnreachable(`${id} does not answer`);
     return instance;
   }
