@@ -38,7 +38,7 @@ const [home, images, bundleDir] = process.argv.slice(1);
 const driver = createDockerDriver({ paths: homePaths(home), images: JSON.parse(images), version: 'test', memoryBudgetMib: 512, cpuBudget: 64, egressPolicy: 'require-filter', log: silentLog });
 const said = (promise) => promise.then(() => 'done', (error) => error.message);
 await driver.start();
-const spec = { id: 'i-abcdefghijkl', runtime: 'node', memoryClassMib: 128, nonce: 'n', image: null };
+const spec = { id: 'i-abcdefghijkl', runtime: 'node', memoryClassMib: 128, nonce: 'n', image: null, sandbox: null };
 const specialise = (egress) => said(driver.specialise(spec.id, { bundleDir, memoryMib: 96, cpu: 0.5, egress }));
 await driver.create({ ...spec, network: 'none' }, new AbortController().signal);
 const memory = await specialise('none');
