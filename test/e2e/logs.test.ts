@@ -107,10 +107,15 @@ for (const driver of drivers('docker')) {
       for (const path of ['/flood/flood', '/flood/long', '/flood/control']) expect((await platform().call(path)).status).toBe(200);
       expect((await platform().call('/flood')).status).toBe(200);
       const { stdout } = await platform().fnOk(['logs', 'flood']);
-      const { stderr } = await waitFor('the count of what was dropped', async () => {
-        const read = await platform().fnOk(['logs', 'flood', '--limit', '1']);
-        return read.stderr !== '' && read;
-      });
+      // A flood of a pod comes through kubelet and API server, and is counted when it has come.
+      const { stderr } = await waitFor(
+        'the count of what was dropped',
+        async () => {
+          const read = await platform().fnOk(['logs', 'flood', '--limit', '1']);
+          return read.stderr !== '' && read;
+        },
+        { timeoutMs: 60_000 },
+      );
       expect(stderr).toMatch(/^note: \d+ lines were dropped since flood was first deployed/);
       expect(Buffer.byteLength(stdout)).toBeLessThan(16 * 1024 * 1024);
       // oxlint-disable-next-line no-control-regex -- these are what must not come through
