@@ -16,6 +16,8 @@ import { reportFault, rowOf } from './report.ts';
 import { SCALE } from './scale.ts';
 
 const LEDGER = 'test/chaos/fixtures/ledger.ts';
+/** So often at most a function is called while there is no engine: by then the pool is empty. */
+const MOST_ASKED = 20;
 /** Of requests that wait for an instance. */
 const QUEUE_MS = 4_000;
 /** A request that waits in vain is answered within: its wait, and what a busy machine adds. */
@@ -111,7 +113,9 @@ describe.each(onlyOn('docker'))('the engine of %s goes away', (driver) => {
       const faultAt = performance.now();
       await dockerd.end(signal);
       // What is in the pool is there for functions also now; when it is empty nothing can be started.
-      const meanwhile = await parallel(range(6), 2, (at) => platform.call(`/cold/last?id=meanwhile-${at}`, { timeoutMs: ANSWER_MS }));
+      const ask = (at: number) => platform.call(`/cold/last?id=meanwhile-${at}`, { timeoutMs: ANSWER_MS });
+      const meanwhile = await parallel(range(6), 2, ask);
+      while (!meanwhile.some(({ status }) => status === 503) && meanwhile.length < MOST_ASKED) meanwhile.push(await ask(meanwhile.length));
       const { features, instances } = await platform.status();
       await sleep(Math.max(0, SCALE.awayMs - (performance.now() - faultAt)));
       const known = await ids();

@@ -7,7 +7,6 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type Dockerode from 'dockerode';
 import type { UsageSource } from '#contract/stats.ts';
-import { systemClock } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { describeExit } from '../exit.ts';
@@ -30,15 +29,14 @@ import { freeze, processCgroup, thaw } from './cgroup.ts';
 import { INSIDE, LABELS, containerName, containerOptions } from './container.ts';
 import { Exits } from './exits.ts';
 import { Care } from './care.ts';
+import { Egress, type EgressOptions } from './instance-egress.ts';
 import { DEFAULT_DOCKER_SOCKET, connectEngine, engineStatus, type Engine } from './engine.ts';
-import { hostNameservers, messageOf, prepareHost, removeHost, type Host } from './host.ts';
+import { messageOf, prepareHost, removeHost, type Host } from './host.ts';
 import { newKnown, readInstance, type Known } from './instance.ts';
 import { applyLimits } from './limits.ts';
-import { Lists } from './lists.ts';
 import { followLogs } from './logs.ts';
 import { imageProgram, shimOf, type ImageProgram } from './image-program.ts';
 import { DockerImages } from './images.ts';
-import { systemLookup, type NameLimits } from './names.ts';
 import { networkName } from './network.ts';
 import { RuntimeImages } from './runtimes.ts';
 import { readUsage } from './usage.ts';
@@ -51,7 +49,7 @@ const MAX_REMEMBERED = 10_000;
 /** What is shown of them where an instance ends while it starts, characters. */
 const SHOWN_TAIL = 500;
 
-export interface DockerDriverOptions {
+export interface DockerDriverOptions extends Pick<EgressOptions, 'nameservers' | 'hostNames'> {
   paths: HomePaths;
   /** Image of each runtime, whether it is built yet or not, e.g. `{ node: 'fn/node:0a1b2c3d4e5f' }`. */
   images: Record<string, string>;
@@ -65,18 +63,12 @@ export interface DockerDriverOptions {
   log: Log;
   /** The engine's socket on this host. Default: /var/run/docker.sock. */
   socketPath?: string | undefined;
-  /** DNS servers of instances; default: those of the host. */
-  nameservers?: string[];
-  /** Who is asked for the hosts of egress lists (`192.0.2.1`, `192.0.2.1:5353`), and how often. Default: `nameservers`. */
-  hostNames?: { servers?: string[]; limits?: Partial<NameLimits> };
 }
 
 /** Makes the driver; nothing happens before start(). */
 export function createDockerDriver(options: DockerDriverOptions): Driver {
   return new DockerDriver(options);
 }
-
-const savedNamesPath = ({ runDir }: HomePaths): string => join(runDir, 'egress-hosts.json');
 
 const NOT_STARTED: DriverFeatures = { freeze: false, limits: false, parentCgroup: false, egress: 'none', sandboxes: [], notes: [] };
 
@@ -90,13 +82,13 @@ class DockerDriver implements Driver {
   readonly #known = new Map<string, Known>();
   readonly #kills = new Map<string, Promise<void>>();
   readonly #care: Care;
+  readonly #egress: Egress;
   readonly #killed = new Set<string>();
   readonly #exits: Exits;
   readonly #runtimes: RuntimeImages;
   #engine: Engine | null = null;
   #host: Host | null = null;
   #watch: Watch | null = null;
-  #lists: Lists | null = null;
 
   constructor(options: DockerDriverOptions) {
     this.#options = options;
@@ -106,6 +98,7 @@ class DockerDriver implements Driver {
     this.#workspace = new Workspace(options.paths);
     this.#exits = new Exits(this.#log);
     this.#runtimes = new RuntimeImages(options.images);
+    this.#egress = new Egress({ ...options, workspace: this.#workspace });
     this.#care = new Care({ log: this.#log, firewall: () => this.#host?.firewall ?? null, kill: (id) => this.kill(id) });
   }
 
@@ -121,7 +114,12 @@ class DockerDriver implements Driver {
     await this.#workspace.start();
     // What was known before a close() may have ended under another controller.
     this.#known.clear();
-    await this.#installRules();
+    // Rules for what runs already, too.
+    const running = (await this.list()).filter((instance) => instance.running).map(({ id }) => this.#known.get(id));
+    await this.#egress.start(
+      this.#host.firewall,
+      running.filter((known) => known !== undefined),
+    );
     this.#watch = new Watch({
       engine,
       homeId: this.#homeId,
@@ -136,7 +134,7 @@ class DockerDriver implements Driver {
 
   async close(): Promise<void> {
     this.#care.close();
-    this.#lists?.close();
+    this.#egress.close();
     await this.#watch?.close();
     this.#watch = null;
   }
@@ -147,7 +145,7 @@ class DockerDriver implements Driver {
     await inParallel(instances, PARALLEL, (instance) => this.kill(instance.id));
     await this.close();
     await rm(join(this.#options.paths.runDir, 'shims'), { recursive: true, force: true });
-    await rm(savedNamesPath(this.#options.paths), { force: true });
+    await this.#egress.destroy();
     await this.#workspace.destroy();
     await removeHost(engine, this.#homeId);
   }
@@ -238,11 +236,8 @@ class DockerDriver implements Driver {
     return { image, program: imageProgram(info, shim) };
   }
 
-  async checkHosts(hosts: readonly string[], networks: readonly string[]): Promise<HostsCheck> {
-    if (this.#lists !== null) return this.#lists.check(hosts, networks);
-    // Not filtered at all, which the deployment says; or by rules that this process cannot change.
-    if (this.features.egress !== 'filtered') return { refused: [], notes: [] };
-    return { refused: hosts.map((host) => ({ host, why: 'hosts in a list need a controller that runs as root' })), notes: [] };
+  checkHosts(hosts: readonly string[], networks: readonly string[]): Promise<HostsCheck> {
+    return this.#egress.check(hosts, networks, this.features);
   }
 
   async seal(id: string): Promise<void> {
@@ -253,11 +248,11 @@ class DockerDriver implements Driver {
   async specialise(id: string, spec: SpecialiseSpec): Promise<{ code: string }> {
     const known = this.#running(id);
     const { engine, host } = this.#started();
-    this.#assertEgress(known, spec);
+    this.#egress.assert(known, spec, this.features);
     const steps = await Promise.allSettled([
       applyLimits({ engine, known, spec, cpuBudget: this.#options.cpuBudget, machineCpus: host.info.cpus }),
       this.#workspace.place(id, spec.bundleDir),
-      this.#setEgress(known, spec),
+      this.#egress.set(known, spec),
     ]);
     // All have come to their end: whoever now kills the instance races with none of them.
     for (const step of steps) if (step.status === 'rejected') throw step.reason;
@@ -350,50 +345,6 @@ class DockerDriver implements Driver {
     return instance;
   }
 
-  /** Throws where an instance cannot have this egress, before anything was done to it. */
-  #assertEgress({ id, network, ip }: Known, { egress }: SpecialiseSpec): void {
-    if (network === 'none') {
-      if (egress !== 'none') throw new Error(`the instance ${id} was created without a network`);
-      return;
-    }
-    if (ip === null) throw new Error(`the instance ${id} has no address`);
-    const rules = this.#started().host.firewall !== null || this.features.egress === 'unfiltered';
-    if (!rules && egress !== 'internet') {
-      throw new DriverUnavailable('Egress to a list needs a controller that runs as root; deploy with --egress internet or none.');
-    }
-  }
-
-  async #setEgress({ id, network, ip, files }: Known, { egress }: SpecialiseSpec): Promise<void> {
-    const { firewall } = this.#started().host;
-    if (network === 'none' || ip === null || firewall === null || this.#lists === null) return;
-    if (egress === 'internet') return firewall.release(ip);
-    await this.#lists.set({ id, ip, files }, egress === 'none' ? [] : egress);
-  }
-
-  /** Rules for what runs already, from the notes beside the instances. */
-  async #installRules(): Promise<void> {
-    const instances = await this.list();
-    const { firewall } = this.#started().host;
-    this.#lists?.close();
-    this.#lists = null;
-    if (!firewall) return;
-    const { nameservers, hostNames, paths } = this.#options;
-    this.#lists = new Lists({
-      workspace: this.#workspace,
-      firewall,
-      nameservers: nameservers ?? (await hostNameservers()),
-      savedPath: savedNamesPath(paths),
-      lookup: systemLookup(hostNames?.servers ?? nameservers),
-      clock: systemClock,
-      log: this.#log,
-      limits: hostNames?.limits,
-    });
-    const running = instances.filter((instance) => instance.running).map(({ id }) => this.#known.get(id));
-    await this.#lists.start(
-      running.flatMap((known) => (known !== undefined && known.ip !== null ? [{ id: known.id, ip: known.ip, files: known.files }] : [])),
-    );
-  }
-
   #onEvent({ action, container, id, exitCode }: ContainerEvent): void {
     const known = this.#known.get(id);
     if (action === 'oom') {
@@ -424,8 +375,7 @@ class DockerDriver implements Driver {
     // frozen it. Where it is gone there is nothing to thaw; any other failure shows in the removal.
     if (known?.cgroup && this.features.freeze) await thaw(known.cgroup).catch(() => {});
     await engine.removeUntilGone(containerName(this.#homeId, id));
-    this.#lists?.forget(id);
-    await this.#host?.firewall?.forget(id);
+    await this.#egress.forget(id);
     await this.#workspace.remove(id);
     this.#known.delete(id);
     for (const oldest of this.#killed) {
