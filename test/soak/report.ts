@@ -70,7 +70,9 @@ export function seriesOf(samples: readonly Sample[], settleMs: number): Series[]
   };
   for (const part of PARTS) {
     const life = longestLife(samples.flatMap(({ at, parts }) => (parts[part] === undefined ? [] : [{ at, ...parts[part] }])));
-    for (const field of ['pssMib', 'rssMib', 'anonMib'] as const)
+    // Not the proportional share (PSS): it rises in a process in which nothing changes whenever another program that maps the same
+    // Node ends. All that is mapped, and what is its own, rise only by what it does itself.
+    for (const field of ['rssMib', 'anonMib'] as const)
       add(
         `${part} ${field.slice(0, -3)}`,
         'MiB',
