@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -111,6 +113,47 @@ describe('a supervisor', () => {
       expect(new Set(answers)).toEqual(new Set([String(gateway)]));
       expect(gateway).not.toBe(killed.pid);
     }
+  });
+
+  it('lives on while all of its processes wait for their next start: killed twice in a row, nothing else would keep it', async () => {
+    const home = temporaryFolder(onTestFinished);
+    const paths = homePaths(home);
+    const script = `
+      import { Supervisor } from './cli/supervisor/supervisor.ts';
+      const surroundings = { env: process.env, report: () => {}, programs: ${JSON.stringify(PROGRAMS)}, logLevel: 'silent' };
+      const supervisor = new Supervisor({ home: ${JSON.stringify(home)}, host: '127.0.0.1', port: 0, driver: 'process' }, surroundings);
+      process.once('SIGTERM', () => supervisor.stop().then(() => process.exit(0)));
+      await supervisor.start();
+    `;
+    const lone = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], {
+      cwd: root,
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: { ...process.env, FN_LOG_LEVEL: 'silent' },
+    });
+    const ended = once(lone, 'exit');
+    onTestFinished(async () => {
+      lone.kill('SIGTERM');
+      await ended;
+    });
+    const running = (not: readonly number[]) =>
+      waitFor(
+        'both processes',
+        () => {
+          const state = readState(paths);
+          if (state?.phase !== 'ready') return false;
+          const { controller, gateway } = state.children;
+          const pids = [controller?.pid, gateway?.pid].filter((pid) => pid !== undefined && pid !== null && !not.includes(pid));
+          return pids.length === 2 && (pids as number[]);
+        },
+        { timeoutMs: 30_000 },
+      );
+    const seen: number[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      const pids = await running(seen);
+      seen.push(...pids);
+      if (round < 2) for (const pid of pids) process.kill(pid, 'SIGKILL');
+    }
+    expect(lone.exitCode).toBeNull();
   });
 
   it('goes on where its state cannot be written, and writes it when it can', async () => {

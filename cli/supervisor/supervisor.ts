@@ -43,6 +43,8 @@ const CLEANUP_TIMEOUT_MS = 60_000;
 /** An orphan of a supervisor that was killed. Its instances live on and are adopted. */
 const ORPHAN_GRACE_MS = 5_000;
 const LOG_CHECK_MS = 60_000;
+/** Any time will do: what counts is that there is a timer. */
+const HOLD_MS = 60_000;
 /** A state that could not be written is written again after so long. */
 const SAVE_AGAIN_MS = 1_000;
 const MAX_STATUS_BYTES = 16 * 1024 * 1024;
@@ -84,6 +86,8 @@ export class Supervisor {
   /** Instances of a supervisor that was killed may be in it: then it is not ours to remove before a controller has looked. */
   #runDirWasThere = false;
   #cancelRotation: () => void = () => {};
+  /** Keeps this process: while all others wait for their next start there is nothing else, sockets that only they accept on least of all. */
+  #holding: NodeJS.Timeout | null = null;
   #cancelSave: () => void = () => {};
   #stopping: Promise<void> | null = null;
   /** Rejects while starting when a child dies: there is nothing to wait for then. */
@@ -105,6 +109,7 @@ export class Supervisor {
   async start(): Promise<SupervisorState> {
     this.#release = acquireLock(lockPath(this.#paths));
     if (this.#release === null) throw new CliError(`another fn is starting or running in ${this.#paths.home}`, { hint: 'See fn status.' });
+    this.#holding = setInterval(() => {}, HOLD_MS);
     try {
       return await this.#start();
     } catch (error) {
@@ -323,6 +328,7 @@ export class Supervisor {
     this.#cancelSave();
     removeState(this.#paths);
     this.#release?.();
+    if (this.#holding !== null) clearInterval(this.#holding);
   }
 
   /** The one that leads ends its instances; where it cannot be asked, another one is started for just that. */
