@@ -151,8 +151,6 @@ for (const driver of drivers('docker')) {
       await waitFor(
         'the platform',
         async () => (await platform().call('/trouble')).status === 200 && (await platform().fn(['list'])).code === 0,
-        // Both have been killed in a test before this one: whoever dies again and again is started later and later.
-        { timeoutMs: 60_000 },
       );
       expect(await why(calls[0]!.id)).toMatchObject({ call: calls[0] });
     });
