@@ -1,6 +1,7 @@
 /** Tells the engine room of instances that ended by themselves: each once, with its cause, none that were killed. */
+import { sleep } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
-import { TAIL_BYTES, describeExit } from '../exit.ts';
+import { TAIL_BYTES, describeExit, exitSignal } from '../exit.ts';
 import type { Exit } from '../types.ts';
 import type { CgroupDirs } from './cgroup.ts';
 import type { Engine } from './engine.ts';
@@ -11,6 +12,8 @@ import { OomJudge, judge } from './verdict.ts';
 
 /** Lines of stderr that are looked at for the reason of a crash. V8's report has some 40. */
 const TAIL_LINES = 80;
+/** Of a process that was killed, the engine is asked once more after this, ms, whether memory was the reason. */
+const OOM_WORD_MS = 200;
 
 export class Exits {
   readonly #log: Log;
@@ -66,7 +69,12 @@ export class Exits {
 
   async #verdict(known: Known, exitCode: number | null, whileAway: boolean): Promise<Omit<Exit, 'id'>> {
     if (!this.#engine) throw new Error('the driver is not started');
-    const inspected = await this.#engine.inspect(known.container);
+    let inspected = await this.#engine.inspect(known.container);
+    if (inspected && !inspected.State.OOMKilled && exitSignal(exitCode ?? inspected.State.ExitCode) === 'SIGKILL') {
+      // The engine hears of an end and of an OOM on two ways, and of the end first now and then.
+      await sleep(OOM_WORD_MS);
+      inspected = await this.#engine.inspect(known.container);
+    }
     if (!inspected) return { cause: 'lost', detail: 'the container was removed from outside' };
     return judge(
       {
