@@ -51,9 +51,9 @@ export interface HeldLease<C extends Connection> {
   usedAt: number;
 }
 
-/** [6] Has nobody used it since (monotonic ms)? */
+/** [6] Has nobody used it since (monotonic ms)? Why an instance died is told to those that hold a lease of it [9]: who asks keeps it. */
 export function isUnused({ inFlight, usedAt, instance }: HeldLease<Connection>, since: number): boolean {
-  return inFlight === 0 && usedAt <= since && instance.suspect === null;
+  return inFlight === 0 && usedAt <= since && instance.suspect === null && instance.askingWhy.size === 0;
 }
 
 /** A request that wants a slot. */

@@ -213,7 +213,28 @@ describe('instances', () => {
     expect(heard).toHaveLength(2);
   });
 
-  it('[9] nobody says why: null after a second', () => {
+  it.each(['unused', 'revoked'] as const)('[9] who asks why keeps the lease until it is told, %s or not: only holders are told', (how) => {
+    const { ask, clock, grant, of, table } = setUp();
+    const heard: (Cause | null)[] = [];
+    const lost = (lease: Lease): void => {
+      table.why(lease.instance, (cause) => heard.push(cause));
+      table.free(lease);
+      if (how === 'revoked') table.revoke(lease.id, 0, 30_000);
+    };
+    grant('l1', 'i1');
+    lost(ask().lease!);
+    clock.advance(CAUSE_WAIT_MS - 1);
+    expect(of('release')).toEqual([]);
+    table.gone('i1', { cause: 'oom', detail: '' });
+    expect(heard).toEqual([{ cause: 'oom', detail: '' }]);
+    // Where nobody says it, the lease is given back then.
+    grant('l2', 'i2');
+    lost(ask().lease!);
+    clock.advance(CAUSE_WAIT_MS + SWEEP_MS);
+    expect([heard.at(-1), of('release'), table.size]).toEqual([null, [{ type: 'release', lease: 'l2' }], 0]);
+  });
+
+  it('[9] nobody says why: null after some seconds', () => {
     const { ask, clock, grant, table } = setUp();
     grant('l1', 'i1');
     const heard: (Cause | null)[] = [];

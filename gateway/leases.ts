@@ -186,12 +186,18 @@ export class LeaseTable<C extends Connection> {
     this.#send({ type: 'timeout', instance: instance.id, request });
   }
 
-  /** [9] Calls back with why the instance died, or with null when nobody said so in time. */
+  /**
+   * [9] Calls back with why the instance died, or with null when nobody said so in time. Asked before the slot is freed: only those
+   * that hold a lease are told, so none is given back meanwhile.
+   */
   why(instance: Instance<C>, tell: (cause: Cause | null) => void): void {
     if (instance.gone !== null) return tell(instance.gone);
     instance.askingWhy.add(tell);
     this.#clock.after(CAUSE_WAIT_MS, () => {
-      if (instance.askingWhy.delete(tell)) tell(null);
+      if (!instance.askingWhy.delete(tell)) return;
+      tell(null);
+      if (instance.askingWhy.size > 0) return;
+      for (const lease of instance.leases) if (lease.state === 'revoking' && lease.inFlight === 0) this.#drained(lease);
     });
   }
 
@@ -383,9 +389,9 @@ export class LeaseTable<C extends Connection> {
     this.#send({ type: 'release', lease: lease.id, slots: lease.slots });
   }
 
-  /** [7] Forgotten first, then released. While the link is down it is kept: nobody could be told. */
+  /** [7] Forgotten first, then released. While the link is down it is kept: nobody could be told; while it is asked for its end, too [9]. */
   #drained(lease: HeldLease<C>): void {
-    if (lease.state !== 'void' && !this.#linked) return;
+    if (lease.state !== 'void' && (!this.#linked || lease.instance.askingWhy.size > 0)) return;
     if (lease.state === 'void') {
       this.#closeIfDone(lease.instance);
       return;

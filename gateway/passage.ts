@@ -119,12 +119,12 @@ export abstract class Passage extends Call implements Waiter<Upstream>, AttemptO
     const { instance } = this.attempt!.lease;
     this.phase = 'asking-why';
     this.context.wheel.cancel(this);
-    this.leaveAttempt();
     this.context.leases.why(instance, (cause: Cause | null) => {
       if (this.phase !== 'asking-why') return;
       const { code, detail } = lossOf(cause, error);
       this.fail(code, detail);
     });
+    this.leaveAttempt();
   }
 
   onBadResponse(detail: string): void {

@@ -44,6 +44,8 @@ export class Load {
   readonly #agent: Agent;
   readonly #prefix = `${process.pid}-${++loads}`;
   readonly #workers: Promise<void>[];
+  /** Sent, and still waited for. */
+  readonly #pending = new Set<LedgerEntry>();
   #next = 0;
   #running = true;
 
@@ -56,6 +58,7 @@ export class Load {
   async #work(): Promise<void> {
     while (this.#running) {
       const entry: LedgerEntry = { id: `${this.#prefix}-${this.#next++}`, from: performance.now(), to: 0, status: 0, code: '', body: '' };
+      this.#pending.add(entry);
       try {
         const answer = await call(this.#options.url(entry.id), { agent: this.#agent, timeoutMs: this.#options.timeoutMs ?? 40_000 });
         entry.status = answer.status;
@@ -65,6 +68,7 @@ export class Load {
         entry.code = (error as NodeJS.ErrnoException).code ?? String(error);
       }
       entry.to = performance.now();
+      this.#pending.delete(entry);
       this.entries.push(entry);
       if (this.#options.pauseMs !== undefined) await sleep(this.#options.pauseMs);
     }
@@ -75,9 +79,14 @@ export class Load {
     await sleep(ms);
   }
 
-  /** Lets it run until so many are well that were sent after `faultAt` and the last failure: a tail is as long on a slow machine. */
+  /**
+   * Lets it run until so many are well that were sent after `faultAt` and the last failure: a tail is as long on a slow machine.
+   * What is under way when it is asked for ends first: it may hang since the fault, and be the failure that the tail comes after.
+   */
   async tail(least: number, faultAt = 0): Promise<void> {
-    await waitFor(`a tail of ${least} good answers`, () => judge(this.entries, { faultAt }).goodTail >= least, {
+    const underWay = [...this.#pending];
+    const ended = () => !underWay.some((entry) => this.#pending.has(entry));
+    await waitFor(`a tail of ${least} good answers`, () => ended() && judge(this.entries, { faultAt }).goodTail >= least, {
       timeoutMs: TAIL_TIMEOUT_MS,
       everyMs: 100,
     }).catch(() => {
