@@ -27,8 +27,20 @@ async function run(ctx: Context, input: Input): Promise<void> {
   const paths = plannedPaths(ctx.home);
   const result = await bringDown(paths, ctx.env);
   say(ctx, WORDS[result](paths.home, homeFlag(ctx)));
+  if (result !== 'was-not-running') await tellHeld(ctx, paths.homeId);
   await tellRemote(ctx);
   if (input.flag('json')) printJson(ctx, { running: false, wasRunning: result === 'stopped', home: paths.home });
+}
+
+/** All else is gone; of this only Docker's restart makes an end. */
+async function tellHeld(ctx: Context, homeId: string): Promise<void> {
+  const { heldNetwork } = await import('../supervisor/held-network.ts');
+  const name = await heldNetwork(homeId, ctx.env);
+  if (name === null) return;
+  say(
+    ctx,
+    `note: Docker does not let go of the network ${name}, though nothing is on it: it has miscounted. It does no harm, and goes once Docker has been restarted: docker network rm ${name}`,
+  );
 }
 
 /** Other commands speak to that platform: whoever meant it must read that it runs on. */

@@ -11,7 +11,7 @@ import { execa } from 'execa';
 import { type InstanceView, PlatformStatus } from '#contract/api.ts';
 import { homePaths } from '#kit/paths.ts';
 import { type Answer, type CallOptions, call } from './http.ts';
-import { findLeaks, removeLeftovers } from './leaks.ts';
+import { findLeaks, heldNetworksOf, removeLeftovers } from './leaks.ts';
 import { type PlatformCluster, prepareCluster } from './platform-cluster.ts';
 import { ROOT } from './root.ts';
 import { waitFor } from './wait.ts';
@@ -22,7 +22,7 @@ export type DriverName = 'docker' | 'process' | 'kubernetes';
 /** Longest a CLI command may take. `up` builds nothing here: npm test has built the images. */
 const COMMAND_TIMEOUT_MS = 90_000;
 
-/** Lines of the controller's log that are shown where `fn down` fails. */
+/** Lines of each log that are shown where something is left. */
 const LAST_WORDS = 20;
 
 /** Folder of all homes of this run: swept by test/setup/global.ts at the end. Short, for socket paths. */
@@ -149,27 +149,35 @@ export class TestPlatform {
   /** Ends the platform, by force where it must; returns what was left behind. */
   async dispose(): Promise<string[]> {
     const left: string[] = [];
+    let words = '';
+    const from = performance.now();
     try {
       const { code, stderr } = await this.down();
-      if (code !== 0) left.push(`fn down ended with ${code}: ${stderr}${this.#lastWords()}`);
+      words = `fn down ended with ${code} after ${Math.round(performance.now() - from)} ms: ${stderr.trim()}`;
+      if (code !== 0) left.push(words);
     } catch (error) {
-      left.push(String(error));
+      words = String(error);
+      left.push(words);
     }
     left.push(...(await findLeaks(this)), ...((await this.cluster?.dispose()) ?? []));
+    for (const name of await heldNetworksOf(this)) if (!words.includes(name)) left.push(`fn down does not say that Docker holds ${name}`);
+    // Of a long list only the end may be seen: why it is so stands there.
+    if (left.length > 0) left.push(`${this.driver}, ${this.home}: ${words}`, ...this.#lastWords());
     await removeLeftovers(this);
     rmSync(this.home, { recursive: true, force: true });
     return left;
   }
 
-  /** Of the controller, that somebody should look at: the log goes with the home. */
-  #lastWords(): string {
-    const file = join(this.home, 'logs', 'controller.log');
-    if (!existsSync(file)) return '';
-    const lines = readFileSync(file, 'utf8').split('\n');
-    return lines
-      .filter((line) => /"level":"(?:warn|error)"/.test(line))
-      .slice(-LAST_WORDS)
-      .join('\n');
+  /** What supervisor and controller said at last that somebody should look at: the logs go with the home. */
+  #lastWords(): string[] {
+    return ['supervisor', 'controller'].flatMap((name) => {
+      const file = join(this.home, 'logs', `${name}.log`);
+      if (!existsSync(file)) return [];
+      return readFileSync(file, 'utf8')
+        .split('\n')
+        .filter((line) => /"level":"(?:warn|error)"/.test(line))
+        .slice(-LAST_WORDS);
+    });
   }
 
   /** Deploys a file or folder of the project, or inline source (what holds a newline or `export`). */

@@ -1,5 +1,7 @@
 /** Platforms for suites: hooks that start and end them. */
 import { afterAll, beforeAll, expect } from 'vitest';
+import { relative } from 'node:path';
+import { ROOT } from './root.ts';
 import { type DriverName, type StartOptions, type TestPlatform, startPlatform } from './platform.ts';
 
 /**
@@ -13,7 +15,7 @@ export function usePlatform(options: StartOptions): () => TestPlatform {
   });
   afterAll(async () => {
     const left = await platform?.dispose();
-    expect(left ?? []).toEqual([]);
+    expect(left ?? [], `left by ${relative(ROOT, expect.getState().testPath ?? '')} on ${options.driver}`).toEqual([]);
   });
   return () => {
     if (!platform) throw new Error('the platform did not start');

@@ -147,7 +147,7 @@ class DockerDriver implements Driver {
     await rm(join(this.#options.paths.runDir, 'shims'), { recursive: true, force: true });
     await this.#egress.destroy();
     await this.#workspace.destroy();
-    await removeHost(engine, this.#homeId);
+    await removeHost(engine, this.#homeId, this.#log);
   }
 
   async runtimes(): Promise<{ name: string; version: string; image?: string }[]> {

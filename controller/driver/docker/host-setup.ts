@@ -11,7 +11,7 @@ import { codeOf, readMounts } from './cgroup.ts';
 import { DEFAULT_DOCKER_SOCKET, connectEngine } from './engine.ts';
 import { bridgeIsFiltered, Firewall, removeFirewall, whyNoFirewall } from './firewall.ts';
 import { hostNameservers, markerFolder, markerPath, messageOf, type HostSetupMarker } from './host.ts';
-import { ensureNetwork, networkName, removeNetwork } from './network.ts';
+import { ensureNetwork, heldInWords, networkName, removeNetwork } from './network.ts';
 import { makeParent, parentCgroup, removeParent } from './parent-cgroup.ts';
 
 export interface HostSetupOptions {
@@ -71,7 +71,7 @@ export async function hostSetupUndo({ paths, socketPath }: Pick<HostSetupOptions
   const engine = await connectEngine(socketPath ?? DEFAULT_DOCKER_SOCKET);
   const bridge = networkName(homeId);
   // The network first: it refuses while instances are on it, and must not be left without rules.
-  await removeNetwork(engine, homeId);
+  const network = await removeNetwork(engine, homeId);
   await removeFirewall(homeId, bridge);
   const parent = parentCgroup({ homeId, driver: (await engine.info()).cgroupDriver, mounts: await readMounts() });
   if (parent !== null) await removeParent(parent, await readFile('/proc/self/mountinfo', 'utf8'));
@@ -80,6 +80,7 @@ export async function hostSetupUndo({ paths, socketPath }: Pick<HostSetupOptions
     // As root the platform's own run folder is the same one.
     if (!['ENOENT', 'ENOTEMPTY'].includes(codeOf(error) ?? '')) throw error;
   });
+  if (network === 'held') return [{ what: 'undo', ok: false, detail: `removed the rules and the parent cgroup. ${heldInWords(homeId)}` }];
   return [{ what: 'undo', ok: true, detail: `removed the bridge ${bridge}, its rules and the parent cgroup` }];
 }
 

@@ -14,7 +14,7 @@ import { readMounts, writable, type CgroupMounts } from './cgroup.ts';
 import { nameserversIn } from './egress.ts';
 import type { Engine, EngineInfo } from './engine.ts';
 import { bridgeIsFiltered, Firewall, removeFirewall, whyNoFirewall } from './firewall.ts';
-import { ensureNetwork, hasNetwork, networkName, removeNetwork } from './network.ts';
+import { ensureNetwork, hasNetwork, heldInWords, networkName, removeNetwork } from './network.ts';
 import { sandboxesOf } from './sandbox.ts';
 import { limitParent, makeParent, parentCgroup, parentUsable, removeParent, type ParentCgroup } from './parent-cgroup.ts';
 
@@ -136,14 +136,34 @@ async function prepareEgress(engine: Engine, options: HostOptions, marker: HostS
   }
 }
 
-/** Removes what was made for a home. What host-setup made for another user stays, for the next start. */
-export async function removeHost(engine: Engine, homeId: string): Promise<void> {
+/**
+ * Removes what was made for a home; what cannot be removed keeps nothing else. What host-setup made for another user stays, for
+ * the next start. Throws the first of the failures, when all has been tried.
+ */
+export async function removeHost(engine: Engine, homeId: string, log: Log): Promise<void> {
   const [info, mounts] = await Promise.all([engine.info(), readMounts()]);
   const root = process.getuid?.() === 0;
-  if (root && (await whyNoFirewall(homeId)) === null) await removeFirewall(homeId, networkName(homeId));
-  if (root || (await readMarker(homeId)) === null) await removeNetwork(engine, homeId);
   const parent = parentCgroup({ homeId, driver: info.cgroupDriver, mounts });
-  if (root && parent !== null) await removeParent(parent, await readFile('/proc/self/mountinfo', 'utf8'));
+  const steps = [
+    async () => {
+      if (root && (await whyNoFirewall(homeId)) === null) await removeFirewall(homeId, networkName(homeId));
+    },
+    async () => {
+      if (!root && (await readMarker(homeId)) !== null) return;
+      if ((await removeNetwork(engine, homeId)) === 'held') log.warn({ network: networkName(homeId) }, heldInWords(homeId));
+    },
+    async () => {
+      if (root && parent !== null) await removeParent(parent, await readFile('/proc/self/mountinfo', 'utf8'));
+    },
+  ];
+  const failures: unknown[] = [];
+  for (const step of steps) {
+    await step().catch((error: unknown) => {
+      failures.push(error);
+      log.error({ error: messageOf(error) }, 'what was made for the home could not be removed');
+    });
+  }
+  if (failures.length > 0) throw failures[0];
 }
 
 /** The name servers that Docker hands to containers on a network of one's own. */
