@@ -131,7 +131,9 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
       expect(new Set(answers.map((answer) => answer.json<{ instance: string }>().instance)).size).toBeLessThanOrEqual(2);
       if (!limits) return;
       await platform().deploy('large', PROBE, { flags: ['--memory', '512', '--timeout', '60'] });
-      expect((await platform().call('/large/heap?mib=400')).json<{ used: number }>().used).toBeGreaterThanOrEqual(400);
+      const filled = await platform().call('/large/heap?mib=400');
+      expect(filled.status, filled.text).toBe(200);
+      expect(filled.json<{ used: number }>().used).toBeGreaterThanOrEqual(400);
       await platform().fnOk(['delete', 'large']);
     },
     'out of memory': async () => {
