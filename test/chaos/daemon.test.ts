@@ -124,6 +124,7 @@ describe.each(onlyOn('docker'))('the engine of %s goes away', (driver) => {
       await settled();
       await load.during(SCALE.calmMs);
       await load.tail(51, faultAt);
+      const serving = (await platform.instances('steady')).filter(({ state }) => state === 'idle' || state === 'busy');
       const entries = await load.stop();
       const verdict = judge(entries, { faultAt });
       const what = `Docker ${signal}, ${liveRestore ? 'live-restore' : 'no live-restore'}`;
@@ -145,6 +146,8 @@ describe.each(onlyOn('docker'))('the engine of %s goes away', (driver) => {
       expect(verdict.ok).toBeGreaterThan(100);
       if (liveRestore) expect(verdict.failed).toEqual({});
       else {
+        expect(serving.length).toBeGreaterThan(0);
+        expect(serving.filter(({ id }) => known.has(id))).toEqual([]);
         for (const failure of Object.keys(verdict.failed)) expect(failure).toMatch(/^50[23] /);
         expect(verdict.recoveryMs).toBeLessThan(SCALE.awayMs + RECOVERY_MS);
       }
