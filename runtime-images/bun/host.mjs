@@ -12,6 +12,8 @@ host.replaceConsole = true;
 host.idleBeforeNoHandlerMs = IDLE_BEFORE_NO_HANDLER_MS;
 // JavaScriptCore sizes its heap by what the container has.
 host.growSlowly = () => engine.Bun.gc(true);
+// It has no space for the old alone.
+host.fillDensely = () => {};
 host.captureServe = () => {
   engine.Bun.serve = serve;
 };

@@ -16,6 +16,13 @@ export const host = {
   idleBeforeNoHandlerMs: 100,
   /** Called when the instance has less memory than its class: garbage is to be collected early. */
   growSlowly: () => process.getBuiltinModule('node:v8').setFlagsFromString('--heap-growing-percent=20'),
+  /**
+   * Called once the function's code is loaded: its heap is to be filled densely. V8 learns which code makes what lives long, and puts
+   * all that this code makes into the old space at once, what it needs for a moment only, too. Of a heap full of small objects an
+   * eighth was then holes, too small for an array, and an instance of 512 MiB did not hold 400. Not before the code is loaded:
+   * V8 takes no code cache that was made with other flags, its own modules' neither, which costs 30 ms.
+   */
+  fillDensely: () => process.getBuiltinModule('node:v8').setFlagsFromString('--no-allocation-site-pretenuring'),
   /** Called once, before the function's code is loaded: the engine's own ways to serve become ours. */
   captureServe: () => {},
   /**

@@ -270,6 +270,7 @@ async function init(req, res) {
   // A drain, or SIGTERM, may have come while it loaded.
   if (/** @type {string} */ (state) === 'loading') state = 'ready';
   const codeCache = settleCodeCache();
+  host.fillDensely();
   sendJson(res, 200, { form: result.handler.form, slots, loadMs, ...(codeCache === null ? {} : { codeCache }) });
 }
 
