@@ -3,6 +3,7 @@ import type { StartInfo } from '#contract/call.ts';
 import type { ErrorCode } from '#contract/errors.ts';
 import type { EventKind } from '#contract/events-link.ts';
 import type { ForwardContext } from './context.ts';
+import type { Desk } from './desk.ts';
 import type { EndedCall } from './journal.ts';
 import type { RouteMatch } from './routes.ts';
 import type { RequestTrace } from './trace.ts';
@@ -72,6 +73,10 @@ export abstract class Call implements EndedCall {
 
   get revision(): string | null {
     return this.match.target.revision;
+  }
+
+  get desk(): Desk | null {
+    return this.match.target.desk;
   }
 
   /** Its trace, which begins when it is asked for first. */

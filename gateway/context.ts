@@ -47,6 +47,40 @@ export interface OpenRequest {
   onClose(): void;
 }
 
+/** Requests of a connection that are not answered yet: mostly one, for which no set is made. */
+export class OpenRequests {
+  #first: OpenRequest | null = null;
+  readonly #others: OpenRequest[] = [];
+
+  get size(): number {
+    return this.#first === null ? 0 : 1 + this.#others.length;
+  }
+
+  add(request: OpenRequest): void {
+    if (this.#first === null) this.#first = request;
+    else this.#others.push(request);
+  }
+
+  has(request: OpenRequest): boolean {
+    return this.#first === request || this.#others.includes(request);
+  }
+
+  /** Nothing happens where it is not there. */
+  delete(request: OpenRequest): void {
+    if (this.#first === request) {
+      this.#first = this.#others.shift() ?? null;
+      return;
+    }
+    const at = this.#others.indexOf(request);
+    if (at >= 0) this.#others.splice(at, 1);
+  }
+
+  clear(): void {
+    this.#first = null;
+    this.#others.length = 0;
+  }
+}
+
 /** Requests that one connection may send before the first of them is answered; past it, it is cut. */
 export const MAX_PIPELINED = 64;
 
@@ -59,7 +93,7 @@ export interface ClientConnection {
   /** TLS? */
   readonly secure: boolean;
   /** Requests on it that have not been answered. */
-  readonly open: Set<OpenRequest>;
+  readonly open: OpenRequests;
   /** Those that are yet to begin: one after the other, as a client that pipelines must be able to expect. */
   readonly pipelined: (() => void)[];
   /** The newest request on it, answered or not. */

@@ -70,6 +70,13 @@ export interface Waiter<C extends Connection> extends Queued {
   onReroute(): void;
 }
 
+/** What a request wants a slot of. `desk`: where what is held for the revision is kept at hand. */
+export interface Wanted<C extends Connection> {
+  readonly revision: string;
+  readonly maxSlots: number;
+  readonly desk?: { demand: Demand<C> | null };
+}
+
 /** What is asked of, and held for, one revision. */
 export class Demand<C extends Connection> {
   readonly revision: string;
@@ -78,6 +85,8 @@ export class Demand<C extends Connection> {
   /** Those with a free slot, the most recently used on top. May hold stale ones, skipped when met. */
   readonly free: HeldLease<C>[] = [];
   inFlight = 0;
+  /** There will be another one for its revision: whoever has it at hand looks again. */
+  forgotten = false;
   /** Most in flight since the last look: a sample would miss requests shorter than its interval. */
   peak = 0;
   /** Looks in a row that saw fewer in flight than were told, and the most that they saw. */

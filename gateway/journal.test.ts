@@ -30,6 +30,7 @@ function setup(limits: Partial<JournalLimits> = {}) {
     id,
     namespace: 'default',
     name: 'hello',
+    desk: null,
     revision: 'default/hello@1',
     instance: 'i-aaaaaaaaaaaa',
     method: 'GET',

@@ -7,6 +7,7 @@ import type { EventKind } from '#contract/events-link.ts';
 import { FLUSH_ONLY, type GatewayMessage } from '#contract/link.ts';
 import type { Clock } from '#kit/clock.ts';
 import { CallRing } from './call-ring.ts';
+import type { Desk } from './desk.ts';
 import { LruMap } from './lru.ts';
 import type { CallTally } from './tally.ts';
 import type { Timing } from './timing.ts';
@@ -35,6 +36,8 @@ export interface EndedCall extends Timing {
   readonly name: string;
   /** That it was routed to; null where it did not come to it. */
   readonly revision: string | null;
+  /** The revision's; null where nothing is kept at hand. */
+  readonly desk: Desk | null;
   /** That it was with last. */
   readonly instance: string | null;
   readonly method: string;
@@ -142,8 +145,7 @@ export class CallJournal implements CallObserver {
     this.#options.tally.ended(call, now);
     const slot = this.#ring.fill(call, now, this.#options.clock.wall());
     const { slowMs } = this.#options.limits;
-    // Of a stream only how long it took to begin says that it is slow.
-    const slow = (slot.stream === null ? slot.totalMs : slot.totalMs - Math.max(0, slot.streamMs)) >= slowMs;
+    const slow = this.#ring.slowness(slot) >= slowMs;
     const notable = slow || slot.problem !== null || slot.aborted || slot.status >= 500 || slot.status === 0 || isCold(slot.start);
     const shared = this.#pending.length < MAX_PENDING && (notable ? this.#notable : this.#sampled).take(now);
     if (shared || (notable && this.#isDue(call.namespace, now))) this.#pending.push(this.#ring.record(slot));

@@ -65,7 +65,7 @@ function setUp({ maxWaiting = 100, maxWaitingPerFunction = 10, linked = true } =
     table.grant({ lease, instance, revision: REVISION, address: { kind: 'unix', path: `/${instance}` }, slots }, start);
   const ask = (again = false): Asker & { got: ReturnType<typeof table.acquire> } => {
     const asker = new Asker();
-    const got = table.acquire(asker, REVISION, 10, again);
+    const got = table.acquire(asker, { revision: REVISION, maxSlots: 10 }, again);
     if (typeof got !== 'string') asker.lease = got;
     return Object.assign(asker, { got });
   };
@@ -379,7 +379,7 @@ describe('many functions', () => {
       table.grant({ lease: `l${n}`, instance: `i${n}`, revision, address: { kind: 'unix', path: '/s' }, slots: 10 }, WARM);
     }
     const ask = (n: number): void => {
-      const lease = table.acquire(new Asker(), revisions[n]!, 10);
+      const lease = table.acquire(new Asker(), { revision: revisions[n]!, maxSlots: 10 });
       if (typeof lease === 'string') throw new Error(lease);
       clock.advance(everyMs / revisions.length);
       table.free(lease, 1);

@@ -13,7 +13,17 @@ import type { Problem } from '#contract/errors.ts';
 import type { GatewayMessage, Lease, StartInfo } from '#contract/link.ts';
 import type { Address } from '#contract/runtime.ts';
 import type { Clock } from '#kit/clock.ts';
-import { type Cause, type Connection, Demand, type HeldLease, type Instance, isUnused, type Waiter, WantReporter } from './demand.ts';
+import {
+  type Cause,
+  type Connection,
+  Demand,
+  type HeldLease,
+  type Instance,
+  isUnused,
+  type Waiter,
+  type Wanted,
+  WantReporter,
+} from './demand.ts';
 import { Streams } from './streams.ts';
 
 /** [6] An unused lease without waiters is given back after this. */
@@ -105,8 +115,12 @@ export class LeaseTable<C extends Connection> {
    * Takes a slot, or a place in the queue: at its end, or with `again` at its front, past the limits,
    * for a request that was refused by an instance and has waited its turn already.
    */
-  acquire(waiter: Waiter<C>, revision: string, maxSlots: number, again = false): Acquired<C> {
-    const demand = this.#demand(revision);
+  acquire(waiter: Waiter<C>, { revision, maxSlots, desk }: Wanted<C>, again = false): Acquired<C> {
+    let demand = desk?.demand ?? null;
+    if (demand === null || demand.forgotten) {
+      demand = this.#demand(revision);
+      if (desk !== undefined) desk.demand = demand;
+    }
     if (demand.waiters.size === 0 || again) {
       const lease = this.#take(demand);
       if (lease !== null) return lease;
@@ -436,10 +450,15 @@ export class LeaseTable<C extends Connection> {
         if (releasing) for (const lease of demand.leases) if (isUnused(lease, unusedSince)) this.#drained(lease);
       }
       demand.peak = demand.inFlight;
-      if (demand.over) this.#demands.delete(demand.revision);
+      if (demand.over) this.#forgetDemand(demand);
     }
     this.#sweeping = false;
     if (this.#demands.size > 0) this.#scheduleSweep();
+  }
+
+  #forgetDemand(demand: Demand<C>): void {
+    demand.forgotten = true;
+    this.#demands.delete(demand.revision);
   }
 
   #scheduleSweep(): void {

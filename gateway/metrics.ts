@@ -20,7 +20,8 @@ export interface GatewayState {
   readonly inFlight: number;
 }
 
-interface FunctionSeries {
+/** The series of a function that every request counts in. */
+export interface FunctionSeries {
   labels: Record<string, string>;
   duration: Histogram;
   queue: Histogram;
@@ -50,7 +51,9 @@ export class RequestMetrics implements CallObserver {
   }
 
   ended(call: EndedCall, now: number): void {
-    const series = this.#seriesOf(call);
+    const { desk } = call;
+    const series = desk?.series ?? this.#seriesOf(call);
+    if (desk !== null) desk.series = series;
     const status = call.aborted ? 0 : Math.min(5, Math.floor(call.status / 100));
     let counter = series.statuses[status];
     if (counter === undefined) {

@@ -60,17 +60,17 @@ export abstract class Passage extends Call implements Waiter<Upstream>, AttemptO
   /** Asks for a slot; `again`: it had its turn, and was refused by an instance. */
   protected acquire(again: boolean): void {
     const { clock, wheel, leases, queueTimeoutMs } = this.context;
-    const { revision, maxSlots } = this.match.target;
+    const { target } = this.match;
     if (this.askedAt === null) {
       this.askedAt = clock.now();
       this.giveUpAt = this.askedAt + queueTimeoutMs;
     }
     this.phase = 'waiting';
-    const acquired = leases.acquire(this, revision, maxSlots, again);
+    const acquired = leases.acquire(this, target, again);
     if (acquired === 'waiting') wheel.set(this, this.giveUpAt);
     else if (acquired === 'queue-full') this.fail(acquired, 'too many requests wait for an instance');
     else if (acquired === 'too-many-requests')
-      this.fail(acquired, `all ${maxSlots} slots of the function are in use, and its queue is full`);
+      this.fail(acquired, `all ${target.maxSlots} slots of the function are in use, and its queue is full`);
     else this.onLease(acquired, null);
   }
 

@@ -28,8 +28,8 @@ function headOf({ method, path, headers, body, bodyLength, upgrade }: InstanceRe
   else if (body !== null) head += bodyLength >= 0 ? `content-length: ${bodyLength}\r\n` : 'transfer-encoding: chunked\r\n';
   else if (WITH_BODY.has(method)) head += 'content-length: 0\r\n';
   if (upgrade !== null) return `${head}connection: upgrade\r\nupgrade: ${upgrade}\r\n\r\n`;
-  // After HEAD the connection is not used again: see response-parser.ts.
-  return head + (method === 'HEAD' ? 'connection: close\r\n\r\n' : 'connection: keep-alive\r\n\r\n');
+  // After HEAD the connection is not used again: see response-parser.ts. Else it is kept, as HTTP/1.1 has it where nothing is said.
+  return head + (method === 'HEAD' ? 'connection: close\r\n\r\n' : '\r\n');
 }
 
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;

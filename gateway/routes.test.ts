@@ -173,7 +173,7 @@ describe('RouteTable.match with routes', () => {
         // What is taken off and what is left are the URL, but for the slash that a bare name lacks.
         const whole = found.prefix + found.rest;
         expect([whole, whole.replace(`${found.prefix}/`, found.prefix)]).toContain(target);
-        expect(found.entry.route.targets).toContain(found.target);
+        expect(found.entry.targets).toContain(found.target);
         expect(routes.again(found)).toEqual(found);
       }),
       { numRuns: 3_000 },

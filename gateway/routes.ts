@@ -9,19 +9,26 @@ import type { Route, RouteTarget } from '#contract/link.ts';
 import { DEFAULT_NAMESPACE, functionPath, parseRevisionKey } from '#contract/names.ts';
 import { RESERVED_PREFIX } from '#contract/runtime.ts';
 import { CorsRules } from './cors.ts';
+import { Desk } from './desk.ts';
 import { valueOf } from './flat-headers.ts';
 import type { RequestHead } from './headers.ts';
 import { type Allowed, type CompiledRoute, Matcher } from './matcher.ts';
 import { bucketOf, bucketOfCookie, randomBucket, sharesOf, targetOf } from './traffic.ts';
 
+/** A revision that requests are for. */
+export interface Target extends RouteTarget {
+  readonly desk: Desk;
+}
+
 export interface RouteEntry {
   readonly route: Route;
+  readonly targets: readonly Target[];
   /** What the function's URLs begin with: `/NAME` or `/@NS/NAME`. */
   readonly prefix: string;
   /** The revision that gets all requests; null where traffic is split. */
-  readonly sole: RouteTarget | null;
+  readonly sole: Target | null;
   /** Those with a share, by number. */
-  readonly shares: readonly RouteTarget[];
+  readonly shares: readonly Target[];
   readonly cors: CorsRules | null;
   /** Anybody may call it, as often as they like: nothing is to be checked. */
   readonly open: boolean;
@@ -30,7 +37,7 @@ export interface RouteEntry {
 export interface RouteMatch {
   readonly entry: RouteEntry;
   /** The revision that this request is for. */
-  readonly target: RouteTarget;
+  readonly target: Target;
   /** Asked for by its preview URL: no other revision may answer. */
   readonly pinned: boolean;
   /** Where traffic is split: what decided; else −1. */
@@ -117,7 +124,7 @@ export class RouteTable {
     this.#entries = new Map();
     this.#stale = true;
     this.#version = version;
-    for (const route of routes) this.#put(route);
+    for (const route of routes) this.#put(route, before.get(keyOf(route.namespace, route.name)));
     return [...before].flatMap(([key, { route }]) => lostShares(route, this.#entries.get(key)?.route));
   }
 
@@ -126,8 +133,9 @@ export class RouteTable {
     this.#version = version;
     const lost: string[] = [];
     for (const route of set) {
-      const before = this.#put(route);
-      if (before) lost.push(...lostShares(before, route));
+      const before = this.#entries.get(keyOf(route.namespace, route.name));
+      this.#put(route, before);
+      if (before) lost.push(...lostShares(before.route, route));
     }
     for (const { namespace, name } of remove) {
       const key = keyOf(namespace, name);
@@ -138,21 +146,22 @@ export class RouteTable {
     return lost;
   }
 
-  #put(route: Route): Route | undefined {
+  #put(route: Route, before: RouteEntry | undefined): void {
     const key = keyOf(route.namespace, route.name);
-    const before = this.#entries.get(key)?.route;
-    const shares = sharesOf(route);
-    const sole = shares.length > 1 ? null : (shares[0] ?? route.targets[0]!);
+    const deskOf = (revision: string) => before?.targets.find((one) => one.revision === revision)?.desk ?? new Desk();
+    const targets = route.targets.map((target) => ({ ...target, desk: deskOf(target.revision) }));
+    const shares = sharesOf(targets);
+    const sole = shares.length > 1 ? null : (shares[0] ?? targets[0]!);
     this.#entries.set(key, {
       route,
+      targets,
       prefix: functionPath(route.namespace, route.name),
       sole,
       shares,
       cors: route.cors === null ? null : new CorsRules(route.cors),
       open: route.auth.type === 'public' && route.rateLimit === null,
     });
-    if (!isDeepStrictEqual(before?.routes ?? [], route.routes)) this.#stale = true;
-    return before;
+    if (!isDeepStrictEqual(before?.route.routes ?? [], route.routes)) this.#stale = true;
   }
 
   #compile(): void {
@@ -174,7 +183,7 @@ export class RouteTable {
       const bucket = entry.sole === null ? randomBucket() : -1;
       return { ...shared, target: entry.sole ?? targetOf(entry.shares, bucket), pinned: false, bucket };
     }
-    const target = entry.route.targets.find((one) => one.revision === revision);
+    const target = entry.targets.find((one) => one.revision === revision);
     return target === undefined ? noRevision(entry, parseRevisionKey(revision).number) : { ...shared, target, pinned: true, bucket: -1 };
   }
 
@@ -238,7 +247,7 @@ export class RouteTable {
     const entry = parts === null ? undefined : this.#entries.get(parts[1]!);
     if (parts === null || entry === undefined) return null;
     const number = Number(parts[2]);
-    const target = entry.route.targets.find((one) => one.number === number);
+    const target = entry.targets.find((one) => one.number === number);
     if (target === undefined) return noRevision(entry, number);
     return { entry, target, pinned: true, bucket: -1, freshBucket: false, prefix: `/${key}`, via: null, rest };
   }
@@ -253,7 +262,7 @@ export class RouteTable {
     if (entry === undefined) return { code: 'function-not-found', detail: `there is no function ${name} any more` };
     if (entry === match.entry) return match;
     const { number } = match.target;
-    const same = entry.route.targets.find((one) => one.number === number);
+    const same = entry.targets.find((one) => one.number === number);
     if (same !== undefined && (match.pinned || same.percent > 0)) return { ...match, entry, target: same };
     if (match.pinned) return noRevision(entry, number);
     const bucket = match.bucket >= 0 ? match.bucket : randomBucket();

@@ -13,7 +13,16 @@ import { INVOCATIONS_PATH, WEBHOOKS_PATH } from '#contract/events.ts';
 import type { Log } from '#kit/log.ts';
 import { type BodyOwner, RequestBody } from './body.ts';
 import { plainAddress } from './client-address.ts';
-import { type ClientConnection, closeRequest, type ForwardContext, isOver, MAX_PIPELINED, type OpenRequest, Outgoing } from './context.ts';
+import {
+  type ClientConnection,
+  closeRequest,
+  type ForwardContext,
+  isOver,
+  MAX_PIPELINED,
+  type OpenRequest,
+  OpenRequests,
+  Outgoing,
+} from './context.ts';
 import { Acceptance, WebhookCall } from './event-call.ts';
 import { Exchange } from './forward.ts';
 import { valueOf } from './flat-headers.ts';
@@ -70,7 +79,7 @@ export function createPublicServer(options: ServerOptions): PublicServer {
         remote,
         trusted,
         secure: socket instanceof TLSSocket,
-        open: new Set(),
+        open: new OpenRequests(),
         pipelined: [],
         last: null,
         onAnswered: null,

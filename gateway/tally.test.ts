@@ -8,6 +8,7 @@ const call = (overrides: Partial<EndedCall> = {}): EndedCall => ({
   id: 'r-1',
   namespace: 'default',
   name: 'hello',
+  desk: null,
   revision: 'default/hello@1',
   instance: 'i-aaaaaaaaaaaa',
   method: 'GET',

@@ -9,7 +9,10 @@ import { type CallObserver, type EndedCall, isCold } from './journal.ts';
 /** Revisions counted at a time; all that the routes have, mostly. Those beyond wait in no list: they are not counted. */
 const MAX_REVISIONS = 20_000;
 
-class Counts {
+/** What was counted of a revision since the last batch. */
+export class RevisionCounts {
+  /** Whose they are; empty while they are nobody's. */
+  revision = '';
   invocations = 0;
   errors = 0;
   rejected = 0;
@@ -19,13 +22,14 @@ class Counts {
   readonly durations = new Uint32Array(DURATION_CLASSES);
 
   /** What was counted; from now on it counts anew. */
-  take(revision: string): CallCounts {
-    const { invocations, errors, rejected, pooled, full, durationMs } = this;
+  take(): CallCounts {
+    const { revision, invocations, errors, rejected, pooled, full, durationMs } = this;
     const durations: [number, number][] = [];
     for (let index = 0; index < DURATION_CLASSES; index++) {
       const count = this.durations[index]!;
       if (count > 0) durations.push([index, count]);
     }
+    this.revision = '';
     this.invocations = 0;
     this.errors = 0;
     this.rejected = 0;
@@ -38,9 +42,9 @@ class Counts {
 }
 
 export class CallTally implements CallObserver {
-  readonly #byRevision = new Map<string, Counts>();
+  readonly #byRevision = new Map<string, RevisionCounts>();
   /** Those that were taken, to be used again: made anew each second they grow old and cost a collection of the whole heap. */
-  readonly #spare: Counts[] = [];
+  readonly #spare: RevisionCounts[] = [];
   #seq = 0;
   #batch: CountsBatch | null = null;
   #sent = false;
@@ -50,8 +54,13 @@ export class CallTally implements CallObserver {
   ended(call: EndedCall, now: number): void {
     const { revision, sentAt, start } = call;
     if (revision === null) return;
-    const counts = this.#byRevision.get(revision) ?? this.#begin(revision);
-    if (counts === null) return;
+    const { desk } = call;
+    let counts = desk?.counts ?? null;
+    if (counts === null || counts.revision !== revision) {
+      counts = this.#byRevision.get(revision) ?? this.#begin(revision);
+      if (counts === null) return;
+      if (desk !== null) desk.counts = counts;
+    }
     if (isCold(start)) counts[start!.kind === 'full' ? 'full' : 'pooled']++;
     if (sentAt === null || call.instance === null) {
       counts.rejected++;
@@ -65,12 +74,13 @@ export class CallTally implements CallObserver {
     counts.durations[durationClass(ms)]!++;
   }
 
-  #begin(revision: string): Counts | null {
+  #begin(revision: string): RevisionCounts | null {
     if (this.#byRevision.size >= MAX_REVISIONS) {
       this.uncounted++;
       return null;
     }
-    const counts = this.#spare.pop() ?? new Counts();
+    const counts = this.#spare.pop() ?? new RevisionCounts();
+    counts.revision = revision;
     this.#byRevision.set(revision, counts);
     return counts;
   }
@@ -87,7 +97,7 @@ export class CallTally implements CallObserver {
     const counts: CallCounts[] = [];
     for (const [revision, one] of this.#byRevision) {
       if (counts.length === MAX_COUNTS_PER_BATCH) break;
-      counts.push(one.take(revision));
+      counts.push(one.take());
       this.#byRevision.delete(revision);
       if (this.#spare.length < MAX_COUNTS_PER_BATCH) this.#spare.push(one);
     }

@@ -17,6 +17,7 @@ function setup(incoming?: string, sampler?: () => boolean) {
     id: 'r-1',
     namespace: 'default',
     name: 'hello',
+    desk: null,
     revision: 'default/hello@7',
     instance: 'i-aaaaaaaaaaaa',
     method: 'GET',

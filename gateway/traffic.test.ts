@@ -4,7 +4,7 @@ import { testRoute } from '../test/helpers/gateway-controller.ts';
 import { bucketCookie, bucketOf, bucketOfCookie, BUCKETS, sharesOf, targetOf } from './traffic.ts';
 
 const numberAt = (shares: Record<number, number>, bucket: number): number =>
-  targetOf(sharesOf(testRoute('default', 'f', shares)), bucket).number;
+  targetOf(sharesOf(testRoute('default', 'f', shares).targets), bucket).number;
 
 describe('buckets', () => {
   it('are the same on every gateway and in every version: these values are for ever', () => {

@@ -3,7 +3,7 @@
  * from the hash of a header, or kept in a cookie. Every gateway gives a bucket the same revision, and
  * shifting traffic moves no more buckets than it has to.
  */
-import type { Route, RouteTarget } from '#contract/link.ts';
+import type { RouteTarget } from '#contract/link.ts';
 
 /** Buckets that the traffic of a function is divided into: a hundredth of a percent each. */
 export const BUCKETS = 10_000;
@@ -24,12 +24,12 @@ export function bucketOf(value: string): number {
 export const randomBucket = (): number => Math.floor(Math.random() * BUCKETS);
 
 /** The targets that have a share, in the order of their numbers: so it does not matter how somebody listed them. */
-export function sharesOf(route: Route): readonly RouteTarget[] {
-  return route.targets.filter((target) => target.percent > 0).sort((a, b) => a.number - b.number);
+export function sharesOf<T extends Pick<RouteTarget, 'percent' | 'number'>>(targets: readonly T[]): readonly T[] {
+  return targets.filter((target) => target.percent > 0).sort((a, b) => a.number - b.number);
 }
 
 /** The target that a bucket belongs to. */
-export function targetOf(shares: readonly RouteTarget[], bucket: number): RouteTarget {
+export function targetOf<T extends Pick<RouteTarget, 'percent'>>(shares: readonly T[], bucket: number): T {
   let end = 0;
   for (const target of shares) {
     end += target.percent * BUCKETS_PER_PERCENT;

@@ -21,9 +21,13 @@ beforeEach(async () => {
   const path = join(folder, 'd', 's');
   files = new LinkFiles(folder);
   const tcp = over === 'tcp' ? files.listen('tcp') : null;
-  gateways = new Gateways({ path, gid: null, tcp, clock: systemClock, log: silentLog, onAsked: () => {}, noGatewayWaitMs: 50 });
+  gateways = listening(path, tcp, CONNECTS_WITHIN_MS);
   await gateways.start();
 });
+/** How long a delivery waits for a gateway: as long as one may take to connect where the machine is busy. */
+const CONNECTS_WITHIN_MS = 30_000;
+const listening = (path: string, tcp: ReturnType<LinkFiles['listen']> | null, noGatewayWaitMs: number) =>
+  new Gateways({ path, gid: null, tcp, clock: systemClock, log: silentLog, onAsked: () => {}, noGatewayWaitMs });
 afterEach(async () => {
   for (const gateway of connected.splice(0)) gateway.close();
   await gateways.close();
@@ -54,7 +58,10 @@ describe.each(['unix', 'tcp'] as const)('a delivery over %s', (kind) => {
   });
 
   it('with no gateway waits a moment, and is then not ready', async () => {
-    expect(await gateways.deliver(delivery())).toMatchObject({ response: null, problem: { code: 'not-ready' }, retryAfterSeconds: 2 });
+    const hasty = listening(join(folder, 'hasty', 's'), null, 50);
+    await hasty.start();
+    expect(await hasty.deliver(delivery())).toMatchObject({ response: null, problem: { code: 'not-ready' }, retryAfterSeconds: 2 });
+    await hasty.close();
     const waits = gateways.deliver(delivery());
     await connect();
     expect(await waits).toMatchObject({ response: { status: 200 }, problem: null });

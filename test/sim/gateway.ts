@@ -230,7 +230,7 @@ export class SimGateway {
         this.#ask(name, serviceMs, since);
       },
     };
-    const acquired = this.table.acquire(waiter, route.revision, route.maxSlots);
+    const acquired = this.table.acquire(waiter, route);
     if (acquired === 'waiting') {
       giveUp = setTimeout(() => {
         this.table.cancel(waiter, route.revision);
