@@ -188,7 +188,7 @@ export class Lifecycle {
     await records.write({ ...this.#record(instance), revision: null, memoryMib: memoryClassMib, cpu: 0, secrets: {}, initialised: false });
     for (;;) {
       alive();
-      const health = await this.#context.runtime.health(made.address).catch(() => null);
+      const health = await this.#context.runtime.health(made.address, { keep: true }).catch(() => null);
       if (health?.status === 'generic' && health.instance === id) break;
       await sleep(POLL_MS, signal);
     }

@@ -55,7 +55,7 @@ describe('the answer of an instance', () => {
     ['one byte after the other', (socket) => void (socket.write('HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n'), repeat(socket, 'x'))],
     ['without end', (socket) => void (socket.write('HTTP/1.1 200 OK\r\n\r\n'), repeat(socket, 'x'.repeat(20_000)))],
   ])('may be %s', async (_what, answer) => {
-    await expect(httpRuntimeClient.health(await instance(answer), TIMEOUT_MS)).rejects.toThrow(RuntimeUnreachable);
+    await expect(httpRuntimeClient.health(await instance(answer), { timeoutMs: TIMEOUT_MS })).rejects.toThrow(RuntimeUnreachable);
   });
 });
 
@@ -69,36 +69,85 @@ describe('an instance whose process has ended', () => {
       `require('net').createServer().listen(${JSON.stringify(dead)}, () => process.kill(process.pid, 9))`,
     ]);
     await once(child, 'exit');
-    await expect(httpRuntimeClient.health({ kind: 'unix', path: dead }, TIMEOUT_MS)).rejects.toThrow(RuntimeGone);
-    await expect(httpRuntimeClient.health(address, TIMEOUT_MS)).rejects.not.toThrow(RuntimeGone);
+    await expect(httpRuntimeClient.health({ kind: 'unix', path: dead }, { timeoutMs: TIMEOUT_MS })).rejects.toThrow(RuntimeGone);
+    await expect(httpRuntimeClient.health(address, { timeoutMs: TIMEOUT_MS })).rejects.not.toThrow(RuntimeGone);
   });
 });
 
+const INIT = {
+  nonce: 'n',
+  revision: 'default/f@1',
+  namespace: 'default',
+  name: 'f',
+  number: 1,
+  code: '/fn/code',
+  entry: 'index.mjs',
+  env: {},
+  slots: null,
+  timeoutMs: 1_000,
+  memoryMib: 128,
+  memoryClassMib: 128,
+};
+
 describe('init', () => {
-  const request = {
-    nonce: 'n',
-    revision: 'default/f@1',
-    namespace: 'default',
-    name: 'f',
-    number: 1,
-    code: '/fn/code',
-    entry: 'index.mjs',
-    env: {},
-    slots: null,
-    timeoutMs: 1_000,
-    memoryMib: 128,
-    memoryClassMib: 128,
-  };
   const client = createRuntimeClient({ initTimeoutMs: TIMEOUT_MS });
 
   it('that is never answered is the fault of the code that loads for ever', async () => {
-    const result = await client.init(await instance(() => {}), request, new AbortController().signal);
+    const result = await client.init(await instance(() => {}), INIT, new AbortController().signal);
     expect(result).toMatchObject({ ok: false, error: { name: 'LoadTimeout', message: expect.stringContaining('did not finish loading') } });
   });
 
   it('whose connection breaks is not', async () => {
-    const init = client.init(await instance((socket) => socket.destroy()), request, new AbortController().signal);
+    const init = client.init(await instance((socket) => socket.destroy()), INIT, new AbortController().signal);
     await expect(init).rejects.toThrow(RuntimeUnreachable);
+  });
+});
+
+describe('the connection by which an instance said that it is there', () => {
+  const GENERIC = JSON.stringify({ status: 'generic', instance: 'i-aaaaaaaaaaaa', revision: null, inFlight: 0, waitUntil: 0 });
+  const READY = JSON.stringify({ form: 'fetch', slots: 1, loadMs: 1 });
+  const answered = (body: string) => `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+
+  /** Counts connections, and answers each request on them. `after` is done when a connection's first is answered. */
+  async function shim(after: (socket: Socket) => void = () => {}) {
+    const path = join(folder, 's');
+    const seen: { connection: number; line: string; closes: boolean }[] = [];
+    let connections = 0;
+    const listening = createServer((socket) => {
+      sockets.add(socket);
+      const connection = ++connections;
+      socket.on('error', () => {});
+      socket.on('data', (data) => {
+        const text = data.toString();
+        const line = text.slice(0, text.indexOf(' HTTP'));
+        seen.push({ connection, line, closes: /\r\nconnection: close\r\n/i.test(text) });
+        socket.write(answered(line.startsWith('GET') ? GENERIC : READY), () => line.startsWith('GET') && after(socket));
+      });
+    });
+    server = listening;
+    await once(listening.listen(path), 'listening');
+    return { address: { kind: 'unix', path } as const, seen };
+  }
+
+  it('is the one that init goes by, and is closed then', async () => {
+    const { address, seen } = await shim();
+    await httpRuntimeClient.health(address, { keep: true });
+    await httpRuntimeClient.health(address);
+    expect(await httpRuntimeClient.init(address, INIT, new AbortController().signal)).toMatchObject({ ok: true });
+    await httpRuntimeClient.health(address);
+    expect(seen).toMatchObject([
+      { connection: 1, line: 'GET /.fn/health' },
+      { connection: 2, line: 'GET /.fn/health' },
+      { connection: 1, line: 'POST /.fn/init', closes: true },
+      { connection: 3, line: 'GET /.fn/health' },
+    ]);
+  });
+
+  it('may be gone: then init goes by another', async () => {
+    const { address, seen } = await shim((socket) => socket.destroy());
+    await httpRuntimeClient.health(address, { keep: true });
+    expect(await httpRuntimeClient.init(address, INIT, new AbortController().signal)).toMatchObject({ ok: true });
+    expect(seen.at(-1)).toMatchObject({ connection: 2, line: 'POST /.fn/init' });
   });
 });
 

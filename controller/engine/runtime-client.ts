@@ -2,7 +2,7 @@
  * The controller's side of the runtime protocol: health, init, drain. What answers is user code, so
  * every answer is capped in size and time and checked against the contract.
  */
-import { request as httpRequest } from 'node:http';
+import { Agent, request as httpRequest } from 'node:http';
 import {
   DrainRequest,
   Health,
@@ -26,6 +26,12 @@ export const INIT_TIMEOUT_MS = 15_000;
 /** How long an instance may hand over its code cache: some MB over a socket of this host, or a network. */
 const CODE_CACHE_TIMEOUT_MS = 2_000;
 
+/**
+ * Connections by which instances that wait in a pool said that they are there: init goes by the same, and does not wait for another.
+ * On this host only: an address on a network may be another instance's by then.
+ */
+const KEPT = new Agent({ keepAlive: true, maxFreeSockets: 1 });
+
 export type InitResult = { ok: true; response: InitResponse } | { ok: false; error: FunctionError };
 
 /** The instance did not answer, or not as the protocol says. */
@@ -39,8 +45,8 @@ class RuntimeTimeout extends RuntimeUnreachable {}
 
 /** What the engine needs of an instance; tests put a simulated one in its place. */
 export interface RuntimeClient {
-  /** Throws RuntimeUnreachable; RuntimeGone where nobody listens. */
-  health(address: Address, timeoutMs?: number): Promise<Health>;
+  /** `keep`: init will follow, on the same connection. Throws RuntimeUnreachable; RuntimeGone where nobody listens. */
+  health(address: Address, options?: { timeoutMs?: number; keep?: boolean }): Promise<Health>;
   /** Throws RuntimeUnreachable; a function that fails to load is a result. */
   init(address: Address, request: InitRequest, signal: AbortSignal): Promise<InitResult>;
   /** Fetches the code cache that an instance has made; null where it has none. Throws RuntimeUnreachable. */
@@ -60,10 +66,25 @@ interface CallOptions {
   headers?: Record<string, string>;
   /** Longest answer that is read; default: MAX_ANSWER_BYTES. */
   maxBytes?: number;
+  /** `keep`: the connection is kept for what follows. `last`: by one that was kept, which is then closed. Default: one of its own. */
+  connection?: 'keep' | 'last' | 'own';
 }
 
-function call(address: Address, method: string, path: string, body: unknown, options: CallOptions): Promise<Answer> {
+/** The connection that was kept was closed meanwhile, and nothing came of the request. */
+class ConnectionStale extends RuntimeUnreachable {}
+
+async function call(address: Address, method: string, path: string, body: unknown, options: CallOptions): Promise<Answer> {
+  try {
+    return await callOnce(address, method, path, body, options);
+  } catch (error) {
+    if (!(error instanceof ConnectionStale)) throw error;
+    return callOnce(address, method, path, body, { ...options, connection: 'own' });
+  }
+}
+
+function callOnce(address: Address, method: string, path: string, body: unknown, options: CallOptions): Promise<Answer> {
   const { timeoutMs, signal, headers = {}, maxBytes = MAX_ANSWER_BYTES } = options;
+  const connection = address.kind === 'unix' ? (options.connection ?? 'own') : 'own';
   return new Promise((resolve, reject) => {
     const fail = (why: string) => reject(new RuntimeUnreachable(`${method} ${path}: ${why}`));
     const payload = body === undefined ? undefined : JSON.stringify(body);
@@ -73,10 +94,11 @@ function call(address: Address, method: string, path: string, body: unknown, opt
         ...(address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }),
         method,
         path,
-        agent: false,
+        agent: connection === 'own' ? false : KEPT,
         signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
         headers: {
           ...headers,
+          ...(connection === 'last' ? { connection: 'close' } : {}),
           // Addresses on a network are used again: whoever has this one now is to know whether it is meant.
           ...(address.kind === 'tcp' ? { [HEADERS.instance]: address.instance } : {}),
           ...(payload === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }),
@@ -97,7 +119,9 @@ function call(address: Address, method: string, path: string, body: unknown, opt
       },
     );
     request.on('error', (error) => {
-      if (timeout.aborted) reject(new RuntimeTimeout(`${method} ${path}: no answer within ${timeoutMs} ms`));
+      if (request.reusedSocket && 'code' in error && (error.code === 'ECONNRESET' || error.code === 'EPIPE'))
+        reject(new ConnectionStale(`${method} ${path}: ${error.message}`));
+      else if (timeout.aborted) reject(new RuntimeTimeout(`${method} ${path}: no answer within ${timeoutMs} ms`));
       else if ('code' in error && error.code === 'ECONNREFUSED') reject(new RuntimeGone(`${method} ${path}: ${error.message}`));
       else fail(error.message);
     });
@@ -124,8 +148,8 @@ function parse<T>(schema: { safeParse(value: unknown): { success: true; data: T 
 
 /** Over HTTP. `initTimeoutMs`: see INIT_TIMEOUT_MS. */
 export const createRuntimeClient = ({ initTimeoutMs = INIT_TIMEOUT_MS } = {}): RuntimeClient => ({
-  async health(address, timeoutMs = HEALTH_TIMEOUT_MS) {
-    const answer = await call(address, 'GET', RUNTIME_PATHS.health, undefined, { timeoutMs });
+  async health(address, { timeoutMs = HEALTH_TIMEOUT_MS, keep = false } = {}) {
+    const answer = await call(address, 'GET', RUNTIME_PATHS.health, undefined, { timeoutMs, connection: keep ? 'keep' : 'own' });
     if (answer.status !== 200) throw new RuntimeUnreachable(`health: status ${answer.status}`);
     return parse(Health, answer, 'health');
   },
@@ -133,7 +157,7 @@ export const createRuntimeClient = ({ initTimeoutMs = INIT_TIMEOUT_MS } = {}): R
   async init(address, request, signal) {
     let answer: Answer;
     try {
-      answer = await call(address, 'POST', RUNTIME_PATHS.init, request, { timeoutMs: initTimeoutMs, signal });
+      answer = await call(address, 'POST', RUNTIME_PATHS.init, request, { timeoutMs: initTimeoutMs, signal, connection: 'last' });
     } catch (error) {
       if (!(error instanceof RuntimeTimeout)) throw error;
       // The shim answered health a moment ago: what keeps it now is the code that it loads.

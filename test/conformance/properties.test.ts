@@ -601,7 +601,7 @@ describe('what an instance says', () => {
       await fc.assert(
         fc.asyncProperty(start, head, fc.array(bytes, { maxLength: 3 }), async (line, headers, body) => {
           answer = [Buffer.from(line + headers, 'latin1'), ...body];
-          const health = await client.health(address, 2_000).catch((error: unknown) => error);
+          const health = await client.health(address, { timeoutMs: 2_000 }).catch((error: unknown) => error);
           if (!(health instanceof RuntimeUnreachable)) expect(Health.safeParse(health).success).toBe(true);
           const loaded = await client.init(address, init, new AbortController().signal).catch((error: unknown) => error);
           if (loaded instanceof RuntimeUnreachable) expect(loaded.message).toMatch(/\S/);
