@@ -5,6 +5,7 @@
  */
 import net from 'node:net';
 import { webHandler } from './forms.mjs';
+import { rehearse } from './load.mjs';
 import { PRACTICE_CONVERSATIONS, PRACTICE_REQUESTS, WARM_UP_AFTER_MS } from './limits.mjs';
 import { lambdaCall, lambdaHandler } from './lambda.mjs';
 import { makeWebGlobals } from './web.mjs';
@@ -93,7 +94,9 @@ async function warmUp(instance) {
 function* steps({ id, address }) {
   yield makeWebGlobals;
   for (const name of IMPORTED) yield () => import(`node:${name}`);
-  yield () => import('./practice.mjs');
+  yield rehearse;
+  // What init does when the code is there.
+  yield () => process.getBuiltinModule('node:v8');
   yield () => {
     for (const [name, make] of Object.entries(MAKE)) handles.set(name, make());
   };
