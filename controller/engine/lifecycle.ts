@@ -9,6 +9,7 @@ import { sleep } from '#kit/clock.ts';
 import { newInstanceId, newSecret } from '#kit/ids.ts';
 import { revisionOf, type Instance, type PoolKey, type RevisionState } from '../core/world.ts';
 import { ClaimLost, type Exit } from '../driver/types.ts';
+import type { InstanceRecord } from '../store/types.ts';
 import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type StartFailure } from './context.ts';
 import { killForGood } from './kill.ts';
 import { Settling } from './settling.ts';
@@ -30,6 +31,13 @@ const DISPUTED_MS = 30_000;
 const FOLLOW_AFTER_MS = 50;
 /** How often an adopted instance that was too busy to answer is asked again. */
 const VERIFY_EVERY_MS = 1_000;
+
+/** Where an instance's code is: as it sees it, and in the store. */
+interface Placed {
+  code: string;
+  codeCache: boolean;
+  bundleDir: string;
+}
 
 export class Lifecycle {
   readonly #context: EngineContext;
@@ -277,33 +285,28 @@ export class Lifecycle {
   async #load(instance: Instance, state: RevisionState, start: Start): Promise<StartFailure | 'claim lost' | null> {
     const { records, runtime, secrets, codeCaches, clock } = this.#context;
     const begun = clock.now();
-    const { settings } = state.revision;
-    const { memoryMib, cpu } = settings;
+    const { memoryMib, cpu } = state.revision.settings;
+    let preparing: Promise<Placed & { at: number }> | null = null;
     try {
       const values = await secrets.deliver(instance, state.revision);
-      const record = { ...this.#record(instance), revision: state.key, memoryMib, cpu, secrets: { ...instance.secrets } };
-      // Both are waited for, also where one fails: nothing may be written when the instance is gone.
-      const [placed, recorded] = await Promise.allSettled([this.#place(instance, state), records.write({ ...record, initialised: false })]);
-      if (placed.status === 'rejected') throw placed.reason;
-      if (recorded.status === 'rejected') throw recorded.reason;
       if (instance.state.kind !== 'specialising' || !instance.address) return null;
-      instance.memoryMib = memoryMib;
-      const placedAt = clock.now();
-      const outcome = await Promise.race([
-        runtime.init(instance.address, initRequest(instance, state, placed.value, values), start.abort.signal),
-        start.exited,
-      ]);
+      const record = { ...this.#record(instance), revision: state.key, memoryMib, cpu, secrets: { ...instance.secrets } };
+      preparing = this.#prepare(instance, state, record);
+      const request = preparing.then((placed) => initRequest(instance, state, placed, values));
+      request.catch(() => {}); // init's, too, unless that has failed before
+      const outcome = await Promise.race([runtime.init(instance.address, request, start.abort.signal), start.exited]);
+      const placed = await preparing;
       if ('cause' in outcome) return earlyExitFailure(outcome);
       if (!outcome.ok) return loadFailure(outcome.error);
       const { codeCache } = outcome.response;
       if (codeCache !== undefined) instance.codeCache = codeCache;
       if (codeCache === 'made')
-        await codeCaches.take(state.revision, placed.value.bundleDir, { address: instance.address, nonce: instance.nonce });
+        await codeCaches.take(state.revision, placed.bundleDir, { address: instance.address, nonce: instance.nonce });
       await records.write({ ...record, initialised: true });
       if (start.exit) return earlyExitFailure(start.exit);
       // What the shim says is believed as far as it can be true.
-      const loadMs = Math.min(Math.max(0, outcome.response.loadMs), clock.now() - placedAt);
-      instance.initSteps = { placeMs: placedAt - begun, loadMs };
+      const loadMs = Math.min(Math.max(0, outcome.response.loadMs), clock.now() - placed.at);
+      instance.initSteps = { placeMs: placed.at - begun, loadMs };
       state.slots ??= outcome.response.slots;
       this.forms.set(state.key, outcome.response.form);
       return null;
@@ -314,11 +317,26 @@ export class Lifecycle {
       const grace = start.abort.signal.aborted ? 0 : EXIT_GRACE_MS;
       const ended = start.exit ?? (await Promise.race([start.exited, sleep(grace).then(() => null)]));
       return ended ? earlyExitFailure(ended) : brokenStart(state.key, error);
+    } finally {
+      // However it ends: nothing may be written when the instance is gone.
+      await preparing?.catch(() => {}); // its error is init's
     }
   }
 
+  /** [14] All that comes before init: limits and code in place, the claim on disk. Throws where the instance is destroyed meanwhile. */
+  async #prepare(instance: Instance, state: RevisionState, record: Omit<InstanceRecord, 'initialised'>): Promise<Placed & { at: number }> {
+    const { records, clock } = this.#context;
+    // Both are waited for, also where one fails.
+    const [placed, recorded] = await Promise.allSettled([this.#place(instance, state), records.write({ ...record, initialised: false })]);
+    if (placed.status === 'rejected') throw placed.reason;
+    if (recorded.status === 'rejected') throw recorded.reason;
+    if (instance.state.kind !== 'specialising') throw new Error('the instance was ended before its init');
+    instance.memoryMib = record.memoryMib;
+    return { ...placed.value, at: clock.now() };
+  }
+
   /** Limits, egress and code, with the code cache of a large bundle where there is one. */
-  async #place(instance: Instance, { key, revision }: RevisionState): Promise<{ code: string; codeCache: boolean; bundleDir: string }> {
+  async #place(instance: Instance, { key, revision }: RevisionState): Promise<Placed> {
     const { driver, bundles, codeCaches } = this.#context;
     const { memoryMib, cpu, egress } = revision.settings;
     const bundleDir = await bundles.dir(revision.bundle);

@@ -24,12 +24,15 @@ afterEach(async () => {
 });
 
 /** An instance that answers each request by `answer`. */
-async function instance(answer: (socket: Socket) => void) {
+async function instance(answer: (socket: Socket) => void, onFirst: (data: Buffer) => void = () => {}) {
   const path = join(folder, 's');
   server = createServer((socket) => {
     sockets.add(socket);
     socket.on('error', () => {});
-    socket.once('data', () => answer(socket));
+    socket.once('data', (data) => {
+      onFirst(data);
+      answer(socket);
+    });
   });
   await once(server.listen(path), 'listening');
   return { kind: 'unix', path } as const;
@@ -88,24 +91,60 @@ const INIT = {
   memoryMib: 128,
   memoryClassMib: 128,
 };
+const READY = JSON.stringify({ form: 'fetch', slots: 1, loadMs: 1 });
 
 describe('init', () => {
   const client = createRuntimeClient({ initTimeoutMs: TIMEOUT_MS });
 
   it('that is never answered is the fault of the code that loads for ever', async () => {
-    const result = await client.init(await instance(() => {}), INIT, new AbortController().signal);
+    const result = await client.init(await instance(() => {}), Promise.resolve(INIT), new AbortController().signal);
     expect(result).toMatchObject({ ok: false, error: { name: 'LoadTimeout', message: expect.stringContaining('did not finish loading') } });
   });
 
+  it('is heard of before it is known, and has all of its time from then on', async () => {
+    const heard = Promise.withResolvers<string>();
+    const path = await instance(
+      (socket) => {
+        let text = '';
+        socket.on('data', (data) => {
+          text += data.toString();
+          if (text.endsWith('0\r\n\r\n')) socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${READY.length}\r\n\r\n${READY}`);
+        });
+      },
+      (data) => heard.resolve(data.toString()),
+    );
+    const request = Promise.withResolvers<typeof INIT>();
+    const init = client.init(path, request.promise, new AbortController().signal);
+    expect(await heard.promise).toMatch(/^POST \/\.fn\/init HTTP\/1\.1\r\n[^]*\r\n\r\n$/);
+    // Longer than init itself may take.
+    await new Promise((resolve) => setTimeout(resolve, TIMEOUT_MS * 1.5));
+    request.resolve(INIT);
+    expect(await init).toMatchObject({ ok: true, response: { slots: 1 } });
+  });
+
+  it('that does not come about fails by its own error, and the instance sees it end', async () => {
+    const closed = Promise.withResolvers<void>();
+    const heard = Promise.withResolvers<void>();
+    const address = await instance((socket) => {
+      socket.on('close', () => closed.resolve());
+      heard.resolve();
+    });
+    const placing = Promise.withResolvers<typeof INIT>();
+    const init = client.init(address, placing.promise, new AbortController().signal);
+    await heard.promise;
+    placing.reject(new Error('no room for the code'));
+    await expect(init).rejects.toThrow('no room for the code');
+    await closed.promise;
+  });
+
   it('whose connection breaks is not', async () => {
-    const init = client.init(await instance((socket) => socket.destroy()), INIT, new AbortController().signal);
+    const init = client.init(await instance((socket) => socket.destroy()), Promise.resolve(INIT), new AbortController().signal);
     await expect(init).rejects.toThrow(RuntimeUnreachable);
   });
 });
 
 describe('the connection by which an instance said that it is there', () => {
   const GENERIC = JSON.stringify({ status: 'generic', instance: 'i-aaaaaaaaaaaa', revision: null, inFlight: 0, waitUntil: 0 });
-  const READY = JSON.stringify({ form: 'fetch', slots: 1, loadMs: 1 });
   const answered = (body: string) => `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 
   /** Counts connections, and answers each request on them. `after` is done when a connection's first is answered. */
@@ -117,10 +156,13 @@ describe('the connection by which an instance said that it is there', () => {
       sockets.add(socket);
       const connection = ++connections;
       socket.on('error', () => {});
+      let text = '';
       socket.on('data', (data) => {
-        const text = data.toString();
+        text += data.toString();
         const line = text.slice(0, text.indexOf(' HTTP'));
+        if (!line.startsWith('GET') && !text.endsWith('\r\n0\r\n\r\n')) return;
         seen.push({ connection, line, closes: /\r\nconnection: close\r\n/i.test(text) });
+        text = '';
         socket.write(answered(line.startsWith('GET') ? GENERIC : READY), () => line.startsWith('GET') && after(socket));
       });
     });
@@ -133,7 +175,7 @@ describe('the connection by which an instance said that it is there', () => {
     const { address, seen } = await shim();
     await httpRuntimeClient.health(address, { keep: true });
     await httpRuntimeClient.health(address);
-    expect(await httpRuntimeClient.init(address, INIT, new AbortController().signal)).toMatchObject({ ok: true });
+    expect(await httpRuntimeClient.init(address, Promise.resolve(INIT), new AbortController().signal)).toMatchObject({ ok: true });
     await httpRuntimeClient.health(address);
     expect(seen).toMatchObject([
       { connection: 1, line: 'GET /.fn/health' },
@@ -146,7 +188,7 @@ describe('the connection by which an instance said that it is there', () => {
   it('may be gone: then init goes by another', async () => {
     const { address, seen } = await shim((socket) => socket.destroy());
     await httpRuntimeClient.health(address, { keep: true });
-    expect(await httpRuntimeClient.init(address, INIT, new AbortController().signal)).toMatchObject({ ok: true });
+    expect(await httpRuntimeClient.init(address, Promise.resolve(INIT), new AbortController().signal)).toMatchObject({ ok: true });
     expect(seen.at(-1)).toMatchObject({ connection: 2, line: 'POST /.fn/init' });
   });
 });

@@ -47,8 +47,11 @@ class RuntimeTimeout extends RuntimeUnreachable {}
 export interface RuntimeClient {
   /** `keep`: init will follow, on the same connection. Throws RuntimeUnreachable; RuntimeGone where nobody listens. */
   health(address: Address, options?: { timeoutMs?: number; keep?: boolean }): Promise<Health>;
-  /** Throws RuntimeUnreachable; a function that fails to load is a result. */
-  init(address: Address, request: InitRequest, signal: AbortSignal): Promise<InitResult>;
+  /**
+   * The instance hears at once that an init comes, so that it is awake, and of what when `request` resolves; where that rejects, init
+   * does with its error. Throws RuntimeUnreachable; a function that fails to load is a result.
+   */
+  init(address: Address, request: Promise<InitRequest>, signal: AbortSignal): Promise<InitResult>;
   /** Fetches the code cache that an instance has made; null where it has none. Throws RuntimeUnreachable. */
   codeCache(address: Address, nonce: string): Promise<Buffer | null>;
   /** Throws RuntimeUnreachable. */
@@ -70,6 +73,15 @@ interface CallOptions {
   connection?: 'keep' | 'last' | 'own';
 }
 
+/** A body that comes when it is there: in chunks, since nobody knows how long it will be. */
+class Later {
+  readonly value: Promise<unknown>;
+
+  constructor(value: Promise<unknown>) {
+    this.value = value;
+  }
+}
+
 /** The connection that was kept was closed meanwhile, and nothing came of the request. */
 class ConnectionStale extends RuntimeUnreachable {}
 
@@ -87,20 +99,26 @@ function callOnce(address: Address, method: string, path: string, body: unknown,
   const connection = address.kind === 'unix' ? (options.connection ?? 'own') : 'own';
   return new Promise((resolve, reject) => {
     const fail = (why: string) => reject(new RuntimeUnreachable(`${method} ${path}: ${why}`));
-    const payload = body === undefined ? undefined : JSON.stringify(body);
-    const timeout = AbortSignal.timeout(timeoutMs);
+    const payload = body === undefined || body instanceof Later ? undefined : JSON.stringify(body);
+    const timeout = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
+    // It has all of its time from when it has all of the request.
+    const timed = () => {
+      timer = setTimeout(() => timeout.abort(), timeoutMs).unref();
+    };
     const request = httpRequest(
       {
         ...(address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }),
         method,
         path,
         agent: connection === 'own' ? false : KEPT,
-        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+        signal: signal ? AbortSignal.any([signal, timeout.signal]) : timeout.signal,
         headers: {
           ...headers,
           ...(connection === 'last' ? { connection: 'close' } : {}),
           // Addresses on a network are used again: whoever has this one now is to know whether it is meant.
           ...(address.kind === 'tcp' ? { [HEADERS.instance]: address.instance } : {}),
+          ...(body instanceof Later ? { 'content-type': 'application/json' } : {}),
           ...(payload === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }),
         },
       },
@@ -121,7 +139,7 @@ function callOnce(address: Address, method: string, path: string, body: unknown,
     request.on('error', (error) => {
       if (request.reusedSocket && 'code' in error && (error.code === 'ECONNRESET' || error.code === 'EPIPE'))
         reject(new ConnectionStale(`${method} ${path}: ${error.message}`));
-      else if (timeout.aborted) reject(new RuntimeTimeout(`${method} ${path}: no answer within ${timeoutMs} ms`));
+      else if (timeout.signal.aborted) reject(new RuntimeTimeout(`${method} ${path}: no answer within ${timeoutMs} ms`));
       else if ('code' in error && error.code === 'ECONNREFUSED') reject(new RuntimeGone(`${method} ${path}: ${error.message}`));
       else fail(error.message);
     });
@@ -130,7 +148,23 @@ function callOnce(address: Address, method: string, path: string, body: unknown,
       socket.destroy();
       fail('it wants to change the protocol');
     });
-    request.end(payload);
+    request.on('close', () => clearTimeout(timer));
+    if (!(body instanceof Later)) {
+      timed();
+      request.end(payload);
+      return;
+    }
+    request.flushHeaders();
+    body.value.then(
+      (value) => {
+        timed();
+        request.end(JSON.stringify(value));
+      },
+      (error: unknown) => {
+        reject(error instanceof Error ? error : new Error(String(error)));
+        request.destroy();
+      },
+    );
   });
 }
 
@@ -157,7 +191,11 @@ export const createRuntimeClient = ({ initTimeoutMs = INIT_TIMEOUT_MS } = {}): R
   async init(address, request, signal) {
     let answer: Answer;
     try {
-      answer = await call(address, 'POST', RUNTIME_PATHS.init, request, { timeoutMs: initTimeoutMs, signal, connection: 'last' });
+      answer = await call(address, 'POST', RUNTIME_PATHS.init, new Later(request), {
+        timeoutMs: initTimeoutMs,
+        signal,
+        connection: 'last',
+      });
     } catch (error) {
       if (!(error instanceof RuntimeTimeout)) throw error;
       // The shim answered health a moment ago: what keeps it now is the code that it loads.

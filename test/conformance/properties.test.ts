@@ -603,7 +603,7 @@ describe('what an instance says', () => {
           answer = [Buffer.from(line + headers, 'latin1'), ...body];
           const health = await client.health(address, { timeoutMs: 2_000 }).catch((error: unknown) => error);
           if (!(health instanceof RuntimeUnreachable)) expect(Health.safeParse(health).success).toBe(true);
-          const loaded = await client.init(address, init, new AbortController().signal).catch((error: unknown) => error);
+          const loaded = await client.init(address, Promise.resolve(init), new AbortController().signal).catch((error: unknown) => error);
           if (loaded instanceof RuntimeUnreachable) expect(loaded.message).toMatch(/\S/);
           else expect(loaded).toMatchObject({ ok: expect.any(Boolean) });
           const drained = await client.drain(address, 10).catch((error: unknown) => error);

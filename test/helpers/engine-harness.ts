@@ -76,7 +76,8 @@ export class FakeShims implements RuntimeClient {
     };
   }
 
-  async init(address: { kind: string; path?: string }, request: InitRequest, signal: AbortSignal): Promise<InitResult> {
+  async init(address: { kind: string; path?: string }, coming: Promise<InitRequest>, signal: AbortSignal): Promise<InitResult> {
+    const request = await coming;
     await setImmediate();
     signal.throwIfAborted();
     const { spec } = this.#instance(address.path ?? '');

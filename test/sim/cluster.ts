@@ -153,7 +153,8 @@ export class SimCluster {
         const { spec, revision } = at(address);
         return { status: revision === null ? 'generic' : 'ready', instance: spec.id, revision, inFlight: 0, waitUntil: 0 };
       },
-      init: async (address, request, signal) => {
+      init: async (address, coming, signal) => {
+        const request = await coming;
         await this.#takes('init');
         signal.throwIfAborted();
         const pod = at(address);

@@ -188,6 +188,8 @@ async function control(req, res) {
       sendProblem(res, 404, 'not-found', 'Not found', 'The shim has health, init and drain, and code where it comes over the network.');
   } catch (error) {
     const status = error instanceof Error && 'status' in error ? Number(error.status) : 500;
+    // An init whose code could not be put in place: the platform has changed its mind, and ends the instance.
+    if (error instanceof DOMException && error.name === 'AbortError') return void res.destroy();
     if (status === 500) log('error', 'sys', `the shim failed on ${route}: ${errorText(error)}`);
     if (res.headersSent) res.destroy();
     else
