@@ -74,7 +74,14 @@ describe('a controller that starts anew', () => {
   it.each([
     ['without a record', async (id: string) => writeFile(join(machine.paths.records, `${id}.json`), 'half a rec')],
     ['that was started at another time', async (id: string) => changeRecord(id, { startedAt: 'yesterday' })],
-    ['that was being initialised', async (id: string) => changeRecord(id, { initialised: false })],
+    [
+      'that was being initialised',
+      async (id: string) => (await changeRecord(id, { initialised: false }), void machine.shims.revisions.delete(id)),
+    ],
+    [
+      'that was being initialised, and does not answer',
+      async (id: string) => (await changeRecord(id, { initialised: false }), void machine.shims.hung.add(id)),
+    ],
     ['of a revision that nobody knows', async (id: string) => changeRecord(id, { revision: 'default/other@9' })],
     ['that says it is another revision', async (id: string) => void machine.shims.revisions.set(id, 'default/hello@9')],
     ['that says it is generic', async (id: string) => void machine.shims.revisions.delete(id)],
@@ -85,6 +92,13 @@ describe('a controller that starts anew', () => {
     const engine = await machine.start({ settings: { poolSize: 1 } });
     await machine.until('it is gone', async () => ids().join() === generic && (await states(engine)).join() === 'generic');
     expect((await readdir(machine.paths.records)).filter((file) => !file.startsWith(generic))).toEqual([]);
+  });
+
+  it('goes on with one that is initialised, where there was no time to write that down', async () => {
+    const { serving } = await before();
+    await changeRecord(serving, { initialised: false });
+    const engine = await machine.start();
+    expect((await views(engine)).find((view) => view.id === serving)?.state).toBe('idle');
   });
 
   it('destroys a generic one that was initialised behind its back', async () => {

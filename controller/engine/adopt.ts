@@ -63,7 +63,7 @@ function fromRecord({ clock }: EngineContext, found: DriverInstance, record: Ins
     ...newInstance(found.id, found, record?.nonce ?? '', now),
     memoryMib: record?.memoryMib ?? found.memoryClassMib,
     cpu: record?.cpu ?? 0,
-    secrets: record?.initialised ? record.secrets : null,
+    secrets: record === undefined || record.revision === null ? null : record.secrets,
     state: { kind: 'generic', since: now },
     address: found.address,
     // The wall clock may have jumped; this is for people only.
@@ -101,7 +101,6 @@ async function judge(
   if (!found.running) return not('it has ended');
   if (!record) return not('there is no record of it');
   if (record.startedAt !== found.startedAt) return not('it was started at another time than recorded');
-  if (record.revision !== null && !record.initialised) return not('it was being initialised when the controller ended');
   try {
     const state = record.revision === null ? null : events.wake(record.revision);
     if (record.revision !== null && !state) return not(`revision ${record.revision} is not known any more`);
@@ -117,6 +116,8 @@ async function judge(
       await driver.seal(found.id);
       return { believe: true, busy: false };
     }
+    // One whose init had succeeded says so, though the controller had no time to write it down.
+    if (!record.initialised && health?.status !== 'ready') return not('it was being initialised when the controller ended');
     if (health && (health.status !== 'ready' || health.revision !== record.revision))
       return not(`it is ${health.status}, not ready with ${record.revision}`);
     instance.state = { kind: 'ready', revision: state!.key, idleSince: clock.now() };

@@ -3,25 +3,21 @@
  * the world first and acts then; whatever comes back (or does not) ends in a state from which the
  * plan can go on. An instance about which there is any doubt is destroyed.
  */
-import { FnError } from '#contract/errors.ts';
 import type { HandlerForm } from '#contract/function.ts';
 import { sleep } from '#kit/clock.ts';
 import { newInstanceId, newSecret } from '#kit/ids.ts';
 import { revisionOf, type Instance, type PoolKey, type RevisionState } from '../core/world.ts';
-import { ClaimLost, type Exit } from '../driver/types.ts';
-import type { InstanceRecord } from '../store/types.ts';
-import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type StartFailure } from './context.ts';
+import type { Exit } from '../driver/types.ts';
+import { messageOf, type EngineContext, type GoneCause, type InstanceEvents } from './context.ts';
 import { killForGood } from './kill.ts';
 import { Settling } from './settling.ts';
 import { newInstance, newStart, oldestTrace, type Start } from './start.ts';
-import { brokenStart, earlyExitFailure, initRequest, loadFailure, missingSecret } from './start-failure.ts';
+import { claimOf, Specialising } from './specialising.ts';
 
 /** How long an instance may take from its creation to its first health answer. */
 const START_TIMEOUT_MS = 60_000;
 /** How often a starting instance is asked whether it listens. */
 const POLL_MS = 4;
-/** How long after an exit of a fresh instance the driver's word for the reason is waited for. */
-const EXIT_GRACE_MS = 500;
 /** Of two controllers that claimed an instance the one that does not lead has ended after this: several times the term of a lease, ms. */
 const DISPUTED_MS = 30_000;
 /**
@@ -32,13 +28,6 @@ const FOLLOW_AFTER_MS = 50;
 /** How often an adopted instance that was too busy to answer is asked again. */
 const VERIFY_EVERY_MS = 1_000;
 
-/** Where an instance's code is: as it sees it, and in the store. */
-interface Placed {
-  code: string;
-  codeCache: boolean;
-  bundleDir: string;
-}
-
 export class Lifecycle {
   readonly #context: EngineContext;
   readonly #events: InstanceEvents;
@@ -47,6 +36,7 @@ export class Lifecycle {
   /** Creates and specialisings by instance. */
   readonly #starts = new Map<string, Start>();
   readonly #settling: Settling;
+  readonly #specialising: Specialising;
   /** Instances that have just become ready, and whose logs are read from a little later on. */
   readonly #unfollowed = new Map<string, () => void>();
   readonly #destroying = new Set<string>();
@@ -63,6 +53,7 @@ export class Lifecycle {
       run: (what, work) => this.#run(what, work),
       destroy: (...what) => this.#destroy(...what),
     });
+    this.#specialising = new Specialising({ context, forms: this.forms, run: (what, work) => this.#run(what, work) });
     context.driver.onExit((exit) => this.#exited(exit));
   }
 
@@ -193,7 +184,14 @@ export class Lifecycle {
     instance.startedAt = made.startedAt;
     instance.handle = made.handle;
     instance.pid = made.pid ?? null;
-    await records.write({ ...this.#record(instance), revision: null, memoryMib: memoryClassMib, cpu: 0, secrets: {}, initialised: false });
+    await records.write({
+      ...claimOf(instance, this.#context.clock),
+      revision: null,
+      memoryMib: memoryClassMib,
+      cpu: 0,
+      secrets: {},
+      initialised: false,
+    });
     for (;;) {
       alive();
       const health = await this.#context.runtime.health(made.address, { keep: true }).catch(() => null);
@@ -202,12 +200,6 @@ export class Lifecycle {
     }
     await driver.seal(id);
     alive();
-  }
-
-  /** What a record says of an instance all its life. */
-  #record({ id, nonce, startedAt, createdAt }: Instance) {
-    const { clock } = this.#context;
-    return { id, nonce, startedAt, createdAt: Math.round(clock.wall() - (clock.now() - createdAt)) };
   }
 
   /** [14] generic → specialising in memory, record on disk, init. Whatever goes wrong destroys it. */
@@ -224,7 +216,7 @@ export class Lifecycle {
     const { world, clock, log } = this.#context;
     const begun = clock.now();
     const claimedAt = clock.wall();
-    const failure = await this.#load(instance, state, start);
+    const failure = await this.#specialising.load(instance, state, start);
     // Destroyed meanwhile: whoever does that has waited for this and goes on.
     if (instance.state.kind !== 'specialising') return;
     this.#started(instance, start);
@@ -249,7 +241,12 @@ export class Lifecycle {
     state.problem = null;
     world.transition(instance, { kind: 'ready', revision: state.key, idleSince: clock.now() });
     this.#events.ready(instance);
-    this.#events.started({ instance, revision: state.key, claimedAt, initMs: instance.initMs, traceparent });
+    const { initMs } = instance;
+    // What nobody waits for comes after the pass that makes the grant, which has been asked for.
+    setImmediate(() => {
+      this.#events.started({ instance, revision: state.key, claimedAt, initMs, traceparent });
+      this.#specialising.note(instance, state);
+    });
     this.#followLater(instance, state.key);
   }
 
@@ -279,70 +276,6 @@ export class Lifecycle {
     clock.after(DISPUTED_MS, () => {
       if (!this.#ending) this.kill(instance, 'lost', 'whoever claimed it does not lead');
     });
-  }
-
-  /** Limits, code, record, init. Returns why it failed, or null. */
-  async #load(instance: Instance, state: RevisionState, start: Start): Promise<StartFailure | 'claim lost' | null> {
-    const { records, runtime, secrets, codeCaches, clock } = this.#context;
-    const begun = clock.now();
-    const { memoryMib, cpu } = state.revision.settings;
-    let preparing: Promise<Placed & { at: number }> | null = null;
-    try {
-      const values = await secrets.deliver(instance, state.revision);
-      if (instance.state.kind !== 'specialising' || !instance.address) return null;
-      const record = { ...this.#record(instance), revision: state.key, memoryMib, cpu, secrets: { ...instance.secrets } };
-      preparing = this.#prepare(instance, state, record);
-      const request = preparing.then((placed) => initRequest(instance, state, placed, values));
-      request.catch(() => {}); // init's, too, unless that has failed before
-      const outcome = await Promise.race([runtime.init(instance.address, request, start.abort.signal), start.exited]);
-      const placed = await preparing;
-      if ('cause' in outcome) return earlyExitFailure(outcome);
-      if (!outcome.ok) return loadFailure(outcome.error);
-      const { codeCache } = outcome.response;
-      if (codeCache !== undefined) instance.codeCache = codeCache;
-      if (codeCache === 'made')
-        await codeCaches.take(state.revision, placed.bundleDir, { address: instance.address, nonce: instance.nonce });
-      await records.write({ ...record, initialised: true });
-      if (start.exit) return earlyExitFailure(start.exit);
-      // What the shim says is believed as far as it can be true.
-      const loadMs = Math.min(Math.max(0, outcome.response.loadMs), clock.now() - placed.at);
-      instance.initSteps = { placeMs: placed.at - begun, loadMs };
-      state.slots ??= outcome.response.slots;
-      this.forms.set(state.key, outcome.response.form);
-      return null;
-    } catch (error) {
-      if (error instanceof ClaimLost) return 'claim lost';
-      if (error instanceof FnError && error.code === 'secret-not-found') return missingSecret(error);
-      // A connection that broke usually means that the process ended; its word says more than ours.
-      const grace = start.abort.signal.aborted ? 0 : EXIT_GRACE_MS;
-      const ended = start.exit ?? (await Promise.race([start.exited, sleep(grace).then(() => null)]));
-      return ended ? earlyExitFailure(ended) : brokenStart(state.key, error);
-    } finally {
-      // However it ends: nothing may be written when the instance is gone.
-      await preparing?.catch(() => {}); // its error is init's
-    }
-  }
-
-  /** [14] All that comes before init: limits and code in place, the claim on disk. Throws where the instance is destroyed meanwhile. */
-  async #prepare(instance: Instance, state: RevisionState, record: Omit<InstanceRecord, 'initialised'>): Promise<Placed & { at: number }> {
-    const { records, clock } = this.#context;
-    // Both are waited for, also where one fails.
-    const [placed, recorded] = await Promise.allSettled([this.#place(instance, state), records.write({ ...record, initialised: false })]);
-    if (placed.status === 'rejected') throw placed.reason;
-    if (recorded.status === 'rejected') throw recorded.reason;
-    if (instance.state.kind !== 'specialising') throw new Error('the instance was ended before its init');
-    instance.memoryMib = record.memoryMib;
-    return { ...placed.value, at: clock.now() };
-  }
-
-  /** Limits, egress and code, with the code cache of a large bundle where there is one. */
-  async #place(instance: Instance, { key, revision }: RevisionState): Promise<Placed> {
-    const { driver, bundles, codeCaches } = this.#context;
-    const { memoryMib, cpu, egress } = revision.settings;
-    const bundleDir = await bundles.dir(revision.bundle);
-    const { dir, codeCache } = await codeCaches.prepare(revision, bundleDir);
-    const { code } = await driver.specialise(instance.id, { bundleDir: dir, memoryMib, cpu, egress, revision: key, nonce: instance.nonce });
-    return { code, codeCache, bundleDir };
   }
 
   /** Asks an idle instance whether anything is in flight, then freezes or stops it; busy, it stays. */
@@ -414,6 +347,7 @@ export class Lifecycle {
     this.#followNow(instance.id);
     await this.#events.unfollow(instance, cause);
     if (!(await killForGood(this.#context, instance.id, () => this.#ending))) return;
+    await this.#specialising.noted(instance.id);
     await records
       .remove(instance.id)
       .catch((error: unknown) =>
