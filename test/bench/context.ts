@@ -1,8 +1,8 @@
 /** What every measurement is given, and the little that they share. */
-import { Agent } from 'node:http';
-import { type Answer, type Timing, call, serverTiming } from '../helpers/http.ts';
+import { type Timing, serverTiming } from '../helpers/http.ts';
 import type { DriverName, TestPlatform } from '../helpers/platform.ts';
 import { sleep, waitFor } from '../helpers/wait.ts';
+import { Client, type Told } from './client.ts';
 import type { Figure } from './report.ts';
 
 export const HELLO = 'test/bench/fixtures/hello.ts';
@@ -30,19 +30,24 @@ export interface Measurement {
 export const rounds = (context: BenchContext, full: number): number => Math.max(3, Math.round(full * context.effort));
 
 export interface Timed {
-  answer: Answer;
+  answer: Told;
   timing: Timing;
 }
 
-const agent = new Agent({ keepAlive: true, maxSockets: 200 });
+/** By port. */
+const clients = new Map<number, Client>();
 
 /** One request on a connection that is open already: what is measured is the platform, not the handshake. */
 export async function timed(platform: TestPlatform, path: string): Promise<Timed> {
-  const answer = await call(`${platform.url}${path}`, { agent, timeoutMs: 60_000 });
-  return { answer, timing: serverTiming(answer.headers['server-timing']) };
+  const client = clients.get(platform.port) ?? new Client(platform.port);
+  clients.set(platform.port, client);
+  const answer = await client.ask(path);
+  return { answer, timing: serverTiming(/\r\nserver-timing: ([^\r]*)/i.exec(answer.head)?.[1]) };
 }
 
-export const closeConnections = (): void => agent.destroy();
+export function closeConnections(): void {
+  for (const client of clients.values()) client.close();
+}
 
 /** Waits until the pool is full and nothing is being started or stopped, and then a moment more. */
 export async function quiet(platform: TestPlatform, generic: number): Promise<void> {
