@@ -194,6 +194,30 @@ describe('the connection by which an instance said that it is there', () => {
 });
 
 describe('over TCP', () => {
+  it('nothing is heard of an init before it is known: its code comes by another connection, and is not to be overtaken', async () => {
+    let heard = '';
+    const listening = createServer((socket) => {
+      sockets.add(socket);
+      socket.on('data', (data) => {
+        heard += data.toString();
+        socket.end(`HTTP/1.1 200 OK\r\nContent-Length: ${READY.length}\r\n\r\n${READY}`);
+      });
+    });
+    server = listening;
+    await once(listening.listen(0, '127.0.0.1'), 'listening');
+    const bound = listening.address();
+    if (typeof bound !== 'object' || bound === null) throw new Error('it listens on no port');
+    const request = Promise.withResolvers<typeof INIT>();
+    const address = { kind: 'tcp', host: '127.0.0.1', port: bound.port, instance: 'i-abcdefghijkl' } as const;
+    const init = httpRuntimeClient.init(address, request.promise, new AbortController().signal);
+    const health = await httpRuntimeClient.health(address).catch((error: unknown) => error);
+    expect(health).toBeInstanceOf(RuntimeUnreachable);
+    expect(heard).toMatch(/^GET /);
+    expect(heard).not.toContain('POST');
+    request.resolve(INIT);
+    expect(await init).toMatchObject({ ok: true });
+  });
+
   it('every request names the instance that is meant: another one may have its address by now', async () => {
     const heads: string[] = [];
     const listening = createServer((socket) => {

@@ -48,8 +48,8 @@ export interface RuntimeClient {
   /** `keep`: init will follow, on the same connection. Throws RuntimeUnreachable; RuntimeGone where nobody listens. */
   health(address: Address, options?: { timeoutMs?: number; keep?: boolean }): Promise<Health>;
   /**
-   * The instance hears at once that an init comes, so that it is awake, and of what when `request` resolves; where that rejects, init
-   * does with its error. Throws RuntimeUnreachable; a function that fails to load is a result.
+   * An instance of this host hears at once that an init comes, so that it is awake, and of what when `request` resolves; where that
+   * rejects, init does with its error. Throws RuntimeUnreachable; a function that fails to load is a result.
    */
   init(address: Address, request: Promise<InitRequest>, signal: AbortSignal): Promise<InitResult>;
   /** Fetches the code cache that an instance has made; null where it has none. Throws RuntimeUnreachable. */
@@ -189,9 +189,11 @@ export const createRuntimeClient = ({ initTimeoutMs = INIT_TIMEOUT_MS } = {}): R
   },
 
   async init(address, request, signal) {
+    // Over a network the code comes before it, by another connection, and while it does an init is refused.
+    const body = address.kind === 'unix' ? new Later(request) : await request;
     let answer: Answer;
     try {
-      answer = await call(address, 'POST', RUNTIME_PATHS.init, new Later(request), {
+      answer = await call(address, 'POST', RUNTIME_PATHS.init, body, {
         timeoutMs: initTimeoutMs,
         signal,
         connection: 'last',
