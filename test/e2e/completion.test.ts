@@ -85,7 +85,14 @@ beforeAll(async () => {
   surroundings = {
     script: '',
     cwd: work,
-    env: { HOME: folder, PATH: `${bin}:/usr/bin:/bin`, FN_URL: await listenStubApi(api), TERM: 'xterm', LC_ALL: 'C.UTF-8' },
+    env: {
+      HOME: folder,
+      PATH: `${bin}:/usr/bin:/bin`,
+      FN_URL: await listenStubApi(api),
+      TERM: 'xterm',
+      LC_ALL: 'C.UTF-8',
+      FN_COMPLETION_TIMEOUT_MS: '30000',
+    },
   };
 });
 afterAll(() => {
