@@ -13,6 +13,8 @@ import { LOOKED_AFTER, report, reportFault } from './report.ts';
 import { SCALE } from './scale.ts';
 import { ByAmqp, ByHttp, ByRedisStream, type Sender } from './senders.ts';
 
+/** Longer than brokers, platform and deployment may take together: whichever does not come about says so itself, ms. */
+const SETUP_TIMEOUT_MS = 300_000;
 const CONSUMER = 'test/chaos/fixtures/consumer.ts';
 const NAME = 'consumer';
 /** One in so many is poison. */
@@ -54,14 +56,14 @@ describe('events while parts die', () => {
     await writeFile(`${folder}/fn.yaml`, manifest(broker.url, rabbit.url, port));
     await platform.fnOk(['deploy'], { cwd: folder });
     senders = [new ByHttp(`${platform.url}/${NAME}`), new ByRedisStream(broker.url, 'work'), new ByAmqp(rabbit.url, 'work')];
-  }, 120_000);
+  }, SETUP_TIMEOUT_MS);
 
   afterAll(async () => {
     await Promise.all(senders.map((sender) => sender.close()));
     const left = await platform.dispose();
     await Promise.all([store.stop(), broker.stop(), rabbit.stop(), ledger.stop()]);
     expect(left).toEqual([]);
-  }, 120_000);
+  }, SETUP_TIMEOUT_MS);
 
   const pidOf = async (part: 'gateway' | 'controller' | 'dispatcher') =>
     waitFor(`the ${part}`, async () => (await platform.status())[part].pid ?? undefined, { timeoutMs: 30_000 });

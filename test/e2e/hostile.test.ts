@@ -3,7 +3,7 @@
  * steady load never notices, and nothing is left. docs/security.md lists what contains which; security.test.ts and
  * limits.test.ts have what is asked of every instance, test/chaos what faults do.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MAX_PIDS } from '../../controller/driver/docker/container.ts';
@@ -133,9 +133,10 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
     for (const part of ['gateway', 'controller'] as const)
       expect(residentMib(await platform().pid(part)) - before[part]).toBeLessThan(MAX_GROWTH_MIB);
     const { stdout } = await execa('docker', ['inspect', '-f', '{{.LogPath}}', handle], { reject: false });
-    if (stdout !== '' && existsSync(stdout)) {
-      const kept = (await execa('du', ['-cm', stdout, ...(existsSync(`${stdout}.1`) ? [`${stdout}.1`] : [])])).stdout;
-      expect(Number(/(\d+)\s+total/.exec(kept)![1])).toBeLessThanOrEqual(MAX_LOG_MIB);
+    if (stdout !== '') {
+      // The engine renames them as it goes on: one that is not there at the moment was counted by its other name, or will be none.
+      const bytes = [stdout, `${stdout}.1`].reduce((sum, file) => sum + (statSync(file, { throwIfNoEntry: false })?.size ?? 0), 0);
+      expect(bytes / 1024 ** 2).toBeLessThanOrEqual(MAX_LOG_MIB);
     }
     await honest();
   });
@@ -205,15 +206,19 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
   it('signals reach nobody but itself', async () => {
     // The first process of a container does not get signals from within that it has no handler for.
     expect((await attack('/stop')).json()).toEqual({ kill1: 'done', self: 'done' });
-    await honest();
+    const { handle } = await attacker();
     await attack('/terminate');
+    // Whoever is with it in the moment of its end is told that it was lost.
+    await gone(handle);
     await honest();
   });
 
   it('bytes that nobody asked for reach nobody', async () => {
     for (const _ of range(3)) {
-      expect((await attack('/unsolicited')).status).toBe(200);
-      await sleep(60);
+      const asked = await attack('/unsolicited');
+      expect(`${asked.status} ${asked.text}`).toMatch(/^200 \d+$/);
+      // It writes after 30 ms, later on a busy machine: to whoever is there then it may say what it likes.
+      await sleep(1_000);
       for (const answer of await Promise.all(range(4).map(() => attack('/')))) expect(answer.text).not.toContain('FORGED');
     }
     await honest();

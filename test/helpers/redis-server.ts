@@ -7,10 +7,15 @@ import { Redis } from 'ioredis';
 import { debianPackage } from './debian-package.ts';
 import { freePort } from './platform.ts';
 import type { SeparateNet } from './separate-net.ts';
-import { waitFor } from './wait.ts';
+import { sleep, waitFor } from './wait.ts';
 
 /** Of the Debian package where the machine has none: redis-server with the libraries that it names. */
 const PACKAGES = ['redis-server', 'redis-tools', 'libatomic1', 'libhiredis0.14', 'libjemalloc2', 'liblua5.1-0', 'liblzf1'];
+
+/** A ping that takes longer is given up, ms: another one follows. */
+const PING_MS = 2_000;
+/** Ports that are tried: one that was free a moment ago may be somebody else's by now. */
+const PORTS_TRIED = 3;
 
 export interface RedisServerOptions {
   /** `always`: an answered write is on the disk. `no` with nothing kept at all is what `off` stands for. */
@@ -125,10 +130,13 @@ class OwnRedis implements RedisServer {
     // Not there yet is what is waited for.
     probe.on('error', () => {});
     try {
-      await waitFor('redis-server to answer', async () => {
-        if (this.#child !== child) throw new Error(`it ended: ${this.#output}`);
-        return (await probe.ping()) === 'PONG';
+      await waitFor('redis-server to answer', () => {
+        if (this.#child !== child) return true;
+        // A ping of a server that has ended meanwhile, or of somebody else at its port, is answered never.
+        const answered = probe.ping().then((answer) => answer === 'PONG');
+        return Promise.race([answered, this.#ended.then(() => true), sleep(PING_MS).then(() => false)]);
       });
+      if (this.#child !== child) throw new Error(`redis-server ended: ${this.#output}`);
     } finally {
       probe.disconnect();
     }
@@ -185,12 +193,14 @@ class OwnRedis implements RedisServer {
 
 /** Starts one and waits until it answers. End it with stop(); what is forgotten ends with the test's process. */
 export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
-  const server = new OwnRedis(options, options.port ?? (await freePort()));
-  try {
-    await server.restart();
-    return server;
-  } catch (error) {
-    await server.stop();
-    throw error;
+  for (let tried = 1; ; tried += 1) {
+    const server = new OwnRedis(options, options.port ?? (await freePort()));
+    try {
+      await server.restart();
+      return server;
+    } catch (error) {
+      await server.stop();
+      if (options.port !== undefined || tried === PORTS_TRIED) throw error;
+    }
   }
 }
