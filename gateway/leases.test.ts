@@ -5,7 +5,7 @@ import type { Problem } from '#contract/errors.ts';
 import { problem } from '#contract/errors.ts';
 import type { GatewayMessage, StartInfo } from '#contract/link.ts';
 import { VirtualClock } from '#kit/clock.ts';
-import type { Cause, HeldLease, Waiter } from './demand.ts';
+import type { Cause, Demand, HeldLease, Waiter } from './demand.ts';
 import { CAUSE_WAIT_MS, FULL_PAUSE_MS, LeaseTable, SWEEP_MS, UNUSED_RELEASE_MS } from './leases.ts';
 import type { Place } from './queue.ts';
 
@@ -63,9 +63,11 @@ function setUp({ maxWaiting = 100, maxWaitingPerFunction = 10, linked = true } =
   if (linked) table.linkUp([]);
   const grant = (lease: string, instance: string, slots = 1, start = WARM): void =>
     table.grant({ lease, instance, revision: REVISION, address: { kind: 'unix', path: `/${instance}` }, slots }, start);
+  // As the revision's target has it: what is at hand there must be as good as what is looked up.
+  const desk: { demand: Demand<Connection> | null } = { demand: null };
   const ask = (again = false): Asker & { got: ReturnType<typeof table.acquire> } => {
     const asker = new Asker();
-    const got = table.acquire(asker, { revision: REVISION, maxSlots: 10 }, again);
+    const got = table.acquire(asker, { revision: REVISION, maxSlots: 10, desk }, again);
     if (typeof got !== 'string') asker.lease = got;
     return Object.assign(asker, { got });
   };

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { CountsBatch, durationBoundMs, durationClass, DURATION_CLASSES, MAX_COUNTS_PER_BATCH } from '#contract/stats.ts';
+import { Desk } from './desk.ts';
 import type { EndedCall } from './journal.ts';
 import { CallTally } from './tally.ts';
 
@@ -44,6 +45,29 @@ describe('classes of durations', () => {
 });
 
 describe('the tally of requests', () => {
+  it('what is at hand of a revision is its own, also when its counts have been told and taken for another', () => {
+    const tally = new CallTally();
+    const [one, two] = [new Desk(), new Desk()];
+    const count = (revision: string, desk: Desk) => tally.ended(call({ revision, desk }), NOW);
+    const told = () => {
+      const batch = tally.next()!;
+      tally.sent();
+      tally.acknowledged(batch.seq);
+      return batch.counts.map(({ revision, invocations }) => [revision, invocations]);
+    };
+    count('default/one@1', one);
+    count('default/one@1', one);
+    expect(told()).toEqual([['default/one@1', 2]]);
+    // They are used again, by whoever comes first.
+    count('default/two@1', two);
+    count('default/one@1', one);
+    count('default/two@1', two);
+    expect(told()).toEqual([
+      ['default/two@1', 2],
+      ['default/one@1', 1],
+    ]);
+  });
+
   it('tells invocations, errors, what was rejected, cold starts and durations apart', () => {
     const tally = new CallTally();
     tally.ended(call(), NOW);
