@@ -82,7 +82,7 @@ class Later {
   }
 }
 
-/** The connection that was kept was closed meanwhile, and nothing came of the request. */
+/** The connection that was kept broke, perhaps before the request: it may be sent once more, since a shim that has taken an init refuses another. */
 class ConnectionStale extends RuntimeUnreachable {}
 
 async function call(address: Address, method: string, path: string, body: unknown, options: CallOptions): Promise<Answer> {
