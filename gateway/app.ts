@@ -16,7 +16,7 @@ import { LeaseTable } from './leases.ts';
 import { LinkClient, type LinkEvents } from './link.ts';
 import { createPlatformApp, platformListener } from './platform.ts';
 import { RouteTable } from './routes.ts';
-import { createPublicServer, type PublicServer, type ServerOptions } from './server.ts';
+import { createPublicServer, type PublicListener, type PublicServer, type ServerOptions } from './server.ts';
 import { Certificates } from './tls.ts';
 import { CallTally } from './tally.ts';
 import { createTracer, type Sampler, type Tracer } from './trace.ts';
@@ -151,8 +151,10 @@ export function createGateway(
     headersTimeoutMs: config.headersTimeoutMs,
     log,
   };
-  const server = createPublicServer(serverOptions);
-  const tlsServer = config.tlsListen === null ? null : createPublicServer({ ...serverOptions, certificates });
+  const listener = createPublicServer(serverOptions);
+  const tlsListener = config.tlsListen === null ? null : createPublicServer({ ...serverOptions, certificates });
+  const { server } = listener;
+  const tlsServer = tlsListener?.server ?? null;
   let closing: Promise<void> | null = null;
   let health: HealthListener | null = null;
   return {
@@ -176,7 +178,7 @@ export function createGateway(
         const streamsEndMs = Math.max(0, Math.min(config.streamGraceMs, config.drainDeadlineMs - STREAMS_END_MS));
         const cancel = clock.after(streamsEndMs, () => leases.streams.endAll());
         await Promise.all([
-          ...[server, ...(tlsServer === null ? [] : [tlsServer])].map((one) => drain(one, clock, config.drainDeadlineMs)),
+          ...[listener, ...(tlsListener === null ? [] : [tlsListener])].map((one) => drain(one, clock, config.drainDeadlineMs)),
           delivered(deliveries, clock, config.drainDeadlineMs),
         ]);
         cancel();
@@ -305,7 +307,7 @@ async function delivered(deliveries: Deliveries, clock: Clock, deadlineMs: numbe
 }
 
 /** Ends the public server: first no new connections, then idle ones, then (at the deadline) all. */
-async function drain(server: PublicServer, clock: Clock, deadlineMs: number): Promise<void> {
+async function drain({ server, closeIdle, closeAll }: PublicListener, clock: Clock, deadlineMs: number): Promise<void> {
   if (!server.listening) return;
   const begun = clock.now();
   const closed = once(server, 'close').then(() => true);
@@ -314,7 +316,7 @@ async function drain(server: PublicServer, clock: Clock, deadlineMs: number): Pr
   for (;;) {
     if (await Promise.race([closed, sleep(DRAIN_POLL_MS).then(() => false)])) break;
     const passed = clock.now() - begun;
-    if (passed >= Math.min(IDLE_GRACE_MS, deadlineMs)) server.closeIdleConnections();
-    if (passed >= deadlineMs) server.closeAllConnections();
+    if (passed >= Math.min(IDLE_GRACE_MS, deadlineMs)) closeIdle();
+    if (passed >= deadlineMs) closeAll();
   }
 }

@@ -32,7 +32,8 @@ export interface BodyOwner {
 
 export class RequestBody implements WheelEntry {
   wheel: WheelSlot | null = null;
-  readonly #incoming: IncomingMessage;
+  /** null: all of it came with the head of its request. */
+  readonly #incoming: IncomingMessage | null;
   readonly #owner: BodyOwner;
   readonly #wheel: DeadlineWheel;
   readonly #maxBytes: number;
@@ -46,8 +47,21 @@ export class RequestBody implements WheelEntry {
   #heldBack = false;
   #discardUntil = 0;
 
-  constructor(incoming: IncomingMessage, owner: BodyOwner, wheel: DeadlineWheel, limits: { maxBodyBytes: number; keepBytes: number }) {
-    this.#incoming = incoming;
+  /** Of `source` that is arriving, or whole. */
+  constructor(
+    source: IncomingMessage | Buffer,
+    owner: BodyOwner,
+    wheel: DeadlineWheel,
+    limits: { maxBodyBytes: number; keepBytes: number },
+  ) {
+    if (Buffer.isBuffer(source)) {
+      this.#incoming = null;
+      this.#kept = [source];
+      this.#received = source.length;
+      this.#complete = true;
+    } else {
+      this.#incoming = source;
+    }
     this.#owner = owner;
     this.#wheel = wheel;
     this.#maxBytes = limits.maxBodyBytes;
@@ -60,7 +74,7 @@ export class RequestBody implements WheelEntry {
 
   /** Would the instance take more than the client sends? */
   get starving(): boolean {
-    return !this.#complete && this.#mode === 'stream' && !this.#incoming.isPaused();
+    return !this.#complete && this.#mode === 'stream' && this.#incoming?.isPaused() === false;
   }
 
   /** Can everything that was sent be sent again? */
@@ -71,7 +85,8 @@ export class RequestBody implements WheelEntry {
   /** Reads it whole into memory; for bodies that fit what is kept, by their declared length or by the limit. */
   collect(now: number): void {
     this.#mode = 'collect';
-    this.#listen(now);
+    if (this.#complete) this.#owner.onCollected();
+    else this.#listen(now);
   }
 
   /** What is to be sent: a buffer where all is here, otherwise a stream that begins with what was kept. */
@@ -83,15 +98,16 @@ export class RequestBody implements WheelEntry {
     const begun = this.#mode !== 'held';
     this.#stream = stream;
     this.#mode = 'stream';
-    if (!begun) this.#listen(now);
+    if (!begun && !this.#complete) this.#listen(now);
     return stream;
   }
 
   #listen(now: number): void {
-    this.#incoming.on('data', this.#onData);
-    this.#incoming.on('end', this.#onEnd);
+    const incoming = this.#incoming!;
+    incoming.on('data', this.#onData);
+    incoming.on('end', this.#onEnd);
     // A broken request ends its response too, which is where that is noticed.
-    this.#incoming.on('error', ignore);
+    incoming.on('error', ignore);
     this.#windowStart = this.#received;
     this.#wheel.set(this, now + BODY_PACE.windowMs);
   }
@@ -99,7 +115,7 @@ export class RequestBody implements WheelEntry {
   readonly #onData = (chunk: Buffer): void => {
     this.#received += chunk.length;
     if (this.#mode === 'discard') {
-      if (this.#received > this.#discardUntil) this.#incoming.socket.destroy();
+      if (this.#received > this.#discardUntil) this.#incoming?.socket.destroy();
       return;
     }
     if (this.#received > this.#maxBytes) {
@@ -124,12 +140,12 @@ export class RequestBody implements WheelEntry {
   holdBack(): void {
     if (this.#mode !== 'stream') return;
     this.#heldBack = true;
-    this.#incoming.pause();
+    this.#incoming?.pause();
   }
 
   /** The instance takes more. */
   goOn(): void {
-    if (!this.#complete && this.#mode === 'stream') this.#incoming.resume();
+    if (!this.#complete && this.#mode === 'stream') this.#incoming?.resume();
   }
 
   /** The attempt was given up by undici; another may be opened. */
@@ -140,17 +156,20 @@ export class RequestBody implements WheelEntry {
   }
 
   onDeadline(now: number): void {
+    const incoming = this.#incoming;
+    // Nobody waits for what is here.
+    if (incoming === null) return;
     if (this.#mode === 'discard') {
-      this.#incoming.socket.destroy();
+      incoming.socket.destroy();
       return;
     }
     if (this.#owner.answering) return;
     const slow = this.#received - this.#windowStart < BODY_PACE.minBytes;
-    if (slow && !this.#heldBack && !this.#incoming.isPaused()) {
+    if (slow && !this.#heldBack && !incoming.isPaused()) {
       this.#owner.onTooSlow();
       return;
     }
-    this.#heldBack = this.#incoming.isPaused();
+    this.#heldBack = incoming.isPaused();
     this.#windowStart = this.#received;
     this.#wheel.set(this, now + BODY_PACE.windowMs);
   }
@@ -164,14 +183,20 @@ export class RequestBody implements WheelEntry {
     this.#kept = null;
     this.#stream = null;
     this.#mode = 'discard';
-    if (this.#complete || this.#incoming.socket.destroyed) {
+    const incoming = this.#incoming;
+    if (this.#complete || incoming === null || incoming.socket.destroyed) {
       this.#wheel.cancel(this);
       return;
     }
     if (!begun) this.#listen(now);
     this.#discardUntil = this.#received + DISCARD.maxBytes;
     this.#wheel.set(this, now + DISCARD.maxMs);
-    this.#incoming.resume();
+    incoming.resume();
+  }
+
+  /** Calls back when its end has come. */
+  onceEnded(then: () => void): void {
+    this.#incoming?.once('end', then);
   }
 
   /** The connection is gone. */

@@ -3,13 +3,20 @@
  * answers that are the gateway's own. What is done with it is its owner's: it goes to an instance
  * (forward.ts) or to the dispatcher (event-request.ts).
  */
-import type { IncomingMessage } from 'node:http';
+import { IncomingMessage } from 'node:http';
 import { type ErrorCode, problem } from '#contract/errors.ts';
 import { addHeaders } from './added-headers.ts';
 import { Admission } from './admission.ts';
 import { type BodyOwner, RequestBody } from './body.ts';
 import type { FailOptions } from './call.ts';
-import { type ClientConnection, closeRequest, type ForwardContext, type OpenRequest, type Outgoing } from './context.ts';
+import {
+  type ClientConnection,
+  type ClientRequest,
+  type ClientResponse,
+  closeRequest,
+  type ForwardContext,
+  type OpenRequest,
+} from './context.ts';
 import type { RequestHead } from './headers.ts';
 import type { ProblemAnswer } from './problems.ts';
 import { type Asker, replyProblem } from './replies.ts';
@@ -20,8 +27,8 @@ import { serverTiming, type Timing } from './timing.ts';
 export interface Asked {
   readonly context: ForwardContext;
   readonly connection: ClientConnection;
-  readonly incoming: IncomingMessage;
-  readonly outgoing: Outgoing;
+  readonly incoming: ClientRequest;
+  readonly outgoing: ClientResponse;
   readonly match: RouteMatch;
   readonly head: RequestHead;
   readonly id: string;
@@ -47,15 +54,14 @@ export interface ClientOwner extends Timing {
   onClientGone(): void;
 }
 
-function onOutgoingClose(this: Outgoing): void {
-  this.request?.onClose();
-}
+/** Where it comes from. The fast path takes a request with all of it. */
+const bodyOf = (incoming: ClientRequest): IncomingMessage | Buffer => (incoming instanceof IncomingMessage ? incoming : incoming.body!);
 
 export class ClientSide implements OpenRequest, BodyOwner {
   readonly context: ForwardContext;
   readonly connection: ClientConnection;
-  readonly incoming: IncomingMessage;
-  readonly outgoing: Outgoing;
+  readonly incoming: ClientRequest;
+  readonly outgoing: ClientResponse;
   readonly head: RequestHead;
   readonly id: string;
   readonly body: RequestBody | null;
@@ -78,8 +84,7 @@ export class ClientSide implements OpenRequest, BodyOwner {
     this.expectsContinue = asked.expectsContinue;
     this.#owner = owner;
     this.#maxBodyBytes = limits.maxBodyBytes;
-    this.body = head.contentLength > 0 || head.chunked ? new RequestBody(incoming, this, context.wheel, limits) : null;
-    outgoing.request = this;
+    this.body = head.contentLength > 0 || head.chunked ? new RequestBody(bodyOf(incoming), this, context.wheel, limits) : null;
   }
 
   get received(): boolean {
@@ -98,7 +103,7 @@ export class ClientSide implements OpenRequest, BodyOwner {
     const { open, pipelined } = this.connection;
     open.add(this);
     this.connection.last = this;
-    this.outgoing.on('close', onOutgoingClose);
+    this.outgoing.watchedBy(this);
     if (open.size === 1) this.#turn();
     // What it is for may have changed while those before it were answered.
     else

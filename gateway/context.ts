@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import type { Clock } from '#kit/clock.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { EventsLink } from './events-link.ts';
+import type { FastRequest } from './fast-request.ts';
 import type { CallObserver } from './journal.ts';
 import type { Gatekeeper } from './gatekeeper.ts';
 import type { LeaseTable } from './leases.ts';
@@ -126,9 +127,49 @@ export function closeRequest(connection: ClientConnection, request: OpenRequest)
   else if (connection.open.size === 0) connection.onAnswered?.();
 }
 
+/** Read by Node's HTTP server, or on the fast path. */
+export type ClientRequest = IncomingMessage | FastRequest;
+
+/** The answer to it, as far as it is asked for: Node's, or the fast path's. */
+export interface ClientResponse {
+  readonly upgrade: Upgrade | null;
+  readonly headersSent: boolean;
+  readonly chunkedEncoding: boolean;
+  readonly writableFinished: boolean;
+  readonly destroyed: boolean;
+  shouldKeepAlive: boolean;
+  statusMessage: string;
+  /** `flat`: lower-case name, value, … Throws where a header has bytes that have no place in one. */
+  writeHead(status: number, reason: string, flat: string[]): unknown;
+  flushHeaders(): void;
+  /** False where the client does not take what there is. */
+  write(chunk: Buffer | string): boolean;
+  end(): unknown;
+  end(chunk: Buffer | string): unknown;
+  end(text: string, encoding: 'latin1'): unknown;
+  writeContinue(): void;
+  /** Tells `request` of its end, or of the end of its connection. */
+  watchedBy(request: OpenRequest): void;
+  /** Calls back, once, when the client takes more. */
+  onDrain(then: () => void): void;
+}
+
+function onOutgoingClose(this: Outgoing): void {
+  this.request?.onClose();
+}
+
 /** The response object of the public server: it leads back to its request. */
-export class Outgoing extends ServerResponse {
+export class Outgoing extends ServerResponse implements ClientResponse {
   request: OpenRequest | null = null;
   /** Where the request asks for a WebSocket. */
   upgrade: Upgrade | null = null;
+
+  watchedBy(request: OpenRequest): void {
+    this.request = request;
+    this.on('close', onOutgoingClose);
+  }
+
+  onDrain(then: () => void): void {
+    this.once('drain', then);
+  }
 }

@@ -32,6 +32,7 @@ const DATE = 10;
 const SERVER_TIMING = 11;
 const ORIGIN = 12;
 const PREFER = 13;
+const SPECIAL = 14;
 type Kind = number;
 
 const REQUEST_KINDS: Record<string, Kind> = {
@@ -45,10 +46,10 @@ const REQUEST_KINDS: Record<string, Kind> = {
   'Proxy-Authorization': DROP,
   TE: DROP,
   Trailer: DROP,
-  Upgrade: DROP,
+  Upgrade: SPECIAL,
   'HTTP2-Settings': DROP,
   // Answered here: 100 when the request goes out, 417 for anything but 100-continue.
-  Expect: DROP,
+  Expect: SPECIAL,
   'X-Request-Id': REQUEST_ID,
   Traceparent: TRACEPARENT,
   Tracestate: TRACESTATE,
@@ -101,6 +102,8 @@ export interface RequestHead {
   /** Declared length of the body; −1 where none is declared. */
   contentLength: number;
   chunked: boolean;
+  /** It asks for something of its connection other than to be kept: an upgrade, a 100, an end. */
+  special: boolean;
   requestId: string | null;
   traceparent: string | undefined;
   tracestate: string | null;
@@ -138,6 +141,7 @@ export function readRequestHead(raw: readonly string[], trusted: boolean): Reque
     host: null,
     contentLength: -1,
     chunked: false,
+    special: false,
     requestId: null,
     traceparent: undefined,
     tracestate: null,
@@ -160,6 +164,9 @@ export function readRequestHead(raw: readonly string[], trusted: boolean): Reque
         break;
       case DROP:
         break;
+      case SPECIAL:
+        head.special = true;
+        break;
       case CONNECTION:
         listed = listed === null ? value : `${listed},${value}`;
         break;
@@ -172,7 +179,10 @@ export function readRequestHead(raw: readonly string[], trusted: boolean): Reque
   if (bytes > HEAD_LIMITS.maxHeaderBytes)
     return refusal('headers-too-large', `the headers are over ${HEAD_LIMITS.maxHeaderBytes} bytes`, true);
   if (head.chunked && head.contentLength >= 0) return refusal('bad-request', 'both Content-Length and Transfer-Encoding', true);
-  if (listed !== null) dropListed(head.forward, listed);
+  if (listed !== null) {
+    head.special ||= listed.toLowerCase() !== 'keep-alive';
+    dropListed(head.forward, listed);
+  }
   return head;
 }
 

@@ -37,10 +37,6 @@ export interface InvocationAsked {
 
 type Step = 'finding' | 'entering' | 'asking' | 'over';
 
-function onOutgoingClose(this: Outgoing): void {
-  this.request?.onClose();
-}
-
 export class InvocationRequest implements OpenRequest, EventAsker {
   readonly received = true;
   readonly #asked: InvocationAsked;
@@ -59,8 +55,7 @@ export class InvocationRequest implements OpenRequest, EventAsker {
     this.#arrivedAt = asked.context.clock.now();
     asked.connection.open.add(this);
     asked.connection.last = this;
-    asked.outgoing.request = this;
-    asked.outgoing.on('close', onOutgoingClose);
+    asked.outgoing.watchedBy(this);
   }
 
   get answered(): boolean {

@@ -1,8 +1,9 @@
 /** Error answers: application/problem+json by the registry, to a request or straight to a socket. */
-import { STATUS_CODES, type ServerResponse } from 'node:http';
+import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { type ErrorCode, ERRORS, type Problem, PROBLEM_TYPE, problem } from '#contract/errors.ts';
 import { HEADERS } from '#contract/runtime.ts';
+import type { ClientResponse } from './context.ts';
 
 export interface ProblemAnswer {
   problem: Problem;
@@ -55,9 +56,10 @@ function problemHeaders(answer: ProblemAnswer, body: string, requestId: string):
  * Writes the whole answer. With `hold` its end is left to the caller, who still wants to read what
  * the client sends: closing with unread bytes would reset the connection under the answer.
  */
-export function sendProblem(outgoing: ServerResponse, answer: ProblemAnswer, requestId: string, hold = false): void {
+export function sendProblem(outgoing: ClientResponse, answer: ProblemAnswer, requestId: string, hold = false): void {
   const body = JSON.stringify({ ...answer.problem, instance: requestId });
-  outgoing.writeHead(answer.problem.status, problemHeaders(answer, body, requestId));
+  const { status } = answer.problem;
+  outgoing.writeHead(status, STATUS_CODES[status]!, problemHeaders(answer, body, requestId));
   if (!hold) outgoing.end(body);
   else outgoing.write(body);
 }

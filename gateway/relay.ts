@@ -1,8 +1,8 @@
 /** A function's response on its way to the client: as few writes as it takes, no faster than it is read. */
-import { type IncomingMessage, STATUS_CODES } from 'node:http';
+import { STATUS_CODES } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import type { Flow } from './attempt.ts';
-import type { Outgoing } from './context.ts';
+import type { ClientRequest, ClientResponse } from './context.ts';
 import type { ResponseHead } from './headers.ts';
 
 /**
@@ -22,7 +22,7 @@ function flushIfQuiet(relay: ResponseRelay): void {
 const ONE_PIECE_BYTES = 16 * 1_024;
 
 export class ResponseRelay {
-  readonly #outgoing: Outgoing;
+  readonly #outgoing: ClientResponse;
   #contentLength = -1;
   /** A body that came whole in one chunk goes out with the head and the end in one write. */
   #whole: string | Buffer | null = null;
@@ -30,14 +30,14 @@ export class ResponseRelay {
   #ended = false;
   #paused = false;
 
-  constructor(outgoing: Outgoing) {
+  constructor(outgoing: ClientResponse) {
     this.#outgoing = outgoing;
   }
 
   /** Throws where Node refuses a header: characters that have no place in one. */
   begin(status: number, reason: string, head: ResponseHead): void {
-    if (reason !== STATUS_CODES[status] && REASON_PHRASE.test(reason)) this.#outgoing.writeHead(status, reason, head.flat);
-    else this.#outgoing.writeHead(status, head.flat);
+    const known = STATUS_CODES[status] ?? 'unknown';
+    this.#outgoing.writeHead(status, reason === known || !REASON_PHRASE.test(reason) ? known : reason, head.flat);
     this.#contentLength = head.contentLength;
     // Data that came along is handed over in this same tick; where there is none the head goes alone.
     process.nextTick(flushIfQuiet, this);
@@ -64,7 +64,7 @@ export class ResponseRelay {
     if (this.#paused) return;
     flow.pause();
     this.#paused = true;
-    this.#outgoing.once('drain', () => {
+    this.#outgoing.onDrain(() => {
       this.#paused = false;
       flow.resume();
     });
@@ -80,7 +80,7 @@ export class ResponseRelay {
   }
 
   /** Cuts the connection so that the body looks truncated. */
-  cut(incoming: IncomingMessage): void {
+  cut(incoming: ClientRequest): void {
     // Without a length or chunks only a reset tells a truncated body from a complete one.
     // Over TLS the missing end of the TLS stream tells it as well, and a reset is not to be had.
     const { socket } = incoming;

@@ -1,17 +1,17 @@
 /** Answers of the gateway's own to a request for a function: problems, and preflights. */
-import { type IncomingMessage, validateHeaderName, validateHeaderValue } from 'node:http';
+import { STATUS_CODES, validateHeaderName, validateHeaderValue } from 'node:http';
 import type { WireBody } from '#contract/events-link.ts';
 import { HEADERS } from '#contract/runtime.ts';
 import { decodeBody } from '#kit/event-body.ts';
 import type { RequestBody } from './body.ts';
-import type { Outgoing } from './context.ts';
+import type { ClientRequest, ClientResponse } from './context.ts';
 import { type ProblemAnswer, sendProblem } from './problems.ts';
 
 /** What is answered. */
 export interface Asker {
   readonly id: string;
-  readonly incoming: IncomingMessage;
-  readonly outgoing: Outgoing;
+  readonly incoming: ClientRequest;
+  readonly outgoing: ClientResponse;
   readonly body: RequestBody | null;
   /** Monotonic ms. */
   readonly now: number;
@@ -25,16 +25,12 @@ const unread = (body: RequestBody | null): boolean => body !== null && !body.com
  * `readRest`: a client may look for the answer only when it has sent its body, so that is read for a
  * while. Not for one that still waits for our 100, nor where the bytes make no sense any more.
  */
-export function replyProblem(
-  { id, incoming, outgoing, body, now, serverTiming, draining }: Asker,
-  answer: ProblemAnswer,
-  readRest: boolean,
-): void {
+export function replyProblem({ id, outgoing, body, now, serverTiming, draining }: Asker, answer: ProblemAnswer, readRest: boolean): void {
   const close = answer.close === true || unread(body) || draining;
   const hold = unread(body) && readRest;
   sendProblem(outgoing, { ...answer, close, serverTiming }, id, hold);
   if (hold) {
-    incoming.once('end', () => outgoing.end());
+    body!.onceEnded(() => outgoing.end());
     body!.discard(now);
   } else {
     body?.abandon();
@@ -45,7 +41,7 @@ export function replyProblem(
 export function replyPreflight({ id, outgoing, body, serverTiming, draining }: Asker, flat: string[]): void {
   flat.push(HEADERS.requestId, id, 'server-timing', serverTiming);
   if (unread(body) || draining) flat.push('connection', 'close');
-  outgoing.writeHead(204, flat);
+  outgoing.writeHead(204, STATUS_CODES[204]!, flat);
   outgoing.end();
   body?.abandon();
 }
@@ -56,7 +52,7 @@ export function replyWhole({ id, incoming, outgoing, serverTiming, draining }: A
   if (!bodiless) flat.push('content-length', String(body.length));
   flat.push(HEADERS.requestId, id, 'server-timing', serverTiming);
   if (draining) flat.push('connection', 'close');
-  outgoing.writeHead(status, flat);
+  outgoing.writeHead(status, STATUS_CODES[status] ?? 'unknown', flat);
   if (bodiless || incoming.method === 'HEAD') outgoing.end();
   else outgoing.end(body);
 }

@@ -26,6 +26,9 @@ import {
 import { Acceptance, WebhookCall } from './event-call.ts';
 import { Exchange } from './forward.ts';
 import { valueOf } from './flat-headers.ts';
+import { FastPath, type FastPathOptions } from './fast-connection.ts';
+import type { FastRequest } from './fast-request.ts';
+import type { FastResponse } from './fast-response.ts';
 import { HEAD_LIMITS, HOST_PATTERN, type HeadRefusal, readRequestHead, refusal, type RequestHead } from './headers.ts';
 import { isPreflight } from './cors.ts';
 import { InvocationRequest } from './invocations.ts';
@@ -62,11 +65,19 @@ export interface ServerOptions {
   log: Log;
 }
 
+/** Listens, and knows its connections: those of Node's server, and those of the fast path. */
+export interface PublicListener {
+  readonly server: PublicServer;
+  /** Ends connections on which nothing is being answered. */
+  closeIdle(): void;
+  closeAll(): void;
+}
+
 export type PublicServer = Server<typeof IncomingMessage, typeof Outgoing> | TlsServer<typeof IncomingMessage, typeof Outgoing>;
 
 const NOBODY: BodyOwner = { answering: true, onCollected: () => {}, onTooLarge: () => {}, onTooSlow: () => {} };
 
-export function createPublicServer(options: ServerOptions): PublicServer {
+export function createPublicServer(options: ServerOptions): PublicListener {
   const { context, log, newRequestId } = options;
   const connections = new WeakMap<Duplex, ClientConnection>();
   const connectionOf = (socket: Socket): ClientConnection => {
@@ -93,8 +104,7 @@ export function createPublicServer(options: ServerOptions): PublicServer {
 
   const track = (incoming: IncomingMessage, outgoing: Outgoing): void => {
     const connection = connectionOf(incoming.socket);
-    outgoing.request = new PlainRequest(connection);
-    outgoing.on('close', onPlainClose);
+    outgoing.watchedBy(new PlainRequest(connection));
   };
 
   const refuse = (incoming: IncomingMessage, outgoing: Outgoing, { code, detail, close, allow }: HeadRefusal, id: string): void => {
@@ -164,6 +174,22 @@ export function createPublicServer(options: ServerOptions): PublicServer {
     else new Exchange(asked).begin();
   };
 
+  /** As `handle`, for requests that nothing but a function can answer; where there is anything to say of one, that is left to `handle`. */
+  const serveFast = (connection: ClientConnection, incoming: FastRequest, outgoing: FastResponse, head: RequestHead): boolean => {
+    const { url } = incoming;
+    if (head.prefer !== null || context.draining || !context.routes.ready || isPlatformPath(url)) return false;
+    const match = findFunction(context.routes, url, incoming.method, head);
+    if ('code' in match || isReserved(match.rest)) return false;
+    const id = head.requestId ?? newRequestId();
+    try {
+      new Exchange({ context, connection, incoming, outgoing, match, head, id, expectsContinue: false }).begin();
+    } catch (error) {
+      log.error({ error: error instanceof Error ? error.stack : String(error) }, 'a request failed');
+      incoming.socket.destroy();
+    }
+    return true;
+  };
+
   const safely = (incoming: IncomingMessage, outgoing: Outgoing, expectsContinue: boolean): void => {
     try {
       handle(incoming, outgoing, expectsContinue);
@@ -220,7 +246,35 @@ export function createPublicServer(options: ServerOptions): PublicServer {
   server.on('clientError', (error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket) => {
     answerBrokenInput(error, socket, connections.get(socket) ?? null, newRequestId());
   });
-  return server;
+  const fast = takeFirst(server, certificates === undefined ? 'connection' : 'secureConnection', {
+    connectionOf,
+    serve: serveFast,
+    keepAliveTimeoutMs: options.keepAliveTimeoutMs,
+    headersTimeoutMs: options.headersTimeoutMs,
+  });
+  return {
+    server,
+    closeIdle: () => {
+      server.closeIdleConnections();
+      fast.closeIdle();
+    },
+    closeAll: () => {
+      server.closeAllConnections();
+      fast.closeAll();
+    },
+  };
+}
+
+/** Puts the fast path before Node's own handling of connections. */
+function takeFirst(server: PublicServer, event: 'connection' | 'secureConnection', options: Omit<FastPathOptions, 'handOver'>): FastPath {
+  const own = server.listeners(event);
+  server.removeAllListeners(event);
+  const handOver = (socket: Socket): void => {
+    for (const listener of own) listener.call(server, socket);
+  };
+  const fast = new FastPath({ ...options, handOver });
+  server.on(event, (socket: Socket) => fast.take(socket));
+  return fast;
 }
 
 /** A request that is answered here, without a function: counted as open so that answers stay in order. */
@@ -243,10 +297,6 @@ class PlainRequest implements OpenRequest {
   onClose(): void {
     closeRequest(this.#connection, this);
   }
-}
-
-function onPlainClose(this: Outgoing): void {
-  this.request?.onClose();
 }
 
 /** What is wrong with the request line, if anything. */
