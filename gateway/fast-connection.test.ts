@@ -227,6 +227,8 @@ describe('the fast path', () => {
     const one = await fast.nth(0);
     client.socket.end();
     await waitFor('it to be told', () => one.closed, { everyMs: 2 });
+    expect(one.outgoing.writableFinished).toBe(false);
+    expect(client.said).toBe('');
     await waitFor('nothing to be left', () => fast.path.connections.size === 0, { everyMs: 2 });
   });
 

@@ -12,6 +12,7 @@ import { problem } from '#contract/errors.ts';
 import { INVOCATIONS_PATH, WEBHOOKS_PATH } from '#contract/events.ts';
 import type { Log } from '#kit/log.ts';
 import { type BodyOwner, RequestBody } from './body.ts';
+import { answerBrokenInput, answerInTurn, cutLater } from './broken-input.ts';
 import { plainAddress } from './client-address.ts';
 import {
   type ClientConnection,
@@ -47,8 +48,6 @@ import { asksForWebSocket, Upgrade } from './upgrade.ts';
 const PARSER_HEADER_BYTES = HEAD_LIMITS.maxHeaderBytes + HEAD_LIMITS.maxUrlBytes + 8 * 1_024;
 /** How often slow headers are looked for; adds to headersTimeoutMs, so a dribble ends within 12 s. */
 const CONNECTIONS_CHECK_MS = 1_000;
-/** Until a connection that was answered with an error and ended is cut, where the client keeps it. */
-const LINGER_MS = 1_000;
 
 const FUNCTION_METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS';
 
@@ -343,66 +342,4 @@ function findFunction(routes: RouteTable, target: string, method: string, head: 
 function hasBody(incoming: IncomingMessage): boolean {
   const { headers } = incoming;
   return !incoming.complete && (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0);
-}
-
-function cutLater(socket: Socket): void {
-  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
-  timer.unref();
-  socket.once('close', () => clearTimeout(timer));
-}
-
-/** What Node's parser could not make sense of, or waited for too long. */
-function answerBrokenInput(
-  error: NodeJS.ErrnoException & { rawPacket?: Buffer },
-  socket: Socket,
-  connection: ClientConnection | null,
-  id: string,
-): void {
-  const { code, detail } = explain(error);
-  // One that never sent a byte is waiting for nothing.
-  if (code === null || socket.bytesRead === 0) {
-    socket.destroy();
-    return;
-  }
-  const last = connection?.last ?? null;
-  if (last !== null && !last.received) {
-    // Within a body. Its answer, where there is none yet, is the only one that may be given.
-    if (last.answered) socket.destroy();
-    else last.breakOff(code, detail);
-    return;
-  }
-  answerInTurn(connection, () => {
-    sendRawProblem(socket, code, detail, id);
-    cutLater(socket);
-  });
-}
-
-/** Requests before it on the connection are answered first, in their order. */
-function answerInTurn(connection: ClientConnection | null, answer: () => void): void {
-  if (connection !== null && connection.open.size > 0) connection.onAnswered = answer;
-  else answer();
-}
-
-function explain(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): {
-  code: 'bad-request' | 'request-timeout' | 'headers-too-large' | 'uri-too-long' | 'body-too-large' | null;
-  detail: string;
-} {
-  switch (error.code) {
-    case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return { code: 'request-timeout', detail: 'the head of the request came too slowly' };
-    case 'HPE_HEADER_OVERFLOW': {
-      // A packet that begins a request and has no end of line holds nothing but its URL.
-      const packet = error.rawPacket?.toString('latin1') ?? '';
-      if (/^[A-Z]+ \S/.test(packet) && !packet.includes('\n'))
-        return { code: 'uri-too-long', detail: `the URL is over ${HEAD_LIMITS.maxUrlBytes} bytes` };
-      return { code: 'headers-too-large', detail: `the headers are over ${HEAD_LIMITS.maxHeaderBytes} bytes` };
-    }
-    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
-      return { code: 'body-too-large', detail: 'the chunk extensions are too large' };
-    case 'HPE_INVALID_EOF_STATE':
-      return { code: null, detail: '' };
-    default:
-      if (error.code?.startsWith('HPE_')) return { code: 'bad-request', detail: `the request is not HTTP: ${error.message}` };
-      return { code: null, detail: '' };
-  }
 }
