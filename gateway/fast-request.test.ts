@@ -4,6 +4,7 @@ import { Duplex } from 'node:stream';
 import type { Socket } from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { fuzzed, fuzzTimeoutMs } from '../test/helpers/fuzz.ts';
 import { readFastRequest } from './fast-request.ts';
 
 /** One end of a connection that says `bytes` and no more, and of which nobody reads. */
@@ -246,22 +247,26 @@ describe('side by side with Node’s parser', () => {
     expect({ count: read.requests.length, whole: read.whole }).toEqual({ count, whole });
   });
 
-  it('takes nothing that Node would refuse, cut in two or wait for, and reads what it takes as Node does', async () => {
-    let taken = 0;
-    await fc.assert(
-      fc.asyncProperty(request, damage, async (whole, { at, how, byte }) => {
-        const place = at % whole.length;
-        const changed =
-          how === 'none' ? whole : whole.slice(0, place) + (how === 'out' ? '' : byte) + whole.slice(place + (how === 'in' ? 0 : 1));
-        const bytes = bytesOf(changed);
-        const fast = byFastPath(bytes);
-        if (fast === null) return;
-        taken++;
-        expect(await byNode(bytes)).toEqual({ requests: [fast], whole: true });
-      }),
-      { numRuns: 6_000 },
-    );
-    // Otherwise nothing was compared.
-    expect(taken).toBeGreaterThan(200);
-  });
+  it(
+    'takes nothing that Node would refuse, cut in two or wait for, and reads what it takes as Node does',
+    { timeout: fuzzTimeoutMs(60_000) },
+    async () => {
+      let taken = 0;
+      await fc.assert(
+        fc.asyncProperty(request, damage, async (whole, { at, how, byte }) => {
+          const place = at % whole.length;
+          const changed =
+            how === 'none' ? whole : whole.slice(0, place) + (how === 'out' ? '' : byte) + whole.slice(place + (how === 'in' ? 0 : 1));
+          const bytes = bytesOf(changed);
+          const fast = byFastPath(bytes);
+          if (fast === null) return;
+          taken++;
+          expect(await byNode(bytes)).toEqual({ requests: [fast], whole: true });
+        }),
+        fuzzed(6_000),
+      );
+      // Otherwise nothing was compared.
+      expect(taken).toBeGreaterThan(200);
+    },
+  );
 });
