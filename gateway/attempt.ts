@@ -24,6 +24,8 @@ export interface AttemptOwner {
   onHead(status: number, reason: string, headers: string[]): boolean;
   /** Of the body. Good only until it returns: the memory is used again. */
   onData(flow: Flow, chunk: Buffer): void;
+  /** Of what is here, all was told: head, and body so far. */
+  onQuiet(): void;
   /** It answered 101: the connection is the owner's. The slot stays taken until `leave`. */
   onUpgrade(headers: string[], socket: Duplex): void;
   /** The response is complete. */
@@ -126,6 +128,10 @@ export class Attempt implements ResponseHandler, Flow {
       this.#refusalBytes += chunk.length;
       if (this.#refusalBytes > MAX_REFUSAL_BYTES) this.#connection?.close(new Error('a refusal with a long body'));
     }
+  }
+
+  onQuiet(): void {
+    if (this.#state === 'answering') this.#owner.onQuiet();
   }
 
   onEnd(): void {

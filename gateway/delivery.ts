@@ -119,6 +119,9 @@ export class Delivery extends Passage {
     return true;
   }
 
+  /** Its answer is told when all of it is here. */
+  onQuiet(): void {}
+
   onData(_flow: Flow, chunk: Buffer): void {
     const left = this.#maxBytes - this.#received;
     this.#received += chunk.length;

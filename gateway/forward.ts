@@ -174,6 +174,10 @@ export class Exchange extends Passage implements ClientOwner, EventStreamOwner {
     this.#events?.follow(chunk);
   }
 
+  onQuiet(): void {
+    this.#relay.flush();
+  }
+
   onUpgrade(headers: string[], upstream: Duplex): void {
     const { clock, wheel, leases } = this.context;
     const upgrade = this.#client.outgoing.upgrade!;

@@ -12,6 +12,7 @@ async function failed(dial: () => Socket): Promise<Error> {
     new InstanceConnection(owner).send(request, {
       onSending: nothing,
       onHead: nothing,
+      onQuiet: nothing,
       onData: nothing,
       onEnd: nothing,
       onUpgrade: nothing,

@@ -42,6 +42,8 @@ export interface ResponseHandler {
   onHead(status: number, reason: string, headers: string[]): void;
   /** Of the body. Good only until it returns. */
   onData(chunk: Buffer): void;
+  /** Everything that has come was told, and more of the response is to come. */
+  onQuiet(): void;
   onEnd(): void;
   /** 101, where that was asked for. The socket is the handler's. */
   onUpgrade(headers: string[], socket: Duplex): void;
@@ -190,6 +192,7 @@ export class InstanceConnection {
     }
     try {
       this.#parser.push(chunk);
+      this.#handler?.onQuiet();
     } catch (error) {
       if (!(error instanceof ResponseError)) throw error;
       this.#closedBy(error);

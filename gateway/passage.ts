@@ -42,6 +42,7 @@ export abstract class Passage extends Call implements Waiter<Upstream>, AttemptO
   abstract onSending(): void;
   abstract onHead(status: number, reason: string, headers: string[]): boolean;
   abstract onData(flow: Flow, chunk: Buffer): void;
+  abstract onQuiet(): void;
   abstract onUpgrade(headers: string[], socket: Duplex): void;
   abstract onEnd(): void;
   abstract onCut(error: Error): void;

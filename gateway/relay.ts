@@ -11,10 +11,6 @@ import type { ResponseHead } from './headers.ts';
  */
 const REASON_PHRASE = /^[\t\x20-\x7e]+$/;
 
-function flushIfQuiet(relay: ResponseRelay): void {
-  relay.flush();
-}
-
 /**
  * A body up to this becomes text of one byte a character, bytes: Node writes that in one piece with the head. Two pieces
  * cost a system call that is dearer by some µs.
@@ -39,10 +35,9 @@ export class ResponseRelay {
     const known = STATUS_CODES[status] ?? 'unknown';
     this.#outgoing.writeHead(status, reason === known || !REASON_PHRASE.test(reason) ? known : reason, head.flat);
     this.#contentLength = head.contentLength;
-    // Data that came along is handed over in this same tick; where there is none the head goes alone.
-    process.nextTick(flushIfQuiet, this);
   }
 
+  /** Data that comes along is handed over before this is called; where there is none the head goes alone. */
   flush(): void {
     if (!this.#wrote && !this.#ended && this.#whole === null && !this.#outgoing.destroyed) this.#outgoing.flushHeaders();
   }

@@ -47,6 +47,7 @@ function upstream(port: number, clock = new VirtualClock()) {
       connection.send(request, {
         onSending: () => {},
         onHead: () => {},
+        onQuiet: () => {},
         onData: (chunk) => {
           body += chunk.toString();
           if (paused) connection.pause();
@@ -105,7 +106,15 @@ describe('connections over TCP', () => {
     const connection = one.acquire();
     const error = await new Promise<Error>((resolve) => {
       const nothing = () => {};
-      const handler = { onSending: nothing, onHead: nothing, onData: nothing, onEnd: nothing, onUpgrade: nothing, onError: resolve };
+      const handler = {
+        onSending: nothing,
+        onHead: nothing,
+        onQuiet: nothing,
+        onData: nothing,
+        onEnd: nothing,
+        onUpgrade: nothing,
+        onError: resolve,
+      };
       connection.send({ method: 'POST', path: '/', headers: ['host', 'a'], body, bodyLength: -1, upgrade: null }, handler);
     });
     expect(error).toBeInstanceOf(ConnectError);
