@@ -384,7 +384,7 @@ describe('a function that takes too long', () => {
         outgoing.on('close', () => clearInterval(timer));
       });
       harness.defer(() => instance.stop());
-      const revision = await routed(harness, { timeoutMs: 200 });
+      const revision = await routed(harness, { timeoutMs: 2_000 });
       harness.controller.grant(revision, instance.address);
       const { request, response } = open(`${harness.url}/hello`);
       request.end();
@@ -424,7 +424,7 @@ describe('waiting', () => {
         expect([full.status, codeOf(full), full.headers['retry-after']]).toEqual([429, 'too-many-requests', '1']);
         for (const client of clients) client.close();
       },
-      { config: { queueTimeoutMs: 1_000, maxWaitingPerFunction: 2 } },
+      { config: { queueTimeoutMs: 3_000, maxWaitingPerFunction: 2 } },
     );
   });
 });

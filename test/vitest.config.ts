@@ -97,6 +97,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     teardownTimeout: 30_000,
+    // Of itself it would wait for a second, which a busy machine may take for nothing.
+    expect: { poll: { timeout: 30_000 } },
     globalSetup: [join(root, 'test/setup/global.ts')],
     setupFiles: [join(root, 'test/setup/env.ts')],
     passWithNoTests: false,

@@ -246,7 +246,7 @@ describe.each<NetworkKind>(['tcp', 'tls'])('a link over %s', (kind) => {
   });
 
   it('hears a peer by its heartbeat, in both directions, and gives up one that is frozen', async () => {
-    const timing = { heartbeatMs: 20, silenceMs: 400 };
+    const timing = { heartbeatMs: 20, silenceMs: 2_000 };
     const echo = await new Echo(kind, { timing }).start();
     const target = files.target(kind, echo.port);
     const alive = await new Dialled(dialer(target, timing)).answered();
@@ -254,7 +254,7 @@ describe.each<NetworkKind>(['tcp', 'tls'])('a link over %s', (kind) => {
     const frozen = await raw(kind, echo.port, greetingLine(files.token));
     await gone(frozen.socket);
     expect(frozen.said()).toMatch(/^\{"fn":1\}\n\n+$/);
-    expect(echo.logged).toMatchObject([{ error: 'nothing was heard for 400 ms' }]);
+    expect(echo.logged).toMatchObject([{ error: 'nothing was heard for 2000 ms' }]);
     // Longer than the other was given.
     expect(alive.reason).toBeUndefined();
     expect(alive.lines).toHaveLength(1);
@@ -264,7 +264,7 @@ describe.each<NetworkKind>(['tcp', 'tls'])('a link over %s', (kind) => {
     await once(stuck, 'listening');
     closers.push(() => stuck.close());
     const { port } = stuck.address() as AddressInfo;
-    expect(await new Dialled(dialer(files.target('tcp', port), timing)).closed()).toBe('nothing was heard for 400 ms');
+    expect(await new Dialled(dialer(files.target('tcp', port), timing)).closed()).toBe('nothing was heard for 2000 ms');
   });
 
   it('changes its token without a cut that was not asked for: two lines, then the new one alone', async () => {

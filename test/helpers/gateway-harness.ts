@@ -108,7 +108,7 @@ export class RawClient {
   }
 
   /** Resolves when this has come. */
-  async until(what: string | RegExp, timeoutMs = 15_000): Promise<string> {
+  async until(what: string | RegExp, timeoutMs = 30_000): Promise<string> {
     await waitFor(
       `${what} in ${JSON.stringify(this.text.slice(0, 500))}`,
       () => (typeof what === 'string' ? this.text.includes(what) : what.test(this.text)),
@@ -117,7 +117,7 @@ export class RawClient {
     return this.text;
   }
 
-  async untilClosed(timeoutMs = 15_000): Promise<string> {
+  async untilClosed(timeoutMs = 30_000): Promise<string> {
     await waitFor('the connection to be closed', () => this.closed, { everyMs: 5, timeoutMs });
     return this.text;
   }
