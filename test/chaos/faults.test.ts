@@ -214,7 +214,7 @@ for (const driver of drivers('docker')) {
       'a function that no longer loads fails fast, in its own words, and is not started for ever',
       async () => {
         // It must load once, also where a deployment takes its time.
-        const until = Date.now() + 8_000;
+        const until = Date.now() + 15_000;
         await platform().deploy(
           'brittle',
           `if (Date.now() > ${until}) throw new Error('the certificate has expired');\nexport default () => new Response('fine');\n`,
