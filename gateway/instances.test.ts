@@ -10,7 +10,9 @@ import { BlackHole } from '../test/helpers/black-hole.ts';
 import { startInstance, startRawInstance } from '../test/helpers/gateway-instance.ts';
 import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
 import { call, open } from '../test/helpers/http.ts';
+import { runningClock } from '../test/helpers/running-clock.ts';
 import { waitFor } from '../test/helpers/wait.ts';
+import { CAUSE_WAIT_MS } from './leases.ts';
 
 /** Routes `hello` and waits until the gateway routes by it. */
 async function routed(harness: Harness, options: Parameters<Harness['controller']['route']>[1] = {}): Promise<string> {
@@ -18,6 +20,11 @@ async function routed(harness: Harness, options: Parameters<Harness['controller'
   await harness.controller.hear('routed', (message) => message.version === harness.controller.version);
   return revision;
 }
+
+/** For who breaks off again and again, and of whom the controller never says why: each time it would be waited for, for 5 s. */
+const HASTY: Parameters<typeof withGateway>[1] = {
+  clock: { ...runningClock, after: (ms, run) => runningClock.after(ms === CAUSE_WAIT_MS ? 20 : ms, run) },
+};
 
 /** A raw instance that answers each request with these bytes, granted for as long as it is wanted. */
 async function raw(harness: Harness, onRequest: (socket: Socket, text: string) => void, slots = 1) {
@@ -140,7 +147,7 @@ describe('a response that is not HTTP', () => {
         }
       }
       expect(good).toBe(30);
-    });
+    }, HASTY);
   });
 });
 
