@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { startInstance } from '../test/helpers/gateway-instance.ts';
 import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
 import { open } from '../test/helpers/http.ts';
+import { runningClock } from '../test/helpers/running-clock.ts';
 import { waitFor } from '../test/helpers/wait.ts';
 import { EventStream, isEventStream } from './events.ts';
 
@@ -48,10 +49,10 @@ describe('a stream of events', () => {
   it('outlives the timeout of its function, up to its own greatest age, and ends with its last chunk', async () => {
     await withGateway(async (harness) => {
       const { streams, gone } = await serve(harness, { timeoutMs: 2_000, maxStreamMs: 6_000 });
-      const begun = performance.now();
+      const begun = runningClock.now();
       const reader = await read(harness);
       // Later than the timeout, as the wheel goes: the stream is still there.
-      await waitFor('the timeout to be over', () => performance.now() > begun + 2_300);
+      await waitFor('the timeout to be over', () => runningClock.now() > begun + 2_300);
       streams[0]!.write('data: second\n\n');
       await waitFor('the second event', () => reader.text().includes('second'), { everyMs: 2 });
       expect(await reader.ended).toBe(true);
