@@ -6,6 +6,7 @@ import { WebSocket } from 'ws';
 import { withGateway } from '../test/helpers/gateway-harness.ts';
 import { startInstance } from '../test/helpers/gateway-instance.ts';
 import { allReleased, connect, ended, raw, route, said, serve } from '../test/helpers/gateway-websocket.ts';
+import { runningClock } from '../test/helpers/running-clock.ts';
 import { sleep, waitFor } from '../test/helpers/wait.ts';
 import { acceptOf, closing, frame, handshake, OPCODE } from '../test/helpers/websocket.ts';
 
