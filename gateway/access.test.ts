@@ -21,12 +21,15 @@ interface Seen {
 
 /** Every revision of every function gets an instance, as soon as it is wanted, that says what it saw. */
 function echoes(harness: Harness): void {
-  const granted = new Set<string>();
+  let instances = 0;
+  /** By revision, its lease, until it is given back; null: about to be granted. */
+  const leases = new Map<string, string | null>();
   harness.controller.onMessage = (message) => {
-    if (message.type !== 'want' || message.waiting === 0 || granted.has(message.revision)) return;
-    granted.add(message.revision);
+    if (message.type === 'release') for (const [revision, lease] of leases) if (lease === message.lease) leases.delete(revision);
+    if (message.type !== 'want' || message.waiting === 0 || leases.has(message.revision)) return;
+    leases.set(message.revision, null);
     void (async () => {
-      const path = harness.socket(message.revision.replace(/\W/g, '_'));
+      const path = harness.socket(`${message.revision.replace(/\W/g, '_')}-${(instances += 1)}`);
       const instance = await startInstance(path, ({ method, url, headers }, outgoing) => {
         outgoing.setHeader('access-control-allow-origin', 'https://of-the-function.test');
         outgoing.setHeader('fn-revision', 'spoofed');
@@ -34,7 +37,7 @@ function echoes(harness: Harness): void {
         outgoing.end(JSON.stringify({ revision: message.revision, method, url, headers }));
       });
       harness.defer(() => instance.stop());
-      harness.controller.grant(message.revision, instance.address, { slots: 50 });
+      leases.set(message.revision, harness.controller.grant(message.revision, instance.address, { slots: 50 }).lease);
     })();
   };
 }

@@ -130,7 +130,7 @@ describe('an event', () => {
 
 describe('what the function could not answer', () => {
   it.each<[string, string, RouteOverrides, (harness: Harness) => Handler]>([
-    ['function-timeout', 'does not answer', { timeoutMs: 100 }, () => () => {}],
+    ['function-timeout', 'does not answer', { timeoutMs: 1_000 }, () => () => {}],
     [
       'function-bad-response',
       'breaks off',
@@ -229,7 +229,7 @@ describe('what the function could not answer', () => {
         expect(await failed).toMatchObject({ problem: { code: 'no-capacity' }, retryAfterSeconds: 4, instance: null, ranMs: 0 });
         expect((await harness.dispatcher.deliver()).problem).toMatchObject({ code: 'queue-timeout' });
       },
-      { config: { queueTimeoutMs: 200 } },
+      { config: { queueTimeoutMs: 2_000 } },
     );
   });
 

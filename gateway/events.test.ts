@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { startInstance } from '../test/helpers/gateway-instance.ts';
 import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
 import { open } from '../test/helpers/http.ts';
+import { runningClock } from '../test/helpers/running-clock.ts';
 import { waitFor } from '../test/helpers/wait.ts';
 import { EventStream, isEventStream } from './events.ts';
 
@@ -47,11 +48,11 @@ async function read(harness: Harness) {
 describe('a stream of events', () => {
   it('outlives the timeout of its function, up to its own greatest age, and ends with its last chunk', async () => {
     await withGateway(async (harness) => {
-      const { streams, gone } = await serve(harness, { timeoutMs: 1_000, maxStreamMs: 3_000 });
-      const begun = performance.now();
+      const { streams, gone } = await serve(harness, { timeoutMs: 2_000, maxStreamMs: 6_000 });
+      const begun = runningClock.now();
       const reader = await read(harness);
       // Later than the timeout, as the wheel goes: the stream is still there.
-      await waitFor('the timeout to be over', () => performance.now() > begun + 1_300);
+      await waitFor('the timeout to be over', () => runningClock.now() > begun + 2_300);
       streams[0]!.write('data: second\n\n');
       await waitFor('the second event', () => reader.text().includes('second'), { everyMs: 2 });
       expect(await reader.ended).toBe(true);
@@ -79,7 +80,7 @@ describe('a stream of events', () => {
 
   it('whose event never ends is ended within it', async () => {
     await withGateway(async (harness) => {
-      const { streams } = await serve(harness, { maxStreamMs: 100 });
+      const { streams } = await serve(harness, { maxStreamMs: 2_000 });
       const reader = await read(harness);
       streams[0]!.write('data: for ever');
       expect(await reader.ended).toBe(true);
@@ -121,7 +122,7 @@ describe('a stream of events', () => {
 
   it('to a client of HTTP/1.0 comes without chunks', async () => {
     await withGateway(async (harness) => {
-      await serve(harness, { maxStreamMs: 200 });
+      await serve(harness, { maxStreamMs: 2_000 });
       const client = new RawClient(harness.port).write('GET /hello HTTP/1.0\r\n\r\n');
       expect(await client.untilClosed()).toMatch(/^HTTP\/1\.1 200 OK\r\n(?![^]*chunked)[^]*\r\n\r\ndata: first\n\n$/);
     });

@@ -10,7 +10,9 @@ import { BlackHole } from '../test/helpers/black-hole.ts';
 import { startInstance, startRawInstance } from '../test/helpers/gateway-instance.ts';
 import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
 import { call, open } from '../test/helpers/http.ts';
+import { runningClock } from '../test/helpers/running-clock.ts';
 import { waitFor } from '../test/helpers/wait.ts';
+import { CAUSE_WAIT_MS } from './leases.ts';
 
 /** Routes `hello` and waits until the gateway routes by it. */
 async function routed(harness: Harness, options: Parameters<Harness['controller']['route']>[1] = {}): Promise<string> {
@@ -18,6 +20,11 @@ async function routed(harness: Harness, options: Parameters<Harness['controller'
   await harness.controller.hear('routed', (message) => message.version === harness.controller.version);
   return revision;
 }
+
+/** For who breaks off again and again, and of whom the controller never says why: each time it would be waited for, for 5 s. */
+const HASTY: Parameters<typeof withGateway>[1] = {
+  clock: { ...runningClock, after: (ms, run) => runningClock.after(ms === CAUSE_WAIT_MS ? 20 : ms, run) },
+};
 
 /** A raw instance that answers each request with these bytes, granted for as long as it is wanted. */
 async function raw(harness: Harness, onRequest: (socket: Socket, text: string) => void, slots = 1) {
@@ -140,7 +147,7 @@ describe('a response that is not HTTP', () => {
         }
       }
       expect(good).toBe(30);
-    });
+    }, HASTY);
   });
 });
 
@@ -384,7 +391,7 @@ describe('a function that takes too long', () => {
         outgoing.on('close', () => clearInterval(timer));
       });
       harness.defer(() => instance.stop());
-      const revision = await routed(harness, { timeoutMs: 200 });
+      const revision = await routed(harness, { timeoutMs: 2_000 });
       harness.controller.grant(revision, instance.address);
       const { request, response } = open(`${harness.url}/hello`);
       request.end();
@@ -424,7 +431,7 @@ describe('waiting', () => {
         expect([full.status, codeOf(full), full.headers['retry-after']]).toEqual([429, 'too-many-requests', '1']);
         for (const client of clients) client.close();
       },
-      { config: { queueTimeoutMs: 1_000, maxWaitingPerFunction: 2 } },
+      { config: { queueTimeoutMs: 3_000, maxWaitingPerFunction: 2 } },
     );
   });
 });

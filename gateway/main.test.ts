@@ -185,7 +185,7 @@ describe('the process', () => {
         FN_LISTEN: `127.0.0.1:${port}`,
         FN_HEALTH_LISTEN: `127.0.0.1:${healthPort}`,
         FN_GATEWAY_ID: 'gateway-7c9d-x2x4',
-        FN_DRAIN_DELAY_MS: '2000',
+        FN_DRAIN_DELAY_MS: '5000',
       },
     });
     const ended = once(child, 'exit');

@@ -81,7 +81,7 @@ describe('a WebSocket', () => {
         expect(Problem.parse(JSON.parse(String(await third.end()))).code).toBe('queue-timeout');
         expect(sockets).toHaveLength(2);
       },
-      { config: { queueTimeoutMs: 400 } },
+      { config: { queueTimeoutMs: 3_000 } },
     );
   });
 
@@ -143,7 +143,7 @@ describe('a WebSocket', () => {
     const authority = testAuthority();
     await withGateway(
       async (harness) => {
-        const { requests } = await serve(harness, { maxStreamMs: 500 });
+        const { requests } = await serve(harness, { maxStreamMs: 3_000 });
         harness.controller.send({ type: 'certificates', certificates: [{ names: ['a.test'], ...authority.issue('a.test') }] });
         await harness.controller.settled();
         const address = harness.gateway.tlsAddress;

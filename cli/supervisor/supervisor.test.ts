@@ -41,7 +41,7 @@ function supervisor({
 }
 
 async function ask(url: string): Promise<string> {
-  const reply = await request({ url: new URL(url) }, { method: 'GET', path: '/', timeoutMs: 10_000 });
+  const reply = await request({ url: new URL(url) }, { method: 'GET', path: '/', timeoutMs: 30_000 });
   return (await readBody(reply, 1_000)).toString();
 }
 

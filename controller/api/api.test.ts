@@ -1,7 +1,7 @@
 /** The routes, over a real unix socket and a fake Platform. */
 import { once } from 'node:events';
 import { request as httpRequest } from 'node:http';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { BundleInfo, DeployResponse, FunctionList, type LogEntry, MAX_API_BODY_BYTES, PlatformStatus } from '#contract/api.ts';
 import { FnError, Problem } from '#contract/errors.ts';
 import { ApiFixture, bundleOf } from '../../test/helpers/api-fixture.ts';
@@ -98,9 +98,9 @@ describe('functions', () => {
     });
     request.on('error', () => {});
     request.end(JSON.stringify({ bundle, entry: 'index.mjs', settings: {} }));
-    await vi.waitFor(() => expect(api.platform.calls).toContain('deploy default/hello'));
+    await expect.poll(() => api.platform.calls).toContain('deploy default/hello');
     request.destroy();
-    await vi.waitFor(() => expect(api.platform.aborted).toEqual(['deploy']));
+    await expect.poll(() => api.platform.aborted).toEqual(['deploy']);
     expect(api.logged.filter(({ level }) => level === 'error')).toEqual([]);
   });
 });
@@ -288,9 +288,9 @@ describe('bundles', () => {
     });
     request.on('error', () => {});
     request.write(data.subarray(0, 20));
-    await vi.waitFor(() => expect(request.socket?.bytesWritten).toBeGreaterThan(100));
+    await expect.poll(() => request.socket?.bytesWritten).toBeGreaterThan(100);
     request.destroy();
-    await vi.waitFor(() => expect(api.logged.some(({ message }) => message.includes('client was gone'))).toBe(true));
+    await expect.poll(() => api.logged.some(({ message }) => message.includes('client was gone'))).toBe(true);
     expect((await api.call({ method: 'HEAD', path: `/v1/namespaces/default/bundles/${digest}` })).status).toBe(404);
     expect(api.logged.filter(({ level }) => level === 'error')).toEqual([]);
   });
@@ -347,7 +347,7 @@ describe('logs', () => {
     expect(JSON.parse(String(second)).msg).toBe('second');
     response.on('error', () => {});
     request.destroy();
-    await vi.waitFor(() => expect(api.platform.aborted).toEqual(['logs']));
+    await expect.poll(() => api.platform.aborted).toEqual(['logs']);
   });
 
   it('a reader that does not read holds the log back, not our memory', async () => {
@@ -416,7 +416,7 @@ describe('shutdown', () => {
   it('over the unix socket: 202, then the platform is told', async () => {
     const answer = await api.call({ method: 'POST', path: '/v1/shutdown' });
     expect([answer.status, answer.json]).toEqual([202, { stopping: true }]);
-    await vi.waitFor(() => expect(api.platform.calls).toEqual(['shutdown']));
+    await expect.poll(() => api.platform.calls).toEqual(['shutdown']);
   });
 
   it('over TCP: 403, with the token too', async () => {

@@ -4,10 +4,11 @@ import { mkdir, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { Problem } from '#contract/errors.ts';
 import { silentLog } from '#kit/log.ts';
 import { ApiFixture, bundleOf } from '../../test/helpers/api-fixture.ts';
+import { sleep, waitFor } from '../../test/helpers/wait.ts';
 import { API_LIMITS } from './env.ts';
 import { SERVER_LIMITS, startApiServer } from './server.ts';
 
@@ -177,17 +178,22 @@ describe('what dribbles', () => {
 
   it('a slow bundle that keeps its pace arrives', async () => {
     const { digest, data } = await bundleOf({ 'index.mjs': Array.from({ length: 3_000 }, (_, index) => (index * 48_271) % 65_521).join() });
-    const socket = connect(slow.target());
+    // Longer than a window in all, which is so long that a machine that stands still for a while is not taken for the client.
+    const patient = await ApiFixture.start({ limits: { ...API_LIMITS, bodyWindowMs: 2_000, minUploadBytesPerWindow: 1_000 } });
+    onTestFinished(() => patient.close());
+    const socket = connect(patient.target());
     const closed = once(socket, 'close');
     let answer = '';
     socket.on('data', (chunk: Buffer) => (answer += chunk.toString()));
     socket.write(
       `PUT /v1/namespaces/default/bundles/${digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/gzip\r\nContent-Length: ${data.length}\r\n\r\n`,
     );
+    const begun = performance.now();
     for (let from = 0; from < data.length; from += 500) {
       socket.write(data.subarray(from, from + 500));
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await sleep(2_500 / (data.length / 500));
     }
+    expect(performance.now() - begun).toBeGreaterThan(2_000);
     await closed;
     expect(answer).toMatch(/^HTTP\/1\.1 201 /);
   });
@@ -320,10 +326,8 @@ describe('listening', () => {
     });
     const deploying = own.json('POST', '/v1/namespaces/default/functions/hello/revisions', { bundle, entry: 'index.mjs', settings: {} });
     const following = own.call({ path: '/v1/namespaces/default/functions/hello/logs?follow=1' });
-    await vi.waitFor(() => {
-      expect(own.platform.calls.filter((call) => call.startsWith('deploy'))).toHaveLength(2);
-      expect(own.platform.calls.some((call) => call.startsWith('logs'))).toBe(true);
-    });
+    const called = (what: string) => own.platform.calls.filter((call) => call.startsWith(what)).length;
+    await waitFor('both', () => called('deploy') === 2 && called('logs') > 0);
     const closing = Promise.all([own.close(), own.close()]);
     expect((await following).status).toBe(200);
     open();

@@ -67,7 +67,7 @@ describe('a webhook', () => {
   });
 
   it('that may not be dialled is not, and what was for it is a dead letter of the function', async () => {
-    const functions = [functionEvents('hello', { onFailure: [hook()], maxAttempts: 1, maxAgeSeconds: 1 }, { networks: [] })];
+    const functions = [functionEvents('hello', { onFailure: [hook()], maxAttempts: 1, maxAgeSeconds: 3 }, { networks: [] })];
     const { gateway, dispatcher } = await harness.ready(() => ({ status: 500 }), { functions });
     await gateway.accepted('hello');
     const letters = await waitFor('both to be dead', async () => {

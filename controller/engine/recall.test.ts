@@ -1,4 +1,4 @@
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { CallRecord } from '#contract/call.ts';
 import { FLUSH_ONLY } from '#contract/link.ts';
 import { VirtualClock } from '#kit/clock.ts';
@@ -82,7 +82,7 @@ describe('flush', () => {
     const later = [recalls.flush(() => links), recalls.flush(() => links)];
     recalls.answered(links[0]!, FLUSH_ONLY, []);
     await first;
-    await vi.waitFor(() => expect(asked).toHaveLength(2));
+    await expect.poll(() => asked).toHaveLength(2);
     recalls.answered(links[0]!, FLUSH_ONLY, []);
     await Promise.all(later);
     expect(asked).toHaveLength(2);

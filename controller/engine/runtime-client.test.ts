@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createRuntimeClient, httpRuntimeClient, RuntimeGone, RuntimeUnreachable } from './runtime-client.ts';
 
-const TIMEOUT_MS = 200;
+const TIMEOUT_MS = 1_000;
 let folder: string;
 let server: Server | null;
 const sockets = new Set<Socket>();

@@ -99,12 +99,12 @@ describe('the dispatcher’s process', () => {
 
   it('is not taken for hung by a controller that stood still itself: what it has said meanwhile is read first', async () => {
     const said: unknown[] = [];
-    const fast: Clock = { ...systemClock, after: (ms, run) => systemClock.after(ms / 5, run) };
+    const fast: Clock = { ...systemClock, after: (ms, run) => systemClock.after(ms / 2, run) };
     const one = dispatcher({ clock: fast, log: { ...silentLog, error: (...what: unknown[]) => void said.push(what) } });
     const { pid } = await told(one);
     const answer = told(one);
     // As SIGSTOP does: twice as long as a silent one is believed in, at this clock's pace.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, (2 * HUNG_MS) / 5);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, (2 * HUNG_MS) / 2);
     expect((await answer).pid).toBe(pid);
     expect(said).toEqual([]);
   });

@@ -220,7 +220,7 @@ describe('a connection whose other end is gone', () => {
     const current = () => Promise.resolve({ tls: { ca: authority.cert, servername: 'localhost' }, headers: {} });
     const api = connectKubeApi({ server: `https://localhost:${port}`, proxy: null, current, refused: () => {} }, silentLog);
     try {
-      const hasty = { ...CONFIG_MAPS, timeoutMs: 300 };
+      const hasty = { ...CONFIG_MAPS, timeoutMs: 3_000 };
       await expect(api.get(hasty, 'ns', 'a')).rejects.toBeInstanceOf(KubeUnreachable);
       expect(sessions).toHaveLength(1);
       expect((await api.get(CONFIG_MAPS, 'ns', 'a')).metadata.name).toBe('a');

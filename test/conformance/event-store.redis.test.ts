@@ -13,7 +13,7 @@ import { waitFor } from '../helpers/wait.ts';
 import { claimAll, codeOf, dead, event, idOf, idsOf, LANE, letter, retry, succeeded, T } from './event-store.fixture.ts';
 
 /** Short, so that a test of what freezes need not wait for long. */
-const COMMAND_TIMEOUT_MS = 400;
+const COMMAND_TIMEOUT_MS = 1_500;
 
 let ends: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -94,7 +94,7 @@ describe('a Redis that dies', () => {
 
   it('that is not there at the start is said within the time that is given', async () => {
     const address = addressOf(`redis://:secret@127.0.0.1:${await freePort()}`);
-    const opened = openRedisEventStore({ address, log: silentLog, openTimeoutMs: 200 });
+    const opened = openRedisEventStore({ address, log: silentLog, openTimeoutMs: 1_000 });
     await expect(opened).rejects.toMatchObject({ code: 'store-unavailable', message: expect.not.stringContaining('secret') as string });
   });
 });

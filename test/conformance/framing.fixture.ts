@@ -82,7 +82,7 @@ export class FramingCourt {
       await waitFor(
         `${due} answers to ${JSON.stringify(bytes.toString('latin1'))}`,
         () => client.closed || answersOf(client.text).length >= due,
-        { everyMs: 1, timeoutMs: 5_000 },
+        { everyMs: 1 },
       );
       // Whatever else the gateway made of these bytes reached the function before this does.
       const fence = await call(`${this.#harness.url}/f/fence`);

@@ -482,7 +482,7 @@ describe('logs in Redis', () => {
     const output = new Output();
     const timers: NodeJS.Timeout[] = [];
     try {
-      const store = await openRedisStore({ connection: await openRedisAt(own.url, { commandTimeoutMs: 200 }), log: silentLog });
+      const store = await openRedisStore({ connection: await openRedisAt(own.url, { commandTimeoutMs: 1_500 }), log: silentLog });
       stores.push(store);
       await store.raiseTerm();
       const { term } = store;

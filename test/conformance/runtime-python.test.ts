@@ -517,7 +517,7 @@ describe('handlers for events', () => {
 
   it('that are plain functions run on a thread, with ctx where they take it', async () => {
     const shim = await start(
-      'import time\ndef queue(batch, ctx):\n  print(f"took {batch.messages[0].body}")\n  time.sleep(0.3)\n  batch.retry_all(delay_seconds=ctx.revision)',
+      'import time\ndef queue(batch, ctx):\n  print(f"took {batch.messages[0].body}")\n  time.sleep(3)\n  batch.retry_all(delay_seconds=ctx.revision)',
       'events',
     );
     const answer = shim.call('POST', '/', message);

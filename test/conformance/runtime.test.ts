@@ -199,10 +199,10 @@ describe.each(ALL)('$name', (runtime) => {
     it('drain refuses new requests and lets those in flight end', async () => {
       const shim = await startShim(runtime);
       await shim.become('probe');
-      const stream = shim.open('GET', '/stream/x', gatewayHeaders('streams', Date.now() + 2_000));
+      const stream = shim.open('GET', '/stream/x', gatewayHeaders('streams', Date.now() + 5_000));
       stream.outgoing.end();
       const incoming = await stream.response;
-      expect((await shim.call('POST', RUNTIME_PATHS.drain, { body: JSON.stringify({ deadlineMs: 1_000 }) })).status).toBe(200);
+      expect((await shim.call('POST', RUNTIME_PATHS.drain, { body: JSON.stringify({ deadlineMs: 10_000 }) })).status).toBe(200);
       expect(await shim.health()).toMatchObject({ status: 'draining', inFlight: 1 });
       expect((await shim.call('GET', '/release/x')).headers[HEADERS.refused]).toBe('draining');
       expect(incoming.complete).toBe(false);
@@ -308,12 +308,16 @@ describe.each(RUNTIMES)('$name on a socket', (runtime) => {
     const shim = await startShim(runtime);
     await shim.become('probe');
     expect((await shim.call('GET', '/laterMs/200')).text).toBe('answered');
-    const slow = shim.call('GET', '/sleep/1500');
+    const slow = shim.open('POST', '/echo', { 'transfer-encoding': 'chunked' });
+    slow.outgoing.write('begun');
     await waitFor('it to be in flight', async () => (await shim.health()).inFlight === 1);
     shim.signal('SIGTERM');
     await waitFor('it to drain', async () => (await shim.health()).status === 'draining');
     expect((await shim.call('GET', '/bare')).headers[HEADERS.refused]).toBe('draining');
-    expect((await slow).text).toBe('slept');
+    slow.outgoing.end(' and ended');
+    let text = '';
+    for await (const chunk of await slow.response) text += String(chunk);
+    expect(text).toBe('begun and ended');
     expect(await shim.exited).toEqual({ code: 0, signal: null });
     expect(await lineWith(shim, 'settled')).toMatchObject({ level: 'info' });
   });

@@ -15,7 +15,7 @@ const COUNT = 600;
 const POISON = new Set(['m7', 'm111', 'm599']);
 const FAST = { batchSize: 5, maxAttempts: 3, retryBaseSeconds: 0.01, retryMaxSeconds: 0.1, concurrency: 4 };
 const of = functionOf({}, AsyncSettings.parse({}));
-const times = { claimAfterMs: 2_000, aliveMs: 2_000 };
+const times = { claimAfterMs: 4_000, aliveMs: 4_000 };
 
 const open: OpenSource = async ({ trigger, ...options }) => {
   if (trigger.type === 'redis-stream') return openStream({ ...options, trigger }, times);

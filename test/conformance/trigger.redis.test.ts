@@ -107,7 +107,7 @@ const list: SourceKind<TriggerOf<'redis-list'>> = {
 
 describeSource(list);
 
-const soon = { claimAfterMs: 400, aliveMs: 400 };
+const soon = { claimAfterMs: 1_500, aliveMs: 1_500 };
 const options = { namespace: 'default', name: 'orders', installation: 'test', resolve: direct, clock: systemClock };
 const never = () => new AbortController().signal;
 

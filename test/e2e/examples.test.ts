@@ -107,7 +107,7 @@ async function converse(platform: TestPlatform, name: string, { websocket, say }
         await Promise.race([
           heard.promise,
           new Promise((_resolve, reject) =>
-            setTimeout(reject, 10_000, new Error(`no answer ${line.expect} to ${line.send}, but ${received.join(', ')}`)),
+            setTimeout(reject, 30_000, new Error(`no answer ${line.expect} to ${line.send}, but ${received.join(', ')}`)),
           ),
         ]);
         heard = Promise.withResolvers<void>();

@@ -119,7 +119,7 @@ describe('two gateways and two controllers on one Redis', () => {
         .map(([, { pid }]) => pid);
       return pids.length === 2 && !pids.includes(before.controller.pid);
     });
-    expect(existsSync(`/proc/${before.controller.pid}`)).toBe(false);
+    await waitFor('the old one to have ended', () => !existsSync(`/proc/${before.controller.pid}`));
     await platform.deploy('later', source('later still'), { flags: FLAGS });
     await waitFor('the new one', async () => (await platform.call('/later')).text === 'later still');
   });
@@ -135,7 +135,7 @@ describe('two gateways and two controllers on one Redis', () => {
       expect(refused.code).not.toBe(0);
       await takeover(before.controller.pid, performance.now());
       expect(await store.getFunction('default', 'never')).toBeNull();
-      expect(existsSync(`/proc/${before.controller.pid}`)).toBe(false);
+      await waitFor('the old one to have ended', () => !existsSync(`/proc/${before.controller.pid}`));
     } finally {
       await store.close();
     }

@@ -36,7 +36,7 @@ for (const driver of drivers('docker')) {
     // On pods the suite of what is promised everywhere (test/helpers/semantics.suite.ts) holds it.
     describe.each(onlyOn('docker'))('beside what is promised everywhere (%s only)', () => {
       it('cold, warm, and cold again after it scaled to zero', async () => {
-        await platform().deploy('cold', PROBE, { flags: ['--keep-alive', '1'] });
+        await platform().deploy('cold', PROBE, { flags: ['--keep-alive', '3'] });
         await platform().scaledToZero('cold');
         await platform().pooled();
         const cold = await platform().call('/cold');
@@ -96,7 +96,7 @@ for (const driver of drivers('docker')) {
         await platform().deploy('later', PROBE, { flags: ['--keep-alive', '0'] });
         expect((await platform().call('/later/later/done?ms=1500')).text).toBe('accepted');
         await waitFor('the late line', async () => (await platform().fnOk(['logs', 'later'])).stdout.includes('later done'), {
-          timeoutMs: 8_000,
+          timeoutMs: 30_000,
           everyMs: 300,
         });
       });
@@ -145,15 +145,20 @@ describe.each(drivers('docker'))('budget (%s)', (driver) => {
 
   // Who waits, and for how long, is the controller's to say: the same on every driver.
   describe.each(onlyOn('docker'))('in use (%s only)', () => {
+    const inUse = (...names: string[]) =>
+      waitFor(`${names.join()} to be in use`, async () => {
+        const { instances } = await platform().status();
+        return names.every((name) => instances.some(({ state, revision }) => state === 'busy' && revision?.startsWith(`default/${name}@`)));
+      });
     it('where all are busy a request waits, and has its turn or 503 with Retry-After', async () => {
       const busy = ['one', 'two', 'three'].map((name) => platform().call(`/${name}/sleep?ms=3000`));
-      await sleep(800);
+      await inUse('one', 'two', 'three');
       const waiter = platform().call('/four');
       expect((await Promise.all(busy)).map((answer) => answer.status)).toEqual([200, 200, 200]);
       expect((await waiter).status).toBe(200);
 
       const longer = ['one', 'two', 'three'].map((name) => platform().call(`/${name}/sleep?ms=${queueMs + 8_000}`));
-      await sleep(1_500);
+      await inUse('one', 'two', 'three');
       const refused = await platform().call('/four');
       expect(refused.status).toBe(503);
       expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);

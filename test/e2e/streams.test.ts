@@ -57,7 +57,7 @@ async function listen(platform: TestPlatform, path: string): Promise<Events> {
 
 for (const driver of drivers('docker')) {
   describe(`streams (${driver})`, () => {
-    const platform = usePlatform({ driver, env: { FN_STREAM_DRAIN_MS: '4000', FN_STREAM_GRACE_MS: '500' } });
+    const platform = usePlatform({ driver, env: { FN_STREAM_DRAIN_MS: '12000', FN_STREAM_GRACE_MS: '500' } });
 
     it('a WebSocket by ctx.upgradeWebSocket; its lines have the id of its request', async () => {
       await platform().deploy('web', WEB);

@@ -28,7 +28,7 @@ export default {
 `;
 const version = (text: string) => slowly(JSON.stringify(text));
 /** In flight until the caller has gone or the time is over. */
-const HOLD = `export default async () => { await new Promise((resolve) => setTimeout(resolve, 1_000)); return 'held'; };`;
+const HOLD = `export default async () => { await new Promise((resolve) => setTimeout(resolve, 3_000)); return 'held'; };`;
 
 mkdirSync(RUN_FOLDER, { recursive: true });
 const certificates = mkdtempSync(join(RUN_FOLDER, 'certs-'));

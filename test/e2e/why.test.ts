@@ -45,7 +45,7 @@ for (const driver of drivers('docker')) {
       });
 
     it('tells a cold call from a warm one, sampled or not', async () => {
-      await platform().deploy('trouble', TROUBLE, { flags: ['--timeout', '2', '--memory', '64', '--keep-alive', '0'] });
+      await platform().deploy('trouble', TROUBLE, { flags: ['--timeout', '5', '--memory', '64', '--keep-alive', '0'] });
       await platform().scaledToZero('trouble');
       const cold = await why(await idOf('/trouble'), ({ logs }) => logs.length > 0);
       expect(cold.temperature).toMatch(/^cold/);
@@ -75,7 +75,7 @@ for (const driver of drivers('docker')) {
       expect(call).toMatchObject({ status: 504, code: 'function-timeout' });
       expect(fault).toBe('function');
       expect(phases.at(-1)).toMatchObject({ name: 'handler' });
-      expect(advice.join(' ')).toMatch(/timeout of 2 s.*asked for \/slow/);
+      expect(advice.join(' ')).toMatch(/timeout of 5 s.*asked for \/slow/);
     });
 
     it('one whose process ends: the platform says how', async () => {

@@ -21,7 +21,7 @@ import { FakePlatform } from './fake-platform.ts';
 export const HELLO = { inline: { files: { 'handler.mjs': 'export default { fetch: () => new Response("hello") };' } } };
 
 /** Longest that a test waits for something, ms. */
-const UNTIL_MS = 20_000;
+const UNTIL_MS = 30_000;
 const QUIET_ROUNDS = 60;
 
 export interface HarnessOptions {

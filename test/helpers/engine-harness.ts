@@ -31,7 +31,7 @@ import { TestGateway } from './test-gateway.ts';
 /** Virtual time that passes per look of `until`, ms. */
 const STEP_MS = 5;
 /** Real time after which a wait has failed, ms. */
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 30_000;
 
 /** The shims of the machine, as far as the runtime protocol shows them. */
 export class FakeShims implements RuntimeClient {
@@ -220,7 +220,7 @@ export class Machine {
     return gateway;
   }
 
-  /** Lets virtual time pass until `probe` gives something; fails after ten real seconds. */
+  /** Lets virtual time pass until `probe` gives something; fails after thirty real seconds. */
   async until<T>(what: string, probe: () => T | Promise<T>, stepMs = STEP_MS): Promise<NonNullable<T>> {
     const end = performance.now() + DEADLINE_MS;
     for (;;) {

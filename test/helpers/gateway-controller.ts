@@ -159,7 +159,7 @@ export class FakeController {
 
   /** Resolves with the first message of the type that fits, also one that was heard already. */
   async hear<T extends GatewayMessage['type']>(type: T, fits: (message: Heard<T>) => boolean = () => true): Promise<Heard<T>> {
-    const deadline = performance.now() + 10_000;
+    const deadline = performance.now() + 30_000;
     for (;;) {
       const found = this.all(type).find(fits);
       if (found !== undefined) return found;

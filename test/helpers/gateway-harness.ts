@@ -3,13 +3,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Clock, systemClock } from '#kit/clock.ts';
+import type { Clock } from '#kit/clock.ts';
 import { silentLog } from '#kit/log.ts';
 import { createGateway, type Gateway } from '../../gateway/app.ts';
 import { type GatewayConfig, readConfig } from '../../gateway/config.ts';
 import { FakeController } from './gateway-controller.ts';
 import { FakeDispatcher } from './gateway-dispatcher.ts';
 import { LinkFiles, type NetworkKind } from './link-files.ts';
+import { runningClock } from './running-clock.ts';
 import { waitFor } from './wait.ts';
 
 export interface Harness {
@@ -35,7 +36,7 @@ export async function withGateway(
     linked = true,
     events = 'none',
     link = 'unix',
-    clock = systemClock,
+    clock = runningClock,
   }: {
     config?: Partial<GatewayConfig>;
     prepare?: (controller: FakeController) => void;
@@ -108,7 +109,7 @@ export class RawClient {
   }
 
   /** Resolves when this has come. */
-  async until(what: string | RegExp, timeoutMs = 15_000): Promise<string> {
+  async until(what: string | RegExp, timeoutMs = 30_000): Promise<string> {
     await waitFor(
       `${what} in ${JSON.stringify(this.text.slice(0, 500))}`,
       () => (typeof what === 'string' ? this.text.includes(what) : what.test(this.text)),
@@ -117,7 +118,7 @@ export class RawClient {
     return this.text;
   }
 
-  async untilClosed(timeoutMs = 15_000): Promise<string> {
+  async untilClosed(timeoutMs = 30_000): Promise<string> {
     await waitFor('the connection to be closed', () => this.closed, { everyMs: 5, timeoutMs });
     return this.text;
   }

@@ -65,13 +65,28 @@ export interface Deployed extends CommandResult {
   url: string;
 }
 
-/** Below those that Linux gives to connections: nobody who connects meanwhile, or again and again, can be given it. */
-const FREE_PORTS = { from: 12_000, to: 32_000 };
+/**
+ * Below those that Linux gives to connections, and those that a cluster gives to services: nobody who connects meanwhile, or
+ * again and again, can be given it. One in four: the next ones are its owner's, too, as metrics are served on several in a row.
+ */
+const FREE_PORTS = { from: 12_000, to: 30_000, step: 4 };
 
-/** A port that was free a moment ago, and stays so while what listened on it is started again. */
+/** Whether no other test of this run, in whatever worker, has been given the port, nor is from now on. */
+function reserved(port: number): boolean {
+  if (process.env.FN_TEST_FOLDER === undefined) return true;
+  try {
+    writeFileSync(join(RUN_FOLDER, 't', `port-${port}`), '', { flag: 'wx' });
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+/** A port that was free a moment ago, that no other test has, and that stays so while what listened on it is started again. */
 export async function freePort(): Promise<number> {
   for (let attempt = 0; attempt < 100; attempt++) {
-    const port = randomInt(FREE_PORTS.from, FREE_PORTS.to);
+    const port = FREE_PORTS.step * randomInt(FREE_PORTS.from / FREE_PORTS.step, FREE_PORTS.to / FREE_PORTS.step);
     const server = createServer();
     const listening = await new Promise<boolean>((resolve) => {
       server.once('error', () => resolve(false));
@@ -79,7 +94,7 @@ export async function freePort(): Promise<number> {
     });
     if (!listening) continue;
     await new Promise((resolve) => server.close(resolve));
-    return port;
+    if (reserved(port)) return port;
   }
   throw new Error('no port');
 }

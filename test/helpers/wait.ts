@@ -4,17 +4,23 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export { sleep };
 
 /**
+ * When the time is up, it is looked so many times more. A process that was not given the processor for a second finds that
+ * its timers are over before it has read what came meanwhile.
+ */
+const LAST_PROBES = 5;
+
+/**
  * Calls `probe` until it gives something other than null, undefined or false, and returns that.
  * What it throws counts as "not yet", and is told when the time is up.
  */
 export async function waitFor<T>(
   what: string,
   probe: () => Promise<T> | T,
-  { timeoutMs = 15_000, everyMs = 50 } = {},
+  { timeoutMs = 30_000, everyMs = 50 } = {},
 ): Promise<Exclude<T, null | undefined | false>> {
   const end = performance.now() + timeoutMs;
   let last: unknown;
-  for (;;) {
+  for (let late = 0; ;) {
     try {
       const value = await probe();
       if (value !== null && value !== undefined && value !== false) return value as Exclude<T, null | undefined | false>;
@@ -22,7 +28,7 @@ export async function waitFor<T>(
     } catch (error) {
       last = error;
     }
-    if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms for ${what}`, { cause: last });
+    if (performance.now() > end && ++late > LAST_PROBES) throw new Error(`waited ${timeoutMs} ms for ${what}`, { cause: last });
     await sleep(everyMs);
   }
 }

@@ -137,7 +137,7 @@ export class RawConnection {
   }
 
   /** Status line and headers of the answer. */
-  head(timeoutMs = 10_000): Promise<string> {
+  head(timeoutMs = 30_000): Promise<string> {
     return this.#until(
       'a response',
       () => {
@@ -163,7 +163,7 @@ export class RawConnection {
   }
 
   /** The next frame. Rejects when none comes. */
-  frame(timeoutMs = 10_000): Promise<ReceivedFrame> {
+  frame(timeoutMs = 30_000): Promise<ReceivedFrame> {
     return this.#until('a frame', () => this.#take(), timeoutMs);
   }
 
@@ -185,7 +185,7 @@ export class RawConnection {
   }
 
   /** Reads frames up to the close frame and gives its code and reason; 1006 where the connection ends without one. */
-  async closeFrame(timeoutMs = 10_000): Promise<{ code: number; reason: string; before: ReceivedFrame[] }> {
+  async closeFrame(timeoutMs = 30_000): Promise<{ code: number; reason: string; before: ReceivedFrame[] }> {
     const before: ReceivedFrame[] = [];
     for (;;) {
       let next;
@@ -202,7 +202,7 @@ export class RawConnection {
   }
 
   /** Waits until the server has closed its end; gives what came before it unread. */
-  async end(timeoutMs = 10_000): Promise<Buffer> {
+  async end(timeoutMs = 30_000): Promise<Buffer> {
     await this.#until('the end', () => (this.#ended ? true : undefined), timeoutMs);
     return this.#bytes;
   }

@@ -60,14 +60,14 @@ describe('a connection', () => {
     ['without a password', { password: null }, /wants a password/],
     ['to a database that is not there', { db: 999 }, /DB index is out of range/],
   ])('%s: refused, with the address and what to do, and no password', async (_name, of, words) => {
-    const refused = connect(of, { openTimeoutMs: 300 });
+    const refused = connect(of, { openTimeoutMs: 2_000 });
     await expect(refused).rejects.toMatchObject({ code: 'store-unavailable', message: expect.stringMatching(words) as string });
     await expect(refused).rejects.toMatchObject({ message: expect.stringContaining(`redis://127.0.0.1:${address(of).port}/`) as string });
     await expect(refused).rejects.not.toMatchObject({ message: expect.stringContaining(PASSWORD) as string });
   });
 
   it('to a Redis that does not answer: each command is rejected in its time, later ones at once; afterwards it works again', async () => {
-    const connection = await connect({}, { commandTimeoutMs: 200 });
+    const connection = await connect({}, { commandTimeoutMs: 1_500 });
     server.pause();
     await expect(connection.call('GET', connection.key('x'))).rejects.toMatchObject({
       code: 'store-unavailable',
