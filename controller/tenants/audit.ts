@@ -75,8 +75,7 @@ export class AuditLog {
   async #prune(): Promise<void> {
     const { store, keep, log, clock } = this.#options;
     // Who makes a token for each job leaves none of them behind here.
-    for (const [id, { since, skipped }] of this.#failures)
-      if (skipped === 0 && clock.now() - since >= WINDOW_MS) this.#failures.delete(id);
+    for (const [id, { since, skipped }] of this.#failures) if (skipped === 0 && clock.now() - since >= WINDOW_MS) this.#failures.delete(id);
     try {
       await store.pruneAudit(keep);
     } catch (error) {
