@@ -167,6 +167,7 @@ export async function lead(options: LeadOptions): Promise<void> {
   });
   const keyFault = await secrets.fault();
   if (keyFault !== null) log.error({ fault: keyFault }, 'secrets cannot be opened: functions that need them do not start');
+  const plan = planTelemetry(env, config.FN_METRICS_LISTEN === undefined ? null : hostAndPort(config.FN_METRICS_LISTEN));
   const calls = new Calls({
     path: paths.callsDatabase,
     clock,
@@ -174,6 +175,7 @@ export async function lead(options: LeadOptions): Promise<void> {
     maxRecords: config.FN_CALLS_KEPT,
     maxAgeMs: config.FN_CALLS_MAX_AGE_SECONDS * 1_000,
     slowMs: config.FN_SLOW_MS,
+    traces: plan?.logs ?? false,
   });
   const accounting = new Accounting({ store, driver, clock, log });
   const events: EventsService = new EventsService({
@@ -190,7 +192,6 @@ export async function lead(options: LeadOptions): Promise<void> {
   });
   const servers: ApiServer[] = [];
   const closeServers = () => Promise.all(servers.map((server) => server.close()));
-  const plan = planTelemetry(env, config.FN_METRICS_LISTEN === undefined ? null : hostAndPort(config.FN_METRICS_LISTEN));
   const state: ControllerState = {
     status: () => engine.status(),
     logLinesDropped: () => engine.logLinesDropped,

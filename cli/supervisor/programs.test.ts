@@ -3,7 +3,8 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { spawnController, spawnGateway } from './programs.ts';
+import { dispatcherEnv } from '../../controller/events/environment.ts';
+import { controllerEnv, spawnController, spawnGateway } from './programs.ts';
 
 describe('the platform’s programs', () => {
   it.each(['controller', 'gateway'] as const)('%s: no signal opens its debugger', async (which) => {
@@ -25,5 +26,14 @@ describe('the platform’s programs', () => {
     await once(child, 'exit');
     closeSync(fd);
     expect(readFileSync(log, 'utf8')).toBe('closed\n');
+  });
+
+  it('controller and dispatcher: few arenas of the allocator, unless the person says otherwise', () => {
+    const arenas = (env: NodeJS.ProcessEnv) => {
+      const controller = controllerEnv(env, {});
+      return [controller.MALLOC_ARENA_MAX, dispatcherEnv(controller).MALLOC_ARENA_MAX];
+    };
+    expect(arenas({})).toEqual(['2', '2']);
+    expect(arenas({ MALLOC_ARENA_MAX: '8' })).toEqual(['8', '8']);
   });
 });

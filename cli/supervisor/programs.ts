@@ -112,8 +112,15 @@ export function gatewayEnv(env: NodeJS.ProcessEnv, own: Record<string, string>):
   return { ...Object.fromEntries(kept), ...own };
 }
 
-/** The controller gets what the person has (DOCKER_HOST, PATH), but for the CLI's own settings. */
+/**
+ * The glibc gives each thread that allocates at the same time as another an arena of its own, up to eight a core, and what was freed in
+ * one stays there. Controller and dispatcher have a dozen threads (V8's, libuv's) for one that works: with two arenas they take as
+ * much CPU and 5 MiB less at rest, the dispatcher 25 MiB less under load. Another libc does not know it.
+ */
+const ARENAS = { MALLOC_ARENA_MAX: '2' };
+
+/** The controller gets what the person has (DOCKER_HOST, PATH), but for the CLI's own settings; the dispatcher has it from the controller. */
 export function controllerEnv(env: NodeJS.ProcessEnv, own: Record<string, string>): NodeJS.ProcessEnv {
   const { FN_TOKEN: _token, FN_URL: _url, FN_SUPERVISOR: _supervisor, ...rest } = env;
-  return { ...rest, ...own };
+  return { ...ARENAS, ...rest, ...own };
 }

@@ -24,7 +24,7 @@ const LOGS_AFTER_MS = 60_000;
 /** What the platform said about the instance is looked for so long before the call and after its end, ms. */
 const NOTES_BEFORE_MS = 600_000;
 const NOTES_AFTER_MS = 5_000;
-/** Traces of requests that are remembered for the export of logs. */
+/** Traces of requests that are remembered for the export of logs: some 1.3 MB. */
 const MAX_TRACES = 10_000;
 
 export interface CallsOptions {
@@ -34,6 +34,8 @@ export interface CallsOptions {
   maxRecords: number;
   maxAgeMs: number;
   slowMs: number;
+  /** Whether somebody asks traceOf(): lines of functions are exported. */
+  traces: boolean;
 }
 
 export class Calls implements CallsPort {
@@ -41,12 +43,14 @@ export class Calls implements CallsPort {
   readonly #clock: Clock;
   #second = 0;
   #inSecond = 0;
-  readonly #traces = new Map<string, string>();
+  /** By request; null: nobody asks. */
+  readonly #traces: Map<string, string> | null;
   /** Requests that gateways told of, and those that they kept no record of. */
   readonly told = { records: 0, skipped: 0 };
 
   constructor(options: CallsOptions) {
     this.#clock = options.clock;
+    this.#traces = options.traces ? new Map() : null;
     this.#journal = new CallJournal(options);
   }
 
@@ -64,16 +68,12 @@ export class Calls implements CallsPort {
     this.told.records += kept.length;
     this.told.skipped += skipped + calls.length - kept.length;
     this.#journal.add(kept);
-    for (const { id, traceId } of kept) if (traceId !== undefined) this.#traces.set(id, traceId);
-    for (const id of this.#traces.keys()) {
-      if (this.#traces.size <= MAX_TRACES) break;
-      this.#traces.delete(id);
-    }
+    if (this.#traces !== null) remember(this.#traces, kept);
   }
 
   /** Trace of a recent request, where it is known. */
   traceOf(request: string): string | undefined {
-    return this.#traces.get(request);
+    return this.#traces?.get(request);
   }
 
   list(namespace: string, name: string, query: CallQuery): CallList {
@@ -122,6 +122,14 @@ export class Calls implements CallsPort {
 
   close(): void {
     this.#journal.close();
+  }
+}
+
+function remember(traces: Map<string, string>, calls: readonly CallRecord[]): void {
+  for (const { id, traceId } of calls) if (traceId !== undefined) traces.set(id, traceId);
+  for (const id of traces.keys()) {
+    if (traces.size <= MAX_TRACES) break;
+    traces.delete(id);
   }
 }
 

@@ -121,6 +121,20 @@ describe('code caches', () => {
     expect(await inUse()).toBe(false);
   });
 
+  it('nothing is remembered of revisions that are not kept any more, whether they had one or not', async () => {
+    const small = revision('default/py@1', 'python');
+    for (const of of [revision(), small]) {
+      await caches.prepare(of, bundle);
+      await caches.take(of, bundle, instance);
+    }
+    await kept();
+    expect(caches.known).toBe(2);
+    await caches.prune([revision()]);
+    expect(caches.known).toBe(1);
+    await caches.prune([]);
+    expect(caches.known).toBe(0);
+  });
+
   it('is not of a function that was deleted and made anew, though its number and its bundle are the same', async () => {
     await caches.prepare(revision(), bundle);
     await caches.take(revision(), bundle, instance);

@@ -58,6 +58,11 @@ export class CodeCaches {
     this.#options = options;
   }
 
+  /** Revisions of which something is remembered. */
+  get known(): number {
+    return new Set([...this.#states.keys(), ...this.#taken.keys()]).size;
+  }
+
   /** The folder that an instance is to get, and whether it is to use, and make, a code cache. Never throws for the cache's sake. */
   async prepare(revision: Revision, bundleDir: string): Promise<{ dir: string; codeCache: boolean }> {
     const name = nameOf(revision);
@@ -189,10 +194,9 @@ export class CodeCaches {
   async prune(kept: readonly Revision[]): Promise<number> {
     const keep = new Set(kept.map(nameOf));
     const gone = (await namesIn(this.#options.folder)).filter((name) => !keep.has(name));
-    for (const name of gone) {
-      this.#states.delete(name);
-      await rm(join(this.#options.folder, name), { recursive: true, force: true });
-    }
+    // Also of those that never had one, as most.
+    for (const of of [this.#states, this.#taken]) for (const name of of.keys()) if (!keep.has(name)) of.delete(name);
+    for (const name of gone) await rm(join(this.#options.folder, name), { recursive: true, force: true });
     for (const name of keep) await this.#pruneOlder(name);
     // Looked at anew: what is there now.
     this.#sizes = null;

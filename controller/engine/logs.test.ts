@@ -77,6 +77,31 @@ describe('logs in a folder', () => {
   });
 });
 
+describe('a function that is deleted while its instances still end', () => {
+  it('leaves nothing open, and nothing in the folder; the next function of its name has a log of its own', async () => {
+    const output = new Output();
+    output.write('one\n');
+    logs.follow(INSTANCE, KEY, output.read);
+    await holds(1);
+    expect(logs.opened).toBe(1);
+    await logs.remove('default', 'hello', 1);
+    // Its last words, what the platform says of it, and one that was about to be read.
+    output.write('two\n');
+    await logs.end(INSTANCE, true);
+    await logs.note(KEY, INSTANCE, 'info', 'it was stopped', 2);
+    const late = new Output();
+    late.write('three\n');
+    late.end();
+    logs.follow('i-bbbbbbbbbbbb', KEY, late.read);
+    await logs.end('i-bbbbbbbbbbbb', true);
+    expect(logs.opened).toBe(0);
+    expect(await readdir(join(folder, 'logs/default')).catch(() => [])).toEqual([]);
+    await logs.note('default/hello@2', INSTANCE, 'info', 'anew', 3);
+    expect(logs.opened).toBe(1);
+    expect(await all()).toEqual(['anew']);
+  });
+});
+
 describe('a controller that is killed', () => {
   const killedAfter = async (what: 'record' | 'half the lines' | 'lines') => {
     const output = new Output();

@@ -108,6 +108,11 @@ export class FunctionLogs {
     this.#expireLater();
   }
 
+  /** Functions whose logs are open: where their files end is known here. */
+  get opened(): number {
+    return this.#open.size;
+  }
+
   /** Lines that were never kept, of all functions whose logs are open. */
   get dropped(): number {
     return [...this.#open.values()].reduce((sum, segments) => sum + segments.dropped, 0);
@@ -153,7 +158,8 @@ export class FunctionLogs {
     if (signal.aborted && !follower.last) return;
     const rest = restOf(reader, clock.wall());
     if (rest.length > 0) await this.#keep(reader, rest, position);
-    await this.#exclusive(keyOf(revision), async (segments) => segments.forget(instance));
+    // Of a log that is not open nothing is known here, and that of a function that was deleted is not to be opened again.
+    await this.#queued(keyOf(revision), async () => this.#open.get(keyOf(revision))?.forget(instance));
   }
 
   /** Does it; where the store is away again and again, until it is told to end. */
@@ -173,7 +179,9 @@ export class FunctionLogs {
   /** Goes on where the last one was: after its newest batch, if that was kept. */
   async #reader(instance: string, revision: string, signal: AbortSignal): Promise<Reader> {
     const record = parseRecord(await this.#options.records.logPosition(instance));
-    const committed = await this.#exclusive(keyOf(revision), async (segments) => segments.committed(instance));
+    const committed = await this.#queued(keyOf(revision), async () =>
+      this.#isRemoved(revision) ? 0 : (await this.#segments(keyOf(revision))).committed(instance),
+    );
     const seq = Math.max(record?.seq ?? 0, committed);
     const place = record === null ? NOWHERE : committed >= record.seq ? record.after : record.before;
     const pending = (text: string) => new RawLines(Buffer.from(text, 'base64'));
@@ -234,17 +242,30 @@ export class FunctionLogs {
     }
   }
 
-  /** One job on a function's files after another, however the one before ended. */
+  /** Its log went with its function: of what it still writes nothing is kept. Inside of #queued(). */
+  #isRemoved(revision: string): boolean {
+    return parseRevisionKey(revision).number <= (this.#removed.get(keyOf(revision)) ?? 0);
+  }
+
+  /** Inside of #queued(). */
+  async #segments(key: string): Promise<LogSegments> {
+    let segments = this.#open.get(key);
+    if (!segments) {
+      segments = await LogSegments.open(this.#options.files, key);
+      this.#open.set(key, segments);
+    }
+    return segments;
+  }
+
+  /** A job on a function's files, which are open. */
   #exclusive<T>(key: string, job: (segments: LogSegments) => Promise<T>): Promise<T> {
+    return this.#queued(key, async () => job(await this.#segments(key)));
+  }
+
+  /** One job on a function's files after another, however the one before ended. */
+  #queued<T>(key: string, job: () => Promise<T>): Promise<T> {
     const before = this.#queues.get(key) ?? Promise.resolve();
-    const mine = before.then(async () => {
-      let segments = this.#open.get(key);
-      if (!segments) {
-        segments = await LogSegments.open(this.#options.files, key);
-        this.#open.set(key, segments);
-      }
-      return job(segments);
-    });
+    const mine = before.then(job);
     // A failure is reported to its caller; the next job must not fail with it.
     const settled = mine.catch(() => undefined);
     this.#queues.set(key, settled);
@@ -257,10 +278,11 @@ export class FunctionLogs {
   /** Where it throws nothing was kept, and it can be tried again. */
   async #append(revision: string, entries: LogEntry[], of: BatchOf): Promise<void> {
     const { clock, retention, log } = this.#options;
-    const { namespace, name, number } = parseRevisionKey(revision);
-    const key = `${namespace}/${name}`;
-    await this.#exclusive(key, async (segments) => {
-      if (number <= (this.#removed.get(key) ?? 0)) return;
+    const key = keyOf(revision);
+    const [namespace, name] = namesOf(key);
+    await this.#queued(key, async () => {
+      if (this.#isRemoved(revision)) return;
+      const segments = await this.#segments(key);
       const limits = retention(namespace, name);
       await segments.append(entries, of, limits, clock.wall());
       // After the file has them, so that who begins to follow gets each line once: from there or from here.
@@ -324,7 +346,7 @@ export class FunctionLogs {
   /** Removes the logs of a function that was deleted; what revisions up to `through` still write is dropped. */
   async remove(namespace: string, name: string, through: number): Promise<void> {
     const key = `${namespace}/${name}`;
-    await this.#exclusive(key, async () => {
+    await this.#queued(key, async () => {
       this.#removed.delete(key);
       this.#removed.set(key, through);
       const [oldest] = this.#removed.keys();

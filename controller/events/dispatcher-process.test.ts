@@ -53,6 +53,10 @@ describe('the dispatcher’s process', () => {
     expect(first).toMatchObject([{ retired: [], functions: [], secrets: { 'default/A': 'a' } }]);
   });
 
+  it('has no debugger that a signal opens: whoever connects to that has its secrets', async () => {
+    expect(await dispatcher().ask('backlog', 'default', 'signalled')).toEqual({ debuggerUrl: null });
+  });
+
   it('hears of changes, in their order', async () => {
     const one = dispatcher();
     await told(one);

@@ -28,6 +28,11 @@ const READY_TIMEOUT_MS = 10_000;
 const ASK_TIMEOUT_MS = 15_000;
 /** One that is told to end, and goes on for so long beyond its grace, is killed, ms. */
 const END_GRACE_MS = 2_000;
+/**
+ * On SIGUSR1 Node opens its debugger, which runs whatever who connects to it says: a function that is a process of the same user may
+ * send that signal. V8's young generation is kept small, as the controller's is (cli/supervisor/programs.ts).
+ */
+const NODE_FLAGS = ['--disable-sigusr1', '--max-semi-space-size=4'];
 /** One that has nothing to do for so long is ended: it takes some 45 MB, ms. */
 const IDLE_END_MS = 600_000;
 
@@ -148,7 +153,7 @@ export class DispatcherProcess {
   #spawn(): void {
     const { file, env, clock, log } = this.#options;
     const owner = `d-${newSecret().slice(0, 16)}`;
-    const child = fork(file, [], { env, serialization: 'advanced', execArgv: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    const child = fork(file, [], { env, serialization: 'advanced', execArgv: NODE_FLAGS, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     this.#child = child;
     this.#owner = owner;
     this.#startedAt = clock.now();

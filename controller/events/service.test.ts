@@ -86,12 +86,15 @@ interface Setting {
   secrets?: Record<string, string>;
   namespaces?: Record<string, NamespaceSettings>;
   mayHaveEvents?: boolean;
+  /** Names of secrets, as they are opened. */
+  opened?: string[];
 }
 
-function service({ functions = new FakeFunctions(), secrets = {}, namespaces = {}, mayHaveEvents = false }: Setting = {}) {
+function service({ functions = new FakeFunctions(), secrets = {}, namespaces = {}, mayHaveEvents = false, opened = [] }: Setting = {}) {
   const one = new EventsService({
     functions: () => functions,
     reveal: async (namespace, names) => {
+      opened.push(...names);
       const missing = names.find((name) => !(`${namespace}/${name}` in secrets));
       if (missing !== undefined) throw new FnError('secret-not-found', `no ${missing}`);
       return new Map(names.map((name) => [name, { value: secrets[`${namespace}/${name}`]! }]));
@@ -148,6 +151,29 @@ describe('a dispatcher', () => {
       expect(await events.getInvocation('default', 'a', 'e-1')).toMatchObject({ told });
       return true;
     });
+  });
+});
+
+describe('the value of a secret', () => {
+  it('is kept as long as a function needs it, and no longer', async () => {
+    const functions = new FakeFunctions(record('a', { triggers: [HOOK, CRON] }));
+    const opened: string[] = [];
+    const events = service({ functions, secrets: { 'default/HOOK_SECRET': 'one' }, opened });
+    events.start();
+    await events.backlog('default', 'a');
+    const becomes = async (access: FunctionAccessInput, told: number) => {
+      functions.records.set('default/a', record('a', access));
+      events.functionChanged('default', 'a', functions.function('default', 'a'));
+      await waitFor('the change', async () => {
+        expect(await events.getInvocation('default', 'a', 'e-1')).toMatchObject({ told: { length: told } });
+        return true;
+      });
+    };
+    await becomes({ triggers: [CRON, HOOK] }, 2);
+    expect(opened).toEqual(['HOOK_SECRET']);
+    await becomes({ triggers: [CRON] }, 3);
+    await becomes({ triggers: [HOOK] }, 4);
+    expect(opened).toEqual(['HOOK_SECRET', 'HOOK_SECRET']);
   });
 });
 

@@ -171,6 +171,8 @@ export class EventsService implements Events {
         texts[key] = value;
       }
     }
+    // What no function needs any more is not kept, least of all a secret.
+    for (const key of this.#secrets.keys()) if (!(key in texts)) this.#secrets.delete(key);
     return texts;
   }
 

@@ -72,3 +72,14 @@ it('what cannot be written is an error', async () => {
   await store.close();
   await expect(audit.record(entry())).rejects.toMatchObject({ code: 'store-unavailable' });
 });
+
+it('counts the attempts of those who made some lately, and of whom some were left out', async () => {
+  for (let index = 0; index < 61; index++) await audit.record(entry({ by: { id: 't-bad000000000', name: 'bad' }, outcome: 'forbidden' }));
+  for (let index = 0; index < 440; index++) await audit.record(entry({ by: { id: `t-${index}`, name: 'job' } }));
+  expect(audit.counted).toBe(441);
+  now = 60_000;
+  for (let index = 0; index < 501; index++) await audit.record(entry());
+  expect(audit.counted).toBe(2);
+  await audit.record(entry({ by: { id: 't-bad000000000', name: 'bad' } }));
+  expect((await all())[0]).toMatchObject({ detail: { attemptsNotWritten: 1 } });
+});

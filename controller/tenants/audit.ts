@@ -27,12 +27,17 @@ export interface AuditPage {
 
 export class AuditLog {
   readonly #options: AuditLogOptions;
-  /** By principal: attempts in the window that began then, and those that were left out. Principals are as many as tokens are. */
+  /** By principal: attempts in the window that began then, and those that were left out. */
   readonly #failures = new Map<string, { since: number; count: number; skipped: number }>();
   #added = 0;
 
   constructor(options: AuditLogOptions) {
     this.#options = options;
+  }
+
+  /** Principals of which attempts are counted just now. */
+  get counted(): number {
+    return this.#failures.size;
   }
 
   /** Resolves when it is on the disk. Throws FnError store-unavailable. */
@@ -68,7 +73,9 @@ export class AuditLog {
 
   /** Not the affair of whoever made the change. */
   async #prune(): Promise<void> {
-    const { store, keep, log } = this.#options;
+    const { store, keep, log, clock } = this.#options;
+    // Who makes a token for each job leaves none of them behind here.
+    for (const [id, { since, skipped }] of this.#failures) if (skipped === 0 && clock.now() - since >= WINDOW_MS) this.#failures.delete(id);
     try {
       await store.pruneAudit(keep);
     } catch (error) {

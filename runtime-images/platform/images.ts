@@ -51,13 +51,14 @@ interface Server {
   title: string;
   /** Bundles that it starts from, the first one first. */
   bundles: readonly [string, ...string[]];
-  /** Of Node: see cli/supervisor/programs.ts, where the same programs are started on a host. */
+  /** Of Node, and of the libc: see cli/supervisor/programs.ts, where the same programs are started on a host. */
   flags: readonly string[];
+  env?: readonly string[];
   ports: readonly number[];
 }
 
 /** A long-running program. It writes below FN_HOME and /tmp only: the rest can be read-only. */
-function server({ name, title, bundles, flags, ports }: Server): RuntimeDefinition {
+function server({ name, title, bundles, flags, env = [], ports }: Server): RuntimeDefinition {
   return {
     ...PLATFORM,
     name,
@@ -66,7 +67,7 @@ function server({ name, title, bundles, flags, ports }: Server): RuntimeDefiniti
     entries: { [STATE]: { type: 'directory', mode: 0o750, owner: INSTANCE_UID } },
     config: {
       ...COMMON_CONFIG,
-      Env: [...NODE_ENV, `FN_HOME=/${STATE}`],
+      Env: [...NODE_ENV, `FN_HOME=/${STATE}`, ...env],
       Entrypoint: ['/usr/local/bin/node', NO_DEBUGGER, ...flags, `/${PROGRAMS}/${bundles[0]}`],
       Cmd: [],
       Volumes: { [`/${STATE}`]: {}, '/tmp': {} },
@@ -89,6 +90,7 @@ const controller = server({
   title: 'the controller of fn, with its dispatcher: API, instances, events',
   bundles: ['controller.mjs', 'dispatcher.mjs', 'telemetry.mjs'],
   flags: ['--max-semi-space-size=2'],
+  env: ['MALLOC_ARENA_MAX=2'],
   ports: [7070, 7071, 7072],
 });
 

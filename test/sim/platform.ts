@@ -127,6 +127,7 @@ export class SimPlatform {
         maxRecords: 100_000,
         maxAgeMs: 86_400_000,
         slowMs: 1_000,
+        traces: false,
       }),
       gatewayGid: null,
       onPass: (pass) => {

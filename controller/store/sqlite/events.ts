@@ -32,8 +32,12 @@ import { migrate } from './schema.ts';
 
 /** How long a write waits for another process's lock. It blocks the event loop, so it is short. */
 const BUSY_TIMEOUT_MS = 2_000;
-/** Pages kept in memory, KiB: the inner pages of the indices of a million events. */
-const CACHE_KIB = 65_536;
+/**
+ * Pages kept in memory, KiB: the inner pages of the indices of a million events. More would be taken where more events are kept, and
+ * win nothing, since what is not here is in the kernel's own cache: with 200,000 that wait, an event costs 0.29 ms of CPU with this,
+ * 0.30 ms with four times as much, and the process has 72 MiB less.
+ */
+const CACHE_KIB = 16_384;
 /** What a burst of large commits has made of the write-ahead log is cut off to this, bytes. */
 const WAL_KEPT_BYTES = 67_108_864;
 /** What one forget() removes in one transaction: some 50 ms. */
