@@ -3,8 +3,11 @@
  * The rules keep the trust boundaries (a gateway that cannot reach a store or an engine) and the
  * pure core (decisions that run in virtual time).
  */
-import { posix } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { stripTypeScriptTypes } from 'node:module';
+import { join, posix } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { ROOT } from './helpers/root.ts';
 import { type SourceFile, findings, sourceFiles } from './helpers/source.ts';
 
 const files = sourceFiles();
@@ -231,5 +234,19 @@ describe('types', () => {
         .map(({ line }) => `${file.path}:${line} casts twice`),
     );
     expect(broken).toEqual([]);
+  });
+});
+
+describe('source', () => {
+  it('is read by Node as it is: programs and tests run from it, and esbuild takes more than Node does', () => {
+    const refused = files.flatMap(({ path }) => {
+      try {
+        stripTypeScriptTypes(readFileSync(join(ROOT, path), 'utf8'));
+        return [];
+      } catch (error) {
+        return [`${path}: ${String(error)}`];
+      }
+    });
+    expect(refused).toEqual([]);
   });
 });

@@ -156,6 +156,29 @@ describe('a supervisor', () => {
     expect(lone.exitCode).toBeNull();
   });
 
+  it('ends where it could not start and what is left cannot be removed: nothing is held, and the next start may have it', async () => {
+    const home = temporaryFolder(onTestFinished);
+    const script = `
+      import { Supervisor } from './cli/supervisor/supervisor.ts';
+      const surroundings = { env: process.env, report: () => {}, programs: ${JSON.stringify(PROGRAMS)}, logLevel: 'silent' };
+      const supervisor = new Supervisor({ home: ${JSON.stringify(home)}, host: '127.0.0.1', port: 0, driver: 'process' }, surroundings);
+      await supervisor.start().catch((error) => console.log(error.message));
+    `;
+    const lone = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, FN_LOG_LEVEL: 'silent', STUB_CONTROLLER: 'fails-and-cannot-clean-up' },
+    });
+    onTestFinished(() => void lone.kill('SIGKILL'));
+    let said = '';
+    lone.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    expect(await once(lone, 'exit')).toEqual([0, null]);
+    expect(said).toContain('the controller did not start');
+    expect(existsSync(join(home, 'cleaned-up'))).toBe(true);
+    const { started } = supervisor({ home });
+    await started.start();
+  });
+
   it('goes on where its state cannot be written, and writes it when it can', async () => {
     const { started, paths } = supervisor();
     const { url, children } = await started.start();

@@ -319,16 +319,20 @@ export class Supervisor {
     if (this.#state !== null) this.#update({ phase: 'stopping' });
     // First who asks for instances, then who has them.
     await Promise.all(this.#gateways.map((gateway) => gateway.stop(GATEWAY_GRACE_MS)));
-    if (this.#controllers.length > 0) await this.#stopControllers();
+    const failure = this.#controllers.length > 0 ? await failureOf(this.#stopControllers()) : null;
+    // What is left is for the next start, or for fn down: neither must find a lock, nor this process.
     this.#socket?.close();
     this.#tlsSocket?.close();
     for (const fd of this.#logFds) closeSync(fd);
     if (this.#programs?.nodeFd != null) closeSync(this.#programs.nodeFd);
-    if (this.#controllers.length > 0 || !this.#runDirWasThere) removeRunDir(this.#paths, this.#asRoot);
     this.#cancelSave();
-    removeState(this.#paths);
+    if (failure === null) {
+      if (this.#controllers.length > 0 || !this.#runDirWasThere) removeRunDir(this.#paths, this.#asRoot);
+      removeState(this.#paths);
+    }
     this.#release?.();
     if (this.#holding !== null) clearInterval(this.#holding);
+    if (failure !== null) throw failure.error;
   }
 
   /** The one that leads ends its instances; where it cannot be asked, another one is started for just that. */
@@ -389,6 +393,13 @@ export async function cleanUp(programs: Programs, env: NodeJS.ProcessEnv, logFd:
 /** `gateway`, `gateway-2`, … */
 const namesOf = (name: string, count: number): string[] =>
   Array.from({ length: count }, (_, index) => (index === 0 ? name : `${name}-${index + 1}`));
+
+/** What it rejects with; null: it does not. */
+const failureOf = (work: Promise<void>): Promise<{ error: unknown } | null> =>
+  work.then(
+    () => null,
+    (error: unknown) => ({ error }),
+  );
 
 /** By hand, as everything that the supervisor reads: see parseState. */
 function statusPid(answer: unknown): unknown {

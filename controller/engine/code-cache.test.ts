@@ -86,9 +86,9 @@ describe('code caches', () => {
 
   it('what is small, of another runtime or not there has none, and nobody is asked for one', async () => {
     await writeFile(join(bundle, 'index.mjs'), 'export {}');
-    for (const of of [revision(), revision('default/py@1', 'python'), { ...revision('default/x@1'), entry: 'gone.mjs' }]) {
-      expect(await caches.prepare(of, bundle)).toEqual({ dir: bundle, codeCache: false });
-      await caches.take(of, bundle, instance);
+    for (const each of [revision(), revision('default/py@1', 'python'), { ...revision('default/x@1'), entry: 'gone.mjs' }]) {
+      expect(await caches.prepare(each, bundle)).toEqual({ dir: bundle, codeCache: false });
+      await caches.take(each, bundle, instance);
     }
     expect(asked).toBe(0);
   });
@@ -123,9 +123,9 @@ describe('code caches', () => {
 
   it('nothing is remembered of revisions that are not kept any more, whether they had one or not', async () => {
     const small = revision('default/py@1', 'python');
-    for (const of of [revision(), small]) {
-      await caches.prepare(of, bundle);
-      await caches.take(of, bundle, instance);
+    for (const each of [revision(), small]) {
+      await caches.prepare(each, bundle);
+      await caches.take(each, bundle, instance);
     }
     await kept();
     expect(caches.known).toBe(2);

@@ -195,7 +195,7 @@ export class CodeCaches {
     const keep = new Set(kept.map(nameOf));
     const gone = (await namesIn(this.#options.folder)).filter((name) => !keep.has(name));
     // Also of those that never had one, as most.
-    for (const of of [this.#states, this.#taken]) for (const name of of.keys()) if (!keep.has(name)) of.delete(name);
+    for (const states of [this.#states, this.#taken]) for (const name of states.keys()) if (!keep.has(name)) states.delete(name);
     for (const name of gone) await rm(join(this.#options.folder, name), { recursive: true, force: true });
     for (const name of keep) await this.#pruneOlder(name);
     // Looked at anew: what is there now.
