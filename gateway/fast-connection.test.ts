@@ -232,6 +232,35 @@ describe('the fast path', () => {
     await waitFor('nothing to be left', () => fast.path.connections.size === 0, { everyMs: 2 });
   });
 
+  it('looks at nothing that comes in the turn in which the end of the connection is settled', async () => {
+    const fast = await new Fast().start();
+    const client = await fast.dial();
+    client.socket.write(get('/a'));
+    const { outgoing } = await fast.nth(0);
+    outgoing.shouldKeepAlive = false;
+    let told = '';
+    const bell = createServer((socket) => {
+      socket.on('data', (chunk: Buffer) => {
+        told += chunk.toString();
+        if (told !== 'ready, now') return;
+        outgoing.writeHead(200, 'OK', ['content-length', '1']);
+        outgoing.end('a', 'latin1');
+      });
+    });
+    bell.listen(0, '127.0.0.1');
+    closers.push(() => new Promise((resolve) => bell.close(resolve)));
+    await once(bell, 'listening');
+    const rope = connect((bell.address() as AddressInfo).port, '127.0.0.1');
+    closers.push(() => rope.destroy());
+    rope.write('ready');
+    await waitFor('the bell', () => told === 'ready', { everyMs: 2 });
+    // Both have come when the loop looks next: first what has the answer given, then the request.
+    rope.write(', now');
+    client.socket.write(get('/b'));
+    await waitFor('the end', () => client.socket.readableEnded || client.socket.destroyed, { everyMs: 2 });
+    expect({ handed: fast.handed, served: fast.served.length }).toEqual({ handed: [], served: 1 });
+  });
+
   it('ends connections that have been idle for too long, and none on which a request is being answered', async () => {
     const fast = await new Fast({ keepAliveTimeoutMs: 1, headersTimeoutMs: 1 }).start();
     const [silent, kept, busy] = [await fast.dial(), await fast.dial(), await fast.dial()];

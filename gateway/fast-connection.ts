@@ -60,6 +60,8 @@ class FastConnection implements FastResponseOwner {
   }
 
   readonly #onData = (chunk: Buffer): void => {
+    // Its end is settled, and comes a turn later: what is here before that is read by nobody.
+    if (this.#connection.closing) return;
     if (this.#answering !== null) {
       this.#hold(chunk);
       return;
@@ -80,7 +82,6 @@ class FastConnection implements FastResponseOwner {
 
   /** It is read when the one before it is answered. */
   #hold(chunk: Buffer): void {
-    if (this.#connection.closing) return;
     this.#early.push(chunk);
     this.#earlyBytes += chunk.length;
     if (this.#earlyBytes > MAX_EARLY_BYTES) this.socket.pause();

@@ -99,6 +99,7 @@ describe('a request of the fast path', () => {
     ['PUT', 'Content-Length: 0\r\n'],
     ['PATCH', 'Connection: keep-alive\r\n'],
     ['POST', 'Connection: Keep-Alive\r\nContent-Length: 0\r\n'],
+    ['GET', 'Proxy-Connection: Keep-Alive\r\n'],
   ])('may be %s', (method, headers) => {
     expect(byFastPath(bytesOf(`${method} / HTTP/1.1\r\n${HOST}${headers}\r\n`))).toMatchObject({ method, body: '' });
   });
@@ -151,6 +152,7 @@ describe('a request of the fast path', () => {
     ['Upgrade', `GET / HTTP/1.1\r\n${HOST}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`],
     ['Upgrade that Connection does not name', `GET / HTTP/1.1\r\n${HOST}Upgrade: h2c\r\n\r\n`],
     ['Connection: close', `GET / HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n`],
+    ['Proxy-Connection: close', `GET / HTTP/1.1\r\n${HOST}Proxy-Connection: close\r\n\r\n`],
     ['Connection that names a header', `GET / HTTP/1.1\r\n${HOST}Connection: keep-alive, X-A\r\nX-A: b\r\n\r\n`],
     ['too many headers', `GET / HTTP/1.1\r\n${HOST}${'a: b\r\n'.repeat(128)}\r\n`],
     ['headers that are too large', `GET / HTTP/1.1\r\n${HOST}a: ${'b'.repeat(17_000)}\r\n\r\n`],

@@ -33,6 +33,7 @@ const SERVER_TIMING = 11;
 const ORIGIN = 12;
 const PREFER = 13;
 const SPECIAL = 14;
+const PROXY_CONNECTION = 15;
 type Kind = number;
 
 const REQUEST_KINDS: Record<string, Kind> = {
@@ -41,7 +42,7 @@ const REQUEST_KINDS: Record<string, Kind> = {
   'Transfer-Encoding': TRANSFER_ENCODING,
   Connection: CONNECTION,
   'Keep-Alive': DROP,
-  'Proxy-Connection': DROP,
+  'Proxy-Connection': PROXY_CONNECTION,
   'Proxy-Authenticate': DROP,
   'Proxy-Authorization': DROP,
   TE: DROP,
@@ -166,6 +167,10 @@ export function readRequestHead(raw: readonly string[], trusted: boolean): Reque
         break;
       case SPECIAL:
         head.special = true;
+        break;
+      case PROXY_CONNECTION:
+        // Node's parser reads it as it reads Connection.
+        head.special ||= value.toLowerCase() !== 'keep-alive';
         break;
       case CONNECTION:
         listed = listed === null ? value : `${listed},${value}`;

@@ -96,6 +96,17 @@ describe('a response that is not HTTP', () => {
     });
   });
 
+  it.each([
+    ['the connection is kept', ''],
+    ['it ends', 'Connection: close\r\n'],
+  ])('one that is bad right behind its head is seen to break off there, not to be no answer at all (%s)', async (_name, header) => {
+    await withGateway(async (harness) => {
+      await raw(harness, (socket) => socket.write('HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n'));
+      const client = new RawClient(harness.port).write(`POST /hello HTTP/1.1\r\nHost: a\r\n${header}\r\n`);
+      expect(await client.untilClosed()).toMatch(/^HTTP\/1\.1 201 Created\r\n[^]*\r\n\r\n$/);
+    });
+  });
+
   it('hundreds of random ones: never a crash, never a byte of one answer in another', async () => {
     await withGateway(async (harness) => {
       let seed = 42;

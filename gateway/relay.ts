@@ -76,6 +76,8 @@ export class ResponseRelay {
 
   /** Cuts the connection so that the body looks truncated. */
   cut(incoming: ClientRequest): void {
+    // An end without a byte is taken for a connection that was idle for too long, and clients send again what went on it.
+    this.flush();
     // Without a length or chunks only a reset tells a truncated body from a complete one.
     // Over TLS the missing end of the TLS stream tells it as well, and a reset is not to be had.
     const { socket } = incoming;
