@@ -97,7 +97,8 @@ class FastConnection implements FastResponseOwner {
     }
     request?.onClose();
     if (!keep) this.socket.destroySoon();
-    else if (this.#early.length > 0) this.#handOver(Buffer.concat(this.#early));
+    // Of a client that has ended his side nothing more is answered.
+    else if (this.#early.length > 0 && !this.socket.writableEnded) this.#handOver(Buffer.concat(this.#early));
   }
 
   #handOver(rest: Buffer): void {

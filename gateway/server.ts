@@ -177,10 +177,10 @@ export function createPublicServer(options: ServerOptions): PublicListener {
   const serveFast = (connection: ClientConnection, incoming: FastRequest, outgoing: FastResponse, head: RequestHead): boolean => {
     const { url } = incoming;
     if (head.prefer !== null || context.draining || !context.routes.ready || isPlatformPath(url)) return false;
-    const match = findFunction(context.routes, url, incoming.method, head);
-    if ('code' in match || isReserved(match.rest)) return false;
-    const id = head.requestId ?? newRequestId();
     try {
+      const match = findFunction(context.routes, url, incoming.method, head);
+      if ('code' in match || isReserved(match.rest)) return false;
+      const id = head.requestId ?? newRequestId();
       new Exchange({ context, connection, incoming, outgoing, match, head, id, expectsContinue: false }).begin();
     } catch (error) {
       log.error({ error: error instanceof Error ? error.stack : String(error) }, 'a request failed');
