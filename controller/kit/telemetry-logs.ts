@@ -7,6 +7,8 @@ export const MAX_QUEUED_RECORDS = 10_000;
 const BATCH_RECORDS = 512;
 /** How long lines are gathered, ms. */
 const GATHER_MS = 1_000;
+/** So long a line waits at least, ms: gateways tell of a request, and so of its trace, within 250 ms of its end. */
+const SETTLE_MS = 500;
 
 /** A line as a collector gets it. */
 export interface LogRecord {
@@ -28,7 +30,9 @@ export interface LogExportOptions<T> {
 
 export class LogExport<T> {
   readonly #options: LogExportOptions<T>;
-  #queue: T[] = [];
+  #queue: { item: T; at: number }[] = [];
+  /** Up to when what was queued is being sent. */
+  #until = Number.NEGATIVE_INFINITY;
   #sending: Promise<void> | null = null;
   #scheduled = false;
   /** Lines that were not sent: over the queue, or refused. */
@@ -42,29 +46,42 @@ export class LogExport<T> {
   add(items: readonly T[]): void {
     const room = MAX_QUEUED_RECORDS - this.#queue.length;
     this.dropped += Math.max(0, items.length - room);
-    this.#queue.push(...items.slice(0, room));
-    if (this.#scheduled) return;
+    const at = this.#options.clock.now();
+    for (const item of items.slice(0, room)) this.#queue.push({ item, at });
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#queue.length === 0) return;
     this.#scheduled = true;
-    this.#options.clock.after(GATHER_MS, () => {
+    const { clock } = this.#options;
+    clock.after(GATHER_MS, () => {
       this.#scheduled = false;
-      void this.flush();
+      void this.#sendUntil(clock.now() - SETTLE_MS).then(() => this.#schedule());
     });
   }
 
   /** Resolves when all that is queued now was sent or refused. */
   flush(): Promise<void> {
+    return this.#sendUntil(Number.POSITIVE_INFINITY);
+  }
+
+  #sendUntil(until: number): Promise<void> {
+    this.#until = Math.max(this.#until, until);
     this.#sending ??= this.#send().finally(() => {
       this.#sending = null;
+      this.#until = Number.NEGATIVE_INFINITY;
     });
     return this.#sending;
   }
 
   /** One batch after the other: a collector that is slow gets no more than one at a time. */
   async #send(): Promise<void> {
-    while (this.#queue.length > 0) {
-      const batch = this.#queue.slice(0, BATCH_RECORDS);
+    for (;;) {
+      const batch = this.#queue.slice(0, BATCH_RECORDS).filter(({ at }) => at <= this.#until);
+      if (batch.length === 0) return;
       this.#queue = this.#queue.slice(batch.length);
-      if (!(await this.#options.send(batch.map(this.#options.convert)))) this.dropped += batch.length;
+      if (!(await this.#options.send(batch.map(({ item }) => this.#options.convert(item))))) this.dropped += batch.length;
     }
   }
 }

@@ -142,6 +142,25 @@ describe('the export of log lines', () => {
     expect(logs.dropped).toBe(1);
   });
 
+  it('lets each line wait until more is known of it, also one that comes shortly before others are sent', async () => {
+    const clock = new VirtualClock();
+    const sent: string[] = [];
+    const send = async (records: readonly LogRecord[]) => {
+      sent.push(...records.map(({ body }) => body));
+      return true;
+    };
+    const logs = new LogExport<string>({ clock, convert: record, send });
+    logs.add(['a']);
+    clock.advance(900);
+    logs.add(['b']);
+    clock.advance(100);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(sent).toEqual(['a']);
+    clock.advance(1_000);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(sent).toEqual(['a', 'b']);
+  });
+
   it('holds no more than it may while a collector does not answer', async () => {
     const answer = Promise.withResolvers<boolean>();
     const logs = new LogExport<string>({ clock: new VirtualClock(), convert: record, send: () => answer.promise });
