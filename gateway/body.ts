@@ -148,7 +148,7 @@ export class RequestBody implements WheelEntry {
     if (!this.#complete && this.#mode === 'stream') this.#incoming?.resume();
   }
 
-  /** The attempt was given up by undici; another may be opened. */
+  /** The attempt was given up; another may be opened. */
   detach(stream: Readable): void {
     if (this.#stream !== stream) return;
     this.#stream = null;

@@ -14,6 +14,7 @@ export function cutLater(socket: Socket): void {
   socket.once('close', () => clearTimeout(timer));
 }
 
+/** Answers with a problem of this `id`, in its turn and as the last one; where it is not certain whose answer that would be, the connection is cut. */
 export function answerBrokenInput(
   error: NodeJS.ErrnoException & { rawPacket?: Buffer },
   socket: Socket,

@@ -107,6 +107,18 @@ export interface ClientConnection {
   notUpgraded: IncomingMessage | null;
 }
 
+/** One that has just come. */
+export const newConnection = (socket: Socket, facts: Pick<ClientConnection, 'remote' | 'trusted' | 'secure'>): ClientConnection => ({
+  socket,
+  ...facts,
+  open: new OpenRequests(),
+  pipelined: [],
+  last: null,
+  onAnswered: null,
+  closing: false,
+  notUpgraded: null,
+});
+
 /**
  * Is it gone, or was its last answer given? What came behind a request whose answer closes the connection is answered by
  * nobody: no function may see it, least of all where it is not certain that it is a request at all.
@@ -138,7 +150,6 @@ export interface ClientResponse {
   readonly writableFinished: boolean;
   readonly destroyed: boolean;
   shouldKeepAlive: boolean;
-  statusMessage: string;
   /** `flat`: lower-case name, value, … Throws where a header has bytes that have no place in one. */
   writeHead(status: number, reason: string, flat: string[]): unknown;
   flushHeaders(): void;

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { waitFor } from '../test/helpers/wait.ts';
-import { type ClientConnection, closeRequest, OpenRequests, type OpenRequest } from './context.ts';
+import { type ClientConnection, closeRequest, newConnection, type OpenRequest } from './context.ts';
 import { FastPath } from './fast-connection.ts';
 import type { FastResponse } from './fast-response.ts';
 
@@ -12,18 +12,7 @@ afterEach(async () => {
   for (const close of closers.splice(0).toReversed()) await close();
 });
 
-const connectionOf = (socket: Socket): ClientConnection => ({
-  socket,
-  remote: '127.0.0.1',
-  trusted: false,
-  secure: false,
-  open: new OpenRequests(),
-  pipelined: [],
-  last: null,
-  onAnswered: null,
-  closing: false,
-  notUpgraded: null,
-});
+const connectionOf = (socket: Socket): ClientConnection => newConnection(socket, { remote: '127.0.0.1', trusted: false, secure: false });
 
 interface Served {
   url: string;

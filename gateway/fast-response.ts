@@ -2,7 +2,6 @@
  * Answers to requests of the fast path (fast-request.ts): as Node's ServerResponse writes them, byte for byte but for the order of
  * headers, with what most of them need: one write, no stream, no event.
  */
-import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { ClientResponse, OpenRequest } from './context.ts';
 
@@ -43,7 +42,6 @@ export class FastResponse implements ClientResponse {
   request: OpenRequest | null = null;
   readonly upgrade = null;
   shouldKeepAlive = true;
-  statusMessage = '';
   chunkedEncoding = false;
   writableFinished = false;
   headersSent = false;
@@ -92,10 +90,9 @@ export class FastResponse implements ClientResponse {
     this.chunkedEncoding = !framed && !this.#bodiless;
     this.shouldKeepAlive = keep;
     this.headersSent = true;
-    const phrase = reason === '' ? (STATUS_CODES[status] ?? 'unknown') : reason;
     const connection = told ? '' : keep ? this.#owner.keepAliveLines : 'Connection: close\r\n';
     const coding = this.chunkedEncoding ? 'Transfer-Encoding: chunked\r\n\r\n' : '\r\n';
-    this.#head = `HTTP/1.1 ${status} ${phrase}\r\n${lines}${dated ? '' : date.line()}${connection}${coding}`;
+    this.#head = `HTTP/1.1 ${status} ${reason}\r\n${lines}${dated ? '' : date.line()}${connection}${coding}`;
     return this;
   }
 

@@ -150,8 +150,6 @@ export class Exchange extends Passage implements ClientOwner, EventStreamOwner {
     try {
       this.#relay.begin(status, reason, head);
     } catch (error) {
-      // Kept from the attempt: it is not the phrase of what is answered instead.
-      outgoing.statusMessage = '';
       this.onBadResponse(`the response has an invalid header: ${error instanceof Error ? error.message : String(error)}`);
       return false;
     }

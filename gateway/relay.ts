@@ -6,8 +6,7 @@ import type { ClientRequest, ClientResponse } from './context.ts';
 import type { ResponseHead } from './headers.ts';
 
 /**
- * Any other is left out, which nobody misses (RFC 9112, 4). Node would refuse it, and refuse every later
- * answer on this response as well, as it keeps the phrase.
+ * Any other is left out, which nobody misses (RFC 9112, 4): Node would refuse it.
  */
 const REASON_PHRASE = /^[\t\x20-\x7e]+$/;
 
@@ -30,7 +29,7 @@ export class ResponseRelay {
     this.#outgoing = outgoing;
   }
 
-  /** Throws where Node refuses a header: characters that have no place in one. */
+  /** Throws where a header holds characters that have no place in one. */
   begin(status: number, reason: string, head: ResponseHead): void {
     const known = STATUS_CODES[status] ?? 'unknown';
     this.#outgoing.writeHead(status, reason === known || !REASON_PHRASE.test(reason) ? known : reason, head.flat);

@@ -20,8 +20,8 @@ import {
   type ForwardContext,
   isOver,
   MAX_PIPELINED,
+  newConnection,
   type OpenRequest,
-  OpenRequests,
   Outgoing,
 } from './context.ts';
 import { Acceptance, WebhookCall } from './event-call.ts';
@@ -84,18 +84,7 @@ export function createPublicServer(options: ServerOptions): PublicListener {
     if (connection === undefined) {
       const remote = plainAddress(socket.remoteAddress);
       const trusted = remote !== '' && options.trustedProxies.check(remote, isIPv6(remote) ? 'ipv6' : 'ipv4');
-      connection = {
-        socket,
-        remote,
-        trusted,
-        secure: socket instanceof TLSSocket,
-        open: new OpenRequests(),
-        pipelined: [],
-        last: null,
-        onAnswered: null,
-        closing: false,
-        notUpgraded: null,
-      };
+      connection = newConnection(socket, { remote, trusted, secure: socket instanceof TLSSocket });
       connections.set(socket, connection);
     }
     return connection;

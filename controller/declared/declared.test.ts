@@ -181,6 +181,7 @@ describe('an object that is wrong', () => {
     harness.platform.deployGate = Promise.reject(
       new FnError('deploy-refused', "Cannot find package 'lodash' imported from /code/handler.mjs"),
     );
+    // Refused when it is awaited: until then it is no rejection that nobody handles.
     harness.platform.deployGate.catch(() => {});
     harness.start();
     await harness.create('hello');
