@@ -54,8 +54,13 @@ export class GatewayAlone {
     return alone;
   }
 
+  /** Folder of the sockets of its instances, which have the names of their numbers. */
+  get sockets(): string {
+    return join(this.#folder, 'i');
+  }
+
   async #startInstances(functions: number): Promise<void> {
-    const sockets = join(this.#folder, 'i');
+    const { sockets } = this;
     mkdirSync(sockets);
     const script = join(import.meta.dirname, 'fixtures/instances.mjs');
     const instances = spawn(process.execPath, [script, sockets, String(functions)], { stdio: ['ignore', 'pipe', 'inherit'] });

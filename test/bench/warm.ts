@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { waitFor } from '../helpers/wait.ts';
 import { type BenchContext, HELLO, type Measurement, rounds, timed } from './context.ts';
 import { addedLatency } from './added-latency.ts';
-import { type BareServer, startBare } from './bare.ts';
+import { type PlainServer, startBare, startRawProxy } from './bare.ts';
 import { type GeneratorJob, runGenerator } from './generator.ts';
 import { cpuMicros } from './host.ts';
 import { atMost, type Figure } from './report.ts';
@@ -46,27 +46,25 @@ async function latency(context: BenchContext): Promise<Figure[]> {
 }
 
 async function throughput(context: BenchContext): Promise<Figure[]> {
+  const both = await sides(context, 32, 4_000);
+  const { target } = both.instance;
+  if (!('socketPath' in target)) throw new Error('the instance has no socket');
   const bare = await startBare();
+  const proxy = await startRawProxy(target.socketPath);
   try {
-    return await throughputBeside(context, bare);
+    return throughputFigures(context, await throughputRounds(context, both, bare, proxy));
   } finally {
+    proxy.stop();
     bare.stop();
   }
 }
 
-async function throughputBeside(context: BenchContext, bare: BareServer): Promise<Figure[]> {
-  const { gateway, instance, gatewayPid, instancePid } = await sides(context, 32, 4_000);
-  const ratios: number[] = [];
-  const cpuRatios: number[] = [];
-  const seen = {
-    via: [] as number[],
-    direct: [] as number[],
-    bare: [] as number[],
-    gatewayCpu: [] as number[],
-    instanceCpu: [] as number[],
-    instanceViaCpu: [] as number[],
-    bareCpu: [] as number[],
-  };
+/** What was seen, round by round: requests per second, and CPU per request, µs. */
+type Seen = Record<'via' | 'direct' | 'bare' | 'proxy' | 'gatewayCpu' | 'instanceCpu' | 'instanceViaCpu' | 'bareCpu', number[]>;
+
+async function throughputRounds(context: BenchContext, both: Sides, bare: PlainServer, proxy: PlainServer): Promise<Seen> {
+  const { gateway, instance, gatewayPid, instancePid } = both;
+  const seen: Seen = { via: [], direct: [], bare: [], proxy: [], gatewayCpu: [], instanceCpu: [], instanceViaCpu: [], bareCpu: [] };
   for (let round = 0; round < rounds(context, 7); round++) {
     const direct = await runGenerator({ ...instance, cpuOf: [instancePid] });
     seen.instanceCpu.push(direct.cpuMicros / direct.requests);
@@ -78,52 +76,72 @@ async function throughputBeside(context: BenchContext, bare: BareServer): Promis
     seen.gatewayCpu.push(via.cpuMicros / via.requests);
     const alone = await runGenerator({ ...gateway, target: { port: bare.port }, cpuOf: [bare.pid] });
     seen.bareCpu.push(alone.cpuMicros / alone.requests);
-    cpuRatios.push(seen.gatewayCpu.at(-1)! / seen.bareCpu.at(-1)!);
+    const raw = await runGenerator({ ...gateway, target: { port: proxy.port }, path: instance.path });
+    seen.proxy.push(raw.requests / raw.seconds);
     seen.bare.push(alone.requests / alone.seconds);
     seen.direct.push(direct.requests / direct.seconds);
     seen.via.push(via.requests / via.seconds);
-    ratios.push(seen.via.at(-1)! / seen.direct.at(-1)!);
   }
-  const ratio = median(ratios);
+  return seen;
+}
+
+/** Median of what one is to the other in the same round. */
+const ratioOf = (one: readonly number[], other: readonly number[]): number => median(one.map((value, round) => value / other[round]!));
+
+function throughputFigures(context: BenchContext, seen: Seen): Figure[] {
+  const group = 'throughput';
+  const ratio = ratioOf(seen.via, seen.direct);
+  const direct = { what: 'instance’s own socket', value: median(seen.direct) };
   context.say(`throughput: ${median(seen.via).toFixed(0)} req/s, ${(ratio * 100).toFixed(0)} % of the instance's own`);
+  const cpuRatio = ratioOf(seen.gatewayCpu, seen.bareCpu);
   return [
     {
-      group: 'throughput',
+      group,
       what: 'throughput, 32 connections',
       unit: 'req/s',
       value: median(seen.via),
       spread: spread(seen.via),
-      against: { what: 'instance’s own socket', value: median(seen.direct) },
+      against: direct,
       ratio,
       mark: { says: '≥ 45 % of the instance’s own', met: ratio >= 0.45 },
-      note: `generator, gateway and instance share the cores on one side, generator and instance on the other; a bare Node server over TCP, which forwards nothing, reaches ${((median(seen.bare) / median(seen.direct)) * 100).toFixed(0)} % of the instance's own`,
+      note: `generator, gateway and instance share the cores on one side, generator and instance on the other; a bare Node server over TCP, which forwards nothing, reaches ${(ratioOf(seen.bare, seen.direct) * 100).toFixed(0)} % of the instance's own`,
     },
     {
-      group: 'throughput',
+      group,
+      what: 'the price of forwarding: throughput of a proxy without logic',
+      unit: 'req/s',
+      value: median(seen.proxy),
+      spread: spread(seen.proxy),
+      against: direct,
+      ratio: ratioOf(seen.proxy, seen.direct),
+      note: 'a page of code that writes both heads again, on raw sockets, before the same instance: what a gateway in Node could reach here if it did nothing else',
+    },
+    {
+      group,
       what: 'throughput beside a bare Node server',
       unit: 'req/s',
       value: median(seen.via),
       against: { what: 'node:http hello over TCP', value: median(seen.bare) },
-      ratio: median(seen.via) / median(seen.bare),
+      ratio: ratioOf(seen.via, seen.bare),
     },
     {
-      group: 'throughput',
+      group,
       what: 'CPU per request of the gateway',
       unit: 'µs',
       value: median(seen.gatewayCpu),
       spread: spread(seen.gatewayCpu),
       against: { what: 'node:http hello over TCP', value: median(seen.bareCpu) },
-      ratio: median(cpuRatios),
-      mark: atMost(median(cpuRatios), 2.5, 'times'),
+      ratio: cpuRatio,
+      mark: atMost(cpuRatio, 2.5, 'times'),
     },
     {
-      group: 'throughput',
+      group,
       what: 'CPU per request of the instance',
       unit: 'µs',
       value: median(seen.instanceViaCpu),
       spread: spread(seen.instanceViaCpu),
       against: { what: 'asked by its own socket', value: median(seen.instanceCpu) },
-      ratio: median(seen.instanceViaCpu) / median(seen.instanceCpu),
+      ratio: ratioOf(seen.instanceViaCpu, seen.instanceCpu),
     },
   ];
 }
