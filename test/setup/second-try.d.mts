@@ -18,8 +18,8 @@ export interface Counts {
   skipped: number;
 }
 
-export const MAX_FILES: number;
-export function readReport(path: string): TestReport | null;
-export function countTests(report: TestReport | null): Counts;
-export function filesToTryAgain(report: TestReport | null): string[];
-export function afterSecondTry(first: TestReport, second: TestReport | null, root: string): Counts & { secondTry: string[] };
+export declare const MAX_FILES: number;
+export declare function readReport(path: string): TestReport | null;
+export declare function countTests(report: TestReport | null): Counts;
+export declare function filesToTryAgain(report: TestReport | null): string[];
+export declare function afterSecondTry(first: TestReport, second: TestReport | null, root: string): Counts & { secondTry: string[] };
