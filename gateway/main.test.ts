@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { Agent } from 'node:http';
+import { Agent, type ServerResponse } from 'node:http';
 import * as net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,10 +24,17 @@ interface Stage {
   url: string;
   /** Requests to /hold that wait to be answered. */
   held: (() => void)[];
-  /** Starts a gateway on the inherited socket, with so many files that it may open. */
-  launch(options?: { openFiles?: number }): Running;
+  /** Requests to /endless… whose answer was cut off. */
+  cutOff: string[];
+  /** Starts a gateway on the inherited socket, with so many files that it may open, and settings of its own. */
+  launch(options?: LaunchOptions): Running;
   /** The same, and waits until it is linked. */
-  start(): Promise<Running>;
+  start(options?: LaunchOptions): Promise<Running>;
+}
+
+interface LaunchOptions {
+  openFiles?: number;
+  env?: Record<string, string>;
 }
 
 interface Running {
@@ -42,8 +49,10 @@ async function withStage(body: (stage: Stage) => Promise<void>): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'fn-gwm-'));
   const controller = await new FakeController(join(dir, 'link')).start();
   const held: (() => void)[] = [];
+  const cutOff: string[] = [];
   const instance = await startInstance(join(dir, 'i'), (incoming, outgoing) => {
     if (incoming.url === '/hold') held.push(() => outgoing.end('held'));
+    else if (incoming.url?.startsWith('/endless')) pour(outgoing, () => cutOff.push(incoming.url!));
     else outgoing.end('ok');
   });
   controller.route('hello');
@@ -52,11 +61,11 @@ async function withStage(body: (stage: Stage) => Promise<void>): Promise<void> {
   };
   const { fd, port, close } = bindSocket();
   const children: ChildProcess[] = [];
-  const launch = ({ openFiles }: { openFiles?: number } = {}): Running => {
+  const launch = ({ openFiles, env }: LaunchOptions = {}): Running => {
     const limited = openFiles === undefined ? '' : `ulimit -n ${openFiles} && `;
     const child = spawn('sh', ['-c', `${limited}exec "$0" "$1"`, process.execPath, MAIN], {
       stdio: ['ignore', 'ignore', 'pipe', fd],
-      env: { FN_LINK_SOCKET: controller.path, FN_LISTEN_FD: '3', FN_GATEWAY_ID: 'g' },
+      env: { FN_LINK_SOCKET: controller.path, FN_LISTEN_FD: '3', FN_GATEWAY_ID: 'g', ...env },
     });
     children.push(child);
     let log = '';
@@ -72,10 +81,11 @@ async function withStage(body: (stage: Stage) => Promise<void>): Promise<void> {
       port,
       url: `http://127.0.0.1:${port}`,
       held,
+      cutOff,
       launch,
-      async start() {
+      async start(options) {
         const links = controller.all('hello').length;
-        const running = launch();
+        const running = launch(options);
         await waitFor('listening', () => running.log().includes('"listening"') && controller.all('hello').length > links, { everyMs: 5 });
         return running;
       },
@@ -87,6 +97,16 @@ async function withStage(body: (stage: Stage) => Promise<void>): Promise<void> {
     await controller.stop();
     rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/** Writes for as long as somebody reads, and tells of the end. */
+function pour(outgoing: ServerResponse, onClosed: () => void): void {
+  const piece = Buffer.alloc(64 * 1_024, 'a');
+  const write = () => {
+    while (outgoing.write(piece));
+  };
+  outgoing.on('drain', write).on('close', onClosed);
+  write();
 }
 
 /** Bound, neither listening nor accepting: what the supervisor holds. Node offers it without documenting it. */
@@ -144,6 +164,36 @@ describe('the process', () => {
       expect(one!.boot).not.toBe(two!.boot);
       second.child.kill('SIGTERM');
       expect(await second.ended).toBe(0);
+    });
+  });
+
+  it('whoever never reads an answer does not hold it beyond the deadline of its drain, and the function hears that nobody reads', async () => {
+    await withStage(async ({ start, port, held, url, cutOff }) => {
+      const { child, ended, log } = await start({ env: { FN_DRAIN_DEADLINE_MS: '3000' } });
+      // The first comes in one packet and the second in two, so that both ways of reading requests are seen.
+      const deaf = [['GET /hello/endless/1 HTTP/1.1\r\nHost: a\r\n\r\n'], ['GET /hello/endless/2 HTTP/1.1\r\n', 'Host: a\r\n\r\n']].map(
+        (packets) => {
+          const socket = net.connect(port, '127.0.0.1').pause();
+          socket.on('error', () => {}); // it is cut
+          for (const [at, packet] of packets.entries()) setTimeout(() => socket.write(packet), at * 100);
+          return socket;
+        },
+      );
+      const { request, response } = open(`${url}/hello/hold`);
+      request.end();
+      try {
+        await Promise.all(deaf.map((socket) => once(socket, 'readable')));
+        await waitFor('it to be held', () => held.length === 1, { everyMs: 5 });
+        expect(cutOff).toEqual([]);
+        child.kill('SIGTERM');
+        await waitFor('draining', () => log().includes('"draining"'), { everyMs: 5 });
+        held[0]!();
+        (await response).resume();
+        expect(await ended).toBe(0);
+        await waitFor('the function to hear of it', () => cutOff.length === 2, { everyMs: 5 });
+      } finally {
+        for (const socket of deaf) socket.destroy();
+      }
     });
   });
 
