@@ -12,7 +12,7 @@ import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-ha
 import { call, open } from '../test/helpers/http.ts';
 import { runningClock } from '../test/helpers/running-clock.ts';
 import { waitFor } from '../test/helpers/wait.ts';
-import { CAUSE_WAIT_MS } from './leases.ts';
+import { CAUSE_WAIT_MS } from './leased-instances.ts';
 
 /** Routes `hello` and waits until the gateway routes by it. */
 async function routed(harness: Harness, options: Parameters<Harness['controller']['route']>[1] = {}): Promise<string> {

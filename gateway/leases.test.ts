@@ -6,7 +6,8 @@ import { problem } from '#contract/errors.ts';
 import type { GatewayMessage, StartInfo } from '#contract/link.ts';
 import { VirtualClock } from '#kit/clock.ts';
 import type { Cause, Demand, HeldLease, Waiter } from './demand.ts';
-import { CAUSE_WAIT_MS, FULL_PAUSE_MS, LeaseTable, SWEEP_MS, UNUSED_RELEASE_MS } from './leases.ts';
+import { CAUSE_WAIT_MS } from './leased-instances.ts';
+import { FULL_PAUSE_MS, LeaseTable, SWEEP_MS, UNUSED_RELEASE_MS } from './leases.ts';
 import type { Place } from './queue.ts';
 
 const REVISION = 'default/hello@1';
@@ -200,10 +201,10 @@ describe('instances', () => {
     grant('l1', 'i1', 2);
     const a = ask();
     const heard: (Cause | null)[] = [];
-    table.why(a.lease!.instance, (cause) => heard.push(cause));
+    table.instances.why(a.lease!.instance, (cause) => heard.push(cause));
     table.gone('i1', { cause: 'oom', detail: '' });
     expect(heard).toEqual([{ cause: 'oom', detail: '' }]);
-    table.why(a.lease!.instance, (cause) => heard.push(cause));
+    table.instances.why(a.lease!.instance, (cause) => heard.push(cause));
     expect(heard).toHaveLength(2);
     expect(ask().got).toBe('waiting');
     expect(connections.get('i1')![0]!.closed).toBe(0);
@@ -219,7 +220,7 @@ describe('instances', () => {
     const { ask, clock, grant, of, table } = setUp();
     const heard: (Cause | null)[] = [];
     const lost = (lease: Lease): void => {
-      table.why(lease.instance, (cause) => heard.push(cause));
+      table.instances.why(lease.instance, (cause) => heard.push(cause));
       table.free(lease);
       if (how === 'revoked') table.revoke(lease.id, 0, 30_000);
     };
@@ -240,7 +241,7 @@ describe('instances', () => {
     const { ask, clock, grant, table } = setUp();
     grant('l1', 'i1');
     const heard: (Cause | null)[] = [];
-    table.why(ask().lease!.instance, (cause) => heard.push(cause));
+    table.instances.why(ask().lease!.instance, (cause) => heard.push(cause));
     clock.advance(CAUSE_WAIT_MS - 1);
     expect(heard).toEqual([]);
     clock.advance(1);
@@ -250,8 +251,8 @@ describe('instances', () => {
   it('[10] unreachable: suspect, where it is still known', () => {
     const { table, grant, ask, of } = setUp();
     grant('l1', 'i1');
-    table.unreachable('i1', 'no connection');
-    table.unreachable('i2', 'no connection');
+    table.instances.unreachable('i1', 'no connection');
+    table.instances.unreachable('i2', 'no connection');
     expect([ask().got, of('suspect')]).toEqual(['waiting', [{ type: 'suspect', instance: 'i1', reason: 'no connection' }]]);
   });
 
@@ -259,8 +260,8 @@ describe('instances', () => {
     const { ask, grant, of, table } = setUp();
     grant('l1', 'i1', 2);
     const { lease } = ask();
-    table.suspect(lease!.instance, 'x');
-    table.suspect(lease!.instance, 'y');
+    table.instances.suspect(lease!.instance, 'x');
+    table.instances.suspect(lease!.instance, 'y');
     table.free(lease!);
     const waiter = ask();
     expect([waiter.got, of('suspect')]).toEqual(['waiting', [{ type: 'suspect', instance: 'i1', reason: 'x' }]]);
@@ -495,7 +496,7 @@ function apply(kind: string, pick: number, { table, clock, running, askers, gran
       }
       break;
     case 'suspect':
-      if (user) table.suspect(user.lease!.instance, 'x');
+      if (user) table.instances.suspect(user.lease!.instance, 'x');
       break;
     case 'cancel':
       if (askers.length > 0) table.cancel(askers[pick % askers.length]!, REVISION);
