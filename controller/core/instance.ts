@@ -122,6 +122,9 @@ export function leasedSlots(instance: Instance): number {
   return total;
 }
 
+/** Since when no gateway has had a lease of it, monotonic ms; 0 where that is not known, or one has. */
+export const idleSince = (instance: Instance): number => ('idleSince' in instance.state ? (instance.state.idleSince ?? 0) : 0);
+
 /** creating → generic → specialising → ready ⇄ frozen; any → draining. Settling and thawing take time, so they are states. */
 export const TRANSITIONS: Record<InstanceState['kind'], readonly InstanceState['kind'][]> = {
   creating: ['generic', 'draining'],

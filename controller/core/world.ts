@@ -17,7 +17,7 @@ import {
 } from './instance.ts';
 import type { Demand, RevisionState } from './revision.ts';
 
-export { isFresh, isLive, leasedSlots, poolKeyText, revisionOf } from './instance.ts';
+export { idleSince, isFresh, isLive, leasedSlots, poolKeyText, revisionOf } from './instance.ts';
 export type { Instance, InstanceState, LeaseState, PoolKey } from './instance.ts';
 export { minOf, newRevisionState, type Demand, type RevisionState } from './revision.ts';
 

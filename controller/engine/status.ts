@@ -3,7 +3,7 @@ import type { RouteSpec } from '#contract/access.ts';
 import type { InstanceView, PlatformStatus, RevisionView } from '#contract/api.ts';
 import type { FunctionView } from '#contract/function.ts';
 import { functionPath, parseRevisionKey, previewPath } from '#contract/names.ts';
-import { idleStops } from '../core/plan.ts';
+import { idleStops } from '../core/plan-idle.ts';
 import { isLive, revisionOf, type Instance } from '../core/world.ts';
 import type { FunctionRecord } from '../store/types.ts';
 import type { Driver } from '../driver/types.ts';
