@@ -19,6 +19,7 @@ import { Planner } from './planner.ts';
 import { FileRecords } from './records.ts';
 import { Rollout } from './rollout.ts';
 import { Rotation } from './rotation.ts';
+import type { PlatformHosts } from './routes.ts';
 import { SecretDelivery } from './secrets.ts';
 import { StartFailures, type StartFailureParts } from './start-failures.ts';
 import { urlsAt, type Urls } from './status.ts';
@@ -104,8 +105,7 @@ function contextOf({ paths, log, runtime, secrets, ...options }: EngineOptions):
   };
 }
 
-/** Hosts that are the platform's own: no route may have them. */
-function hostsOf({ publicUrl, tlsUrl, publicHosts = [] }: EngineOptions): string[] {
+function hostsOf({ publicUrl, tlsUrl, publicHosts = [] }: EngineOptions): PlatformHosts {
   const own = [publicUrl, tlsUrl].flatMap((url) => (url === undefined ? [] : new URL(url).hostname));
   return [...own, ...publicHosts];
 }
