@@ -15,7 +15,7 @@ import { fuzzed, fuzzTimeoutMs } from '../helpers/fuzz.ts';
 import { waitFor } from '../helpers/wait.ts';
 import { folderFor, json, number, text } from './properties.fixture.ts';
 
-const TIMEOUT_MS = fuzzTimeoutMs(60_000);
+const TIMEOUT_MS = fuzzTimeoutMs(240_000);
 
 describe('what an instance says', () => {
   const bytes = fc.oneof(
