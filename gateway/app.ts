@@ -95,7 +95,7 @@ export function createGateway(
   const leases = new LeaseTable<Upstream>({
     clock,
     limits: { maxWaiting: config.maxWaiting, maxWaitingPerFunction: config.maxWaitingPerFunction },
-    connect: (instance, address) => new Upstream(address, clock, (reason) => leases.unreachable(instance, reason)),
+    connect: (instance, address) => new Upstream(address, clock, (reason) => leases.instances.unreachable(instance, reason)),
     send: (message) => link.send(message),
   });
   const gatekeeper = new Gatekeeper({ clock, log, trustedProxies: config.trustedProxies, jwksAllow: config.jwksAllow });

@@ -1,25 +1,12 @@
 /** The way of a request through a whole gateway, with instances that behave. */
 import { createHash, randomBytes } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
+import { RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
 import { startInstance } from '../test/helpers/gateway-instance.ts';
-import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
-import { call, open, readAll } from '../test/helpers/http.ts';
+import { type Handler, serve } from '../test/helpers/gateway-served.ts';
+import { call, open } from '../test/helpers/http.ts';
 import { sleep, waitFor } from '../test/helpers/wait.ts';
-
-type Handler = (incoming: IncomingMessage, outgoing: ServerResponse) => void;
-
-/** An instance, routed as `hello` and granted when it is wanted. */
-async function serve(harness: Harness, handler: Handler, { slots = 50, name = 'hello', timeoutMs = 10_000 } = {}) {
-  const instance = await startInstance(harness.socket(name), handler);
-  harness.defer(() => instance.stop());
-  harness.controller.grantOnDemand(() => instance.address, slots);
-  harness.controller.route(name, { timeoutMs });
-  await waitFor('the route', async () => (await call(`${harness.url}/.fn/ready`)).status === 200);
-  await harness.controller.hear('routed', (message) => message.version === harness.controller.version);
-  return instance;
-}
 
 const echo: Handler = (incoming, outgoing) => {
   outgoing.setHeader('content-type', 'application/json');
@@ -304,90 +291,6 @@ describe('a body', () => {
         'POST /nobody HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n',
       );
       expect(await client.untilClosed()).toMatch(/^HTTP\/1\.1 404 /);
-    });
-  });
-});
-
-describe('back-pressure', () => {
-  it('keeps memory bounded while a slow client reads 200 MB, and nothing is lost', async () => {
-    await withGateway(async (harness) => {
-      const total = 200 * 1_048_576;
-      const chunk = Buffer.alloc(256 * 1_024, 7);
-      let sent = 0;
-      await serve(
-        harness,
-        (_incoming, outgoing) => {
-          const push = () => {
-            while (sent < total) {
-              sent += chunk.length;
-              if (!outgoing.write(chunk)) {
-                outgoing.once('drain', push);
-                return;
-              }
-            }
-            outgoing.end();
-          };
-          push();
-        },
-        { timeoutMs: 60_000 },
-      );
-      const { request, response } = open(`${harness.url}/hello`);
-      request.end();
-      const incoming = await response;
-      incoming.pause();
-      let before = -1;
-      await waitFor(
-        'the function to be held back',
-        () => {
-          const steady = sent === before;
-          before = sent;
-          return steady && sent > 0;
-        },
-        { everyMs: 100 },
-      );
-      expect(sent).toBeLessThan(32 * 1_048_576);
-      let received = 0;
-      incoming.on('data', (part: Buffer) => {
-        received += part.length;
-      });
-      incoming.resume();
-      await waitFor('all of it', () => incoming.complete, { timeoutMs: 50_000 });
-      expect(received).toBe(total);
-    });
-  });
-
-  it('holds a fast upload back while the function does not read', async () => {
-    await withGateway(async (harness) => {
-      const release: (() => void)[] = [];
-      await serve(harness, (incoming, outgoing) => {
-        let size = 0;
-        release.push(() => incoming.on('data', (chunk: Buffer) => (size += chunk.length)).on('end', () => outgoing.end(String(size))));
-      });
-      const { request, response } = open(`${harness.url}/hello`, { method: 'POST' });
-      const block = Buffer.alloc(1_048_576);
-      let written = 0;
-      const source = Readable.from(
-        (function* blocks() {
-          for (let i = 0; i < 60; i++) {
-            written += block.length;
-            yield block;
-          }
-        })(),
-      );
-      source.pipe(request);
-      let before = -1;
-      await waitFor(
-        'the client to be held back',
-        () => {
-          const steady = written === before;
-          before = written;
-          return steady && release.length > 0;
-        },
-        { everyMs: 100 },
-      );
-      expect(written).toBeLessThan(32 * 1_048_576);
-      release[0]!();
-      expect((await readAll(await response)).toString()).toBe(String(60 * 1_048_576));
     });
   });
 });

@@ -2,23 +2,12 @@
 import { connect, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { ConnectError, type ConnectionOwner, InstanceConnection } from './instance-connection.ts';
+import { instanceRequest, responseHandler } from './testing.ts';
 
 /** What is told where dialling goes so. */
 async function failed(dial: () => Socket): Promise<Error> {
   const owner: ConnectionOwner = { dial, afterConnectTimeout: () => () => {}, onClosed: () => {} };
-  const request = { method: 'GET', path: '/', headers: ['host', 'a'], body: null, bodyLength: -1, upgrade: null };
-  const nothing = () => {};
-  return new Promise((onError) =>
-    new InstanceConnection(owner).send(request, {
-      onSending: nothing,
-      onHead: nothing,
-      onQuiet: nothing,
-      onData: nothing,
-      onEnd: nothing,
-      onUpgrade: nothing,
-      onError,
-    }),
-  );
+  return new Promise((onError) => new InstanceConnection(owner).send(instanceRequest(), responseHandler({ onError })));
 }
 
 const throwing = (code: string) => () => {

@@ -4,6 +4,7 @@ import { FLUSH_ONLY, GatewayMessage } from '#contract/link.ts';
 import { VirtualClock } from '#kit/clock.ts';
 import { CallJournal, type EndedCall, type JournalLimits, SHIP_EVERY_MS } from './journal.ts';
 import { CallTally } from './tally.ts';
+import { endedCall } from './testing.ts';
 
 const LIMITS: JournalLimits = { ring: 100, notablePerSecond: 200, sampledPerSecond: 5, slowMs: 1_000 };
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
@@ -26,31 +27,9 @@ function setup(limits: Partial<JournalLimits> = {}) {
       return true;
     },
   });
-  const call = (id: string, overrides: Partial<EndedCall> = {}): EndedCall => ({
-    id,
-    namespace: 'default',
-    name: 'hello',
-    desk: null,
-    revision: 'default/hello@1',
-    instance: 'i-aaaaaaaaaaaa',
-    method: 'GET',
-    secure: false,
-    path: '/hello?secret=1',
-    arrivedAt: clock.now() - 10,
-    askedAt: clock.now() - 10,
-    sentAt: clock.now() - 9,
-    headAt: clock.now() - 2,
-    start: null,
-    status: 200,
-    problem: null,
-    traceparent: `00-${TRACE}-00f067aa0ba902b7-01`,
-    trace: { traceId: TRACE, parent: null, flags: '01', span: null, spare: null },
-    tries: null,
-    aborted: false,
-    stream: null,
-    event: null,
-    ...overrides,
-  });
+  const trace = { traceId: TRACE, parent: null, flags: '01', span: null, spare: null };
+  const call = (id: string, overrides: Partial<EndedCall> = {}) =>
+    endedCall(clock.now(), { id, traceparent: `00-${TRACE}-00f067aa0ba902b7-01`, trace, ...overrides });
   const end = (id: string, overrides: Partial<EndedCall> = {}) => journal.ended(call(id, overrides), clock.now());
   const records = () => sent.flatMap(({ calls }) => calls);
   const skipped = () => sent.reduce((sum, message) => sum + message.skipped, 0);

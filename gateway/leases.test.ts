@@ -1,80 +1,10 @@
 /** The lease table in virtual time: sections of docs/leases.md in brackets. */
 import * as fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import type { Problem } from '#contract/errors.ts';
 import { problem } from '#contract/errors.ts';
-import type { GatewayMessage, StartInfo } from '#contract/link.ts';
-import { VirtualClock } from '#kit/clock.ts';
-import type { Cause, Demand, HeldLease, Waiter } from './demand.ts';
-import { CAUSE_WAIT_MS, FULL_PAUSE_MS, LeaseTable, SWEEP_MS, UNUSED_RELEASE_MS } from './leases.ts';
-import type { Place } from './queue.ts';
-
-const REVISION = 'default/hello@1';
-const WARM: StartInfo = { kind: 'warm', startMs: 0, initMs: 0 };
-const POOLED: StartInfo = { kind: 'pooled', startMs: 0, initMs: 3 };
-
-class Connection {
-  closed = 0;
-  close(): void {
-    this.closed++;
-  }
-}
-
-type Lease = HeldLease<Connection>;
-
-class Asker implements Waiter<Connection> {
-  place: Place | null = null;
-  giveUpAt = 30_000;
-  lease: Lease | null = null;
-  start: StartInfo | null = null;
-  failed: Problem | null = null;
-  rerouted = 0;
-
-  onLease(lease: Lease, start: StartInfo | null): void {
-    this.lease = lease;
-    this.start = start;
-  }
-  onFail(reason: Problem): void {
-    this.failed = reason;
-  }
-  onReroute(): void {
-    this.rerouted++;
-  }
-}
-
-function setUp({ maxWaiting = 100, maxWaitingPerFunction = 10, linked = true } = {}) {
-  const clock = new VirtualClock();
-  const sent: GatewayMessage[] = [];
-  const connections = new Map<string, Connection[]>();
-  const state = { up: linked };
-  const table = new LeaseTable<Connection>({
-    clock,
-    limits: { maxWaiting, maxWaitingPerFunction },
-    connect: (instance) => {
-      const connection = new Connection();
-      connections.set(instance, [...(connections.get(instance) ?? []), connection]);
-      return connection;
-    },
-    send: (message) => {
-      if (state.up) sent.push(message);
-      return state.up;
-    },
-  });
-  if (linked) table.linkUp([]);
-  const grant = (lease: string, instance: string, slots = 1, start = WARM): void =>
-    table.grant({ lease, instance, revision: REVISION, address: { kind: 'unix', path: `/${instance}` }, slots }, start);
-  // As the revision's target has it: what is at hand there must be as good as what is looked up.
-  const desk: { demand: Demand<Connection> | null } = { demand: null };
-  const ask = (again = false): Asker & { got: ReturnType<typeof table.acquire> } => {
-    const asker = new Asker();
-    const got = table.acquire(asker, { revision: REVISION, maxSlots: 10, desk }, again);
-    if (typeof got !== 'string') asker.lease = got;
-    return Object.assign(asker, { got });
-  };
-  const of = <T extends GatewayMessage['type']>(type: T) =>
-    sent.filter((message): message is Extract<GatewayMessage, { type: T }> => message.type === type);
-  return { clock, sent, connections, state, table, grant, ask, of };
-}
+import type { VirtualClock } from '#kit/clock.ts';
+import { Asker, type Connection, POOLED, REVISION, setUp, WARM } from './lease-testing.ts';
+import { FULL_PAUSE_MS, type LeaseTable, SWEEP_MS, UNUSED_RELEASE_MS } from './leases.ts';
 
 describe('waiting and being served', () => {
   it('[5] tells the first waiter at once, the others within 5 ms, and the end of it', () => {
@@ -191,83 +121,6 @@ describe('giving back', () => {
     table.free(a.lease!);
     expect(of('release')).toHaveLength(2);
     expect(table.size).toBe(0);
-  });
-});
-
-describe('instances', () => {
-  it('[9] gone: leases are void without a release, whoever asks why is told at once, connections end a little later', () => {
-    const { ask, clock, connections, grant, of, table } = setUp();
-    grant('l1', 'i1', 2);
-    const a = ask();
-    const heard: (Cause | null)[] = [];
-    table.why(a.lease!.instance, (cause) => heard.push(cause));
-    table.gone('i1', { cause: 'oom', detail: '' });
-    expect(heard).toEqual([{ cause: 'oom', detail: '' }]);
-    table.why(a.lease!.instance, (cause) => heard.push(cause));
-    expect(heard).toHaveLength(2);
-    expect(ask().got).toBe('waiting');
-    expect(connections.get('i1')![0]!.closed).toBe(0);
-    clock.advance(CAUSE_WAIT_MS);
-    expect(connections.get('i1')![0]!.closed).toBe(1);
-    table.free(a.lease!);
-    expect(of('release')).toEqual([]);
-    clock.advance(10_000);
-    expect(heard).toHaveLength(2);
-  });
-
-  it.each(['unused', 'revoked'] as const)('[9] who asks why keeps the lease until it is told, %s or not: only holders are told', (how) => {
-    const { ask, clock, grant, of, table } = setUp();
-    const heard: (Cause | null)[] = [];
-    const lost = (lease: Lease): void => {
-      table.why(lease.instance, (cause) => heard.push(cause));
-      table.free(lease);
-      if (how === 'revoked') table.revoke(lease.id, 0, 30_000);
-    };
-    grant('l1', 'i1');
-    lost(ask().lease!);
-    clock.advance(CAUSE_WAIT_MS - 1);
-    expect(of('release')).toEqual([]);
-    table.gone('i1', { cause: 'oom', detail: '' });
-    expect(heard).toEqual([{ cause: 'oom', detail: '' }]);
-    // Where nobody says it, the lease is given back then.
-    grant('l2', 'i2');
-    lost(ask().lease!);
-    clock.advance(CAUSE_WAIT_MS + SWEEP_MS);
-    expect([heard.at(-1), of('release'), table.size]).toEqual([null, [{ type: 'release', lease: 'l2' }], 0]);
-  });
-
-  it('[9] nobody says why: null after some seconds', () => {
-    const { ask, clock, grant, table } = setUp();
-    grant('l1', 'i1');
-    const heard: (Cause | null)[] = [];
-    table.why(ask().lease!.instance, (cause) => heard.push(cause));
-    clock.advance(CAUSE_WAIT_MS - 1);
-    expect(heard).toEqual([]);
-    clock.advance(1);
-    expect(heard).toEqual([null]);
-  });
-
-  it('[10] unreachable: suspect, where it is still known', () => {
-    const { table, grant, ask, of } = setUp();
-    grant('l1', 'i1');
-    table.unreachable('i1', 'no connection');
-    table.unreachable('i2', 'no connection');
-    expect([ask().got, of('suspect')]).toEqual(['waiting', [{ type: 'suspect', instance: 'i1', reason: 'no connection' }]]);
-  });
-
-  it('[10] suspect: not used, told once (and again after a reconnect), until clear', () => {
-    const { ask, grant, of, table } = setUp();
-    grant('l1', 'i1', 2);
-    const { lease } = ask();
-    table.suspect(lease!.instance, 'x');
-    table.suspect(lease!.instance, 'y');
-    table.free(lease!);
-    const waiter = ask();
-    expect([waiter.got, of('suspect')]).toEqual(['waiting', [{ type: 'suspect', instance: 'i1', reason: 'x' }]]);
-    table.linkUp(['l1']);
-    expect(of('suspect')).toHaveLength(2);
-    table.clear('i1');
-    expect(waiter.lease?.id).toBe('l1');
   });
 
   it('[2] full: left alone for a moment, then used again', () => {
@@ -495,7 +348,7 @@ function apply(kind: string, pick: number, { table, clock, running, askers, gran
       }
       break;
     case 'suspect':
-      if (user) table.suspect(user.lease!.instance, 'x');
+      if (user) table.instances.suspect(user.lease!.instance, 'x');
       break;
     case 'cancel':
       if (askers.length > 0) table.cancel(askers[pick % askers.length]!, REVISION);

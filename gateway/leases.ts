@@ -24,6 +24,7 @@ import {
   type Wanted,
   WantReporter,
 } from './demand.ts';
+import { LeasedInstances } from './leased-instances.ts';
 import { Streams } from './streams.ts';
 
 /** [6] An unused lease without waiters is given back after this. */
@@ -32,17 +33,8 @@ export const UNUSED_RELEASE_MS = 1_000;
 export const SWEEP_MS = 250;
 /** How long an instance that said `full` is left alone. It frees slots as requests end, so not long. */
 export const FULL_PAUSE_MS = 5;
-/**
- * [9] How long a reset connection waits for the controller to say why. Docker tells of a death 25–70 ms
- * late and has to be asked for the reason; on a busy host that took 200 ms, and 4 s on one with thirty
- * processes for its two cores, where out of memory was told as `instance-lost`. The wait ends when the
- * cause is known, so a long limit costs only those whose cause nobody knows.
- */
-export const CAUSE_WAIT_MS = 5_000;
 /** [3] How long the streams of a lease go on that a welcome dropped: nobody says until when. */
 export const DROPPED_STREAMS_MS = 10_000;
-/** [9] How long the connections of a dead instance may still be read. */
-export const LAST_WORDS_MS = 100;
 
 export interface LeaseLimits {
   /** Requests that may wait for one revision. */
@@ -64,12 +56,12 @@ export type Acquired<C extends Connection> = HeldLease<C> | 'waiting' | 'queue-f
 export class LeaseTable<C extends Connection> {
   readonly #clock: Clock;
   readonly #limits: LeaseLimits;
-  readonly #connect: LeaseTableOptions<C>['connect'];
   readonly #send: LeaseTableOptions<C>['send'];
   readonly #demands = new Map<string, Demand<C>>();
   readonly #leases = new Map<string, HeldLease<C>>();
-  readonly #instances = new Map<string, Instance<C>>();
   readonly #reporter: WantReporter<C>;
+  /** Those that the leases are of. */
+  readonly instances: LeasedInstances<C>;
   /** What holds slots beyond its request. */
   readonly streams: Streams;
   #sweeping = false;
@@ -80,9 +72,12 @@ export class LeaseTable<C extends Connection> {
     this.#clock = clock;
     this.streams = new Streams(clock);
     this.#limits = limits;
-    this.#connect = connect;
     this.#send = send;
     this.#reporter = new WantReporter(clock, send);
+    const onUnanswered = (instance: Instance<C>) => {
+      for (const lease of instance.leases) if (lease.state === 'revoking' && lease.inFlight === 0) this.#drained(lease);
+    };
+    this.instances = new LeasedInstances({ clock, connect, send, onUnanswered });
   }
 
   get waiting(): number {
@@ -163,12 +158,12 @@ export class LeaseTable<C extends Connection> {
   /** [2] The instance refused before user code ran; the slot is to be freed as usual. */
   refused(lease: HeldLease<C>, why: 'full' | 'draining' | 'not-me'): void {
     if (why === 'not-me') {
-      this.suspect(lease.instance, 'another instance answers at its address');
+      this.instances.suspect(lease.instance, 'another instance answers at its address');
     } else if (why === 'draining') {
       if (lease.state !== 'held') return;
       lease.state = 'revoking';
       // Nobody here was told of it, as when the function has drained itself: without a look it would be granted again, for ever.
-      this.suspect(lease.instance, 'it takes no more requests');
+      this.instances.suspect(lease.instance, 'it takes no more requests');
     } else if (!lease.pausing) {
       lease.pausing = true;
       this.#clock.after(FULL_PAUSE_MS, () => {
@@ -178,61 +173,12 @@ export class LeaseTable<C extends Connection> {
     }
   }
 
-  /** [10] Stops using an instance and asks the controller to look. */
-  suspect(instance: Instance<C>, reason: string): void {
-    if (instance.suspect !== null || instance.gone !== null) return;
-    instance.suspect = reason.slice(0, 500);
-    this.#send({ type: 'suspect', instance: instance.id, reason: instance.suspect });
-  }
-
-  /** [10] The same for one that is known by its id alone. */
-  unreachable(instanceId: string, reason: string): void {
-    const instance = this.#instances.get(instanceId);
-    if (instance !== undefined) this.suspect(instance, reason);
-  }
-
-  /**
-   * [11] A request overran its timeout. The controller will end the instance, now or when its other
-   * requests are done; so nothing new goes there, not even in the moment before it has said so.
-   */
-  timedOut(instance: Instance<C>, request: string): void {
-    for (const lease of instance.leases) if (lease.state === 'held') lease.state = 'revoking';
-    this.#send({ type: 'timeout', instance: instance.id, request });
-  }
-
-  /**
-   * [9] Calls back with why the instance died, or with null when nobody said so in time. Asked before the slot is freed: only those
-   * that hold a lease are told, so none is given back meanwhile.
-   */
-  why(instance: Instance<C>, tell: (cause: Cause | null) => void): void {
-    if (instance.gone !== null) return tell(instance.gone);
-    instance.askingWhy.add(tell);
-    this.#clock.after(CAUSE_WAIT_MS, () => {
-      if (!instance.askingWhy.delete(tell)) return;
-      tell(null);
-      if (instance.askingWhy.size > 0) return;
-      for (const lease of instance.leases) if (lease.state === 'revoking' && lease.inFlight === 0) this.#drained(lease);
-    });
-  }
-
   // What the controller says.
 
   /** [6] */
   grant({ lease: id, instance: instanceId, revision, address, slots }: Lease, start: StartInfo): void {
     if (this.#leases.has(id)) return;
-    let instance = this.#instances.get(instanceId);
-    if (instance === undefined) {
-      instance = {
-        id: instanceId,
-        address,
-        connection: this.#connect(instanceId, address),
-        leases: new Set(),
-        suspect: null,
-        gone: null,
-        askingWhy: new Set(),
-      };
-      this.#instances.set(instanceId, instance);
-    }
+    const instance = this.instances.granted(instanceId, address);
     const demand = this.#demand(revision);
     const lease: HeldLease<C> = {
       id,
@@ -268,24 +214,14 @@ export class LeaseTable<C extends Connection> {
     if (lease.inFlight === 0) this.#drained(lease);
   }
 
-  /** [9] The connections are cut a little later: what the instance sent before it died may still be read. */
+  /** [9] */
   gone(instanceId: string, cause: Cause): void {
-    const instance = this.#instances.get(instanceId);
-    if (instance === undefined) return;
-    instance.gone = cause;
-    this.#instances.delete(instanceId);
-    for (const lease of instance.leases) this.#forget(lease);
-    for (const tell of instance.askingWhy) tell(cause);
-    instance.askingWhy.clear();
-    this.#clock.after(LAST_WORDS_MS, () => instance.connection.close());
+    this.instances.gone(instanceId, cause, (lease) => this.#forget(lease));
   }
 
   /** [10] */
   clear(instanceId: string): void {
-    const instance = this.#instances.get(instanceId);
-    if (instance === undefined) return;
-    instance.suspect = null;
-    for (const lease of instance.leases) this.#offer(lease);
+    for (const lease of this.instances.clear(instanceId)?.leases ?? []) this.#offer(lease);
   }
 
   /** Every waiter of the revision fails with this problem. */
@@ -320,9 +256,7 @@ export class LeaseTable<C extends Connection> {
     this.#linked = true;
     const kept = new Set(keep);
     for (const lease of this.#leases.values()) if (!kept.has(lease.id)) this.#drop(lease);
-    for (const instance of this.#instances.values()) {
-      if (instance.suspect !== null) this.#send({ type: 'suspect', instance: instance.id, reason: instance.suspect });
-    }
+    this.instances.tellSuspicions();
     for (const lease of this.#leases.values()) {
       // What it was to shrink to, hello has told.
       lease.shrinking = false;
@@ -407,19 +341,19 @@ export class LeaseTable<C extends Connection> {
   #drained(lease: HeldLease<C>): void {
     if (lease.state !== 'void' && (!this.#linked || lease.instance.askingWhy.size > 0)) return;
     if (lease.state === 'void') {
-      this.#closeIfDone(lease.instance);
+      this.instances.closeIfDone(lease.instance);
       return;
     }
     this.#forget(lease);
     this.#send({ type: 'release', lease: lease.id });
-    this.#closeIfDone(lease.instance);
+    this.instances.closeIfDone(lease.instance);
   }
 
   /** [3] No new use, no release. */
   #drop(lease: HeldLease<C>): void {
     this.#forget(lease);
     this.streams.revoked(lease, DROPPED_STREAMS_MS);
-    this.#closeIfDone(lease.instance);
+    this.instances.closeIfDone(lease.instance);
   }
 
   #forget(lease: HeldLease<C>): void {
@@ -431,14 +365,6 @@ export class LeaseTable<C extends Connection> {
       lease.demand.free.splice(lease.demand.free.indexOf(lease), 1);
     }
     // Its instance keeps it until nothing is in flight: see closeIfDone.
-  }
-
-  #closeIfDone(instance: Instance<C>): void {
-    for (const lease of instance.leases) if (lease.state === 'void' && lease.inFlight === 0) instance.leases.delete(lease);
-    if (instance.leases.size > 0) return;
-    // The same instance may be granted again: it gets connections of its own then.
-    if (this.#instances.get(instance.id) === instance) this.#instances.delete(instance.id);
-    instance.connection.close();
   }
 
   #sweep(): void {

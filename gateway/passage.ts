@@ -102,7 +102,7 @@ export abstract class Passage extends Call implements Waiter<Upstream>, AttemptO
 
   /** To another instance, by the route as it is now. */
   onNotTaken(error: Error | null): void {
-    if (error instanceof ConnectError && !error.own) this.context.leases.suspect(this.attempt!.lease.instance, error.message);
+    if (error instanceof ConnectError && !error.own) this.context.leases.instances.suspect(this.attempt!.lease.instance, error.message);
     (this.tries ??= []).push({ instance: this.instance!, why: error === null ? `refused: ${this.#refusal}` : error.message });
     this.sentAt = null;
     this.context.wheel.cancel(this);
@@ -120,7 +120,7 @@ export abstract class Passage extends Call implements Waiter<Upstream>, AttemptO
     const { instance } = this.attempt!.lease;
     this.phase = 'asking-why';
     this.context.wheel.cancel(this);
-    this.context.leases.why(instance, (cause: Cause | null) => {
+    this.context.leases.instances.why(instance, (cause: Cause | null) => {
       if (this.phase !== 'asking-why') return;
       const { code, detail } = lossOf(cause, error);
       this.fail(code, detail);
@@ -140,7 +140,7 @@ export abstract class Passage extends Call implements Waiter<Upstream>, AttemptO
   /** The function had its time. The controller ends its instance, unless it is not at fault. */
   protected overran(atFault = true): void {
     const { match, attempt, context, id } = this;
-    if (atFault) context.leases.timedOut(attempt!.lease.instance, id);
+    if (atFault) context.leases.instances.timedOut(attempt!.lease.instance, id);
     this.fail('function-timeout', `the function did not finish within ${match.target.timeoutMs} ms`);
   }
 

@@ -1,4 +1,4 @@
-/** The lines of a response's head and of its chunks (RFC 9112, 4, 5 and 7.1), strictly: what is not as it should be throws. */
+/** The lines of a response's head, of its chunks and of its trailers (RFC 9112, 4, 5 and 7.1), strictly: what is not as it should be throws. */
 
 const TAB = 9;
 const LF = 10;
@@ -7,6 +7,8 @@ const SPACE = 32;
 const SEMICOLON = 59;
 const DEL = 127;
 
+/** Headers of one response; as many may be in its trailers. */
+export const MAX_RESPONSE_HEADERS = 1_000;
 /** What each response begins with, but for the last digit of its version. */
 export const VERSION = 'HTTP/1.';
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
@@ -117,5 +119,16 @@ export function checkExtensions(line: Buffer, at: number, till: number): void {
   for (; at < till; at++) {
     const byte = line[at]!;
     if ((byte < SPACE && byte !== TAB) || byte === DEL) throw badChunk();
+  }
+}
+
+/** Nobody gets them: each has to be a header, from `at` to the end of the text, with its CRLF. Throws where one is not, or there are too many. */
+export function checkTrailers(text: string, at: number): void {
+  for (let count = 1; at < text.length; count++) {
+    const colon = text.indexOf(':', at);
+    if (colon <= at) throw new ResponseError('a line of the trailers is no header');
+    nameOf(text.slice(at, colon));
+    at = endOfValue(text, colon + 1) + 2;
+    if (count > MAX_RESPONSE_HEADERS) throw new ResponseError('the response has too many trailers');
   }
 }

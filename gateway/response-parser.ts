@@ -9,12 +9,14 @@
 import {
   badChunk,
   checkExtensions,
+  checkTrailers,
   CONNECTION,
   CONTENT_LENGTH,
   digit,
   endOfReason,
   endOfValue,
   lineEnd,
+  MAX_RESPONSE_HEADERS,
   nameOf,
   notHttp,
   OTHER,
@@ -27,8 +29,6 @@ import {
 
 /** Longest head of a response, bytes; as long may be the trailers. */
 export const MAX_RESPONSE_HEADER_BYTES = 64 * 1_024;
-/** Headers of one response. */
-export const MAX_RESPONSE_HEADERS = 1_000;
 /** Longest line that says how long a chunk is, extensions included, bytes. */
 const MAX_CHUNK_LINE_BYTES = 4_096;
 /** Hex digits of a chunk's length: 2^52 bytes. */
@@ -384,19 +384,8 @@ export class ResponseParser {
     }
     const { text, after } = this.#collect(chunk, at, MAX_RESPONSE_HEADER_BYTES, 'the trailers of the response are too large');
     if (text === null) return after;
-    this.#checkTrailers(text);
+    checkTrailers(text, 2);
     this.#complete(after === chunk.length);
     return after;
-  }
-
-  #checkTrailers(text: string): void {
-    let count = 0;
-    for (let at = 2; at < text.length;) {
-      const colon = text.indexOf(':', at);
-      if (colon <= at) throw new ResponseError('a line of the trailers is no header');
-      nameOf(text.slice(at, colon));
-      at = endOfValue(text, colon + 1) + 2;
-      if (++count > MAX_RESPONSE_HEADERS) throw new ResponseError('the response has too many trailers');
-    }
   }
 }

@@ -3,33 +3,11 @@ import { CountsBatch, durationBoundMs, durationClass, DURATION_CLASSES, MAX_COUN
 import { Desk } from './desk.ts';
 import type { EndedCall } from './journal.ts';
 import { CallTally } from './tally.ts';
+import { endedCall } from './testing.ts';
 
 const NOW = 1_000;
-const call = (overrides: Partial<EndedCall> = {}): EndedCall => ({
-  id: 'r-1',
-  namespace: 'default',
-  name: 'hello',
-  desk: null,
-  revision: 'default/hello@1',
-  instance: 'i-aaaaaaaaaaaa',
-  method: 'GET',
-  secure: false,
-  path: '/hello',
-  arrivedAt: NOW - 110,
-  askedAt: NOW - 110,
-  sentAt: NOW - 100,
-  headAt: NOW - 90,
-  start: null,
-  status: 200,
-  problem: null,
-  traceparent: null,
-  trace: { traceId: 't', parent: null, flags: '00', span: null, spare: null },
-  tries: null,
-  aborted: false,
-  stream: null,
-  event: null,
-  ...overrides,
-});
+const call = (overrides: Partial<EndedCall> = {}) =>
+  endedCall(NOW, { arrivedAt: NOW - 110, askedAt: NOW - 110, sentAt: NOW - 100, headAt: NOW - 90, ...overrides });
 const problem = { code: 'queue-timeout', detail: '' };
 const cold = (kind: 'pooled' | 'full') => ({ kind, startMs: 0, initMs: 1 });
 

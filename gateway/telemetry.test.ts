@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { VirtualClock } from '#kit/clock.ts';
 import type { SpanRecord } from '#kit/telemetry.ts';
-import type { EndedCall } from './journal.ts';
 import { createGatewayMetrics, RequestMetrics } from './metrics.ts';
 import { RequestSpans } from './telemetry.ts';
+import { endedCall } from './testing.ts';
 import { createTracer, spanIdOf } from './trace.ts';
 
 const CLIENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
@@ -13,30 +13,17 @@ function setup(incoming?: string, sampler?: () => boolean) {
   clock.advance(1_000);
   const tracer = createTracer(sampler);
   const trace = tracer.begin(incoming);
-  const call: EndedCall = {
-    id: 'r-1',
-    namespace: 'default',
-    name: 'hello',
-    desk: null,
+  const call = endedCall(1_000, {
     revision: 'default/hello@7',
-    instance: 'i-aaaaaaaaaaaa',
-    method: 'GET',
     secure: true,
-    path: '/hello?secret=1',
     arrivedAt: 900,
     askedAt: 910,
     sentAt: 950,
     headAt: 990,
     start: { kind: 'pooled', startMs: 0, initMs: 30, reason: 'burst' },
-    status: 200,
-    problem: null,
     traceparent: tracer.next(trace),
     trace,
-    tries: null,
-    aborted: false,
-    stream: null,
-    event: null,
-  };
+  });
   const spans: SpanRecord[] = [];
   const observer = new RequestSpans({ span: (span) => void spans.push(span) }, tracer, clock);
   return { clock, tracer, call, spans, observer };

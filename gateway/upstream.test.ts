@@ -10,7 +10,7 @@ import { systemClock, VirtualClock } from '#kit/clock.ts';
 import { BlackHole } from '../test/helpers/black-hole.ts';
 import { waitFor } from '../test/helpers/wait.ts';
 import { ConnectError } from './instance-connection.ts';
-import type { InstanceRequest } from './request-writer.ts';
+import { instanceRequest, responseHandler } from './testing.ts';
 import { CONNECT_TIMEOUT_MS, LOOK_EVERY_MS, Upstream } from './upstream.ts';
 
 const closers: (() => unknown)[] = [];
@@ -43,11 +43,7 @@ function upstream(port: number, clock = new VirtualClock()) {
     const connection = one.acquire();
     const text = await new Promise<string>((resolve) => {
       let body = '';
-      const request: InstanceRequest = { method: 'GET', path, headers: ['host', 'a'], body: null, bodyLength: -1, upgrade: null };
-      connection.send(request, {
-        onSending: () => {},
-        onHead: () => {},
-        onQuiet: () => {},
+      const handler = responseHandler({
         onData: (chunk) => {
           body += chunk.toString();
           if (paused) connection.pause();
@@ -56,6 +52,7 @@ function upstream(port: number, clock = new VirtualClock()) {
         onUpgrade: () => resolve('upgraded'),
         onError: (error) => resolve(error.message),
       });
+      connection.send(instanceRequest({ path }), handler);
     });
     one.release(connection);
     return text;
@@ -104,19 +101,9 @@ describe('connections over TCP', () => {
     const body = Readable.from(['never', 'sent']);
     const { one } = upstream(port);
     const connection = one.acquire();
-    const error = await new Promise<Error>((resolve) => {
-      const nothing = () => {};
-      const handler = {
-        onSending: nothing,
-        onHead: nothing,
-        onQuiet: nothing,
-        onData: nothing,
-        onEnd: nothing,
-        onUpgrade: nothing,
-        onError: resolve,
-      };
-      connection.send({ method: 'POST', path: '/', headers: ['host', 'a'], body, bodyLength: -1, upgrade: null }, handler);
-    });
+    const error = await new Promise<Error>((onError) =>
+      connection.send(instanceRequest({ method: 'POST', body }), responseHandler({ onError })),
+    );
     expect(error).toBeInstanceOf(ConnectError);
     // Whoever sends it elsewhere opens another one: bytes that went on into this one would be missing there.
     expect([body.destroyed, body.readableDidRead]).toEqual([true, false]);

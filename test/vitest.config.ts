@@ -12,7 +12,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 const root = join(import.meta.dirname, '..');
 
 /** Suites of stores, brokers and runtimes: no container, no platform. */
-const BROKERS = 'test/conformance/{bundles,event-store*,logs,records,runtime*,store*,trigger*}.test.ts';
+const BROKERS = 'test/conformance/{bundles,event-store*,logs*,records,runtime*,store*,trigger*}.test.ts';
 
 /** Kills what all of the cluster needs. */
 const CLUSTER_CHAOS = 'test/cluster/chaos.test.ts';

@@ -6,18 +6,19 @@
 import { closeSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '#kit/clock.ts';
-import { sleep, systemClock } from '#kit/clock.ts';
+import { systemClock } from '#kit/clock.ts';
 import { createLog } from '#kit/log.ts';
 import type { Log, LogLevel } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
 import { homePaths } from '#kit/paths.ts';
 import { chooseStoreUrl } from '#kit/store-url.ts';
 import { CliError, EXIT } from '../errors.ts';
-import { readBody, request } from '../http.ts';
+import type { Reply } from '../http.ts';
 import { endProcess, identify } from '../process-identity.ts';
 import type { SupervisorState } from '../state.ts';
 import { readState, removeState, writeState } from '../state.ts';
 import { version } from '../version.ts';
+import { askGateway, askLeader, askShutdown, askStatus, untilAnswers } from './answers.ts';
 import { Child } from './child.ts';
 import { acquireLock } from './lock.ts';
 import { kubernetesSettings } from './kubernetes.ts';
@@ -31,10 +32,6 @@ import { openPublicSocket } from './public-socket.ts';
 import { GATEWAY_GID, GATEWAY_UID, makeRunDir, removeRunDir } from './run-dir.ts';
 import { prepareRuntimes } from './runtimes.ts';
 
-/** From the start of a process until it answers. */
-const START_TIMEOUT_MS = 60_000;
-const PROBE_INTERVAL_MS = 20;
-const PROBE_TIMEOUT_MS = 2_000;
 /** Requests in flight may take so long to end when fn goes down. */
 const GATEWAY_GRACE_MS = 33_000;
 /** Ending every instance: with Docker some 50 ms each. */
@@ -47,7 +44,6 @@ const LOG_CHECK_MS = 60_000;
 const HOLD_MS = 60_000;
 /** A state that could not be written is written again after so long. */
 const SAVE_AGAIN_MS = 1_000;
-const MAX_STATUS_BYTES = 16 * 1024 * 1024;
 /** A controller that is started again waits so long for its store: it would only be started again. */
 const STORE_PATIENCE_SECONDS = 86_400;
 
@@ -154,7 +150,12 @@ export class Supervisor {
       ...(kubernetes.kubernetes === undefined ? {} : { FN_KUBERNETES: kubernetes.kubernetes }),
       ...(tlsUrl === undefined ? {} : { FN_TLS_URL: tlsUrl }),
     });
-    await Promise.race([this.#startFailure.promise, Promise.all([this.#untilControllerAnswers(), this.#untilGatewayAnswers(port)])]);
+    const gateway = new URL(`http://${reachable(this.#options.host)}:${port}`);
+    const answers = [
+      this.#untilAnswers('controller', () => askStatus(this.#paths)),
+      this.#untilAnswers('gateway', () => askGateway(gateway)),
+    ];
+    await Promise.race([this.#startFailure.promise, Promise.all(answers)]);
     this.#update({ phase: 'ready' });
     this.#report({ type: 'ready', url, ...(tlsUrl === undefined ? {} : { tlsUrl }), driver: runtimes.driver, pid: process.pid });
     this.#watchLogs();
@@ -267,33 +268,9 @@ export class Supervisor {
     }
   }
 
-  #untilControllerAnswers(): Promise<void> {
-    return this.#untilAnswers('controller', () => this.#ask('GET', '/v1/status'));
-  }
-
-  #untilGatewayAnswers(port: number): Promise<void> {
-    const url = new URL(`http://${reachable(this.#options.host)}:${port}`);
-    return this.#untilAnswers('gateway', () => request({ url }, { method: 'GET', path: '/.fn/ready', timeoutMs: PROBE_TIMEOUT_MS }));
-  }
-
-  async #untilAnswers(name: string, probe: () => ReturnType<typeof request>): Promise<void> {
-    const until = this.#clock.now() + START_TIMEOUT_MS;
-    let last = 'nothing was tried';
-    while (this.#clock.now() < until && this.#stopping === null) {
-      try {
-        const reply = await probe();
-        await readBody(reply, MAX_STATUS_BYTES);
-        if (reply.status === 200) return;
-        last = `it answered ${reply.status}`;
-      } catch (error) {
-        // Not listening yet is what is waited for; what it was at last is told below.
-        last = error instanceof Error ? error.message : String(error);
-      }
-      await sleep(PROBE_INTERVAL_MS);
-    }
-    throw new CliError(`the ${name} did not answer within ${START_TIMEOUT_MS / 1_000} s: ${last}`, {
-      details: this.#lastLines(name),
-    });
+  #untilAnswers(name: string, probe: () => Promise<Reply>): Promise<void> {
+    const stopped = () => this.#stopping !== null;
+    return untilAnswers(name, probe, { clock: this.#clock, stopped, lastLines: () => this.#lastLines(name) });
   }
 
   get #children(): Child[] {
@@ -340,40 +317,16 @@ export class Supervisor {
     const leader = await this.#leading();
     // First who would take over.
     await Promise.all(this.#controllers.filter((one) => one !== leader).map((one) => one.stop(ORPHAN_GRACE_MS)));
-    if (leader?.running && (await this.#askShutdown()) && (await leader.awaitEnd(CONTROLLER_GRACE_MS))) return;
+    if (leader?.running && (await askShutdown(this.#paths, this.#log)) && (await leader.awaitEnd(CONTROLLER_GRACE_MS))) return;
     await leader?.stop(ORPHAN_GRACE_MS);
     await cleanUp(this.#programs!, this.#controllerEnv, this.#logFds[0]!);
   }
 
   async #leading(): Promise<Child | null> {
     if (this.#controllers.length === 1) return this.#controllers[0]!;
-    try {
-      const reply = await this.#ask('GET', '/v1/status');
-      const answer: unknown = JSON.parse((await readBody(reply, MAX_STATUS_BYTES)).toString());
-      const pid = statusPid(answer);
-      return this.#controllers.find((one) => one.pid === pid) ?? null;
-    } catch (error) {
-      this.#log.warn({ error: error instanceof Error ? error.message : String(error) }, 'no controller leads that could be asked');
-      return null;
-    }
-  }
-
-  #ask(method: 'GET' | 'POST', path: string): ReturnType<typeof request> {
-    return request({ socketPath: this.#paths.controlSocket }, { method, path, timeoutMs: PROBE_TIMEOUT_MS });
-  }
-
-  async #askShutdown(): Promise<boolean> {
-    try {
-      const reply = await this.#ask('POST', '/v1/shutdown');
-      await readBody(reply, 1024 * 1024);
-      return reply.status === 202;
-    } catch (error) {
-      this.#log.warn(
-        { error: error instanceof Error ? error.message : String(error) },
-        'the controller cannot be asked to end: cleaning up without it',
-      );
-      return false;
-    }
+    const pid = await askLeader(this.#paths, this.#log);
+    // One that does not run has no id, either.
+    return pid === null ? null : (this.#controllers.find((one) => one.pid === pid) ?? null);
   }
 }
 
@@ -400,12 +353,6 @@ const failureOf = (work: Promise<void>): Promise<{ error: unknown } | null> =>
     () => null,
     (error: unknown) => ({ error }),
   );
-
-/** By hand, as everything that the supervisor reads: see parseState. */
-function statusPid(answer: unknown): unknown {
-  const controller: unknown = typeof answer === 'object' && answer !== null ? Reflect.get(answer, 'controller') : null;
-  return typeof controller === 'object' && controller !== null ? Reflect.get(controller, 'pid') : null;
-}
 
 /** An address that can be dialled: of all interfaces, the loopback one. */
 function reachable(host: string): string {

@@ -7,13 +7,13 @@ import { type CountsBatch, type FunctionStats, type StatsList, type UsageStats }
 import { parseRevisionKey } from '#contract/names.ts';
 import { type Clock, sleep } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
-import { MAX_SERIES, OTHER } from '#kit/telemetry-metrics.ts';
 import type { Driver, Usage } from '../driver/types.ts';
 import type { UsageStore } from '../store/types.ts';
 import { Account, type Meter, type Moment } from './account.ts';
 import { beyond, type Deleted } from './deleted.ts';
-import { plus, resourceStats, usageStats, zero, type Totals } from './totals.ts';
+import { resourceStats, usageStats } from './totals.ts';
 import type { AccountingPort, AccountingSources, MeteredInstance } from './types.ts';
+import { WrittenTotals } from './written.ts';
 
 /** How often instances that work are read, and what has changed is written, ms. */
 export const SAMPLE_EVERY_MS = 10_000;
@@ -58,16 +58,13 @@ export class Accounting implements AccountingPort {
   /** Key of the account that an instance's meter is in. */
   readonly #keys = new Map<string, string>();
   readonly #dirty = new Set<string>();
-  /** Totals as they are in the store. */
-  readonly #written = new Map<string, Totals>();
+  readonly #written = new WrittenTotals();
   readonly #readAt = new Map<string, number>();
   /** Those that were read since they were frozen. */
   readonly #readFrozen = new Set<string>();
   readonly #claims = new Map<string, Promise<void>>();
   /** Batches that were added up and not written yet, by gateway. */
   #acks = new Map<string, number>();
-  /** Functions that have series of their own in metrics, and those that share one. */
-  readonly #series = new Map<string, boolean>();
   #sources: AccountingSources | null = null;
   #cancel: () => void = () => {};
   #round: Promise<void> | null = null;
@@ -288,7 +285,7 @@ export class Accounting implements AccountingPort {
     for (const { key, at } of deleted) {
       if (!surplus.has(key) && wall - at < KEEP_DELETED_MS) continue;
       this.#accounts.delete(key);
-      this.#series.delete(key);
+      this.#written.forgetSeries(key);
       this.#dirty.add(key);
     }
   }
@@ -315,10 +312,7 @@ export class Accounting implements AccountingPort {
       const totals = batch.map((key) => [key, structuredClone(this.#accounts.get(key)?.total)] as const);
       try {
         await store.saveUsage({ set, remove: batch.filter((key) => !set.has(key)) });
-        for (const [key, total] of totals) {
-          if (total === undefined) this.#written.delete(key);
-          else this.#written.set(key, total);
-        }
+        for (const [key, total] of totals) this.#written.set(key, total);
       } catch (error) {
         for (const key of [...batch, ...keys]) this.#dirty.add(key);
         for (const [gateway, seq] of acks) if (!this.#acks.has(gateway)) this.#acks.set(gateway, seq);
@@ -375,17 +369,7 @@ export class Accounting implements AccountingPort {
   }
 
   metrics(): readonly { namespace: string; function: string; stats: UsageStats }[] {
-    const points: { namespace: string; function: string; stats: UsageStats }[] = [];
-    let others: Totals | null = null;
-    for (const [key, totals] of this.#written) {
-      if (key === POOL) continue;
-      // For as long as the process lives: a series that changed its place would fall.
-      const own = this.#series.get(key) ?? this.#series.size < MAX_SERIES;
-      this.#series.set(key, own);
-      if (!own) others = plus(others ?? zero(), totals);
-      else points.push({ ...labelsOf(key), stats: usageStats(totals) });
-    }
-    return others === null ? points : [...points, { namespace: OTHER, function: OTHER, stats: usageStats(others) }];
+    return this.#written.metrics(POOL);
   }
 
   async close(): Promise<void> {
@@ -396,9 +380,4 @@ export class Accounting implements AccountingPort {
     await Promise.all(this.#claims.values());
     await this.#write();
   }
-}
-
-function labelsOf(key: string): { namespace: string; function: string } {
-  const slash = key.indexOf('/');
-  return { namespace: key.slice(0, slash), function: key.slice(slash + 1) };
 }

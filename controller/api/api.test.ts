@@ -2,9 +2,9 @@
 import { once } from 'node:events';
 import { request as httpRequest } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { BundleInfo, DeployResponse, FunctionList, type LogEntry, MAX_API_BODY_BYTES, PlatformStatus } from '#contract/api.ts';
+import { DeployResponse, FunctionList, type LogEntry, MAX_API_BODY_BYTES, PlatformStatus } from '#contract/api.ts';
 import { FnError, Problem } from '#contract/errors.ts';
-import { ApiFixture, bundleOf } from '../../test/helpers/api-fixture.ts';
+import { ApiFixture } from '../../test/helpers/api-fixture.ts';
 
 let api: ApiFixture;
 beforeAll(async () => {
@@ -218,81 +218,6 @@ describe('bodies', () => {
 
   it('at the limit: read', async () => {
     expect((await post(Buffer.alloc(MAX_API_BODY_BYTES, 0x20))).problem.status).toBe(400);
-  });
-});
-
-describe('bundles', () => {
-  it('PUT, then HEAD and GET', async () => {
-    const { digest, data } = await bundleOf({ 'index.mjs': 'x', 'b.txt': 'y' });
-    const path = `/v1/namespaces/default/bundles/${digest}`;
-    expect((await api.call({ path })).problem.code).toBe('not-found');
-    expect((await api.call({ method: 'HEAD', path })).status).toBe(404);
-    const headers = { 'content-type': 'application/gzip' };
-    const put = await api.call({ method: 'PUT', path, headers, body: data });
-    expect([put.status, BundleInfo.parse(put.json)]).toEqual([201, { digest, bytes: data.length, files: 2 }]);
-    const again = await api.call({ method: 'PUT', path, headers, body: data });
-    expect([again.status, again.json]).toEqual([200, put.json]);
-    expect((await api.call({ path })).json).toEqual(put.json);
-    const head = await api.call({ method: 'HEAD', path });
-    expect([head.status, head.text]).toEqual([200, '']);
-    expect((await api.call({ path: `/v1/namespaces/default/bundles/${encodeURIComponent(digest)}` })).json).toEqual(put.json);
-  });
-
-  it.each([
-    ['another digest', { 'content-type': 'application/gzip' }, Buffer.from('x'), 422],
-    ['no content type', {}, Buffer.from('x'), 415],
-    ['JSON', { 'content-type': 'application/json' }, Buffer.from('{}'), 415],
-    ['nothing', { 'content-type': 'application/gzip' }, Buffer.alloc(0), 422],
-  ])('PUT of %s', async (_name, headers, body, status) => {
-    const answer = await api.call({
-      method: 'PUT',
-      path: `/v1/namespaces/default/bundles/sha256:${'0'.repeat(64)}`,
-      headers: headers as Record<string, string>,
-      body,
-    });
-    expect(answer.problem.status).toBe(status);
-    expect((await api.call({ path: `/v1/namespaces/default/bundles/sha256:${'0'.repeat(64)}` })).status).toBe(404);
-  });
-
-  it('an upload declared too large is refused before it is sent', async () => {
-    const answer = await api.raw(
-      `PUT /v1/namespaces/default/bundles/sha256:${'0'.repeat(64)} HTTP/1.1\r\nHost: x\r\nContent-Type: application/gzip\r\nContent-Length: 99999999999\r\nExpect: 100-continue\r\n\r\n`,
-    );
-    expect(answer).toMatch(/^HTTP\/1\.1 413 /);
-    expect(answer).not.toContain('100 Continue');
-  });
-
-  it('Expect: 100-continue is answered where the body is wanted', async () => {
-    const { digest, data } = await bundleOf({ 'index.mjs': 'expected' });
-    const request = httpRequest({
-      socketPath: api.socketPath,
-      method: 'PUT',
-      path: `/v1/namespaces/default/bundles/${digest}`,
-      headers: { 'content-type': 'application/gzip', 'content-length': data.length, expect: '100-continue' },
-    });
-    request.flushHeaders();
-    await once(request, 'continue');
-    request.end(data);
-    const [response] = await once(request, 'response');
-    response.resume();
-    expect(response.statusCode).toBe(201);
-  });
-
-  it("an upload that breaks off leaves nothing, and is nobody's error", async () => {
-    const { digest, data } = await bundleOf({ 'index.mjs': 'broken off' });
-    const request = httpRequest({
-      socketPath: api.socketPath,
-      method: 'PUT',
-      path: `/v1/namespaces/default/bundles/${digest}`,
-      headers: { 'content-type': 'application/gzip', 'content-length': data.length },
-    });
-    request.on('error', () => {});
-    request.write(data.subarray(0, 20));
-    await expect.poll(() => request.socket?.bytesWritten).toBeGreaterThan(100);
-    request.destroy();
-    await expect.poll(() => api.logged.some(({ message }) => message.includes('client was gone'))).toBe(true);
-    expect((await api.call({ method: 'HEAD', path: `/v1/namespaces/default/bundles/${digest}` })).status).toBe(404);
-    expect(api.logged.filter(({ level }) => level === 'error')).toEqual([]);
   });
 });
 

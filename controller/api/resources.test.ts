@@ -1,7 +1,4 @@
 /** Traffic, access, secrets, tokens, namespaces and the audit log over the API: what they take, and what they refuse. */
-import { createHash } from 'node:crypto';
-import { gzipSync } from 'node:zlib';
-import { type Header, pack } from 'tar-stream';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { FnError } from '#contract/errors.ts';
 import { CreateTokenResponse } from '#contract/tenancy.ts';
@@ -316,44 +313,6 @@ describe('namespaces', () => {
     expect((await api.call({ method: 'HEAD', path })).status).toBe(404);
     await api.json('PUT', '/v1/namespaces/small', { quota: { bundleBytes: data.length } });
     expect((await api.call({ method: 'PUT', path, headers: { 'content-type': 'application/gzip' }, body: data })).status).toBe(201);
-  });
-});
-
-describe('a bundle that is not what it should be: nothing of it is kept', () => {
-  /** A bundle of one entry, whatever it is. */
-  async function oddBundle(entry: Partial<Header> & { name: string }, content = ''): Promise<Buffer> {
-    const tar = pack();
-    tar.entry(entry, content);
-    tar.finalize();
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of tar) if (chunk instanceof Uint8Array) chunks.push(chunk);
-    return gzipSync(Buffer.concat(chunks));
-  }
-
-  it.each<[string, () => Promise<Buffer>, number]>([
-    ['a path that leads out', () => oddBundle({ name: '../x' }, 'x'), 422],
-    ['an absolute path', () => oddBundle({ name: '/etc/x' }, 'x'), 422],
-    ['a symbolic link', () => oddBundle({ name: 'x', type: 'symlink', linkname: '/etc/passwd' }), 422],
-    ['a hard link', () => oddBundle({ name: 'x', type: 'link', linkname: '/etc/passwd' }), 422],
-    ['a device', () => oddBundle({ name: 'x', type: 'character-device', devmajor: 1, devminor: 3 }), 422],
-    ['a setuid file', () => oddBundle({ name: 'x', mode: 0o4755 }, 'x'), 422],
-    ['no archive', async () => gzipSync('nonsense'.repeat(100)), 422],
-    ['no gzip', async () => Buffer.from('nonsense'.repeat(100)), 422],
-    ['a bomb', () => oddBundle({ name: 'x' }, '0'.repeat(64 * 1024 * 1024)), 413],
-  ])('%s', async (_name, make, status) => {
-    const data = await make();
-    const path = `/v1/namespaces/default/bundles/sha256:${createHash('sha256').update(data).digest('hex')}`;
-    const answer = await api.call({ method: 'PUT', path, headers: { 'content-type': 'application/gzip' }, body: data });
-    expect(answer.problem.status).toBe(status);
-    expect((await api.call({ method: 'HEAD', path })).status).toBe(404);
-  });
-
-  it('cut short', async () => {
-    const { digest, data } = await bundleOf({ 'index.mjs': 'export default () => {}' });
-    const path = `/v1/namespaces/cut/bundles/${digest}`;
-    const answer = await api.call({ method: 'PUT', path, headers: { 'content-type': 'application/gzip' }, body: data.subarray(0, -5) });
-    expect(answer.problem).toMatchObject({ status: 422, errors: [{ pointer: 'path/digest' }] });
-    expect((await api.call({ method: 'HEAD', path })).status).toBe(404);
   });
 });
 

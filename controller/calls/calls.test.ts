@@ -2,27 +2,16 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { CallRecord } from '#contract/call.ts';
 import { VirtualClock } from '#kit/clock.ts';
 import { silentLog } from '#kit/log.ts';
 import { Calls } from './calls.ts';
+import { testCall } from './testing.ts';
 
 const REMEMBERED = 10_000;
 /** Told at a time: no more are taken in a second than 2,000. */
 const AT_ONCE = 1_000;
 
-const call = (number: number): CallRecord => ({
-  id: `r-${number}`,
-  t: 0,
-  gateway: 'g',
-  namespace: 'default',
-  name: 'hello',
-  method: 'GET',
-  path: '/',
-  status: 200,
-  totalMs: 5,
-  traceId: number.toString(16).padStart(32, '0'),
-});
+const call = (number: number) => testCall(`r-${number}`, { traceId: number.toString(16).padStart(32, '0') });
 
 describe('traces of requests', () => {
   let folder: string;

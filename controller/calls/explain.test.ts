@@ -6,27 +6,15 @@ import type { LogEntry } from '#contract/log.ts';
 import { placeIn } from './advice.ts';
 import type { Evidence } from './evidence.ts';
 import { explain } from './explain.ts';
+import { testCall } from './testing.ts';
 
 const INSTANCE = 'i-aaaaaaaaaaaa';
 const KEY = 'default/hello@7';
 
-const call = (overrides: Partial<CallRecord> = {}): CallRecord => ({
-  id: 'r-1',
-  t: 1_000,
-  gateway: 'g',
-  namespace: 'default',
-  name: 'hello',
-  revision: KEY,
-  instance: INSTANCE,
-  method: 'GET',
-  path: '/hello',
-  status: 200,
-  queueMs: 0.1,
-  handlerMs: 4,
-  streamMs: 0.5,
-  totalMs: 4.6,
-  ...overrides,
-});
+const call = (overrides: Partial<CallRecord> = {}) => {
+  const phases = { queueMs: 0.1, handlerMs: 4, streamMs: 0.5, totalMs: 4.6 };
+  return testCall('r-1', { t: 1_000, revision: KEY, instance: INSTANCE, path: '/hello', ...phases, ...overrides });
+};
 const line = (msg: string, overrides: Partial<LogEntry> = {}): LogEntry => ({
   t: 1_002,
   level: 'error',

@@ -6,6 +6,7 @@ import type { CallRecord } from '#contract/call.ts';
 import { VirtualClock } from '#kit/clock.ts';
 import { type Log, silentLog } from '#kit/log.ts';
 import { CallJournal } from './journal.ts';
+import { testCall } from './testing.ts';
 
 let folder: string;
 let clock: VirtualClock;
@@ -34,18 +35,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-const call = (id: string, overrides: Partial<CallRecord> = {}): CallRecord => ({
-  id,
-  t: clock.wall(),
-  gateway: 'g',
-  namespace: 'default',
-  name: 'hello',
-  method: 'GET',
-  path: '/',
-  status: 200,
-  totalMs: 5,
-  ...overrides,
-});
+const call = (id: string, overrides: Partial<CallRecord> = {}) => testCall(id, { t: clock.wall(), ...overrides });
 
 describe('the journal of calls', () => {
   it('finds by id and by trace, in one namespace only, over a restart', () => {

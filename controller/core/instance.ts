@@ -1,4 +1,4 @@
-/** An instance: its states, the ways between them, and the shares that gateways have of it. */
+/** An instance: its states, the ways between them, what makes it one of a pool, and the shares that gateways have of it. */
 import type { NetworkClass } from '#contract/function.ts';
 import type { Address } from '#contract/runtime.ts';
 
@@ -16,6 +16,20 @@ export interface LeaseState {
   /** Slots that stay when a partial revoke is done. */
   keeps: number;
 }
+
+/** Instances of one pool can be exchanged for each other until they are specialised. */
+export interface PoolKey {
+  runtime: string;
+  memoryClassMib: number;
+  network: NetworkClass;
+  /** null for all runtimes but `image`, whose instances are made of one. */
+  image: string | null;
+  /** What isolates it beyond the usual (a RuntimeClass); null: nothing. */
+  sandbox: string | null;
+}
+
+export const poolKeyText = (key: PoolKey): string =>
+  `${key.runtime}/${key.memoryClassMib}/${key.network}${key.image ? `/${key.image}` : ''}${key.sandbox ? `/in ${key.sandbox}` : ''}`;
 
 export type InstanceState =
   | { kind: 'creating' }
@@ -107,6 +121,9 @@ export function leasedSlots(instance: Instance): number {
   for (const lease of instance.leases.values()) total += lease.slots;
   return total;
 }
+
+/** Since when no gateway has had a lease of it, monotonic ms; 0 where that is not known, or one has. */
+export const idleSince = (instance: Instance): number => ('idleSince' in instance.state ? (instance.state.idleSince ?? 0) : 0);
 
 /** creating → generic → specialising → ready ⇄ frozen; any → draining. Settling and thawing take time, so they are states. */
 export const TRANSITIONS: Record<InstanceState['kind'], readonly InstanceState['kind'][]> = {

@@ -1,18 +1,14 @@
 /** Shares of traffic, instances that are stale, and quotas of namespaces, in the decisions. */
 import { describe, expect, it } from 'vitest';
-import { planGrants, planHost, planIdle, planStarts } from './plan.ts';
+import { planGrants, planHost, planStarts } from './plan.ts';
+import { planIdle } from './plan-idle.ts';
 import { poolTargets } from './pool.ts';
-import { addInstance, testRevision, testSettings, want } from './testing.ts';
+import { addInstance, testRevision, testSettings, want, worldOf } from './testing.ts';
 import { minOf, World, type InstanceState } from './world.ts';
 
 const KEY = 'default/hello@1';
 
-function setup(settings = {}, slots = 10) {
-  const world = new World();
-  const revision = testRevision(KEY, settings, slots);
-  world.revisions.set(KEY, revision);
-  return { world, revision };
-}
+const setup = (settings = {}, slots = 10) => worldOf(KEY, settings, slots);
 
 const ready = (world: World, idleSince: number | null = 0, revision = KEY) => addInstance(world, { kind: 'ready', revision, idleSince });
 

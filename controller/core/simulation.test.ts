@@ -5,7 +5,8 @@
  */
 import { describe, expect, it } from 'vitest';
 import { noteUse } from './keep-alive/use.ts';
-import { planGrants, planHost, planIdle, planStarts, type Action, type ClaimNeed } from './plan.ts';
+import { planGrants, planHost, planStarts, type Action, type ClaimNeed } from './plan.ts';
+import { planIdle } from './plan-idle.ts';
 import { isGrowing, planRebalance } from './rebalance.ts';
 import { addInstance, testRevision, testSettings } from './testing.ts';
 import { isFresh, leasedSlots, poolKeyText, revisionOf, World, type Instance, type RevisionState } from './world.ts';

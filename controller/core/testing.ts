@@ -3,7 +3,7 @@ import type { Revision } from '#contract/function.ts';
 import { FunctionSettings } from '#contract/function.ts';
 import { parseRevisionKey } from '#contract/names.ts';
 import { CORE_DEFAULTS, type CoreSettings } from './settings.ts';
-import { newRevisionState, type Instance, type InstanceState, type RevisionState, type World } from './world.ts';
+import { newRevisionState, World, type Instance, type InstanceState, type RevisionState } from './world.ts';
 
 export const testSettings = (overrides: Partial<CoreSettings> = {}): CoreSettings => ({
   ...CORE_DEFAULTS,
@@ -33,6 +33,14 @@ export function testRevision(
     createdAt: 0,
   };
   return { ...newRevisionState(revision, slots), routed, percent: routed ? 100 : 0 };
+}
+
+/** A world in which there is nothing but a revision. */
+export function worldOf(key: string, settings: Partial<FunctionSettings> = {}, slots = 10): { world: World; revision: RevisionState } {
+  const world = new World();
+  const revision = testRevision(key, settings, slots);
+  world.revisions.set(key, revision);
+  return { world, revision };
 }
 
 let counter = 0;

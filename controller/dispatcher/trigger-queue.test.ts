@@ -1,20 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import type { SourceMessage } from '../triggers/types.ts';
 import { type Held, TriggerQueue } from './trigger-queue.ts';
+import { sourceMessage } from './trigger-testing.ts';
 
 function held(number: number, orderKey: string | null = 'k'): Held {
-  const message: SourceMessage = {
-    id: String(number),
-    source: 's',
-    type: 't',
-    subject: null,
-    time: null,
-    contentType: null,
-    data: new Uint8Array(1),
-    extensions: {},
-    deliveries: 1,
-    orderKey,
-  };
+  const message = sourceMessage(String(number), '.', { orderKey });
   const times = { attempts: 0, firstAt: null, readyAt: 0, dueAt: 0 };
   return { number, message, older: [], key: String(number), ...times, alone: false, request: null };
 }

@@ -15,16 +15,13 @@ import { outcomesOf } from './trigger-answer.ts';
 import { filterView } from './cloudevents.ts';
 import { deliveryOf } from './trigger-delivery.ts';
 import { bury } from './trigger-graves.ts';
+import { HeldMessages } from './trigger-held.ts';
 import { Pace } from './trigger-pace.ts';
 import { type Held, TriggerQueue } from './trigger-queue.ts';
 import type { DeliveryResult, FunctionEvents, TriggerHost } from './types.ts';
 
 /** So many messages are taken ahead of the calls at least: a broker's answer may take as long as several calls. */
 const MIN_AHEAD = 64;
-/** Most messages that are held, also those that wait to be tried again. Then nothing is taken until some are done. */
-const MAX_HELD = 10_000;
-/** The same, bytes. */
-const MAX_HELD_BYTES = 64 * 1024 * 1024;
 /** Most calls at a time: the dispatcher's other functions need theirs. */
 const MAX_CALLS = 1_000;
 /** Data of one batch, bytes; one message alone may be longer. */
@@ -55,10 +52,7 @@ export class TriggerRunner {
   /** Ends deliveries that are under way. */
   readonly #cut = new AbortController();
   readonly #queue: TriggerQueue;
-  readonly #held = new Map<string, Held>();
-  #heldBytes = 0;
-  #numbers = 0;
-  #messageBytes = 1_024;
+  readonly #held: HeldMessages;
   readonly #pace: Pace;
   #source: Source | null = null;
   #acks: Acks | null = null;
@@ -82,6 +76,7 @@ export class TriggerRunner {
     this.#trigger = options.trigger;
     this.#of = options.of;
     const { clock } = options.host;
+    this.#held = new HeldMessages(this.#trigger.maxAttempts);
     this.#pace = new Pace(clock.now());
     this.#queue = new TriggerQueue({
       batchSize: this.#trigger.batchSize,
@@ -204,40 +199,13 @@ export class TriggerRunner {
   #room(): number {
     if (this.#stop.signal.aborted) return 0;
     const ahead = Math.max(MIN_AHEAD, 2 * this.#limit() * this.#trigger.batchSize) - this.#queue.ready;
-    const bytes = Math.floor((MAX_HELD_BYTES - this.#heldBytes) / this.#messageBytes);
-    return Math.max(0, Math.min(ahead, MAX_HELD - this.#held.size, this.#heldBytes >= MAX_HELD_BYTES ? 0 : Math.max(1, bytes)));
+    return Math.max(0, Math.min(ahead, this.#held.room));
   }
 
   #take(message: SourceMessage): void {
-    const { clock } = this.#options.host;
-    let key = `${message.source}\n${message.id}`;
-    const before = this.#held.get(key);
-    if (before !== undefined) {
-      if (Buffer.compare(before.message.data, message.data) === 0) {
-        // The broker gave it a second time while we are at it: the newest delivery is the one to acknowledge.
-        before.older.push(before.message);
-        before.message = message;
-        return;
-      }
-      key += `\n${this.#numbers}`;
-    }
-    const held: Held = {
-      number: this.#numbers++,
-      message,
-      older: [],
-      key,
-      // Workers that died with it count; one attempt it gets here.
-      attempts: Math.min(Math.max(0, message.deliveries - 1), this.#trigger.maxAttempts - 1),
-      firstAt: null,
-      readyAt: clock.now(),
-      alone: false,
-      dueAt: 0,
-      request: null,
-    };
-    this.#held.set(key, held);
-    this.#heldBytes += message.data.length;
-    this.#messageBytes += (message.data.length - this.#messageBytes) * 0.1;
-    if (this.#acks!.knows(key, message)) this.#acks!.add(held);
+    const held = this.#held.take(message, this.#options.host.clock.now());
+    if (held === null) return;
+    if (this.#acks!.knows(held.key, message)) this.#acks!.add(held);
     else if (message.data.length > this.#trigger.maxPayloadBytes) this.#tooLarge(held);
     else if (this.#trigger.filter !== null && !matches(this.#trigger.filter, filterView(message))) {
       this.#counts.filtered += 1;
@@ -251,9 +219,7 @@ export class TriggerRunner {
   }
 
   #forget(held: Held): void {
-    if (!this.#held.delete(held.key)) return;
-    this.#heldBytes -= held.message.data.length;
-    this.#wakeIntake();
+    if (this.#held.forget(held)) this.#wakeIntake();
   }
 
   #most(): number {
@@ -392,7 +358,7 @@ export class TriggerRunner {
       try {
         if (source.touchEveryMs !== null && clock.now() - touchedAt >= source.touchEveryMs && this.#held.size > 0) {
           touchedAt = clock.now();
-          await source.touch([...this.#held.values()].map(({ message }) => message));
+          await source.touch(this.#held.messages);
         }
         if (this.#state === 'running' && !signal.aborted && clock.now() - askedAt >= (this.#held.size > 0 ? DECIDE_MS : LAG_IDLE_MS)) {
           askedAt = clock.now();

@@ -14,6 +14,23 @@ export interface TestEvent {
   data: string;
 }
 
+/** A message of a queue in memory, delivered for the first time. */
+export function sourceMessage(id: string, data: string | Uint8Array, extra: Partial<SourceMessage> = {}): SourceMessage {
+  return {
+    id,
+    source: 'memory://queue',
+    type: 'fn.redis-stream',
+    subject: null,
+    time: null,
+    contentType: null,
+    data: Buffer.from(data),
+    extensions: {},
+    deliveries: 1,
+    orderKey: null,
+    ...extra,
+  };
+}
+
 /** Events of a delivery, whichever mode it is in. */
 export function eventsOf({ request }: Delivery): TestEvent[] {
   const body = decodeBody(request.body).toString('utf8');
@@ -160,20 +177,7 @@ export class MemoryBroker {
   #wake: () => void = () => {};
 
   send(id: string, data: string | Uint8Array, extra: Partial<SourceMessage> = {}): void {
-    const message: SourceMessage = {
-      id,
-      source: 'memory://queue',
-      type: 'fn.redis-stream',
-      subject: null,
-      time: null,
-      contentType: null,
-      data: Buffer.from(data),
-      extensions: {},
-      deliveries: 1,
-      orderKey: null,
-      ...extra,
-    };
-    this.waiting.push(message);
+    this.waiting.push(sourceMessage(id, data, extra));
     this.#wake();
   }
 

@@ -1,43 +1,40 @@
 /**
- * The engine: puts the parts together and is the Platform that the API speaks to. Order at start:
+ * The engine: what its parts (parts.ts) do together, and the Platform that the API speaks to. Order at start:
  * term, link socket, inventory, then the first answer to a gateway and the first decision [1, 3].
  */
 import type { AddressInfo } from 'node:net';
-import { DEFAULT_ACCESS, type FunctionAccess } from '#contract/access.ts';
+import type { FunctionAccess } from '#contract/access.ts';
 import type { DeployRequest, DeployResponse, LogEntry, PlatformStatus, RevisionView } from '#contract/api.ts';
 import type { CallList, CallQuery, Why } from '#contract/call.ts';
 import type { Declaration, DeclaredBy, FunctionView, Traffic } from '#contract/function.ts';
 import type { LogStats } from '#contract/log.ts';
 import type { FunctionStats, StatsList } from '#contract/stats.ts';
 import type { LogSelection, Platform } from '../api/platform.ts';
-import { revisionOf, World, type Instance, type RevisionState } from '../core/world.ts';
+import { revisionOf, type Instance, type RevisionState } from '../core/world.ts';
 import type { FunctionRecord } from '../store/types.ts';
 import { takeInventory } from './adopt.ts';
-import { Certificates } from './certificates.ts';
-import { Changes } from './changes.ts';
-import { CodeCaches } from './code-cache.ts';
+import type { Certificates } from './certificates.ts';
+import type { Changes } from './changes.ts';
 import { messageOf, type EngineContext, type GoneCause, type InstanceEvents, type InstanceStart, type StartFailure } from './context.ts';
-import { Deployer, deployedLabel } from './deploy.ts';
-import { Functions, notFound, routeOf } from './functions.ts';
-import { Gateways } from './gateways.ts';
-import { Housekeeping } from './housekeeping.ts';
-import { IdleTimes } from './idle-times.ts';
-import { LeavingInstances } from './leaving.ts';
-import { Lifecycle } from './lifecycle.ts';
+import { deployedLabel, type Deployer } from './deploy.ts';
+import { notFound, routeOf, type Functions } from './functions.ts';
+import type { Gateways } from './gateways.ts';
+import type { Housekeeping } from './housekeeping.ts';
+import type { IdleTimes } from './idle-times.ts';
+import type { LeavingInstances } from './leaving.ts';
+import type { Lifecycle } from './lifecycle.ts';
 import { LinkServer } from './link-server.ts';
 import { meteredInstances } from './metered.ts';
-import { LogFolder } from './log-folder.ts';
 import { droppedLines } from './log-lines.ts';
-import { FunctionLogs } from './logs.ts';
+import type { FunctionLogs } from './logs.ts';
 import type { EngineOptions } from './options.ts';
-import { Planner } from './planner.ts';
-import { FileRecords } from './records.ts';
-import { Rollout } from './rollout.ts';
-import { Rotation } from './rotation.ts';
-import { SecretDelivery } from './secrets.ts';
-import { StartFailures } from './start-failures.ts';
-import { functionView, platformStatus, revisionViews, urlsAt, type StatusOptions } from './status.ts';
-import { Strays } from './strays.ts';
+import { engineParts } from './parts.ts';
+import type { Planner } from './planner.ts';
+import type { Rollout } from './rollout.ts';
+import type { Rotation } from './rotation.ts';
+import type { StartFailures } from './start-failures.ts';
+import { functionView, platformStatus, revisionViews, type StatusOptions } from './status.ts';
+import type { Strays } from './strays.ts';
 
 /**
  * How long what was begun may take to end when the controller does, ms: less than the process is given, so that the lease is given up
@@ -70,89 +67,27 @@ export class Engine implements Platform, InstanceEvents {
   #shutdown: Promise<void> | null = null;
 
   constructor(options: EngineOptions) {
-    const { settings, driver, store, bundles, runtime, clock, log, paths, secrets, tenancy } = options;
     this.#options = options;
-    const records = options.records ?? new FileRecords(paths.records);
-    this.#context = {
-      world: new World(),
-      settings,
-      driver,
-      store,
-      bundles,
-      runtime,
-      records,
-      clock,
-      log,
-      secrets: new SecretDelivery(secrets),
-      codeCaches: new CodeCaches({ folder: paths.codeCaches, runtime, log }),
-      tenancy,
-      leads: options.leads ?? (() => true),
-    };
-    this.#functions = new Functions(this.#context.world);
-    this.#idleTimes = new IdleTimes(this.#context);
-    this.#functions.onChange = (namespace, name, record) => {
-      if (record === null) this.#idleTimes.removed(namespace, name);
-      options.events?.functionChanged(namespace, name, record);
-      options.onFunctionChange?.(namespace, name);
-    };
-    const retentionOf = (namespace: string, name: string) => (this.#functions.get(namespace, name)?.access ?? DEFAULT_ACCESS).logs;
-    const files = options.logFiles ?? new LogFolder(paths.logs);
-    this.#logs = new FunctionLogs({ files, records, clock, log, retention: retentionOf, onEntries: options.onLogEntries });
-    this.#lifecycle = new Lifecycle(this.#context, this);
-    this.#gateways = new Gateways(this.#context, this.#lifecycle, () => this.changed());
-    this.#certificates = new Certificates({
-      folder: options.certificates,
-      clock,
-      log,
-      onChange: () => this.#gateways.certificatesChanged(),
-    });
-    this.#gateways.wake = (revision) => this.#functions.wake(revision);
-    this.#gateways.onEventsWanted = () => options.events?.wanted();
-    this.#gateways.certificates = () => this.#certificates.current;
-    this.#gateways.onCalls = (calls, skipped) => options.calls.add(calls, skipped);
-    this.#gateways.onCounted = (gateway, batch) => options.accounting.counted(gateway, batch);
-    this.#planner = new Planner(this.#context, this.#lifecycle, this.#gateways, (state) => this.#failures.overQuota(state));
-    if (options.onPass !== undefined) this.#planner.onPass = options.onPass;
-    this.#rollout = new Rollout(this.#context, this.#planner);
-    const parts = {
-      context: this.#context,
-      lifecycle: this.#lifecycle,
-      gateways: this.#gateways,
-      planner: this.#planner,
-      functions: this.#functions,
-      rollout: this.#rollout,
-    };
-    this.#failures = new StartFailures({
-      ...parts,
-      onFailure: (code) => options.onStartFailure?.(code),
-      note: (...line) => this.#note(...line),
-    });
-    const platformHosts = [options.publicUrl, options.tlsUrl].flatMap((url) => (url === undefined ? [] : new URL(url).hostname));
-    this.#changes = new Changes(parts, options.retention, [...platformHosts, ...(options.publicHosts ?? [])]);
-    this.#rotation = new Rotation({ ...parts, changes: this.#changes });
-    this.#housekeeping = new Housekeeping({ ...parts, changes: this.#changes, imageKeepMs: options.imageKeepMs });
-    this.#gateways.onDrainedItself = (instance) => this.#failures.drainedItself(instance);
-    this.#gateways.onStaleHeld = () => this.#rotation.replaceStale();
-    this.#strays = new Strays(this.#context);
-    this.#leaving = new LeavingInstances({
-      ...parts,
-      replaceStale: (namespace) => this.#rotation.replaceStale(namespace),
-      drainThenKill: (id, cause, detail) => this.#gateways.drain(id, cause, detail),
-    });
-    const { tlsUrl } = options;
-    const covers = (host: string) => this.#certificates.covers(host);
-    const urls = urlsAt(options.publicUrl, tlsUrl === undefined ? null : { url: tlsUrl, covers });
-    this.#deployer = new Deployer({ ...parts, changes: this.#changes, urls });
-    this.#status = {
-      version: options.version,
-      home: paths.home,
-      publicUrl: options.publicUrl,
-      tlsUrl,
-      urls,
-      controlUrl: `unix:${paths.controlSocket}`,
-      term: 0,
-      startedAt: clock.now(),
-    };
+    const parts = engineParts(options, this, (...line) => this.#note(...line));
+    this.#context = parts.context;
+    this.#lifecycle = parts.lifecycle;
+    this.#gateways = parts.gateways;
+    this.#planner = parts.planner;
+    this.#rollout = parts.rollout;
+    this.#failures = parts.failures;
+    this.#changes = parts.changes;
+    this.#rotation = parts.rotation;
+    this.#deployer = parts.deployer;
+    this.#certificates = parts.certificates;
+    this.#functions = parts.functions;
+    this.#housekeeping = parts.housekeeping;
+    this.#leaving = parts.leaving;
+    this.#strays = parts.strays;
+    this.#idleTimes = parts.idleTimes;
+    this.#logs = parts.logs;
+    const { version, paths, publicUrl, tlsUrl, clock } = options;
+    const controlUrl = `unix:${paths.controlSocket}`;
+    this.#status = { version, home: paths.home, publicUrl, tlsUrl, urls: parts.urls, controlUrl, term: 0, startedAt: clock.now() };
   }
 
   /** The driver has been started: the settings depend on what it can do. */
@@ -334,15 +269,8 @@ export class Engine implements Platform, InstanceEvents {
   // Platform
 
   async status(): Promise<PlatformStatus> {
-    const parts = { functions: this.#functions, gateways: this.#gateways };
+    const parts = { functions: this.#functions, gateways: this.#gateways, events: this.#options.events };
     const status = await platformStatus(this.#context, parts, this.#status);
-    status.dispatcher.pid = this.#options.events?.dispatcherPid ?? null;
-    for (const one of status.functions) {
-      const triggers = this.#functions.get(one.namespace, one.name)?.access.triggers.length ?? 0;
-      const stats = this.#options.events?.stats.find(({ namespace, name }) => namespace === one.namespace && name === one.name);
-      const { waiting = 0, running = 0, dead = 0 } = stats ?? {};
-      if (triggers + waiting + running + dead > 0) one.events = { triggers, waiting, running, dead };
-    }
     status.store = this.#options.storeAddress;
     status.features.notes.push(...(this.#options.notes ?? []), ...this.#certificates.notes());
     return status;

@@ -6,7 +6,8 @@
 import { DueTimes } from '../core/due.ts';
 import { evictionPriority } from '../core/evict.ts';
 import { isPrewarmTime, nextPrewarmAt, noteUse } from '../core/keep-alive/use.ts';
-import { planGrants, planHost, planIdle, planStarts, type Action, type ClaimNeed } from '../core/plan.ts';
+import { planGrants, planHost, planStarts, type Action, type ClaimNeed } from '../core/plan.ts';
+import { planIdle } from '../core/plan-idle.ts';
 import { poolTargets, poolText, type PoolTargets } from '../core/pool.ts';
 import { isGrowing, planRebalance } from '../core/rebalance.ts';
 import type { RevisionState } from '../core/world.ts';

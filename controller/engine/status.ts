@@ -3,13 +3,14 @@ import type { RouteSpec } from '#contract/access.ts';
 import type { InstanceView, PlatformStatus, RevisionView } from '#contract/api.ts';
 import type { FunctionView } from '#contract/function.ts';
 import { functionPath, parseRevisionKey, previewPath } from '#contract/names.ts';
-import { idleStops } from '../core/plan.ts';
+import { idleStops } from '../core/plan-idle.ts';
 import { isLive, revisionOf, type Instance } from '../core/world.ts';
 import type { FunctionRecord } from '../store/types.ts';
 import type { Driver } from '../driver/types.ts';
 import { messageOf, type EngineContext } from './context.ts';
 import { currentRevision, shareOf, type Functions } from './functions.ts';
 import type { Gateways } from './gateways.ts';
+import type { EngineEvents } from './options.ts';
 
 /** URLs as people are shown them. */
 export interface Urls {
@@ -120,9 +121,19 @@ export async function runtimesOf({ driver, clock }: Pick<EngineContext, 'clock'>
   }
 }
 
+type EventsTold = Pick<EngineEvents, 'dispatcherPid' | 'stats'>;
+
+/** Its triggers, and its events that wait, run or are kept as dead; left out where there are none. */
+function eventsOf(record: FunctionRecord, events: EventsTold | undefined): Pick<PlatformStatus['functions'][number], 'events'> {
+  const triggers = record.access.triggers.length;
+  const stats = events?.stats.find(({ namespace, name }) => namespace === record.namespace && name === record.name);
+  const { waiting = 0, running = 0, dead = 0 } = stats ?? {};
+  return triggers + waiting + running + dead > 0 ? { events: { triggers, waiting, running, dead } } : {};
+}
+
 export async function platformStatus(
   context: EngineContext,
-  { functions, gateways }: { functions: Functions; gateways: Gateways },
+  { functions, gateways, events }: { functions: Functions; gateways: Gateways; events: EventsTold | undefined },
   options: StatusOptions,
 ): Promise<PlatformStatus> {
   const { world, driver, settings, clock } = context;
@@ -142,7 +153,7 @@ export async function platformStatus(
       uptimeSeconds: Math.round((now - options.startedAt) / 1_000),
     },
     gateways: connected.map(({ key, pid }) => ({ id: key, pid })),
-    dispatcher: { pid: null },
+    dispatcher: { pid: events?.dispatcherPid ?? null },
     driver: driver.name,
     features: { freeze, exactLimits: limits, parentCgroup, egress, notes: note === null ? [...notes] : [note, ...notes] },
     budget: {
@@ -158,6 +169,7 @@ export async function platformStatus(
       revision: currentRevision(record).key,
       url: options.urls.function(record.namespace, record.name),
       instances: instancesOf(context, record),
+      ...eventsOf(record, events),
     })),
     instances: [...world.instances.values()].map((instance) => viewOf(instance, now, stops.get(instance.id))),
   };

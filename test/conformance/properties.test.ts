@@ -1,133 +1,31 @@
 /**
- * Properties of everything that takes input from outside: whatever comes, it is taken as it is meant or refused in words,
+ * Properties of everything that takes what people send: whatever comes, it is taken as it is meant or refused in words,
  * and the process lives. Routes, headers and frames of WebSockets have theirs beside their source (gateway/*.test.ts).
  */
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import * as fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { z } from 'zod';
 import { FunctionAccess } from '#contract/access.ts';
 import { DeployRequest, TrafficRequest } from '#contract/api.ts';
 import { ERRORS, FnError } from '#contract/errors.ts';
 import { CheckedFunctionSettings } from '#contract/function.ts';
-import { LogEntry } from '#contract/log.ts';
-import { Health } from '#contract/runtime.ts';
 import { CreateTokenRequest, NamespaceSettings } from '#contract/tenancy.ts';
 import { Trigger } from '#contract/trigger.ts';
-import { silentLog } from '#kit/log.ts';
 import { checkSchedule, nextTick, ticksBetween } from '#kit/schedule.ts';
 import { CliError } from '../../cli/errors.ts';
 import { readManifest } from '../../cli/manifest/file.ts';
 import { resolveManifest } from '../../cli/manifest/resolve.ts';
-import { FrameSplitter } from '../../controller/driver/docker/logs.ts';
-import { LinkServer } from '../../controller/engine/link-server.ts';
-import { droppedLines, RawLines, toEntry } from '../../controller/engine/log-lines.ts';
-import { createRuntimeClient, RuntimeUnreachable } from '../../controller/engine/runtime-client.ts';
 import { openBundleStore } from '../../controller/store/bundles.ts';
 import { ApiFixture } from '../helpers/api-fixture.ts';
 import { fuzzed, fuzzTimeoutMs } from '../helpers/fuzz.ts';
 import { pax, tar } from '../helpers/tar.ts';
-import { waitFor } from '../helpers/wait.ts';
+import { folderFor, json, key, text } from './properties.fixture.ts';
 
 const TIMEOUT_MS = fuzzTimeoutMs(60_000);
-
-function folderFor(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'fn-property-'));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
-
-/** Text that is trouble somewhere: control characters, other scripts, lone surrogates, keys of every object. */
-const text = fc.oneof(
-  fc.string({ maxLength: 20 }),
-  fc.string({ unit: 'binary', maxLength: 20 }),
-  fc.constantFrom(
-    '__proto__',
-    'constructor',
-    'toString',
-    '../x',
-    '\u0000',
-    '\u001b[2J',
-    '\ud800',
-    '💥',
-    'ﬁ',
-    'İ',
-    'a'.repeat(5_000),
-    '1e999',
-    '-0',
-    'NaN',
-    '',
-  ),
-);
-const number = fc.oneof(fc.integer(), fc.double(), fc.constantFrom(0, -0, -1, 1e18, 1e308, 5e-324, 2 ** 53, 0.1));
-/** Names that mean something to some schema, so that what is inside is looked at. */
-const key = fc.oneof(
-  text,
-  fc.constantFrom(
-    ...[
-      'bundle',
-      'entry',
-      'settings',
-      'env',
-      'memoryMib',
-      'timeoutSeconds',
-      'secrets',
-      'egress',
-      'min',
-      'max',
-      'traffic',
-      'revision',
-      'percent',
-      'auth',
-      'type',
-      'routes',
-      'path',
-      'host',
-      'methods',
-    ],
-    ...[
-      'cors',
-      'origins',
-      'rateLimit',
-      'triggers',
-      'name',
-      'schedule',
-      'timezone',
-      'url',
-      'stream',
-      'filter',
-      'quota',
-      'scopes',
-      'namespaces',
-      'expiresAt',
-      'value',
-      'image',
-      'access',
-      'sticky',
-      'by',
-    ],
-  ),
-);
-const { json } = fc.letrec<{ json: unknown }>((tie) => ({
-  json: fc.oneof(
-    { maxDepth: 5, withCrossShrink: true },
-    fc.oneof(
-      text,
-      number,
-      fc.boolean(),
-      fc.constant(null),
-      fc.constantFrom('jwt', 'cron', 'public', 'token', 'redis-stream', '* * * * *', 'none', 'GET'),
-    ),
-    fc.array(tie('json'), { maxLength: 4 }),
-    fc.array(fc.tuple(key, tie('json')), { maxLength: 6 }).map((pairs) => Object.fromEntries(pairs)),
-  ),
-}));
 
 describe('the control API', () => {
   let api: ApiFixture;
@@ -494,189 +392,6 @@ describe('a schedule', () => {
         fuzzed(150),
       );
       expect(runs).toBeGreaterThan(5);
-    },
-    TIMEOUT_MS,
-  );
-});
-
-describe('what an instance says', () => {
-  const bytes = fc.oneof(
-    fc.uint8Array({ maxLength: 300 }).map((one) => Buffer.from(one)),
-    json.map((value) => Buffer.from(`${JSON.stringify(value)}\n`)),
-    fc
-      .record({ t: number, level: fc.constantFrom('info', 'loud'), stream: fc.constantFrom('out', 'sys', 'x'), msg: text, req: text })
-      .map((line) => Buffer.from(`${JSON.stringify(line)}\n`)),
-    fc.constantFrom('\n', '\r\n', '\0', 'x'.repeat(100_000)).map((one) => Buffer.from(one)),
-  );
-
-  it('on stdout and stderr becomes log entries, whatever it is and however it is cut', () => {
-    fc.assert(
-      fc.property(fc.array(bytes, { maxLength: 20 }), fc.constantFrom('stdout' as const, 'stderr' as const), (chunks, stream) => {
-        const lines = new RawLines();
-        const now = 1_000_000;
-        for (const line of [...chunks.flatMap((chunk) => lines.push(chunk)), lines.flush() ?? 'x']) {
-          const entry = LogEntry.parse(toEntry(line, stream, 'default/hello@1', 'i-aaaaaaaaaaaa', now));
-          expect([entry.t >= 0 && entry.t <= now, entry.msg.length <= 100_000]).toEqual([true, true]);
-          expect(droppedLines(entry)).toBeGreaterThanOrEqual(0);
-          // One line of a file, whatever it says.
-          expect(JSON.stringify(entry)).not.toContain('\n');
-        }
-        expect(lines.pending.length).toBeLessThanOrEqual(1_048_576);
-      }),
-      fuzzed(200),
-    );
-  });
-
-  it('through an engine that frames it is found again, and what is no frame is an error', () => {
-    fc.assert(
-      fc.property(fc.array(bytes, { maxLength: 10 }), fc.array(bytes, { maxLength: 2 }), (payloads, junk) => {
-        const splitter = new FrameSplitter();
-        const wire = payloads.map((payload) => {
-          const head = Buffer.alloc(8);
-          head[0] = 1;
-          head.writeUInt32BE(payload.length, 4);
-          return Buffer.concat([head, payload]);
-        });
-        expect(Buffer.concat([...splitter.push(Buffer.concat(wire))].map((frame) => Buffer.from(frame.payload)))).toEqual(
-          Buffer.concat(payloads),
-        );
-        const noise = Buffer.concat([Buffer.from([7, 0, 0, 0, 0, 0, 0, 1]), ...junk]);
-        expect(() => [...splitter.push(noise)]).toThrow(/cannot be read/);
-      }),
-      fuzzed(100),
-    );
-  });
-
-  it(
-    'to health, init and drain ends in an error that says why, or in what the protocol says',
-    async () => {
-      const path = join(folderFor(), 's');
-      let answer: Buffer[] = [];
-      const open = new Set<Socket>();
-      const server = createServer((socket) => {
-        open.add(socket);
-        socket.on('error', () => {});
-        socket.once('data', () => {
-          for (const piece of answer) socket.write(piece);
-          socket.end();
-        });
-      });
-      onTestFinished(() => {
-        for (const socket of open) socket.destroy();
-        server.close();
-      });
-      await once(server.listen(path), 'listening');
-      const client = createRuntimeClient({ initTimeoutMs: 2_000 });
-      const address = { kind: 'unix', path } as const;
-      const start = fc.constantFrom(
-        'HTTP/1.1 200 OK\r\n',
-        'HTTP/1.1 422 x\r\n',
-        'HTTP/1.1 103 x\r\n\r\n',
-        'HTTP/1.1 101 x\r\nUpgrade: x\r\nConnection: upgrade\r\n',
-        'HTTP/1.0 200\r\n',
-        '',
-      );
-      const head = fc.constantFrom(
-        '\r\n',
-        'Transfer-Encoding: chunked\r\n\r\n',
-        'Content-Length: 5\r\n\r\n',
-        'Content-Length: 99999\r\n\r\n',
-        'X: \0\r\n\r\n',
-        '',
-      );
-      const init = {
-        nonce: 'n',
-        revision: 'default/x@1',
-        namespace: 'default',
-        name: 'x',
-        number: 1,
-        code: '/c',
-        entry: 'i.mjs',
-        env: {},
-        slots: 1,
-        timeoutMs: 1_000,
-        memoryMib: 128,
-        memoryClassMib: 128,
-      };
-      await fc.assert(
-        fc.asyncProperty(start, head, fc.array(bytes, { maxLength: 3 }), async (line, headers, body) => {
-          answer = [Buffer.from(line + headers, 'latin1'), ...body];
-          const health = await client.health(address, { timeoutMs: 2_000 }).catch((error: unknown) => error);
-          if (!(health instanceof RuntimeUnreachable)) expect(Health.safeParse(health).success).toBe(true);
-          const loaded = await client.init(address, Promise.resolve(init), new AbortController().signal).catch((error: unknown) => error);
-          if (loaded instanceof RuntimeUnreachable) expect(loaded.message).toMatch(/\S/);
-          else expect(loaded).toMatchObject({ ok: expect.any(Boolean) });
-          const drained = await client.drain(address, 10).catch((error: unknown) => error);
-          expect(drained === undefined || drained instanceof RuntimeUnreachable).toBe(true);
-        }),
-        fuzzed(100),
-      );
-    },
-    TIMEOUT_MS,
-  );
-});
-
-describe('the link', () => {
-  const HELLO = '{"type":"hello","gateway":"g","boot":"b","pid":1,"term":0,"held":[]}\n';
-  it(
-    'cuts off whoever says what it does not know, and serves the next one',
-    async () => {
-      const path = join(folderFor(), 'link', 's');
-      let hellos = 0;
-      const server = new LinkServer({
-        path,
-        gid: null,
-        tcp: null,
-        term: 1,
-        log: silentLog,
-        limits: { maxUnsentBytes: 1_048_576, helloTimeoutMs: 60_000 },
-        events: {
-          onHello: (link) => {
-            hellos++;
-            link.send({ type: 'welcome', keep: [], drop: [], version: 1, routes: [] });
-          },
-          onMessage: () => {},
-          onClose: () => {},
-        },
-      });
-      await server.start();
-      onTestFinished(() => server.close());
-      const dial = async (): Promise<Socket> => {
-        const socket = connect(path).on('error', () => {});
-        await once(socket, 'connect');
-        return socket;
-      };
-      const line = fc.oneof(
-        json.map((value) => `${JSON.stringify(value)}\n`),
-        fc.uint8Array({ minLength: 1, maxLength: 100 }).map((one) => `${Buffer.from(one).toString('latin1')}\n`),
-        fc
-          .record({
-            type: fc.constantFrom('want', 'release', 'suspect', 'hello', 'welcome', '__proto__'),
-            revision: json,
-            waiting: number,
-            lease: text,
-            instance: json,
-          })
-          .map((value) => `${JSON.stringify(value)}\n`),
-      );
-      await fc.assert(
-        fc.asyncProperty(fc.boolean(), fc.array(line, { minLength: 1, maxLength: 5 }), async (greets, lines) => {
-          const socket = await dial();
-          const closed = once(socket, 'close');
-          socket.resume();
-          // The last one is none that there is, whatever stood before it.
-          socket.write((greets ? HELLO : '') + lines.join('') + '{"type":"none"}\n');
-          await closed;
-        }),
-        fuzzed(60),
-      );
-      const before = hellos;
-      const good = await dial();
-      good.write(HELLO);
-      const [welcome] = (await once(good, 'data')) as [Buffer];
-      expect(JSON.parse(welcome.toString())).toMatchObject({ type: 'welcome' });
-      await waitFor('the hello', () => hellos === before + 1, { everyMs: 2 });
-      good.destroy();
     },
     TIMEOUT_MS,
   );

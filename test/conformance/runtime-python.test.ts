@@ -1,30 +1,13 @@
-/** The handler forms of the python runtime, alone and as real frameworks use them. */
+/** The handler forms of the python runtime. As real frameworks use them: runtime-python-frameworks.test.ts. */
 import { once } from 'node:events';
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { HEADERS } from '#contract/runtime.ts';
-import { vendor } from '../helpers/python-packages.ts';
 import { waitFor } from '../helpers/wait.ts';
-import { frame, openWebSocket, OPCODE } from '../helpers/websocket.ts';
-import { gatewayHeaders, lineWith, readAnswer, startShim, type Shim } from './runtime-harness.ts';
+import { gatewayHeaders, lineWith, readAnswer, startShim } from './runtime-harness.ts';
+import { folderOf, startSource } from './runtime-python.fixture.ts';
 import { PYTHON } from './runtime-table.ts';
-
-function folderOf(files: Record<string, string>): string {
-  const folder = mkdtempSync(join(tmpdir(), 'fn-python-'));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
-  return folder;
-}
-
-/** Starts a shim that becomes `main.py` of this source. */
-async function start(source: string, form: string, files: Record<string, string> = {}): Promise<Shim> {
-  const code = folderOf({ 'main.py': source, ...files });
-  const shim = await startShim(PYTHON);
-  expect((await shim.become('main.py', { code })).form).toBe(form);
-  return shim;
-}
 
 describe('detection', () => {
   it.each([
@@ -55,7 +38,7 @@ describe('detection', () => {
   it('takes the object that fn.json names', async () => {
     const source =
       'def other(environ, start_response):\n  start_response("200 OK", [])\n  return [b"other"]\ndef main(request): return "main"';
-    expect((await (await start(source, 'wsgi', { 'fn.json': '{"object":"other"}' })).call('GET', '/')).text).toBe('other');
+    expect((await (await startSource(source, 'wsgi', { 'fn.json': '{"object":"other"}' })).call('GET', '/')).text).toBe('other');
     const shim = await startShim(PYTHON);
     const code = folderOf({ 'main.py': 'x = 1', 'fn.json': '{"object":"app"}' });
     expect(await shim.fails('main.py', { code })).toMatchObject({ name: 'NoHandler', message: 'the module has no app: it has x' });
@@ -88,7 +71,7 @@ def handler(event, context):
 `;
 
   it('has API Gateway’s event, version 2.0', async () => {
-    const shim = await start(source, 'lambda');
+    const shim = await startSource(source, 'lambda');
     const headers = {
       ...gatewayHeaders('l-1'),
       cookie: 'a=1; b=2',
@@ -119,7 +102,7 @@ def handler(event, context):
   });
 
   it('answers of every shape', async () => {
-    const shim = await start(source, 'lambda');
+    const shim = await startSource(source, 'lambda');
     const full = await shim.call('GET', '/full');
     expect([full.status, full.text, full.headers['x-one'], full.headers['set-cookie'], full.headers['x-many']]).toEqual([
       201,
@@ -196,7 +179,7 @@ def sse():
 `;
 
   it('returns anything sensible', async () => {
-    const shim = await start(source, 'function');
+    const shim = await startSource(source, 'function');
     const text = await shim.call('GET', '/str');
     expect([text.text, text.headers['content-type']]).toEqual(['text', 'text/plain; charset=utf-8']);
     expect((await shim.call('GET', '/dict')).json()).toEqual({ an: 'object' });
@@ -210,7 +193,7 @@ def sse():
   });
 
   it('a generator streams, with its first piece at once, and ends with its client', async () => {
-    const shim = await start(source, 'function');
+    const shim = await startSource(source, 'function');
     const { outgoing, response } = shim.open('GET', '/stream');
     outgoing.end();
     const incoming = await response;
@@ -229,7 +212,7 @@ def sse():
   });
 
   it('a head goes out though the first event takes its time', async () => {
-    const shim = await start(source, 'function');
+    const shim = await startSource(source, 'function');
     const { outgoing, response } = shim.open('GET', '/sse');
     outgoing.end();
     expect((await response).headers['content-type']).toBe('text/event-stream');
@@ -237,7 +220,7 @@ def sse():
   });
 
   it('reads its body as it comes', async () => {
-    const shim = await start(source, 'function');
+    const shim = await startSource(source, 'function');
     const { outgoing, response } = shim.open('POST', '/echo');
     outgoing.write('one');
     const incoming = await response;
@@ -247,7 +230,7 @@ def sse():
   });
 
   it('runs beside others, and answers health while all of them wait', async () => {
-    const shim = await start(source, 'function');
+    const shim = await startSource(source, 'function');
     const calls = Array.from({ length: 20 }, (_, index) => shim.call('GET', '/threads', { headers: gatewayHeaders(`t-${index}`) }));
     await waitFor('all to be in flight', async () => (await shim.health()).inFlight === 20);
     await shim.call('GET', '/goThreads');
@@ -257,7 +240,7 @@ def sse():
   });
 
   it('logging, warnings, print and bytes are lines of the request', async () => {
-    const shim = await start(source, 'function');
+    const shim = await startSource(source, 'function');
     await shim.call('GET', '/log', { headers: gatewayHeaders('log-1') });
     await lineWith(shim, 'bytes');
     const lines = shim.lines();
@@ -272,7 +255,7 @@ def sse():
   });
 
   it('may leave work for later, and end the process', async () => {
-    const shim = await start(source, 'function');
+    const shim = await startSource(source, 'function');
     expect((await shim.call('GET', '/later', { headers: gatewayHeaders('w-1') })).text).toBe('answered');
     expect(await lineWith(shim, 'worked later')).toMatchObject({ req: 'w-1' });
     await waitFor('it to settle', async () => (await shim.health()).waitUntil === 0);
@@ -309,7 +292,7 @@ def application(environ, start_response):
 `;
 
   it('is PEP 3333', async () => {
-    const shim = await start(source, 'wsgi');
+    const shim = await startSource(source, 'wsgi');
     const headers = { ...gatewayHeaders('w-1'), 'x-forwarded-prefix': '/hello', 'x-two': ['1', '2'], x_evil: '1' };
     expect((await shim.call('POST', '/a%20b/%C3%A9?q=1', { headers, body: 'abc' })).text).toBe(
       `['POST', '/hello', '/a b/Ã©', 'q=1', 'fn.example', '8443', '203.0.113.9', 'https', '1,2', '3', None]`,
@@ -322,173 +305,6 @@ def application(environ, start_response):
     expect((await shim.call('GET', '/none')).status).toBe(500);
     expect((await shim.call('GET', '/exc')).text).toBe('handled');
     expect((await shim.call('HEAD', '/')).text).toBe('');
-  });
-});
-
-describe('frameworks, unmodified', () => {
-  it('Flask', async () => {
-    const code = folderOf({
-      'app.py': `
-import logging
-from flask import Flask, Response, jsonify, request, session, url_for
-app = Flask(__name__)
-app.secret_key = "k"
-@app.get("/hi/<name>")
-def hi(name):
-    app.logger.warning("greeting %s", name)
-    return jsonify(name=name, q=request.args.get("q"), url=url_for("hi", name=name), ip=request.remote_addr)
-@app.post("/json")
-def post(): return request.get_json(), 201
-@app.post("/upload")
-def upload(): return str(len(request.files["f"].read()))
-@app.get("/stream")
-def stream(): return Response((f"{n}\\n" for n in range(3)), mimetype="text/plain")
-@app.get("/visits")
-def visits():
-    session["n"] = session.get("n", 0) + 1
-    return str(session["n"])
-@app.get("/throw")
-def throw(): raise RuntimeError("flask raises")
-`,
-    });
-    await vendor('flask', code);
-    const shim = await startShim(PYTHON);
-    expect(await shim.become('app.py', { code })).toMatchObject({ form: 'wsgi', slots: 10 });
-    const hi = await shim.call('GET', '/hi/ann?q=1', { headers: { ...gatewayHeaders('f-1'), 'x-forwarded-prefix': '/site' } });
-    expect(hi.json()).toEqual({ name: 'ann', q: '1', url: '/site/hi/ann', ip: '203.0.113.9' });
-    expect(await lineWith(shim, 'greeting ann')).toMatchObject({ level: 'warn', req: 'f-1' });
-    const posted = await shim.call('POST', '/json', { body: '{"a":1}', headers: { 'content-type': 'application/json' } });
-    expect([posted.status, posted.json()]).toEqual([201, { a: 1 }]);
-    const multipart = '--b\r\ncontent-disposition: form-data; name="f"; filename="f"\r\n\r\n12345\r\n--b--\r\n';
-    const headers = { 'content-type': 'multipart/form-data; boundary=b', 'transfer-encoding': 'chunked' };
-    expect((await shim.call('POST', '/upload', { body: multipart, headers })).text).toBe('5');
-    expect((await shim.call('GET', '/stream')).text).toBe('0\n1\n2\n');
-    const first = await shim.call('GET', '/visits');
-    const cookie = first.headers['set-cookie']![0]!.split(';')[0]!;
-    expect((await shim.call('GET', '/visits', { headers: { cookie } })).text).toBe('2');
-    expect((await shim.call('GET', '/throw', { headers: gatewayHeaders('f-2') })).status).toBe(500);
-    expect(await lineWith(shim, 'flask raises')).toMatchObject({ level: 'error', req: 'f-2' });
-    expect((await shim.call('HEAD', '/stream')).status).toBe(200);
-    expect((await shim.call('GET', '/missing')).status).toBe(404);
-  });
-
-  it('FastAPI', async () => {
-    const code = folderOf({
-      'main.py': `
-from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
-from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
-import asyncio
-class Item(BaseModel):
-    name: str
-    price: float
-ready = []
-app = FastAPI()
-@app.on_event("startup")
-async def startup(): ready.append("started")
-@app.on_event("shutdown")
-async def shutdown(): print("shut down")
-@app.get("/hi/{name}")
-async def hi(name: str, request: Request, q: int = 0): return {"name": name, "q": q, "ready": ready, "ip": request.client.host, "scheme": request.url.scheme}
-@app.post("/items", status_code=201)
-def items(item: Item): return item
-@app.get("/stream")
-async def stream():
-    async def pieces():
-        for n in range(3):
-            yield f"{n}\\n"
-            await asyncio.sleep(0)
-    return StreamingResponse(pieces(), media_type="text/plain")
-@app.get("/later")
-def later(tasks: BackgroundTasks):
-    tasks.add_task(lambda: print("in the background"))
-    return "ok"
-@app.get("/throw")
-def throw(): raise RuntimeError("fastapi raises")
-@app.websocket("/ws")
-async def ws(socket: WebSocket):
-    await socket.accept()
-    while True: await socket.send_text("echo " + await socket.receive_text())
-`,
-    });
-    await vendor('fastapi', code);
-    const shim = await startShim(PYTHON);
-    expect(await shim.become('main.py', { code })).toMatchObject({ form: 'asgi', slots: 50 });
-    expect((await shim.call('GET', '/hi/ann?q=7', { headers: gatewayHeaders('a-1') })).json()).toEqual({
-      name: 'ann',
-      q: 7,
-      ready: ['started'],
-      ip: '203.0.113.9',
-      scheme: 'https',
-    });
-    const post = (body: string) => shim.call('POST', '/items', { body, headers: { 'content-type': 'application/json' } });
-    const made = await post('{"name":"x","price":"1.5"}');
-    expect([made.status, made.json()]).toEqual([201, { name: 'x', price: 1.5 }]);
-    expect((await post('{"name":"x"}')).status).toBe(422);
-    expect((await shim.call('GET', '/stream')).text).toBe('0\n1\n2\n');
-    expect((await shim.call('GET', '/later', { headers: gatewayHeaders('a-2') })).json()).toBe('ok');
-    expect(await lineWith(shim, 'in the background')).toMatchObject({ req: 'a-2' });
-    expect((await shim.call('GET', '/throw', { headers: gatewayHeaders('a-3') })).status).toBe(500);
-    expect(await lineWith(shim, 'fastapi raises')).toMatchObject({ level: 'error', req: 'a-3' });
-    expect((await shim.call('GET', '/openapi.json')).status).toBe(200);
-    const socket = await openWebSocket(shim.address, '/ws');
-    socket.send(frame(OPCODE.text, 'hello'));
-    expect((await socket.frame()).payload.toString()).toBe('echo hello');
-    socket.destroy();
-    await waitFor('the slot', async () => (await shim.health()).inFlight === 0);
-    shim.signal('SIGTERM');
-    expect(await shim.exited).toEqual({ code: 0, signal: null });
-    await lineWith(shim, 'shut down');
-  });
-});
-
-describe('its HTTP server', () => {
-  /** Sends bytes as they are; all that comes until the connection ends. */
-  const raw = (shim: Shim, bytes: string) =>
-    new Promise<string>((resolve, reject) => {
-      let text = '';
-      const socket = shim.connect(() => socket.write(bytes));
-      socket
-        .on('data', (data) => (text += data.toString()))
-        .on('error', reject)
-        .on('close', () => resolve(text));
-    });
-  const echo = 'def main(request): return request.method + " " + request.text()';
-
-  it.each([
-    ['both lengths', 'POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n', 400],
-    ['two lengths', 'POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\nabc', 400],
-    ['a signed length', 'POST / HTTP/1.1\r\nhost: x\r\ncontent-length: +3\r\n\r\nabc', 400],
-    ['two hosts', 'GET / HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n', 400],
-    ['another encoding', 'POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n', 501],
-    ['a folded header', 'GET / HTTP/1.1\r\nhost: x\r\na: b\r\n c\r\n\r\n', 400],
-    ['a space before the colon', 'GET / HTTP/1.1\r\nhost : x\r\n\r\n', 400],
-    ['LF alone', 'GET / HTTP/1.1\nhost: x\n\n', 400],
-    ['a bare CR', 'GET / HTTP/1.1\r\nhost: x\ry\r\n\r\n', 400],
-    ['NUL', 'GET / HTTP/1.1\r\nhost: x\0\r\n\r\n', 400],
-    ['no version', 'GET /\r\n\r\n', 400],
-    ['HTTP/2.0', 'GET / HTTP/2.0\r\n\r\n', 505],
-    ['an absolute target', 'GET http://x/ HTTP/1.1\r\nhost: x\r\n\r\n', 400],
-    ['headers without end', `GET / HTTP/1.1\r\na: ${'x'.repeat(70_000)}`, 431],
-  ])('refuses %s, and closes', async (_what, bytes, status) => {
-    const shim = await start(echo, 'function');
-    const answer = await raw(shim, bytes);
-    expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} .*application/problem\\+json`, 's'));
-    expect(answer.match(/HTTP\/1\.1 \d/g)).toHaveLength(1);
-    expect((await shim.call('POST', '/', { body: 'on' })).text).toBe('POST on');
-  });
-
-  it('answers requests that came at once in their order, and drops one whose chunks are wrong', async () => {
-    const shim = await start(echo, 'function');
-    const two = await raw(
-      shim,
-      'POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2;x=y\r\nab\r\n1\r\nc\r\n0\r\ntrailer: 1\r\n\r\nPUT / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\nd',
-    );
-    expect(two.indexOf('POST abc')).toBeGreaterThan(0);
-    expect(two.indexOf('PUT d')).toBeGreaterThan(two.indexOf('POST abc'));
-    const wrong = await raw(shim, 'POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n');
-    expect(wrong).not.toContain('POST ab');
-    await waitFor('the slot', async () => (await shim.health()).inFlight === 0);
   });
 });
 
@@ -516,7 +332,7 @@ describe('handlers for events', () => {
   };
 
   it('that are plain functions run on a thread, with ctx where they take it', async () => {
-    const shim = await start(
+    const shim = await startSource(
       'import time\ndef queue(batch, ctx):\n  print(f"took {batch.messages[0].body}")\n  time.sleep(3)\n  batch.retry_all(delay_seconds=ctx.revision)',
       'events',
     );
@@ -528,7 +344,7 @@ describe('handlers for events', () => {
 
   it('one with a yield has run no line, and is not taken for done', async () => {
     for (const source of ['async def queue(batch):\n  yield', 'def queue(batch):\n  yield']) {
-      const shim = await start(source, 'events');
+      const shim = await startSource(source, 'events');
       expect((await shim.call('POST', '/', message)).status).toBe(500);
       await lineWith(shim, 'queue has a yield');
     }
@@ -537,9 +353,9 @@ describe('handlers for events', () => {
   it('are no routes, classes or modules of these names', async () => {
     const app =
       'def app(environ, start_response):\n  start_response("200 OK", [])\n  return [environ.get("HTTP_FN_EVENT", "none").encode()]\n';
-    const wsgi = await start(`${app}def queue(order): raise TypeError("a route of the app")`, 'wsgi');
+    const wsgi = await startSource(`${app}def queue(order): raise TypeError("a route of the app")`, 'wsgi');
     expect((await wsgi.call('POST', '/', message)).text).toBe('queue');
-    const others = await start(
+    const others = await startSource(
       'import queue\nfrom threading import Event as event\ndef main(request): return request.headers["fn-event"]',
       'function',
     );
@@ -547,7 +363,7 @@ describe('handlers for events', () => {
   });
 
   it('sys.exit in one ends the process with its code', async () => {
-    const shim = await start('import sys\nasync def queue(batch): sys.exit(3)', 'events');
+    const shim = await startSource('import sys\nasync def queue(batch): sys.exit(3)', 'events');
     await expect(shim.call('POST', '/', message)).rejects.toThrow(/hang up|ECONNRESET/);
     expect((await shim.exited).code).toBe(3);
   });

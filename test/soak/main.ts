@@ -52,8 +52,9 @@ const { sleep } = await import('../helpers/wait.ts');
 const { Book } = await import('./book.ts');
 const { census } = await import('./census.ts');
 const { faults } = await import('./faults.ts');
+const { STREAM } = await import('./manifest.ts');
 const { condensed, markdown, seriesOf } = await import('./report.ts');
-const { STREAM, Traffic } = await import('./traffic.ts');
+const { Traffic } = await import('./traffic.ts');
 const { verdictsOf } = await import('./verdict.ts');
 
 const MINUTE = 60_000;

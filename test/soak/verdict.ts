@@ -4,7 +4,7 @@ import type { Sample } from './census.ts';
 import { ALLOWED } from './faults.ts';
 import { type Failure, harmless, missingTicks, starvedTimes, unexpected } from './judge.ts';
 import type { Series, SoakResult, Strike, Verdict } from './report.ts';
-import { TICK_MS } from './traffic.ts';
+import { TICK_MS } from './manifest.ts';
 
 /** Fewer warm requests than so many a second of the whole time, and it was no load. */
 const LEAST_WARM_PER_SECOND = 5;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { planHost, planIdle, planStarts } from '../plan.ts';
+import { planHost, planStarts } from '../plan.ts';
+import { planIdle } from '../plan-idle.ts';
 import { addInstance, testRevision, testSettings, want } from '../testing.ts';
 import { World } from '../world.ts';
 import { held } from './history.ts';

@@ -9,7 +9,6 @@ import type Dockerode from 'dockerode';
 import type { UsageSource } from '#contract/stats.ts';
 import type { Log } from '#kit/log.ts';
 import type { HomePaths } from '#kit/paths.ts';
-import { describeExit } from '../exit.ts';
 import {
   DriverUnavailable,
   type CreateSpec,
@@ -46,8 +45,6 @@ import { Watch, type ContainerEvent } from './watch.ts';
 const PARALLEL = 8;
 /** Ids of killed instances that are remembered, so that an answer of the engine that was under way does not bring one back. */
 const MAX_REMEMBERED = 10_000;
-/** What is shown of them where an instance ends while it starts, characters. */
-const SHOWN_TAIL = 500;
 
 export interface DockerDriverOptions extends Pick<EgressOptions, 'nameservers' | 'hostNames'> {
   paths: HomePaths;
@@ -217,7 +214,7 @@ class DockerDriver implements Driver {
     await engine.startContainer(known.container);
     goOn();
     const inspected = await engine.inspect(known.container);
-    if (!inspected?.State.Running) throw new Error(await this.#whyNotRunning(known, inspected));
+    if (!inspected?.State.Running) throw new Error(await this.#exits.whyNotRunning(inspected));
     const instance = await this.#adopt(inspected);
     if (instance === null) throw new Error(`the engine changed the labels of ${container.name}`);
     if (known.ip !== null) await host.firewall?.release(known.ip);
@@ -316,12 +313,6 @@ class DockerDriver implements Driver {
     const known = this.#known.get(id);
     if (known?.phase !== 'running') throw new Error(`the instance ${id} is not running`);
     return known;
-  }
-
-  async #whyNotRunning(known: Known, inspected: Dockerode.ContainerInspectInfo | null): Promise<string> {
-    if (!inspected) return 'the container vanished while it started';
-    const tail = (await this.#exits.stderrTail(known.container)).trim().slice(-SHOWN_TAIL);
-    return `the instance ended while it started: ${describeExit(inspected.State.ExitCode)}${tail === '' ? '' : `; it said: ${tail}`}`;
   }
 
   /** Takes up what the engine says of a container; null where it is not ours. */

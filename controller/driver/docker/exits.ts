@@ -1,4 +1,5 @@
 /** Tells the engine room of instances that ended by themselves: each once, with its cause, none that were killed. */
+import type Dockerode from 'dockerode';
 import { sleep } from '#kit/clock.ts';
 import type { Log } from '#kit/log.ts';
 import { TAIL_BYTES, describeExit, exitSignal } from '../exit.ts';
@@ -12,6 +13,8 @@ import { OomJudge, judge } from './verdict.ts';
 
 /** Lines of stderr that are looked at for the reason of a crash. V8's report has some 40. */
 const TAIL_LINES = 80;
+/** What is shown of them where an instance ends while it starts, characters. */
+const SHOWN_TAIL = 500;
 /** Of a process that was killed, the engine is asked once more after this, ms, whether memory was the reason. */
 const OOM_WORD_MS = 200;
 
@@ -61,8 +64,15 @@ export class Exits {
     }
   }
 
+  /** Why a container does not run that was just started, in words. Null: the engine does not have it any more. */
+  async whyNotRunning(inspected: Dockerode.ContainerInspectInfo | null): Promise<string> {
+    if (!inspected) return 'the container vanished while it started';
+    const tail = (await this.#stderrTail(inspected.Id)).trim().slice(-SHOWN_TAIL);
+    return `the instance ended while it started: ${describeExit(inspected.State.ExitCode)}${tail === '' ? '' : `; it said: ${tail}`}`;
+  }
+
   /** The end of what a container wrote to stderr. */
-  async stderrTail(container: string): Promise<string> {
+  async #stderrTail(container: string): Promise<string> {
     if (!this.#engine) throw new Error('the driver is not started');
     return framesText(await this.#engine.stderrTail(container, TAIL_LINES)).slice(-TAIL_BYTES);
   }
@@ -81,7 +91,7 @@ export class Exits {
         exitCode: exitCode ?? inspected.State.ExitCode,
         oomKilled: inspected.State.OOMKilled,
         whileAway,
-        stderrTail: () => this.stderrTail(known.container),
+        stderrTail: () => this.#stderrTail(known.container),
       },
       this.#oom,
     );
