@@ -24,7 +24,7 @@ const MAX_CREATES = 2;
 /** Of one function: beyond it 503. */
 const MAX_WAITING = 1_500;
 /** Of a request that waits for an instance: two hundred starts on two cores are a minute of CPU. */
-const QUEUE_MS = SCALE.full ? 60_000 : 20_000;
+const QUEUE_MS = 60_000;
 /** What a gateway may keep of a herd that has gone, MiB. */
 const KEPT_MIB = 32;
 const BUDGET_MIB = 1_600;

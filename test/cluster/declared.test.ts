@@ -30,7 +30,7 @@ describe('declared functions', () => {
   };
   /** `Ready Serving, Synced ChangedElsewhere` of the newest generation. */
   const said = async (name: string) => ((await status(name))?.conditions ?? []).map(({ type, reason }) => `${type} ${reason}`).join(', ');
-  const untilSaid = (name: string, what: string) => expect.poll(() => said(name), { timeout: 30_000, interval: 200 }).toBe(what);
+  const untilSaid = (name: string, what: string) => expect.poll(() => said(name), { timeout: 60_000, interval: 200 }).toBe(what);
   const object = (name: string, spec: object) =>
     JSON.stringify({ apiVersion: 'fn.dev/v1alpha1', kind: 'Function', metadata: { name }, spec });
   const inline = { inline: { files: { 'handler.ts': HELLO } } };
@@ -55,7 +55,7 @@ describe('declared functions', () => {
     await kubectl(['wait', '--for=condition=Ready', 'functions.fn.dev/hello', '--timeout=60s']);
     expect((await platform.call('/hello')).text).toBe('hello one');
     await kubectl(['apply', '-f', '-'], object('hello', { source: inline, env: { WHO: 'two' }, cpu: 0.5, timeout: '5s' }));
-    await expect.poll(async () => (await platform.call('/hello')).text, { timeout: 30_000 }).toBe('hello two');
+    await expect.poll(async () => (await platform.call('/hello')).text, { timeout: 60_000 }).toBe('hello two');
     await untilSaid('hello', 'Ready Serving, Synced Applied');
     expect(await kubectl(['get', 'fnf', 'hello'])).toMatch(
       /READY\s+SYNCED\s+REVISION\s+URL\s+AGE\s+hello\s+True\s+True\s+default\/hello@2\s+http/,
@@ -64,7 +64,7 @@ describe('declared functions', () => {
     const { stdout } = await platform.fnOk(['audit', '--json']);
     expect(stdout).toContain(`kubernetes:${namespace}/hello`);
     await kubectl(['delete', 'functions.fn.dev', 'hello']);
-    await expect.poll(async () => (await platform.call('/hello')).status, { timeout: 30_000 }).toBe(404);
+    await expect.poll(async () => (await platform.call('/hello')).status, { timeout: 60_000 }).toBe(404);
   });
 
   it('that somebody changes past the object say so, and go back when they are told to', async () => {
@@ -108,7 +108,7 @@ describe('declared functions', () => {
     await untilSaid('rendered', 'Ready Serving, Synced Applied');
     expect((await platform.call('/rendered')).text).toBe('a/b you');
     await kubectl(['delete', 'functions.fn.dev', '--all']);
-    await expect.poll(async () => (await platform.status()).functions, { timeout: 30_000 }).toEqual([]);
+    await expect.poll(async () => (await platform.status()).functions, { timeout: 60_000 }).toEqual([]);
   });
 
   it('explain themselves to kubectl', async () => {

@@ -248,7 +248,7 @@ export function describeSource<T extends BrokerTrigger>(kind: SourceKind<T>): vo
           await source.ack(messages);
           return [...seen.values()].includes('after') && (await bench.unacknowledged().catch(() => 1)) !== 1;
         },
-        { timeoutMs: 30_000 },
+        { timeoutMs: 60_000 },
       );
       for (const [id, text] of seen) if (text === 'before') expect(id).toBe(before!.id);
       expect([...seen.values()].filter((text) => text === 'before').length).toBeLessThanOrEqual(acknowledged ? 0 : 1);

@@ -71,8 +71,8 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
     expect(entries.filter(({ body }) => body !== 'well')).toEqual([]);
   });
 
-  const attack = (path: string, options = {}) => platform().call(`/hostile${path}`, { timeoutMs: 20_000, ...options });
-  const honest = () => waitFor('the function to be well again', async () => (await attack('/')).text === '"honest"', { timeoutMs: 30_000 });
+  const attack = (path: string, options = {}) => platform().call(`/hostile${path}`, { timeoutMs: 60_000, ...options });
+  const honest = () => waitFor('the function to be well again', async () => (await attack('/')).text === '"honest"', { timeoutMs: 60_000 });
   /** The attacker's instance, and the process it is. */
   const attacker = async () => {
     await honest();
@@ -82,7 +82,7 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
   };
   const gone = (handle: string) =>
     waitFor(`${handle} to be gone`, async () => (await execa('docker', ['inspect', handle], { reject: false })).exitCode !== 0, {
-      timeoutMs: 30_000,
+      timeoutMs: 60_000,
     });
 
   it('a fork bomb has an end, and dies with the first process of its instance', async () => {

@@ -139,17 +139,17 @@ describe.each(drivers('process'))('triggers (%s)', (driver) => {
 
   it('tell of a broker that is away, and go on when it is back, with nothing lost', async () => {
     await server.kill();
-    await waitFor('the failure', async () => (await status('orders'))?.state === 'failing', { timeoutMs: 30_000 });
+    await waitFor('the failure', async () => (await status('orders'))?.state === 'failing', { timeoutMs: 60_000 });
     const text = JSON.stringify(await status('orders'));
     expect(text).not.toContain(PASSWORD);
     await server.restart();
     await send('after');
-    await waitFor('a message', async () => (await named('after')).length > 0, { timeoutMs: 45_000 });
-    await waitFor('the state', async () => (await status('orders'))?.state === 'running', { timeoutMs: 30_000 });
+    await waitFor('a message', async () => (await named('after')).length > 0, { timeoutMs: 60_000 });
+    await waitFor('the state', async () => (await status('orders'))?.state === 'running', { timeoutMs: 60_000 });
   });
 
   it('tick, each time once', async () => {
-    await waitFor('ticks', async () => (await seen('clock')).length >= 4, { timeoutMs: 30_000 });
+    await waitFor('ticks', async () => (await seen('clock')).length >= 4, { timeoutMs: 60_000 });
     const ticks = await seen('clock');
     expect(new Set(ticks.map(({ tick }) => tick)).size).toBe(ticks.length);
     for (const { tick, data } of ticks) expect([tick! % 1_000, data]).toEqual([0, { a: 1 }]);

@@ -110,7 +110,7 @@ describe('two gateways', () => {
   const stopAll = (loads: readonly Load[]) => Promise.all(loads.map((load) => load.stop()));
   /** Waits until so many requests that were sent after a moment have been answered by each. */
   const answered = (loads: readonly Load[], since: number, count: number) =>
-    waitFor(`${count} answers of each`, () => loads.every(({ entries }) => between(entries, since).length >= count), { timeoutMs: 40_000 });
+    waitFor(`${count} answers of each`, () => loads.every(({ entries }) => between(entries, since).length >= count), { timeoutMs: 60_000 });
 
   it('give a client the same revision, by its header and by the cookie of either', async () => {
     await platform().deploy('split', version('one'));

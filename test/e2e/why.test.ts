@@ -36,7 +36,7 @@ for (const driver of drivers('docker')) {
   describe(`why (${driver})`, () => {
     const platform = usePlatform({ driver, env: { FN_SLOW_MS: '1000' } });
     const idOf = async (path: string): Promise<string> =>
-      String((await platform().call(path, { timeoutMs: 20_000 })).headers['x-request-id']);
+      String((await platform().call(path, { timeoutMs: 60_000 })).headers['x-request-id']);
     /** Its log lines may still be on their way. */
     const why = (id: string, until: (found: Why) => boolean = () => true): Promise<Why> =>
       waitFor(`an explanation of ${id}`, async () => {
@@ -109,7 +109,7 @@ for (const driver of drivers('docker')) {
       const stats = async (): Promise<FunctionStats> =>
         FunctionStats.parse(JSON.parse((await platform().fnOk(['stats', 'burner', '--json'])).stdout));
       const told = z.object({ burnt: z.number(), sinceBoot: z.number() });
-      const { burnt, sinceBoot } = told.parse((await platform().call('/burner/burn', { timeoutMs: 30_000 })).json());
+      const { burnt, sinceBoot } = told.parse((await platform().call('/burner/burn', { timeoutMs: 60_000 })).json());
       const used = await waitFor('what it burnt', async () => {
         const found = await stats();
         return found.cpuSeconds >= burnt && found;
@@ -138,7 +138,7 @@ for (const driver of drivers('docker')) {
     it('a large bundle is compiled once: later starts have its code cache, and say so', async () => {
       await platform().deploy('large', LARGE, { flags: ['--keep-alive', '0'] });
       await platform().scaledToZero('large');
-      const answer = await platform().call('/large', { timeoutMs: 20_000 });
+      const answer = await platform().call('/large', { timeoutMs: 60_000 });
       expect(answer.text).toBe('1999');
       const found = await why(String(answer.headers['x-request-id']));
       expect(found.call.start).toMatchObject({ codeCache: 'hit' });

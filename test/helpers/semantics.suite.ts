@@ -200,7 +200,7 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
       await platform().deploy('teller', 'export default () => new Response(process.env.API_KEY);\n', { flags: ['--secret', 'API_KEY'] });
       expect((await platform().call('/teller')).text).toBe(values[0]);
       await platform().fnOk(['secret', 'set', 'API_KEY'], { input: values[1]! });
-      await waitFor('the new value', async () => (await platform().call('/teller')).text === values[1], { timeoutMs: 30_000 });
+      await waitFor('the new value', async () => (await platform().call('/teller')).text === values[1], { timeoutMs: 60_000 });
       if (inspect === null) return;
       const told = await inspect();
       expect(told.length).toBeGreaterThan(100);
@@ -220,7 +220,7 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
           const ticks = (await platform().call('/clock')).json<{ id: string; tick: number; data: unknown }[]>();
           return ticks.length >= 3 && ticks;
         },
-        { timeoutMs: 30_000 },
+        { timeoutMs: 60_000 },
       );
       expect(new Set(seen.map(({ tick }) => tick)).size).toBe(seen.length);
       expect(seen[0]!.data).toEqual({ a: 1 });
@@ -245,7 +245,7 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
             const view = InvocationView.parse((await platform().call(location)).json());
             return ['succeeded', 'failed'].includes(view.state) && view;
           },
-          { timeoutMs: 30_000 },
+          { timeoutMs: 60_000 },
         );
       expect(await ended(await send('/third'))).toMatchObject({ state: 'succeeded', attempts: 3, result: { status: 201 } });
       const failed = await ended(await send('/fail'));
