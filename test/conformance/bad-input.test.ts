@@ -101,7 +101,7 @@ describe('the control API', () => {
       name: 'soon over',
       scopes: ['read'],
       namespaces: ['default'],
-      expiresAt: Date.now() + 300,
+      expiresAt: Date.now() + 3_000,
     });
     const { token: expired } = made.json as { token: string };
     await waitFor('its end', async () => (await api.call({ path: HELLO, token: expired })).status === 401, { everyMs: 20 });

@@ -60,7 +60,7 @@ const never = () => new AbortController().signal;
 export const textOf = (message: SourceMessage): string => Buffer.from(message.data).toString('utf8');
 
 /** Receives until there are so many. What is thrown meanwhile (the broker is away) is tried again, as the runner does. */
-export async function take(source: Source, count: number, timeoutMs = 30_000): Promise<SourceMessage[]> {
+export async function take(source: Source, count: number, timeoutMs = 60_000): Promise<SourceMessage[]> {
   const taken: SourceMessage[] = [];
   await waitFor(
     `${count} messages`,

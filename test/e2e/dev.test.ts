@@ -160,7 +160,7 @@ interface InspectorTarget {
 
 /** Attaches to the instance whose code holds the word: after a reload the port leads to the new one when that has said where it listens. */
 async function attach(inspect: number, word: string): Promise<{ devtools: Devtools; script: Fields }> {
-  for (const end = performance.now() + 30_000; performance.now() < end;) {
+  for (const end = performance.now() + 60_000; performance.now() < end;) {
     const targets = await call(`http://127.0.0.1:${inspect}/json/list`).then(
       (answer) => answer.json<InspectorTarget[]>(),
       () => [],

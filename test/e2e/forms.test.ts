@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { FunctionView } from '#contract/function.ts';
 import { open } from '../helpers/http.ts';
 import { drivers, usePlatform } from '../helpers/suite.ts';
+import { waitFor } from '../helpers/wait.ts';
 
 /** Example, the form that it must be taken for, and its concurrency. */
 const EXAMPLES: [folder: string, form: string, concurrency: number][] = [
@@ -209,8 +210,10 @@ for (const driver of drivers('docker')) {
       expect(response.status).toBeGreaterThanOrEqual(500);
       expect(response.text).not.toMatch(/\n\s+at /);
       expect((await platform().call('/thrower')).status).toBe(response.status);
-      const { stdout } = await platform().fnOk(['logs', 'thrower']);
-      expect(stdout).toContain('out of cheese');
+      const stdout = await waitFor('its log', async () => {
+        const said = (await platform().fnOk(['logs', 'thrower'])).stdout;
+        return said.includes('out of cheese') && /handler\.ts:/.test(said) && said;
+      });
       expect(stdout).toMatch(/handler\.ts:4:\d+/);
     });
   });

@@ -48,7 +48,7 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
     const deploy = (name: string, source: string, ...flags: string[]) => platform().deploy(name, source, { flags });
     await Promise.all([
       deploy('neighbour', `export default () => new Response('well');\n`, '--keep-alive', '600'),
-      deploy('hostile', HOSTILE, '--timeout', '3', '--egress', 'none', '--concurrency', '4', '--max', '3'),
+      deploy('hostile', HOSTILE, '--timeout', '5', '--egress', 'none', '--concurrency', '4', '--max', '3'),
       deploy('kernel', KERNEL, '--egress', 'none'),
     ]);
     const lines = {
@@ -98,7 +98,7 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
     }
     expect((await attack('/exit')).status).toBeGreaterThanOrEqual(502);
     await gone(handle);
-    expect(existsSync(pids)).toBe(false);
+    await waitFor('its group to be gone', () => !existsSync(pids));
     await honest();
   });
 
@@ -248,7 +248,7 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
       if (typeof answer !== 'string') expect(answer.headers['x-request-id']).toMatch(/^[\w-]+$/);
     }
     expect((await platform().fn(['status', '--json'])).code).toBe(0);
-    await platform().deploy('hostile', HOSTILE, { flags: ['--timeout', '3', '--egress', 'none', '--concurrency', '4', '--max', '3'] });
+    await platform().deploy('hostile', HOSTILE, { flags: ['--timeout', '5', '--egress', 'none', '--concurrency', '4', '--max', '3'] });
     await honest();
   });
 

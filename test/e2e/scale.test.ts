@@ -61,7 +61,7 @@ for (const driver of drivers('docker')) {
       });
 
       it('concurrency and max are never exceeded; what is over waits', async () => {
-        await platform().deploy('bounded', PROBE, { flags: ['--concurrency', '2', '--max', '2', '--timeout', '20', '--keep-alive', '2'] });
+        await platform().deploy('bounded', PROBE, { flags: ['--concurrency', '2', '--max', '2', '--timeout', '20', '--keep-alive', '10'] });
         const agent = new Agent({ keepAlive: true, maxSockets: 30 });
         const answers = await Promise.all(range(12).map(() => platform().call('/bounded/sleep?ms=300', { agent })));
         expect(answers.map((answer) => answer.status)).toEqual(range(12).map(() => 200));

@@ -20,7 +20,7 @@ import { waitFor } from './wait.ts';
 export type DriverName = 'docker' | 'process' | 'kubernetes';
 
 /** Longest a CLI command may take. `up` builds nothing here: npm test has built the images. */
-const COMMAND_TIMEOUT_MS = 90_000;
+const COMMAND_TIMEOUT_MS = 180_000;
 
 /** Lines of each log that are shown where something is left. */
 const LAST_WORDS = 20;

@@ -123,7 +123,7 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
       expect(after.json<{ instance: string }>().instance).not.toBe(before);
     },
     limits: async () => {
-      await platform().deploy('bounded', PROBE, { flags: ['--concurrency', '2', '--max', '2', '--timeout', '20', '--keep-alive', '2'] });
+      await platform().deploy('bounded', PROBE, { flags: ['--concurrency', '2', '--max', '2', '--timeout', '20', '--keep-alive', '10'] });
       const agent = new Agent({ keepAlive: true, maxSockets: 12 });
       const answers = await Promise.all(range(12).map(() => platform().call('/bounded/sleep?ms=300', { agent })));
       agent.destroy();
@@ -146,7 +146,7 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
       expect((await platform().call('/greedy')).status).toBe(200);
     },
     timeout: async () => {
-      await platform().deploy('loop', PROBE, { flags: ['--timeout', '2', '--max', '1'] });
+      await platform().deploy('loop', PROBE, { flags: ['--timeout', '5', '--max', '1'] });
       expect(codeOf(await platform().call('/loop/spin'))).toEqual([504, 'function-timeout']);
       expect((await platform().call('/loop')).status).toBe(200);
     },
