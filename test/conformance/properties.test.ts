@@ -35,7 +35,7 @@ import { fuzzed, fuzzTimeoutMs } from '../helpers/fuzz.ts';
 import { pax, tar } from '../helpers/tar.ts';
 import { waitFor } from '../helpers/wait.ts';
 
-const TIMEOUT_MS = fuzzTimeoutMs(60_000);
+const TIMEOUT_MS = fuzzTimeoutMs(240_000);
 
 function folderFor(): string {
   const folder = mkdtempSync(join(tmpdir(), 'fn-property-'));

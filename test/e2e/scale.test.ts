@@ -126,13 +126,13 @@ describe.each(onlyOn('docker'))('freeze (%s)', (driver) => {
 });
 
 describe.each(drivers('docker'))('budget (%s)', (driver) => {
-  // A pod takes seconds to go, and until it has gone its memory is taken.
-  const queueMs = driver === 'kubernetes' ? 15_000 : 6_000;
+  // An instance may take seconds to go, and until it has gone its memory is taken.
+  const queueMs = 15_000;
   /** Room for three functions of 256 MiB and little else. */
   const platform = usePlatform({ driver, env: { FN_MEMORY_BUDGET_MIB: '800', FN_QUEUE_TIMEOUT_MS: String(queueMs) } });
   beforeAll(async () => {
     for (const name of ['one', 'two', 'three', 'four', 'five']) {
-      await platform().deploy(name, PROBE, { flags: ['--memory', '256', '--keep-alive', '600', '--timeout', '30'] });
+      await platform().deploy(name, PROBE, { flags: ['--memory', '256', '--keep-alive', '600', '--timeout', '60'] });
     }
   });
 
@@ -150,7 +150,7 @@ describe.each(drivers('docker'))('budget (%s)', (driver) => {
         return names.every((name) => instances.some(({ state, revision }) => state === 'busy' && revision?.startsWith(`default/${name}@`)));
       });
     it('where all are busy a request waits, and has its turn or 503 with Retry-After', async () => {
-      const busy = ['one', 'two', 'three'].map((name) => platform().call(`/${name}/sleep?ms=3000`));
+      const busy = ['one', 'two', 'three'].map((name) => platform().call(`/${name}/sleep?ms=6000`));
       await inUse('one', 'two', 'three');
       const waiter = platform().call('/four');
       expect((await Promise.all(busy)).map((answer) => answer.status)).toEqual([200, 200, 200]);
