@@ -359,7 +359,7 @@ describe.each(onlyOn('docker'))('faults (%s only)', (driver) => {
       const loads = names.map((name) => new Load({ url: (id) => `${platform().url}/${name}?id=${id}`, connections: 1, pauseMs: 100 }));
       await sleep(SCALE.full ? 10_000 : 5_000);
       const good = () => loads.flatMap((load) => load.entries).filter(({ status }) => status === 200).length;
-      await waitFor('a hundred turns', () => good() > 100, { timeoutMs: 60_000 });
+      await waitFor('a hundred turns', () => good() > 100, { timeoutMs: 180_000 });
       const entries = (await Promise.all(loads.map((load) => load.stop()))).flat();
       const verdict = judge(entries, { faultAt: 0 });
       reportFault(
