@@ -132,25 +132,31 @@ describe('two gateways and two controllers on one Redis', () => {
   });
 
   it('a leader whose term was raised by another writes nothing more, and ends itself', async () => {
-    const before = await platform.status();
     const address = parseStoreUrl(redis.url);
     if (address.kind !== 'redis') throw new Error('not a Redis');
     const store = await openRedisStore({ connection: await openRedis({ address, log: silentLog, clientName: 'fn-test' }), log: silentLog });
+    let name = '';
+    let refused = false;
     try {
-      await store.raiseTerm();
-      const refused = await platform.fn(['deploy', platform.write(source('never')), '--name', 'never', ...FLAGS]);
-      expect(refused.code).not.toBe(0);
-      await takeover(before.controller.pid, performance.now());
-      expect(await store.getFunction('default', 'never')).toBeNull();
-      await waitFor('the old one to have ended', () => !existsSync(`/proc/${before.controller.pid}`));
+      // A leader that hears of it before the deployment comes has been replaced by then, and the next one may accept: it is tried with that.
+      for (let attempt = 0; !refused && attempt < 5; attempt++) {
+        name = `never-${attempt}`;
+        const { pid } = (await platform.status()).controller;
+        await store.raiseTerm();
+        refused = (await platform.fn(['deploy', platform.write(source('never')), '--name', name, ...FLAGS])).code !== 0;
+        await takeover(pid, performance.now());
+        await waitFor('the old one to have ended', () => !existsSync(`/proc/${pid}`));
+      }
+      expect(refused).toBe(true);
+      expect(await store.getFunction('default', name)).toBeNull();
     } finally {
       await store.close();
     }
     await waitFor(
       'a deployment to work',
-      async () => (await platform.deploy('never', source('after all'), { flags: FLAGS, mayFail: true })).code === 0,
+      async () => (await platform.deploy(name, source('after all'), { flags: FLAGS, mayFail: true })).code === 0,
     );
-    expect((await platform.call('/never')).text).toBe('after all');
+    expect((await platform.call(`/${name}`)).text).toBe('after all');
   });
 
   it('Redis is killed and started again: warm calls go on, a deployment says so meanwhile, and works after', async () => {
