@@ -22,7 +22,7 @@ it('what every command line loads is the parser alone: no schema, no YAML, no bu
   expect([...packages].toSorted()).toEqual(['commander', 'nanoid']);
   const bytes = inputs.reduce((sum, [, { bytesInOutput }]) => sum + bytesInOutput, 0);
   expect(bytes).toBeLessThan(260_000);
-}, 60_000);
+}, 240_000);
 
 it('a package of CommonJS that is loaded later is taken by its default: in a bundle it has no other names', async () => {
   const unnamed = new Set<string>();

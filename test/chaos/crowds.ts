@@ -14,6 +14,10 @@ export interface Ending {
   status: string;
   /** Bytes that it could say of what it dribbled, one in `DRIBBLE_MS` at most. */
   said: number;
+  /** From its first byte to its end, ms: a figure, since it holds what this machine took, too. */
+  ms: number;
+  /** True: it was this end that had enough. */
+  gaveUp: boolean;
 }
 
 const from = (index: number) => `127.0.1.${1 + (index % SOURCES)}`;
@@ -42,30 +46,32 @@ async function answered(port: number, index: number): Promise<Socket> {
   return socket.resume();
 }
 
-/** Sends `head` at once and `tail` byte by byte, over and over, until the other end has had enough. */
-export async function dribble(port: number, index: number, head: string, tail: string, limitMs: number): Promise<Ending> {
+/** Sends `head` at once and `tail` byte by byte, over and over, until the other end has had enough, or this one after so long. */
+export async function dribble(port: number, index: number, head: string, tail: string, patienceMs: number): Promise<Ending> {
   const socket = await dial(port, index);
   const ended = statusOf(socket);
   const began = performance.now();
   socket.write(head);
   let said = 0;
-  for (; !socket.destroyed && performance.now() - began < limitMs; said++) {
+  for (; !socket.destroyed && performance.now() - began < patienceMs; said++) {
     socket.write(tail[said % tail.length]!);
     await Promise.race([sleep(DRIBBLE_MS), ended]);
   }
-  if (!socket.destroyed) socket.destroy();
-  return { status: await ended, said };
+  const gaveUp = !socket.destroyed;
+  if (gaveUp) socket.destroy();
+  return { status: await ended, said, ms: Math.round(performance.now() - began), gaveUp };
 }
 
 /** Sends so many bytes after a head, as fast as they are taken, whatever is answered. */
 export async function flood(port: number, index: number, head: string, chunk: Buffer, times: number): Promise<Ending> {
   const socket = await dial(port, index);
   const ended = statusOf(socket);
+  const began = performance.now();
   socket.write(head);
   for (let time = 0; time < times && !socket.destroyed; time++) {
     if (!socket.write(chunk)) await Promise.race([new Promise((resolve) => socket.once('drain', resolve)), ended]);
   }
-  return { status: await ended, said: 0 };
+  return { status: await ended, said: 0, ms: Math.round(performance.now() - began), gaveUp: false };
 }
 
 /** The first line of what was answered, when the connection has ended. */

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Dockerd } from '../helpers/dockerd.ts';
-import { judge, Load, misdirected } from '../helpers/load.ts';
+import { judge, Load, misdirected, unexplained } from '../helpers/load.ts';
 import { startPlatform, type TestPlatform } from '../helpers/platform.ts';
 import { nodeImage } from '../helpers/runtime-images.ts';
 import { onlyOn } from '../helpers/suite.ts';
@@ -20,10 +20,10 @@ const LEDGER = 'test/chaos/fixtures/ledger.ts';
 const MOST_ASKED = 20;
 /** Of requests that wait for an instance. */
 const QUEUE_MS = 4_000;
-/** A request that waits in vain is answered within: its wait, and what a busy machine adds. */
-const ANSWER_MS = QUEUE_MS + 6_000;
-/** Starts work again within, from the engine's return on. Kills and starts that failed are tried again after 10 s at most. */
-const RECOVERY_MS = 30_000;
+/** So long would a client wait that nobody answers: its request hung then, where its wait for an instance should have ended. */
+const PATIENCE_MS = 60_000;
+/** Longest wait for starts to work again, from the engine's return on. Kills and starts that failed are tried again after 10 s. */
+const RECOVERY_MS = 60_000;
 
 interface Round {
   signal: 'SIGKILL' | 'SIGTERM';
@@ -51,13 +51,13 @@ describe.each(onlyOn('docker'))('the engine of %s goes away', (driver) => {
     // Of a size that no pool has: each start is a container.
     await platform.deploy('cold', LEDGER, { flags: ['--keep-alive', '1', '--memory', '1500'] });
     await platform.scaledToZero('cold');
-  }, 120_000);
+  }, 240_000);
 
   afterAll(async () => {
     const left = await platform?.dispose();
     await dockerd?.dispose();
     expect(left ?? []).toEqual([]);
-  }, 120_000);
+  }, 240_000);
 
   const ids = async () => new Set((await platform.status()).instances.map(({ id }) => id));
 
@@ -67,7 +67,7 @@ describe.each(onlyOn('docker'))('the engine of %s goes away', (driver) => {
     await waitFor(
       'a new instance',
       async () => {
-        await platform.call('/cold/last?id=cold', { timeoutMs: ANSWER_MS });
+        await platform.call('/cold/last?id=cold', { timeoutMs: PATIENCE_MS });
         const { instances } = await platform.status();
         return instances.some(({ id, state }) => !known.has(id) && state !== 'starting' && state !== 'draining');
       },
@@ -113,15 +113,20 @@ describe.each(onlyOn('docker'))('the engine of %s goes away', (driver) => {
       const faultAt = performance.now();
       await dockerd.end(signal);
       // What is in the pool is there for functions also now; when it is empty nothing can be started.
-      const ask = (at: number) => platform.call(`/cold/last?id=meanwhile-${at}`, { timeoutMs: ANSWER_MS });
+      const ask = (at: number) => platform.call(`/cold/last?id=meanwhile-${at}`, { timeoutMs: PATIENCE_MS });
       const meanwhile = await parallel(range(6), 2, ask);
       while (!meanwhile.some(({ status }) => status === 503) && meanwhile.length < MOST_ASKED) meanwhile.push(await ask(meanwhile.length));
-      const { features, instances } = await platform.status();
+      const { instances } = await waitFor('it to be said that there is no engine', async () => {
+        const status = await platform.status();
+        return status.features.notes.join().includes('the driver docker does not answer') && status;
+      });
       await sleep(Math.max(0, SCALE.awayMs - (performance.now() - faultAt)));
       const known = await ids();
       await dockerd.start({ liveRestore });
       const startMs = await startsAgain(known);
       await settled();
+      await waitFor('it to serve again', async () => (await platform.call('/steady?id=after')).status === 200);
+      const blow = { from: faultAt, to: performance.now() };
       await load.during(SCALE.calmMs);
       await load.tail(51, faultAt);
       const serving = (await platform.instances('steady')).filter(({ state }) => state === 'idle' || state === 'busy');
@@ -139,7 +144,6 @@ describe.each(onlyOn('docker'))('the engine of %s goes away', (driver) => {
         if (answer.status === 503) expect(Number(answer.headers['retry-after'])).toBeGreaterThan(0);
       }
       expect(refused.some(({ status }) => status === 503)).toBe(true);
-      expect(features.notes.join()).toContain('the driver docker does not answer');
       expect(instances.length).toBeGreaterThan(0);
       expect(misdirected(entries)).toEqual([]);
       expect(verdict.goodTail).toBeGreaterThan(50);
@@ -149,7 +153,8 @@ describe.each(onlyOn('docker'))('the engine of %s goes away', (driver) => {
         expect(serving.length).toBeGreaterThan(0);
         expect(serving.filter(({ id }) => known.has(id))).toEqual([]);
         for (const failure of Object.keys(verdict.failed)) expect(failure).toMatch(/^50[23] /);
-        expect(verdict.recoveryMs).toBeLessThan(SCALE.awayMs + RECOVERY_MS);
+        // Nothing fails any more when containers and instances agree and one has answered.
+        expect(unexplained(entries, [blow])).toEqual([]);
       }
       expect(readFileSync(join(platform.home, 'logs', 'controller.log'), 'utf8')).toMatch(
         /the Docker engine (?:cannot be followed|ended its events)/,

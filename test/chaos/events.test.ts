@@ -66,7 +66,7 @@ describe('events while parts die', () => {
   }, SETUP_TIMEOUT_MS);
 
   const pidOf = async (part: 'gateway' | 'controller' | 'dispatcher') =>
-    waitFor(`the ${part}`, async () => (await platform.status())[part].pid ?? undefined, { timeoutMs: 30_000 });
+    waitFor(`the ${part}`, async () => (await platform.status())[part].pid ?? undefined, { timeoutMs: 60_000 });
 
   const kill = (part: 'gateway' | 'controller' | 'dispatcher') => async () => {
     const pid = await pidOf(part);
@@ -81,7 +81,7 @@ describe('events while parts die', () => {
         );
         return now !== null && now !== pid;
       },
-      { timeoutMs: 30_000 },
+      { timeoutMs: 60_000 },
     );
   };
 
@@ -137,6 +137,7 @@ describe('events while parts die', () => {
       for (let round = 0; round < SCALE.eventRounds; round += 1) {
         for (const [what, strike] of FAULTS) {
           await sleep(SCALE.betweenFaultsMs);
+          if (struck.length > 0) await waitFor('some to be done', () => ledger.done.size > 0);
           struck.push({ what, doneBefore: ledger.done.size });
           await strike();
         }
@@ -220,10 +221,10 @@ describe('events while parts die', () => {
         });
         return again.status === 202;
       },
-      { timeoutMs: 30_000 },
+      { timeoutMs: 60_000 },
     );
-    await waitFor('the one after it', async () => ledger.done.has('after-it'), { timeoutMs: 30_000 });
-  }, 90_000);
+    await waitFor('the one after it', async () => ledger.done.has('after-it'), { timeoutMs: 60_000 });
+  }, 180_000);
 });
 
 /** Ids that the bodies of all dead letters carry. */

@@ -1,7 +1,7 @@
 /** Things die under load. Each time: what failed, was anything run twice or answered wrongly, how soon was it well. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { LogEntry } from '#contract/api.ts';
-import { Load, failures, judge, misdirected, tally } from '../helpers/load.ts';
+import { type Blow, Load, failures, judge, misdirected, tally, unexplained } from '../helpers/load.ts';
 import { settledPssMib } from '../helpers/process-memory.ts';
 import { drivers, onlyOn, usePlatform } from '../helpers/suite.ts';
 import { parallel, range, sleep, waitFor } from '../helpers/wait.ts';
@@ -67,23 +67,31 @@ for (const driver of drivers('docker')) {
         const load = new Load({ url: ledger('steady', '/logged'), connections: 4, pauseMs: 20 });
         await load.during(SCALE.calmMs);
         let faultAt = 0;
-        for (const _ of range(SCALE.strikes)) {
+        const blows: Blow[] = [];
+        for (const strike of range(SCALE.strikes)) {
           const pid = await platform().pid('gateway');
           faultAt = performance.now();
           process.kill(pid, 'SIGKILL');
           await otherPid('gateway', pid);
+          await waitFor('the new one to answer', async () => (await platform().call(`/steady?id=new-${strike}`)).status === 200);
+          blows.push({ from: faultAt, to: performance.now() });
           await load.during(800);
         }
         await load.during(SCALE.calmMs);
-        await load.tail(31, faultAt);
+        await load.tail(51, faultAt);
         const entries = await load.stop();
-        const { stdout } = await platform().fnOk(['logs', 'steady', '--json']);
-        const seen = stdout
-          .split('\n')
-          .filter((line) => line !== '')
-          .map((line) => LogEntry.parse(JSON.parse(line)).msg)
-          .filter((message) => message.startsWith('seen '))
-          .map((message) => message.slice('seen '.length).trim());
+        // Lines come to the log behind the answers.
+        const last = entries.findLast(({ status }) => status === 200)?.id ?? '';
+        const seen = await waitFor('the last line of it', async () => {
+          const { stdout } = await platform().fnOk(['logs', 'steady', '--json']);
+          const ids = stdout
+            .split('\n')
+            .filter((line) => line !== '')
+            .map((line) => LogEntry.parse(JSON.parse(line)).msg)
+            .filter((message) => message.startsWith('seen '))
+            .map((message) => message.slice('seen '.length).trim());
+          return ids.includes(last) && ids;
+        });
         const verdict = judge(entries, { faultAt, seen });
         // The newest lines only are asked for: of the first requests nothing is known any more.
         reportFault(rowOf({ fault: 2, what: 'kill -9 gateway', driver, lost: misdirected(entries).length }, entries, verdict));
@@ -93,8 +101,9 @@ for (const driver of drivers('docker')) {
         // Connections of the dead process break; none is refused, for the listening socket lives on.
         for (const what of Object.keys(verdict.failed)) expect(what).toMatch(/ECONNRESET|hang up|EPIPE|aborted|503/);
         expect(Object.keys(verdict.failed).join()).not.toMatch(/ECONNREFUSED/);
-        expect(verdict.recoveryMs).toBeLessThan(10_000);
-        expect(verdict.goodTail).toBeGreaterThan(30);
+        // Whoever comes when the new one has answered is answered, too.
+        expect(unexplained(entries, blows)).toEqual([]);
+        expect(verdict.goodTail).toBeGreaterThan(50);
       },
       SCALE.timeoutMs,
     );
@@ -136,7 +145,13 @@ for (const driver of drivers('docker')) {
         const load = new Load({ url: ledger('mortal'), connections: 8 });
         await load.during(SCALE.calmMs);
         let faultAt = 0;
+        const blows: Blow[] = [];
+        const ids = async () => {
+          const instances = await platform().instances('mortal');
+          return instances.filter(({ state }) => state !== 'starting' && state !== 'draining').map(({ id }) => id);
+        };
         for (const strike of range(SCALE.strikes)) {
+          const before = await ids();
           faultAt = performance.now();
           if (strike % 2 === 0) {
             await platform().killInstance(await platform().servingInstance('mortal'));
@@ -144,6 +159,11 @@ for (const driver of drivers('docker')) {
             const answer = await platform().call(`/mortal/suicide?id=suicide-${strike}`);
             expect(answer.json()).toMatchObject({ status: 502, code: 'function-crashed' });
           }
+          await waitFor('one less of those that were there', async () => {
+            const now = await ids();
+            return before.some((id) => !now.includes(id));
+          });
+          blows.push({ from: faultAt, to: performance.now() });
           await load.during(1_500);
         }
         await load.during(SCALE.calmMs);
@@ -155,7 +175,8 @@ for (const driver of drivers('docker')) {
         // At most the slots of the instance each time.
         expect(failures(entries).length).toBeLessThanOrEqual(4 * SCALE.strikes);
         expect(misdirected(entries)).toEqual([]);
-        expect(verdict.recoveryMs).toBeLessThan(5_000);
+        // Nobody is given to one that is known to be gone.
+        expect(unexplained(entries, blows)).toEqual([]);
         expect(verdict.goodTail).toBeGreaterThan(100);
       },
       SCALE.timeoutMs,
@@ -171,9 +192,10 @@ for (const driver of drivers('docker')) {
         for (const answer of spun) expect([502, 503, 504]).toContain(answer.status);
         expect(spun.filter(({ status }) => status === 504).length).toBeGreaterThan(0);
         await waitFor('the looper to serve again', async () => (await platform().call('/looper?id=y')).status === 200, {
-          timeoutMs: 20_000,
+          timeoutMs: 60_000,
         });
         const recoveredMs = Math.round(performance.now() - faultAt);
+        await load.tail(51);
         const entries = await load.stop();
         reportFault(
           rowOf({ fault: 6, what: 'endless loops; beside a neighbour', driver, recoveredMs }, entries, judge(entries, { faultAt })),
@@ -195,7 +217,7 @@ for (const driver of drivers('docker')) {
           await platform().deploy('moving', LEDGER, { flags: ['--env', `VERSION=${version}`, '--keep-alive', '600'] });
           returned.push({ version, at: performance.now() });
         }
-        await load.during(1_000);
+        await load.tail(51, returned.at(-1)!.at);
         const entries = await load.stop();
         reportFault(rowOf({ fault: 15, what: `${SCALE.strikes} deployments under load`, driver }, entries, judge(entries, { faultAt: 0 })));
         expect(tally(entries)).toEqual({});
@@ -213,24 +235,23 @@ for (const driver of drivers('docker')) {
     it(
       'a function that no longer loads fails fast, in its own words, and is not started for ever',
       async () => {
-        // It must load once, also where a deployment takes its time.
-        const until = Date.now() + 15_000;
-        await platform().deploy(
-          'brittle',
-          `if (Date.now() > ${until}) throw new Error('the certificate has expired');\nexport default () => new Response('fine');\n`,
-          {
-            flags: ['--keep-alive', '1'],
-          },
-        );
+        // It must load once: where the deployment took longer than that, once more with twice the time.
+        let until = 0;
+        for (let aheadMs = 10_000, deployed = false; !deployed; aheadMs *= 2) {
+          until = Date.now() + aheadMs;
+          const source = `if (Date.now() > ${until}) throw new Error('the certificate has expired');\nexport default () => new Response('fine');\n`;
+          const { code, stderr } = await platform().deploy('brittle', source, { flags: ['--keep-alive', '1'], mayFail: true });
+          deployed = code === 0;
+          if (!deployed) expect([stderr, aheadMs < 40_000]).toEqual([expect.stringContaining('the certificate has expired'), true]);
+        }
         await sleep(Math.max(0, until - Date.now()));
         await platform().scaledToZero('brittle');
-        const started = performance.now();
         const load = new Load({ url: () => `${platform().url}/brittle`, connections: 4, pauseMs: 50 });
         await load.during(4_000);
         const entries = await load.stop();
-        expect(performance.now() - started).toBeLessThan(20_000);
         expect(failures(entries)).toHaveLength(entries.length);
-        for (const what of Object.keys(tally(entries))) expect(what).toMatch(/^50[23] /);
+        // In its own words: nobody waits until a limit of the queue, or of a request, is what answers.
+        for (const what of Object.keys(tally(entries))) expect(what).toMatch(/^50[23] function-init-failed$/);
         const answer = await platform().call('/brittle');
         expect(answer.json()).toMatchObject({ code: 'function-init-failed' });
         expect(answer.text).toContain('the certificate has expired');
@@ -286,6 +307,7 @@ describe.each(onlyOn('docker'))('faults (%s only)', (driver) => {
         expect([answer.status, answer.json<{ code: string }>().code]).toEqual([502, 'function-oom']);
         expect((await platform().call('/eater?id=y')).status).toBe(200);
       }
+      await load.tail(51);
       const entries = await load.stop();
       reportFault(rowOf({ fault: 4, what: 'out of memory; beside a neighbour', driver }, entries, judge(entries, { faultAt: 0 })));
       expect(tally(entries)).toEqual({});
@@ -313,6 +335,7 @@ describe.each(onlyOn('docker'))('faults (%s only)', (driver) => {
         { timeoutMs: 60_000 },
       );
       const flooded = await flood.stop();
+      await load.tail(51);
       const entries = await load.stop();
       const after = await settledPssMib(controller);
       const figures = { dropped: Number(note), controllerMib: { before, after } };
@@ -336,7 +359,7 @@ describe.each(onlyOn('docker'))('faults (%s only)', (driver) => {
       const loads = names.map((name) => new Load({ url: (id) => `${platform().url}/${name}?id=${id}`, connections: 1, pauseMs: 100 }));
       await sleep(SCALE.full ? 10_000 : 5_000);
       const good = () => loads.flatMap((load) => load.entries).filter(({ status }) => status === 200).length;
-      await waitFor('a hundred turns', () => good() > 100, { timeoutMs: 60_000 });
+      await waitFor('a hundred turns', () => good() > 100, { timeoutMs: 180_000 });
       const entries = (await Promise.all(loads.map((load) => load.stop()))).flat();
       const verdict = judge(entries, { faultAt: 0 });
       reportFault(

@@ -12,6 +12,8 @@ import { sleep } from '../helpers/wait.ts';
 const AT_A_TIME = 16;
 /** Between two attempts of one event, ms. */
 const AGAIN_MS = 100;
+/** So long does one wait for an answer, ms: far longer than whoever should give it lets it wait. */
+const PATIENCE_MS = 60_000;
 
 export interface SendOptions {
   /** One in so many is poison. */
@@ -90,7 +92,7 @@ export class ByHttp extends Sender {
 
   protected async one(id: string, body: string): Promise<boolean | string> {
     const headers = { prefer: 'respond-async', 'content-type': 'application/json', 'idempotency-key': id };
-    const answer = await call(this.#url, { method: 'POST', headers, body, agent: this.#agent, timeoutMs: 15_000 });
+    const answer = await call(this.#url, { method: 'POST', headers, body, agent: this.#agent, timeoutMs: PATIENCE_MS });
     return answer.status === 202 || `${answer.status} ${answer.json<{ code: string }>().code}`;
   }
 

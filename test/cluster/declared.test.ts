@@ -30,7 +30,7 @@ describe('declared functions', () => {
   };
   /** `Ready Serving, Synced ChangedElsewhere` of the newest generation. */
   const said = async (name: string) => ((await status(name))?.conditions ?? []).map(({ type, reason }) => `${type} ${reason}`).join(', ');
-  const untilSaid = (name: string, what: string) => expect.poll(() => said(name), { timeout: 30_000, interval: 200 }).toBe(what);
+  const untilSaid = (name: string, what: string) => expect.poll(() => said(name), { timeout: 60_000, interval: 200 }).toBe(what);
   const object = (name: string, spec: object) =>
     JSON.stringify({ apiVersion: 'fn.dev/v1alpha1', kind: 'Function', metadata: { name }, spec });
   const inline = { inline: { files: { 'handler.ts': HELLO } } };
@@ -40,11 +40,11 @@ describe('declared functions', () => {
     isOurs = code !== 0;
     // One that a chart brought is that one's.
     if (isOurs) await cluster().kubectl(['apply', '-f', '-'], { input: CRD });
-    await cluster().kubectl(['wait', '--for=condition=Established', 'crd/functions.fn.dev', '--timeout=30s']);
+    await cluster().kubectl(['wait', '--for=condition=Established', 'crd/functions.fn.dev', '--timeout=120s']);
     namespace = await cluster.namespace('declared');
     const settings = { kubeconfig: cluster().kubeconfig, declared: [{ kubeNamespace: namespace, namespace: 'default' }] };
     platform = await startPlatform({ driver: 'process', env: { FN_KUBERNETES: JSON.stringify(settings) } });
-  }, 120_000);
+  }, 240_000);
   afterAll(async () => {
     expect((await platform?.dispose()) ?? []).toEqual([]);
     if (isOurs) await cluster().kubectl(['delete', 'crd/functions.fn.dev', '--wait=false']);
@@ -52,19 +52,19 @@ describe('declared functions', () => {
 
   it('are served once they are applied, change with the object, and go with it', async () => {
     await kubectl(['apply', '-f', '-'], object('hello', { source: inline, env: { WHO: 'one' }, memory: '256Mi' }));
-    await kubectl(['wait', '--for=condition=Ready', 'functions.fn.dev/hello', '--timeout=60s']);
+    await kubectl(['wait', '--for=condition=Ready', 'functions.fn.dev/hello', '--timeout=120s']);
     expect((await platform.call('/hello')).text).toBe('hello one');
     await kubectl(['apply', '-f', '-'], object('hello', { source: inline, env: { WHO: 'two' }, cpu: 0.5, timeout: '5s' }));
-    await expect.poll(async () => (await platform.call('/hello')).text, { timeout: 30_000 }).toBe('hello two');
+    await expect.poll(async () => (await platform.call('/hello')).text, { timeout: 60_000 }).toBe('hello two');
     await untilSaid('hello', 'Ready Serving, Synced Applied');
     expect(await kubectl(['get', 'fnf', 'hello'])).toMatch(
       /READY\s+SYNCED\s+REVISION\s+URL\s+AGE\s+hello\s+True\s+True\s+default\/hello@2\s+http/,
     );
-    expect(await kubectl(['describe', 'functions.fn.dev', 'hello'])).toMatch(/Normal\s+Applied/);
+    await expect.poll(() => kubectl(['describe', 'functions.fn.dev', 'hello'])).toMatch(/Normal\s+Applied/);
     const { stdout } = await platform.fnOk(['audit', '--json']);
     expect(stdout).toContain(`kubernetes:${namespace}/hello`);
     await kubectl(['delete', 'functions.fn.dev', 'hello']);
-    await expect.poll(async () => (await platform.call('/hello')).status, { timeout: 30_000 }).toBe(404);
+    await expect.poll(async () => (await platform.call('/hello')).status, { timeout: 60_000 }).toBe(404);
   });
 
   it('that somebody changes past the object say so, and go back when they are told to', async () => {
@@ -94,7 +94,7 @@ describe('declared functions', () => {
     expect((await refused({ source: inline, tiemout: '5s' })).stderr).toContain('unknown field "tiemout"');
     await kubectl(['apply', '-f', '-'], object('wrong', { source: inline, timeout: 'soon' }));
     await untilSaid('wrong', 'Ready Invalid, Synced Invalid');
-    expect(await kubectl(['describe', 'functions.fn.dev', 'wrong'])).toContain('/spec/timeout: must be a time from 0.1s to 1h');
+    await expect.poll(() => kubectl(['describe', 'functions.fn.dev', 'wrong'])).toContain('/spec/timeout: must be a time from 0.1s to 1h');
   });
 
   it('that fn render prints need nothing but the object', async () => {
@@ -108,7 +108,7 @@ describe('declared functions', () => {
     await untilSaid('rendered', 'Ready Serving, Synced Applied');
     expect((await platform.call('/rendered')).text).toBe('a/b you');
     await kubectl(['delete', 'functions.fn.dev', '--all']);
-    await expect.poll(async () => (await platform.status()).functions, { timeout: 30_000 }).toEqual([]);
+    await expect.poll(async () => (await platform.status()).functions, { timeout: 60_000 }).toEqual([]);
   });
 
   it('explain themselves to kubectl', async () => {

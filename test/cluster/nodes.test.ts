@@ -25,7 +25,7 @@ describe('the cluster', () => {
         ],
       },
     });
-    await expect.poll(() => cluster().kubectl(['logs', 'hello', '-n', namespace]), { timeout: 30_000 }).toMatch(/^hello from v24/);
+    await expect.poll(() => cluster().kubectl(['logs', 'hello', '-n', namespace]), { timeout: 60_000 }).toMatch(/^hello from v24/);
     expect((await cluster().get(Pod, ['pod', 'hello', '-n', namespace])).status.podIP).toMatch(/^[0-9a-f.:]+$/);
   });
 });

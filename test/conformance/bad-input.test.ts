@@ -15,6 +15,9 @@ import { ERRORS, type ErrorCode, FnError } from '#contract/errors.ts';
 import { MAX_EVENT_BYTES } from '#contract/events.ts';
 import { API_LIMITS } from '../../controller/api/env.ts';
 import { SERVER_LIMITS } from '../../controller/api/server.ts';
+import { BODY_PACE } from '../../gateway/body.ts';
+import { readConfig } from '../../gateway/config.ts';
+import { CONNECTIONS_CHECK_MS } from '../../gateway/server.ts';
 import { ApiFixture, bundleOf } from '../helpers/api-fixture.ts';
 import { runCli, temporaryFolder } from '../helpers/cli.ts';
 import { createStubApi, listenStubApi } from '../helpers/cli-stub-api.ts';
@@ -98,7 +101,7 @@ describe('the control API', () => {
       name: 'soon over',
       scopes: ['read'],
       namespaces: ['default'],
-      expiresAt: Date.now() + 300,
+      expiresAt: Date.now() + 3_000,
     });
     const { token: expired } = made.json as { token: string };
     await waitFor('its end', async () => (await api.call({ path: HELLO, token: expired })).status === 401, { everyMs: 20 });
@@ -192,6 +195,10 @@ describe('what dribbles: 408 within 12 s', () => {
     // The limits themselves are within 12 s, and short ones are kept.
     expect(SERVER_LIMITS.headersTimeoutMs + SERVER_LIMITS.checkIntervalMs).toBeLessThanOrEqual(12_000);
     expect(API_LIMITS.bodyWindowMs).toBeLessThanOrEqual(12_000);
+    expect(readConfig({ FN_LINK_SOCKET: '/l', FN_LISTEN: '127.0.0.1:0' }).headersTimeoutMs + CONNECTIONS_CHECK_MS).toBeLessThanOrEqual(
+      12_000,
+    );
+    expect(BODY_PACE.windowMs).toBeLessThanOrEqual(12_000);
     const slow = await ApiFixture.start({
       limits: { ...API_LIMITS, bodyWindowMs: 150 },
       serverLimits: { ...SERVER_LIMITS, headersTimeoutMs: 150, checkIntervalMs: 50 },

@@ -42,4 +42,4 @@ it('a network that somebody else’s container is on stays, and is told; its rul
   await driver.destroyAll();
   await driver.close();
   expect(await findLeaks(paths)).toEqual([]);
-}, 60_000);
+}, 240_000);

@@ -181,7 +181,7 @@ export function kubernetesFacts({ api, images, kubeconfig, cluster, namespace, s
       expect(exits).toEqual([]);
 
       await proxy.mend();
-      await waitFor('the end that was missed', () => exits.length > 0, { timeoutMs: 30_000 });
+      await waitFor('the end that was missed', () => exits.length > 0, { timeoutMs: 60_000 });
       await healthOf(lives);
       expect(exits).toEqual([{ id: dies.id, cause: 'exit', detail: 'signal SIGKILL' }]);
       expect((await driver.list()).find(({ id }) => id === dies.id)?.running).toBe(false);

@@ -25,7 +25,7 @@ const ip = (...args: string[]) => execFileSync('ip', args, { stdio: ['ignore', '
 /** Resolves with what the other side says first, or the code of the error. */
 export function dialFromHere(host: string, port: number): Promise<string> {
   return new Promise((resolve) => {
-    const socket = connect({ host, port, timeout: 2_000 });
+    const socket = connect({ host, port, timeout: 3_000 });
     socket.once('data', (data) => {
       socket.destroy();
       resolve(`said ${data.toString()}`);

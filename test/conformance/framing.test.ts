@@ -359,6 +359,6 @@ describe('gateway and second parser', () => {
         expect(await court.judgeWires()).toBeGreaterThanOrEqual(tally.served);
       });
     },
-    fuzzTimeoutMs(60_000),
+    fuzzTimeoutMs(240_000),
   );
 });

@@ -398,6 +398,6 @@ describe('property', () => {
       // None of these is a rare thing here.
       expect(Math.min(...['own', 'cut', 'problem'].map((kind) => tally.get(kind) ?? 0))).toBeGreaterThan(10);
     },
-    fuzzTimeoutMs(60_000),
+    fuzzTimeoutMs(240_000),
   );
 });

@@ -25,7 +25,7 @@ import { fuzzed, fuzzTimeoutMs } from '../helpers/fuzz.ts';
 import { pax, tar } from '../helpers/tar.ts';
 import { folderFor, json, key, text } from './properties.fixture.ts';
 
-const TIMEOUT_MS = fuzzTimeoutMs(60_000);
+const TIMEOUT_MS = fuzzTimeoutMs(240_000);
 
 describe('the control API', () => {
   let api: ApiFixture;

@@ -150,7 +150,7 @@ describe.each(ALL)('$name', (runtime) => {
     it('stay taken while a handler works on after its client went away, until its deadline', async () => {
       const shim = await startShim(runtime);
       await shim.become('probe', { slots: 1 });
-      const gone = shim.open('GET', '/hold/a', gatewayHeaders('gone', Date.now() + 1_500));
+      const gone = shim.open('GET', '/hold/a', gatewayHeaders('gone', Date.now() + 6_000));
       gone.outgoing.end();
       await waitFor('it to be in flight', async () => (await shim.health()).inFlight === 1);
       gone.outgoing.destroy();
@@ -199,10 +199,10 @@ describe.each(ALL)('$name', (runtime) => {
     it('drain refuses new requests and lets those in flight end', async () => {
       const shim = await startShim(runtime);
       await shim.become('probe');
-      const stream = shim.open('GET', '/stream/x', gatewayHeaders('streams', Date.now() + 5_000));
+      const stream = shim.open('GET', '/stream/x', gatewayHeaders('streams', Date.now() + 60_000));
       stream.outgoing.end();
       const incoming = await stream.response;
-      expect((await shim.call('POST', RUNTIME_PATHS.drain, { body: JSON.stringify({ deadlineMs: 10_000 }) })).status).toBe(200);
+      expect((await shim.call('POST', RUNTIME_PATHS.drain, { body: JSON.stringify({ deadlineMs: 60_000 }) })).status).toBe(200);
       expect(await shim.health()).toMatchObject({ status: 'draining', inFlight: 1 });
       expect((await shim.call('GET', '/release/x')).headers[HEADERS.refused]).toBe('draining');
       expect(incoming.complete).toBe(false);

@@ -102,10 +102,10 @@ describe.each(['redis-stream', 'redis-list'] as const)('a trigger of %s', (type)
     await waitFor('the death', () => gone);
     await redis.restart();
     await send(COUNT / 3, (2 * COUNT) / 3);
-    await waitFor('more to be done', () => done.size > COUNT / 3, { timeoutMs: 30_000 });
+    await waitFor('more to be done', () => done.size > COUNT / 3, { timeoutMs: 60_000 });
     await redis.restart();
     await send((2 * COUNT) / 3, COUNT);
-    await waitFor('all to be done', () => done.size === COUNT - POISON.size && dead.size === POISON.size, { timeoutMs: 40_000 });
+    await waitFor('all to be done', () => done.size === COUNT - POISON.size && dead.size === POISON.size, { timeoutMs: 60_000 });
 
     const missing = range(COUNT).filter((n) => !done.has(`m${n}`) && !POISON.has(`m${n}`));
     expect(missing).toEqual([]);

@@ -107,7 +107,7 @@ const list: SourceKind<TriggerOf<'redis-list'>> = {
 
 describeSource(list);
 
-const soon = { claimAfterMs: 1_500, aliveMs: 1_500 };
+const soon = { claimAfterMs: 4_000, aliveMs: 4_000 };
 const options = { namespace: 'default', name: 'orders', installation: 'test', resolve: direct, clock: systemClock };
 const never = () => new AbortController().signal;
 
@@ -148,7 +148,7 @@ describe('a Redis stream', () => {
     const one = open(trigger, 'one');
     const held = await take(one, 1);
     const other = open(trigger, 'other');
-    const end = performance.now() + 3 * soon.claimAfterMs;
+    const end = performance.now() + 2 * soon.claimAfterMs;
     while (performance.now() < end) {
       await one.touch(held);
       expect(await other.receive(1, 100, never())).toEqual([]);

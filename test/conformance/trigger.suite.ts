@@ -60,7 +60,7 @@ const never = () => new AbortController().signal;
 export const textOf = (message: SourceMessage): string => Buffer.from(message.data).toString('utf8');
 
 /** Receives until there are so many. What is thrown meanwhile (the broker is away) is tried again, as the runner does. */
-export async function take(source: Source, count: number, timeoutMs = 30_000): Promise<SourceMessage[]> {
+export async function take(source: Source, count: number, timeoutMs = 60_000): Promise<SourceMessage[]> {
   const taken: SourceMessage[] = [];
   await waitFor(
     `${count} messages`,
@@ -248,7 +248,7 @@ export function describeSource<T extends BrokerTrigger>(kind: SourceKind<T>): vo
           await source.ack(messages);
           return [...seen.values()].includes('after') && (await bench.unacknowledged().catch(() => 1)) !== 1;
         },
-        { timeoutMs: 30_000 },
+        { timeoutMs: 60_000 },
       );
       for (const [id, text] of seen) if (text === 'before') expect(id).toBe(before!.id);
       expect([...seen.values()].filter((text) => text === 'before').length).toBeLessThanOrEqual(acknowledged ? 0 : 1);

@@ -23,13 +23,16 @@ for (const driver of drivers('docker', 'process')) {
         return status.controller.pid !== before.controller.pid && status;
       });
       await load.during(3_000);
+      await load.tail(101, faultAt);
       const verdict = judge(await load.stop(), { faultAt });
       expect(verdict.failed).toEqual({});
       expect(verdict.goodTail).toBeGreaterThan(100);
       expect(after.controller.term).toBeGreaterThan(before.controller.term);
-      const adopted = (await platform().instances('warm')).map(({ id }) => id);
       const known = before.instances.filter((instance) => instance.function === 'warm').map(({ id }) => id);
-      expect(adopted).toEqual(expect.arrayContaining(known));
+      await waitFor('those that were there', async () => {
+        const adopted = new Set((await platform().instances('warm')).map(({ id }) => id));
+        return known.length > 0 && known.every((id) => adopted.has(id));
+      });
       expect((await platform().call('/warm')).json<{ instance: string }>().instance).toBe(born);
     });
 
@@ -40,7 +43,8 @@ for (const driver of drivers('docker', 'process')) {
       process.kill(before.controller.pid, 'SIGKILL');
       const after = await waitFor('a new controller', async () => {
         const status = await platform().status();
-        return status.controller.pid !== before.controller.pid && status.instances.some(({ state }) => state === 'generic') && status;
+        const known = new Set(status.instances.flatMap(({ id, state }) => (state === 'generic' ? [id] : [])));
+        return status.controller.pid !== before.controller.pid && generic.every((id) => known.has(id)) && status;
       });
       const again = after.instances.filter(({ state }) => state === 'generic').map(({ id }) => id);
       expect(again).toEqual(expect.arrayContaining(generic));

@@ -43,7 +43,7 @@ describe('an invocation that is answered later', () => {
 
   const send = async (path: string, options: CallOptions = {}) => {
     const headers = { prefer: 'respond-async', ...options.headers };
-    return platform().call(`/later${path}`, { method: 'POST', timeoutMs: 20_000, ...options, headers });
+    return platform().call(`/later${path}`, { method: 'POST', timeoutMs: 60_000, ...options, headers });
   };
 
   /** The path at which it can be asked for. */

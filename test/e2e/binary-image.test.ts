@@ -49,7 +49,7 @@ describe('programs and images (docker)', () => {
     rmSync(folder, { recursive: true, force: true });
   });
   // An hour, where nobody says so: the last test waits for it.
-  const platform = usePlatform({ driver: 'docker', env: { FN_IMAGE_KEEP_SECONDS: '5', FN_STREAM_DRAIN_MS: '1000' } });
+  const platform = usePlatform({ driver: 'docker', env: { FN_IMAGE_KEEP_SECONDS: '15', FN_STREAM_DRAIN_MS: '1000' } });
   const view = async (name: string) =>
     FunctionView.parse(JSON.parse((await platform().fnOk(['describe', name, '--json'])).stdout)).revision;
 
@@ -70,7 +70,7 @@ describe('programs and images (docker)', () => {
       const body = Buffer.alloc(3 * 1024 * 1024, 'x');
       expect((await platform().call('/program/echo', { method: 'POST', body })).text.length).toBe(body.length);
       expect((await platform().call('/program/stream')).text).toBe('0\n1\n2\n');
-      expect((await platform().fnOk(['logs', 'program'])).stdout).toContain('at /a/b');
+      await waitFor('its log', async () => (await platform().fnOk(['logs', 'program'])).stdout.includes('at /a/b'));
     });
 
     it('that crashes, or takes more memory than it has, ends its instance; the next request works', async () => {
@@ -185,12 +185,12 @@ describe('programs and images (docker)', () => {
       for (const name of images.keys()) await platform().fnOk(['delete', name, '-y']);
       for (const name of ['scratch', 'web']) {
         await waitFor(`the image of ${name} is gone`, async () => (await namesOf(idOf(name))) === null, {
-          timeoutMs: 60_000,
+          timeoutMs: 120_000,
           everyMs: 500,
         });
       }
       await waitFor('only its own name is left', async () => (await namesOf(idOf('own')))?.join() === own, {
-        timeoutMs: 60_000,
+        timeoutMs: 120_000,
         everyMs: 500,
       });
       // One that a revision is made of has stayed all the while.

@@ -7,6 +7,7 @@ import { WebSocket } from 'ws';
 import { FunctionView } from '#contract/function.ts';
 import { BUILD_TIMEOUT_MS, buildRuntimes } from '../helpers/runtime-images.ts';
 import { usePlatform } from '../helpers/suite.ts';
+import { waitFor } from '../helpers/wait.ts';
 
 function project(files: Record<string, string>): string {
   const folder = mkdtempSync(join(tmpdir(), 'fn-e2e-'));
@@ -74,7 +75,7 @@ describe('Bun and Deno (docker)', () => {
     expect(hi.json()).toMatchObject({ said: 'hi', name: 'bob', env: 'you', bun: expect.stringMatching(/^\d+\./) as string });
     expect((await platform().call('/with-bun/else')).text).toBe('a');
     expect(await echo(`${platform().url}/with-bun/ws`)).toEqual({ said: 'marco polo', code: 1000 });
-    expect((await platform().fnOk(['logs', 'with-bun'])).stdout).toContain('at /else');
+    await waitFor('its log', async () => (await platform().fnOk(['logs', 'with-bun'])).stdout.includes('at /else'));
   });
 
   it('Deno.serve: its import map, a WebSocket, logs; told by deno.json', async () => {
@@ -88,7 +89,7 @@ describe('Bun and Deno (docker)', () => {
     const answer = await platform().call('/with-deno/x');
     expect(answer.json()).toMatchObject({ said: 'hi you', deno: expect.stringMatching(/^\d+\./) as string, joined: 'a/b' });
     expect(await echo(`${platform().url}/with-deno/ws`)).toEqual({ said: 'marco polo', code: 1000 });
-    expect((await platform().fnOk(['logs', 'with-deno'])).stdout).toContain('at /x');
+    await waitFor('its log', async () => (await platform().fnOk(['logs', 'with-deno'])).stdout.includes('at /x'));
   });
 
   it.each(['bun', 'deno'])('%s: a handler of the web’s kind, small memory, garbage without end', async (runtime) => {

@@ -9,7 +9,7 @@ import { type StubApi, createStubApi, listenStubApi } from '../helpers/cli-stub-
 import { ROOT } from '../helpers/root.ts';
 import { type Offer, type Surroundings, shellOffers } from '../helpers/shells.ts';
 
-const FETCH_TIMEOUT_MS = 180_000;
+const FETCH_TIMEOUT_MS = 300_000;
 const MANIFEST = 'functions:\n  api: { entry: api.ts }\n  web: { entry: web.ts }\n';
 const DEPLOYMENT = { bundle: `sha256:${'0'.repeat(64)}`, entry: 'index.ts', settings: { runtime: 'node' } };
 const TOKEN = {

@@ -42,7 +42,7 @@ describe('fn demo', () => {
         String(platform.port),
         ...(driver === 'process' ? ['--driver', 'process'] : []),
       ];
-      const { code, stdout, stderr } = await platform.fn(args, { timeoutMs: 170_000 });
+      const { code, stdout, stderr } = await platform.fn(args, { timeoutMs: 280_000 });
       const text = stdout + stderr;
       expect([code, text]).toEqual([0, text]);
       for (const word of [/cold/i, /warm/i, /queue/i, /start/i, /init/i, /handler/i, /\b200\b/, /fn down/]) expect(text).toMatch(word);
@@ -58,6 +58,6 @@ describe('fn demo', () => {
       expect((await platform.down()).code).toBe(0);
       expect(await findLeaks(platform)).toEqual([]);
     },
-    180_000,
+    300_000,
   );
 });

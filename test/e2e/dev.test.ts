@@ -62,7 +62,7 @@ async function dev(folder: string, args: string[] = []): Promise<Dev> {
   const told = async (text: string | RegExp) => {
     try {
       await waitFor(`fn dev to say ${text}`, () => (typeof text === 'string' ? stderr.includes(text) : text.test(stderr)), {
-        timeoutMs: 30_000,
+        timeoutMs: 60_000,
       });
     } catch (cause) {
       throw new Error(`fn dev did not say ${text}, but: ${stderr}`, { cause });
@@ -72,7 +72,7 @@ async function dev(folder: string, args: string[] = []): Promise<Dev> {
 }
 
 const answers = (session: Dev, path: string, text: string) =>
-  waitFor(`${path} to answer ${text}`, async () => (await session.call(path)).text === text, { timeoutMs: 15_000, everyMs: 20 });
+  waitFor(`${path} to answer ${text}`, async () => (await session.call(path)).text === text, { timeoutMs: 60_000, everyMs: 20 });
 
 const says = (text: string) =>
   `export default { fetch: (_request: Request, env: Record<string, string>) => { console.log('asked'); return new Response(\`${text}\`); } };\n`;
@@ -91,7 +91,7 @@ describe('fn dev', () => {
     await session.told(/one +ready/);
     expect((await session.call('/one')).text).toBe('one local sesame');
     expect((await session.call('/two/any/path')).text).toBe('two');
-    await waitFor('its log', () => /one +asked/.test(session.stdout()), { timeoutMs: 10_000 });
+    await waitFor('its log', () => /one +asked/.test(session.stdout()), { timeoutMs: 60_000 });
 
     writeFileSync(join(folder, 'two/index.ts'), says('two, changed'));
     await answers(session, '/two', 'two, changed');
@@ -160,7 +160,7 @@ interface InspectorTarget {
 
 /** Attaches to the instance whose code holds the word: after a reload the port leads to the new one when that has said where it listens. */
 async function attach(inspect: number, word: string): Promise<{ devtools: Devtools; script: Fields }> {
-  for (const end = performance.now() + 30_000; performance.now() < end;) {
+  for (const end = performance.now() + 60_000; performance.now() < end;) {
     const targets = await call(`http://127.0.0.1:${inspect}/json/list`).then(
       (answer) => answer.json<InspectorTarget[]>(),
       () => [],

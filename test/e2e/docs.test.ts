@@ -70,9 +70,9 @@ describe('the commands in the documentation', () => {
         stdin: 'ignore',
         reject: false,
         all: true,
-        timeout: 120_000,
+        timeout: 280_000,
       });
       expect(run.exitCode, `${page}:\n${run.all}`).toBe(0);
-    }, 180_000);
+    }, 300_000);
   });
 });

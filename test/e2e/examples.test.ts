@@ -16,10 +16,10 @@ import { waitFor } from '../helpers/wait.ts';
 /** The URL in the examples that stands for a Redis of the user's own. */
 const REDIS_URL = 'redis://127.0.0.1:6379';
 /** Until an event has had its effect, retries included. */
-const EFFECT_TIMEOUT_MS = 45_000;
+const EFFECT_TIMEOUT_MS = 90_000;
 
 /** Longest that one example may take: a Go program is compiled, packages are fetched the first time. */
-const EXAMPLE_TIMEOUT_MS = 240_000;
+const EXAMPLE_TIMEOUT_MS = 400_000;
 
 /**
  * What a user does before `fn deploy`, and the example's README tells. Done in a copy: the folder of
@@ -107,7 +107,7 @@ async function converse(platform: TestPlatform, name: string, { websocket, say }
         await Promise.race([
           heard.promise,
           new Promise((_resolve, reject) =>
-            setTimeout(reject, 30_000, new Error(`no answer ${line.expect} to ${line.send}, but ${received.join(', ')}`)),
+            setTimeout(reject, 60_000, new Error(`no answer ${line.expect} to ${line.send}, but ${received.join(', ')}`)),
           ),
         ]);
         heard = Promise.withResolvers<void>();

@@ -14,8 +14,8 @@ import { startPlatform, type TestPlatform } from '../helpers/platform.ts';
 import { type RedisServer, startRedis } from '../helpers/redis-server.ts';
 import { waitFor } from '../helpers/wait.ts';
 
-/** It should take 7 s: a lease lasts 6. This machine may be slow. */
-const TAKEOVER_MS = 20_000;
+/** Longest wait for another to lead. It should take 7 s, as a lease lasts 6: how long it took is a figure. */
+const TAKEOVER_MS = 60_000;
 const PASSWORD = 'c4nary-pa55';
 const FLAGS = ['--keep-alive', '600', '--timeout', '20'];
 
@@ -51,6 +51,7 @@ describe('two gateways and two controllers on one Redis', () => {
     const faultAt = performance.now();
     await fault();
     await load.during(500);
+    await load.tail(101, faultAt);
     return judge(await load.stop(), { faultAt });
   }
 
@@ -61,7 +62,10 @@ describe('two gateways and two controllers on one Redis', () => {
   }
 
   it('are what fn status shows, and the password is nowhere', async () => {
-    const { stdout } = await platform.fnOk(['status']);
+    const stdout = await waitFor('the second controller to stand by', async () => {
+      const said = (await platform.fnOk(['status'])).stdout;
+      return /standby +controller/.test(said) && said;
+    });
     const { controller } = await platform.status();
     expect(stdout).toContain(`pids `);
     expect(stdout).toMatch(new RegExp(`controller .*pid ${controller.pid}, .*leads`));
@@ -92,8 +96,11 @@ describe('two gateways and two controllers on one Redis', () => {
     expect(verdict.goodTail).toBeGreaterThan(100);
     const after = await platform.status();
     expect(after.controller.term).toBeGreaterThan(before.controller.term);
-    const adopted = after.instances.filter((one) => one.function === 'warm').map(({ id }) => id);
-    expect(adopted).toEqual(expect.arrayContaining(before.instances.filter((one) => one.function === 'warm').map(({ id }) => id)));
+    const known = before.instances.filter((one) => one.function === 'warm').map(({ id }) => id);
+    await waitFor('those that were there', async () => {
+      const adopted = new Set((await platform.instances('warm')).map(({ id }) => id));
+      return known.length > 0 && known.every((id) => adopted.has(id));
+    });
     await waitFor('both gateways', async () => (await platform.status()).gateways?.length === 2);
     const { url } = await platform.deploy('later', source('later'), { flags: FLAGS });
     expect((await platform.call(new URL(url).pathname)).text).toBe('later');
@@ -125,25 +132,31 @@ describe('two gateways and two controllers on one Redis', () => {
   });
 
   it('a leader whose term was raised by another writes nothing more, and ends itself', async () => {
-    const before = await platform.status();
     const address = parseStoreUrl(redis.url);
     if (address.kind !== 'redis') throw new Error('not a Redis');
     const store = await openRedisStore({ connection: await openRedis({ address, log: silentLog, clientName: 'fn-test' }), log: silentLog });
+    let name = '';
+    let refused = false;
     try {
-      await store.raiseTerm();
-      const refused = await platform.fn(['deploy', platform.write(source('never')), '--name', 'never', ...FLAGS]);
-      expect(refused.code).not.toBe(0);
-      await takeover(before.controller.pid, performance.now());
-      expect(await store.getFunction('default', 'never')).toBeNull();
-      await waitFor('the old one to have ended', () => !existsSync(`/proc/${before.controller.pid}`));
+      // A leader that hears of it before the deployment comes has been replaced by then, and the next one may accept: it is tried with that.
+      for (let attempt = 0; !refused && attempt < 5; attempt++) {
+        name = `never-${attempt}`;
+        const { pid } = (await platform.status()).controller;
+        await store.raiseTerm();
+        refused = (await platform.fn(['deploy', platform.write(source('never')), '--name', name, ...FLAGS])).code !== 0;
+        await takeover(pid, performance.now());
+        await waitFor('the old one to have ended', () => !existsSync(`/proc/${pid}`));
+      }
+      expect(refused).toBe(true);
+      expect(await store.getFunction('default', name)).toBeNull();
     } finally {
       await store.close();
     }
     await waitFor(
       'a deployment to work',
-      async () => (await platform.deploy('never', source('after all'), { flags: FLAGS, mayFail: true })).code === 0,
+      async () => (await platform.deploy(name, source('after all'), { flags: FLAGS, mayFail: true })).code === 0,
     );
-    expect((await platform.call('/never')).text).toBe('after all');
+    expect((await platform.call(`/${name}`)).text).toBe('after all');
   });
 
   it('Redis is killed and started again: warm calls go on, a deployment says so meanwhile, and works after', async () => {

@@ -48,7 +48,7 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
     const deploy = (name: string, source: string, ...flags: string[]) => platform().deploy(name, source, { flags });
     await Promise.all([
       deploy('neighbour', `export default () => new Response('well');\n`, '--keep-alive', '600'),
-      deploy('hostile', HOSTILE, '--timeout', '3', '--egress', 'none', '--concurrency', '4', '--max', '3'),
+      deploy('hostile', HOSTILE, '--timeout', '5', '--egress', 'none', '--concurrency', '4', '--max', '3'),
       deploy('kernel', KERNEL, '--egress', 'none'),
     ]);
     const lines = {
@@ -71,8 +71,8 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
     expect(entries.filter(({ body }) => body !== 'well')).toEqual([]);
   });
 
-  const attack = (path: string, options = {}) => platform().call(`/hostile${path}`, { timeoutMs: 20_000, ...options });
-  const honest = () => waitFor('the function to be well again', async () => (await attack('/')).text === '"honest"', { timeoutMs: 30_000 });
+  const attack = (path: string, options = {}) => platform().call(`/hostile${path}`, { timeoutMs: 60_000, ...options });
+  const honest = () => waitFor('the function to be well again', async () => (await attack('/')).text === '"honest"', { timeoutMs: 60_000 });
   /** The attacker's instance, and the process it is. */
   const attacker = async () => {
     await honest();
@@ -82,7 +82,7 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
   };
   const gone = (handle: string) =>
     waitFor(`${handle} to be gone`, async () => (await execa('docker', ['inspect', handle], { reject: false })).exitCode !== 0, {
-      timeoutMs: 30_000,
+      timeoutMs: 60_000,
     });
 
   it('a fork bomb has an end, and dies with the first process of its instance', async () => {
@@ -98,7 +98,7 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
     }
     expect((await attack('/exit')).status).toBeGreaterThanOrEqual(502);
     await gone(handle);
-    expect(existsSync(pids)).toBe(false);
+    await waitFor('its group to be gone', () => !existsSync(pids));
     await honest();
   });
 
@@ -248,7 +248,7 @@ describe.each(onlyOn('docker'))('hostile functions (%s)', (driver) => {
       if (typeof answer !== 'string') expect(answer.headers['x-request-id']).toMatch(/^[\w-]+$/);
     }
     expect((await platform().fn(['status', '--json'])).code).toBe(0);
-    await platform().deploy('hostile', HOSTILE, { flags: ['--timeout', '3', '--egress', 'none', '--concurrency', '4', '--max', '3'] });
+    await platform().deploy('hostile', HOSTILE, { flags: ['--timeout', '5', '--egress', 'none', '--concurrency', '4', '--max', '3'] });
     await honest();
   });
 

@@ -35,9 +35,9 @@ export default async (request: Request) => {
   }
   if (pathname === '/cpu') {
     const before = process.cpuUsage(), started = performance.now();
-    while (performance.now() - started < 2_000);
-    const { user, system } = process.cpuUsage(before);
-    return Response.json({ share: (user + system) / 1000 / (performance.now() - started) });
+    const used = () => { const { user, system } = process.cpuUsage(before); return (user + system) / 1000; };
+    while (used() < 500);
+    return Response.json({ share: used() / (performance.now() - started) });
   }
   return new Response('ok');
 };
@@ -87,7 +87,7 @@ describe.each(drivers('docker'))('limits (%s)', (driver) => {
   });
 
   it('an endless loop is 504 and killed; its slot and CPU are free again', async () => {
-    await platform().deploy('loop', PROBE, { flags: ['--timeout', '2', '--max', '1'] });
+    await platform().deploy('loop', PROBE, { flags: ['--timeout', '5', '--max', '1'] });
     const spun = await platform().call('/loop/spin');
     expect([spun.status, spun.json<{ code: string }>().code]).toEqual([504, 'function-timeout']);
     expect((await platform().call('/loop')).status).toBe(200);
@@ -113,10 +113,11 @@ describe.each(onlyOn('docker'))('limits (%s only)', (driver) => {
   const platform = usePlatform({ driver });
 
   it('CPU is held to its quota', async () => {
-    await platform().deploy('cpu', FORKER, { flags: ['--cpu', '0.25', '--timeout', '30'] });
-    const { share } = (await platform().call('/cpu/cpu')).json<{ share: number }>();
-    expect(share).toBeLessThan(0.4);
-    expect(share).toBeGreaterThan(0.05);
+    await platform().deploy('cpu', FORKER, { flags: ['--cpu', '0.25', '--timeout', '60'] });
+    // Half a second of it, however long that takes: a machine that is slow, or stands still, makes its share less, and none more.
+    const answer = await platform().call('/cpu/cpu');
+    expect(answer.status).toBe(200);
+    expect(answer.json<{ share: number }>().share).toBeLessThan(0.4);
   });
 
   it('open files and /tmp have an end', async () => {

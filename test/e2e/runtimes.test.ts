@@ -6,10 +6,9 @@ import { execa } from 'execa';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { ROOT } from '../helpers/root.ts';
 
-const build = async (...flags: string[]): Promise<unknown> =>
-  JSON.parse(
-    (await execa(process.execPath, [join(ROOT, 'runtime-images', 'build.ts'), '--json', ...flags], { cwd: ROOT, timeout: 170_000 })).stdout,
-  );
+const builder = (...flags: string[]) =>
+  execa(process.execPath, [join(ROOT, 'runtime-images', 'build.ts'), '--json', ...flags], { cwd: ROOT, timeout: 280_000 });
+const build = async (...flags: string[]): Promise<unknown> => JSON.parse((await builder(...flags)).stdout);
 
 /** The tag of a runtime's image in whatever the builder prints. */
 function tagOf(built: unknown, runtime: string): string {
@@ -26,10 +25,11 @@ const inspect = async (image: string) => {
 
 describe('runtime images', () => {
   it('are built only when their inputs change', async () => {
-    const started = performance.now();
     const tag = nodeTag(await build());
-    expect(nodeTag(await build())).toBe(tag);
-    expect(performance.now() - started).toBeLessThan(20_000);
+    const again = await builder();
+    expect(nodeTag(JSON.parse(again.stdout))).toBe(tag);
+    // Where it does build it says so: see below.
+    expect(again.stderr).not.toMatch(/ built | building /);
   });
 
   it.each(['node', 'python'])(
@@ -37,11 +37,12 @@ describe('runtime images', () => {
     async (runtime) => {
       const tag = tagOf(await build('--runtime', runtime), runtime);
       const before = await inspect(tag);
-      const again = tagOf(await build('--runtime', runtime, '--force'), runtime);
-      expect(again).toBe(tag);
-      expect((await inspect(again)).Id).toBe(before.Id);
+      const again = await builder('--runtime', runtime, '--force');
+      expect(again.stderr).toMatch(/ building the image [^]* built in /);
+      expect(tagOf(JSON.parse(again.stdout), runtime)).toBe(tag);
+      expect((await inspect(tag)).Id).toBe(before.Id);
     },
-    180_000,
+    300_000,
   );
 
   it('carry a version and a digest as labels, and a user that is not root', async () => {

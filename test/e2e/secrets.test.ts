@@ -138,6 +138,8 @@ describe('a secret', () => {
     const failed = await platform().call('/tell/throw');
     said.push(failed.text, JSON.stringify(failed.rawHeaders));
     const request = String(failed.headers['x-request-id']);
+    // A gateway that stands still for half a second is not waited for by who explains a call.
+    await waitFor('the call to be known', async () => (await fn(['why', request])).code === 0);
     for (const command of [
       ['list'],
       ['describe', 'tell'],

@@ -87,7 +87,7 @@ for (const driver of drivers('docker')) {
       await platform().deploy('socketio', 'test/e2e/fixtures/streams-socketio.ts', { flags: ['--max', '1'] });
       const client = io(platform().url, { path: '/socketio/socket.io' });
       onTestFinished(() => void client.disconnect());
-      const ask = () => client.timeout(10_000).emitWithAck('ask', 'hi') as Promise<string>;
+      const ask = () => client.timeout(60_000).emitWithAck('ask', 'hi') as Promise<string>;
       expect(await ask()).toMatch(/^hi, by (?:polling|websocket)$/);
       expect(await waitFor('the WebSocket', async () => (await ask()) === 'hi, by websocket')).toBe(true);
     });
@@ -104,13 +104,13 @@ for (const driver of drivers('docker')) {
     });
 
     it('a deployment under 50 sockets and streams of events: they go on until they have drained, new ones get the new revision', async () => {
-      await platform().deploy('moving', WEB, { flags: ['--concurrency', '30', '--timeout', '2'] });
+      await platform().deploy('moving', WEB, { flags: ['--concurrency', '30', '--timeout', '5'] });
       const old = await parallel(range(50), 10, () => connect(platform(), '/moving'));
       const readers = await parallel(range(3), 3, () => listen(platform(), '/moving/events'));
       let ended = 0;
       for (const { closed } of old) void closed.then(() => ended++);
       for (const { ended: end } of readers) void end.then(() => ended++);
-      await platform().deploy('moving', WEB, { flags: ['--concurrency', '30', '--timeout', '2', '--env', 'VERSION=2'] });
+      await platform().deploy('moving', WEB, { flags: ['--concurrency', '30', '--timeout', '5', '--env', 'VERSION=2'] });
       const fresh = await connect(platform(), '/moving');
       await hears(fresh, 'version 2');
       for (const { socket } of old) socket.send('still here');
@@ -151,7 +151,7 @@ for (const driver of drivers('docker')) {
       await hears(next, 'version 1');
       next.socket.close();
       await next.closed;
-      expect(await platform().pid('gateway')).not.toBe(before);
+      await waitFor('another gateway', async () => (await platform().pid('gateway')) !== before);
     });
 
     it('an instance that is killed ends them, and the next ones get another', async () => {

@@ -110,7 +110,7 @@ for (const driver of drivers('docker')) {
       await waitFor(
         'instances of the current revision only',
         async () => (await platform().instances('shift')).every(({ revision }) => revision?.endsWith('@3')),
-        { timeoutMs: 40_000 },
+        { timeoutMs: 60_000 },
       );
     });
 
@@ -145,7 +145,7 @@ for (const driver of drivers('docker')) {
         'the preview has scaled to zero',
         async () => !(await platform().instances('preview')).some(({ revision }) => revision?.endsWith('@2')),
         {
-          timeoutMs: 30_000,
+          timeoutMs: 60_000,
         },
       );
       expect((await call(previewUrl)).text).toBe('two');
@@ -185,7 +185,7 @@ for (const driver of drivers('docker')) {
       try {
         await answered(load, 0, 100);
         await set('new value');
-        await waitFor('the new value', () => load.entries.at(-1)?.body === 'new value', { timeoutMs: 30_000 });
+        await waitFor('the new value', () => load.entries.at(-1)?.body === 'new value', { timeoutMs: 60_000 });
         await waitFor('the old instances are gone', async () => {
           const since = performance.now();
           await answered(load, since, 50);

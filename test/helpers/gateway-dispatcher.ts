@@ -105,7 +105,7 @@ export class FakeDispatcher {
 
   /** Resolves with the `nth` message of the type (1 is the first), also one that was heard already. */
   hear<T extends GatewayEventMessage['type']>(type: T, nth = 1): Promise<Heard<T>> {
-    return waitFor(`${type} number ${nth}`, () => this.all(type)[nth - 1], { everyMs: 2, timeoutMs: 10_000 });
+    return waitFor(`${type} number ${nth}`, () => this.all(type)[nth - 1], { everyMs: 2, timeoutMs: 60_000 });
   }
 
   /** Accepts all that comes. Returns the id that it gives. */

@@ -76,27 +76,24 @@ export async function call(url: string, options: CallOptions = {}): Promise<Answ
   };
 }
 
-/** Sends bytes as they are and gives what came back until the server closed or `quietMs` passed without more. */
+/** Sends bytes as they are and gives what came back until the server closed, or all is there that `whole` waits for. */
 export function rawExchange(
   port: number,
   bytes: string | Buffer,
-  { quietMs = 1_500, timeoutMs = 20_000 } = {},
+  whole?: (text: string) => boolean,
 ): Promise<{ text: string; closed: boolean }> {
   return new Promise((resolve, reject) => {
     const socket = connect(port, '127.0.0.1', () => socket.write(bytes));
-    const received: Buffer[] = [];
-    let quiet: NodeJS.Timeout | undefined;
+    let text = '';
     const finish = (closed: boolean) => {
-      clearTimeout(quiet);
       clearTimeout(limit);
       socket.destroy();
-      resolve({ text: Buffer.concat(received).toString('latin1'), closed });
+      resolve({ text, closed });
     };
-    const limit = setTimeout(() => finish(false), timeoutMs);
+    const limit = setTimeout(() => finish(false), DEFAULT_TIMEOUT_MS);
     socket.on('data', (chunk) => {
-      received.push(chunk);
-      clearTimeout(quiet);
-      quiet = setTimeout(() => finish(false), quietMs);
+      text += chunk.toString('latin1');
+      if (whole?.(text)) finish(false);
     });
     socket.on('close', () => finish(true));
     socket.on('error', (error: NodeJS.ErrnoException) => {

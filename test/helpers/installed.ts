@@ -173,7 +173,7 @@ export class Installed implements UserPlatform {
 
   /** What `fn status --json` prints, asked of whoever leads. */
   async status(): Promise<PlatformStatus> {
-    const answer = await call(`${this.#api}/v1/status`, { headers: { authorization: `Bearer ${this.#token}` }, timeoutMs: 5_000 });
+    const answer = await call(`${this.#api}/v1/status`, { headers: { authorization: `Bearer ${this.#token}` }, timeoutMs: 30_000 });
     if (answer.status !== 200) throw new Error(`status answered ${answer.status}: ${answer.text}`);
     return PlatformStatus.parse(answer.json());
   }

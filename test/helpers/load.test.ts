@@ -1,7 +1,7 @@
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
-import { judge, Load } from './load.ts';
+import { judge, Load, type LedgerEntry, unexplained } from './load.ts';
 import { waitFor } from './wait.ts';
 
 it('the tail of a load comes after what hung when it was asked for: that fails later, and all connections may hang at once', async () => {
@@ -31,4 +31,17 @@ it('the tail of a load comes after what hung when it was asked for: that fails l
   const verdict = judge(load.entries, { faultAt });
   expect(verdict.failed).toEqual({ '502': 3 });
   expect(verdict.goodTail).toBeGreaterThanOrEqual(20);
+});
+
+it('failures that no blow accounts for are those of requests that had ended before it, or were sent when it was over', () => {
+  const entry = (from: number, to: number, status = 502): LedgerEntry => ({ id: `${from}`, from, to, status, code: '', body: '' });
+  const entries = [entry(0, 5), entry(0, 15), entry(12, 14), entry(19, 40), entry(21, 22), entry(0, 5, 200), entry(50, 61)];
+  const blows = [
+    { from: 10, to: 20 },
+    { from: 60, to: 70 },
+  ];
+  expect(unexplained(entries, blows).map(({ from, to }) => [from, to])).toEqual([
+    [0, 5],
+    [21, 22],
+  ]);
 });

@@ -104,6 +104,19 @@ export class Load {
 
 export const failures = (entries: readonly LedgerEntry[]): LedgerEntry[] => entries.filter(({ status }) => status !== 200);
 
+/** When a fault struck, and when it was seen to be over; performance.now(). */
+export interface Blow {
+  from: number;
+  to: number;
+}
+
+/**
+ * Failures that no blow accounts for: requests that were sent when the last one was over, or had ended before the next. What is
+ * asked so is what a limit in seconds could only guess at: that nothing fails any more once all is well.
+ */
+export const unexplained = (entries: readonly LedgerEntry[], blows: readonly Blow[]): LedgerEntry[] =>
+  failures(entries).filter(({ from, to }) => !blows.some((blow) => from <= blow.to && to >= blow.from));
+
 /** Answers that carry another request's id, or none: functions of these suites answer with the id first. */
 export const misdirected = (entries: readonly LedgerEntry[]): LedgerEntry[] =>
   entries.filter(({ status, id, body }) => status === 200 && body.split(' ')[0] !== id);

@@ -20,7 +20,7 @@ import { waitFor } from './wait.ts';
 export type DriverName = 'docker' | 'process' | 'kubernetes';
 
 /** Longest a CLI command may take. `up` builds nothing here: npm test has built the images. */
-const COMMAND_TIMEOUT_MS = 90_000;
+const COMMAND_TIMEOUT_MS = 180_000;
 
 /** Lines of each log that are shown where something is left. */
 const LAST_WORDS = 20;
@@ -217,7 +217,7 @@ export class TestPlatform {
 
   /** What `fn status --json` prints, asked of the control socket: cheap enough to poll. */
   async status(): Promise<PlatformStatus> {
-    const answer = await call('http://fn/v1/status', { socketPath: join(this.runDir, 'control', 's'), timeoutMs: 10_000 });
+    const answer = await call('http://fn/v1/status', { socketPath: join(this.runDir, 'control', 's'), timeoutMs: 30_000 });
     if (answer.status !== 200) throw new Error(`status answered ${answer.status}: ${answer.text}`);
     return PlatformStatus.parse(answer.json());
   }
@@ -235,12 +235,12 @@ export class TestPlatform {
   }
 
   /** Waits until no instance of the function is left. */
-  async scaledToZero(name: string, timeoutMs = 20_000): Promise<void> {
+  async scaledToZero(name: string, timeoutMs = 60_000): Promise<void> {
     await waitFor(`${name} to scale to zero`, async () => (await this.instances(name)).length === 0, { timeoutMs, everyMs: 200 });
   }
 
   /** Waits until so many generic instances are ready in the pools. */
-  async pooled(count = 1, timeoutMs = 30_000): Promise<void> {
+  async pooled(count = 1, timeoutMs = 60_000): Promise<void> {
     await waitFor(
       `${count} generic instances`,
       async () => (await this.status()).instances.filter((instance) => instance.state === 'generic').length >= count,

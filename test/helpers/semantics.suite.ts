@@ -123,7 +123,7 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
       expect(after.json<{ instance: string }>().instance).not.toBe(before);
     },
     limits: async () => {
-      await platform().deploy('bounded', PROBE, { flags: ['--concurrency', '2', '--max', '2', '--timeout', '20', '--keep-alive', '2'] });
+      await platform().deploy('bounded', PROBE, { flags: ['--concurrency', '2', '--max', '2', '--timeout', '20', '--keep-alive', '10'] });
       const agent = new Agent({ keepAlive: true, maxSockets: 12 });
       const answers = await Promise.all(range(12).map(() => platform().call('/bounded/sleep?ms=300', { agent })));
       agent.destroy();
@@ -146,7 +146,7 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
       expect((await platform().call('/greedy')).status).toBe(200);
     },
     timeout: async () => {
-      await platform().deploy('loop', PROBE, { flags: ['--timeout', '2', '--max', '1'] });
+      await platform().deploy('loop', PROBE, { flags: ['--timeout', '5', '--max', '1'] });
       expect(codeOf(await platform().call('/loop/spin'))).toEqual([504, 'function-timeout']);
       expect((await platform().call('/loop')).status).toBe(200);
     },
@@ -200,7 +200,7 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
       await platform().deploy('teller', 'export default () => new Response(process.env.API_KEY);\n', { flags: ['--secret', 'API_KEY'] });
       expect((await platform().call('/teller')).text).toBe(values[0]);
       await platform().fnOk(['secret', 'set', 'API_KEY'], { input: values[1]! });
-      await waitFor('the new value', async () => (await platform().call('/teller')).text === values[1], { timeoutMs: 30_000 });
+      await waitFor('the new value', async () => (await platform().call('/teller')).text === values[1], { timeoutMs: 60_000 });
       if (inspect === null) return;
       const told = await inspect();
       expect(told.length).toBeGreaterThan(100);
@@ -220,7 +220,7 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
           const ticks = (await platform().call('/clock')).json<{ id: string; tick: number; data: unknown }[]>();
           return ticks.length >= 3 && ticks;
         },
-        { timeoutMs: 30_000 },
+        { timeoutMs: 60_000 },
       );
       expect(new Set(seen.map(({ tick }) => tick)).size).toBe(seen.length);
       expect(seen[0]!.data).toEqual({ a: 1 });
@@ -245,7 +245,7 @@ export function semantics({ platform, limits, inspect }: Semantics): void {
             const view = InvocationView.parse((await platform().call(location)).json());
             return ['succeeded', 'failed'].includes(view.state) && view;
           },
-          { timeoutMs: 30_000 },
+          { timeoutMs: 60_000 },
         );
       expect(await ended(await send('/third'))).toMatchObject({ state: 'succeeded', attempts: 3, result: { status: 201 } });
       const failed = await ended(await send('/fail'));

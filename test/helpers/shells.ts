@@ -10,7 +10,7 @@ import { debianPackage } from './debian-package.ts';
 import { ROOT } from './root.ts';
 
 /** A shell that waits for what never comes must not hold the run. */
-const SHELL_TIMEOUT_MS = 30_000;
+const SHELL_TIMEOUT_MS = 90_000;
 
 export interface Surroundings {
   /** A file with the completion script. */

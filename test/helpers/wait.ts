@@ -16,7 +16,7 @@ const LAST_PROBES = 5;
 export async function waitFor<T>(
   what: string,
   probe: () => Promise<T> | T,
-  { timeoutMs = 30_000, everyMs = 50 } = {},
+  { timeoutMs = 60_000, everyMs = 50 } = {},
 ): Promise<Exclude<T, null | undefined | false>> {
   const end = performance.now() + timeoutMs;
   let last: unknown;
