@@ -22,6 +22,9 @@ const shift = (engine: Engine, traffic: string, ifMatch: string | null = null) =
   driven(machine, engine.setTraffic('default', 'hello', shares(traffic), ifMatch, never()));
 const preview = (engine: Engine) => driven(machine, engine.deploy('default', 'hello', { ...request(), traffic: false }, never()));
 const running = async (engine: Engine) => (await engine.status()).instances.flatMap((view) => view.revision ?? []).sort();
+/** Of a revision that can serve: what is on its way out is not. */
+const serving = async (engine: Engine, revision: string) =>
+  (await engine.status()).instances.filter((view) => view.revision === revision && view.state !== 'draining').length;
 const key = (number: number) => `default/hello@${number}`;
 
 describe('a shift of traffic', () => {
@@ -88,7 +91,7 @@ describe('a shift of traffic', () => {
         const routed = gateway.heard.some(
           (message) => message.type === 'routes' && message.set[0]?.targets.some(({ percent }) => percent === 50),
         );
-        if (!routed) ready = (await running(engine)).filter((revision) => revision === key(3)).length;
+        if (!routed) ready = await serving(engine, key(3));
         return routed;
       },
       1,
@@ -96,11 +99,7 @@ describe('a shift of traffic', () => {
     // Half of eight requests at one each; half of min would be three.
     expect(ready).toBe(4);
     await driven(machine, shifting);
-    await machine.until(
-      'its share of min is left',
-      async () => (await running(engine)).filter((revision) => revision === key(3)).length === 3,
-      1_000,
-    );
+    await machine.until('its share of min is left', async () => (await serving(engine, key(3))) === 3, 1_000);
   });
 
   it('back to what was before is warm for a moment, then memory goes back', async () => {
