@@ -1,5 +1,5 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { VirtualClock } from '#kit/clock.ts';
@@ -71,6 +71,15 @@ describe('egress lists', () => {
     await lists.set(instance, ['10.1.2.0/24']);
     expect(allowed.get('i-1')).toEqual(['10.1.2.0/24']);
     await expect(lists.set(instance, ['api.example.com'])).rejects.toThrow(/ENOENT/);
+  });
+
+  it('says before a deployment that the machine’s own addresses stay closed', async () => {
+    const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+    const here = own.filter(({ family }) => family === 'IPv4').map(({ address }) => address);
+    expect(here).not.toEqual([]);
+    const { refused, notes } = await lists.check([], ['10.1.2.0/24', ...here.map((address) => `${address}/32`), here[0]!]);
+    expect(refused).toEqual([]);
+    expect(notes).toEqual([...here, here[0]].map((address) => expect.stringContaining(`${address} is an address of this machine`)));
   });
 
   it('that has the name server: it can be asked', async () => {

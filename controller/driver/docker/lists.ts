@@ -114,6 +114,13 @@ export class Lists {
     await this.#names.ask(hosts);
     const own = ownAddresses();
     const check: HostsCheck = { refused: [], notes: [] };
+    for (const network of networks) {
+      const [address, bits = '32'] = network.split('/');
+      if (bits === '32' && own.has(address!))
+        check.notes.push(
+          `${address} is an address of this machine: functions never reach what runs on it, listed or not (docs/security.md#egress).`,
+        );
+    }
     for (const host of hosts) {
       const { current, failure } = this.#names.of(host);
       const open = current.filter((address) => isOpen(address, networks, own));
