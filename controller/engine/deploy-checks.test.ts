@@ -37,7 +37,7 @@ describe('hosts of an egress list, before a deployment', () => {
     await expect(checkHosts(refuses, ['10.0.0.0/8', 'one.example.com', 'two.example.com'], [])).rejects.toMatchObject({
       code: 'invalid',
       message: 'Egress to two.example.com: there is no such host.',
-      options: { errors: [{ pointer: '/settings/egress/2', detail: 'there is no such host' }] },
+      options: { errors: [{ pointer: '/settings/egress/2', detail: 'two.example.com: there is no such host' }] },
     });
   });
 });

@@ -43,7 +43,7 @@ export async function checkHosts(driver: Pick<Driver, 'checkHosts'>, egress: Egr
   notes.push(...check.notes);
   if (check.refused.length === 0) return;
   throw new FnError('invalid', `Egress to ${check.refused.map(({ host, why }) => `${host}: ${why}`).join('; ')}.`, {
-    errors: check.refused.map(({ host, why }) => ({ pointer: `/settings/egress/${egress.indexOf(host)}`, detail: why })),
+    errors: check.refused.map(({ host, why }) => ({ pointer: `/settings/egress/${egress.indexOf(host)}`, detail: `${host}: ${why}` })),
   });
 }
 
