@@ -82,6 +82,13 @@ describe('fn trigger add', () => {
     expect(api.bodies.get(`PUT ${HELLO}/triggers/webhook`)).toMatchObject({ verify: { scheme: 'github', secret: 'S' } });
   });
 
+  it('says how a list is typed where one is wanted', async () => {
+    having();
+    const { code, stderr } = await run('trigger', 'add', 'hello', '--type', 'kafka', '--set', 'topic=t', '--set', 'brokers=one:9092');
+    expect(code).toBe(2);
+    expect(stderr).toContain(`--set brokers: must be a list, as JSON: --set 'brokers=["…"]'`);
+  });
+
   it.each(WEBHOOK_SCHEMES)('--webhook %s is the short form of fn.yaml', async (scheme) => {
     having();
     const signed = scheme === 'none' ? [] : ['--secret', 'S'];

@@ -6,6 +6,7 @@ describe('the name of a field', () => {
     ['/settings/memoryMib', '--memory'],
     ['/settings/env/A', '--env A'],
     ['/settings/secrets/0', '--secret'],
+    ['/settings/egress/2', '--egress'],
     ['/access/auth/jwt', '--auth jwt'],
     ['/message', '--message'],
     ['/bundle', '/bundle'],

@@ -38,8 +38,8 @@ export function fieldLabel(pointer: string): string {
   if (first === 'message' && second === undefined) return '--message';
   const flag =
     second === undefined ? undefined : first === 'settings' ? FLAGS[second] : first === 'access' ? ACCESS_FLAGS[second] : undefined;
-  // Which of several secrets it is, its name tells; the number of its place would be read as a value.
-  return flag === undefined ? pointer : [flag, ...(second === 'secrets' ? [] : rest)].join(' ');
+  // Which of several secrets or hosts it is, its name tells; the number of its place would be read as a value.
+  return flag === undefined ? pointer : [flag, ...(second === 'secrets' || second === 'egress' ? [] : rest)].join(' ');
 }
 
 /** What to do about it with this CLI, where the registry speaks to who makes requests by hand. */

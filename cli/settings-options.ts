@@ -25,7 +25,7 @@ export const SETTINGS_OPTIONS: readonly OptionSpec[] = [
   { flags: '--keep-alive <time>', description: 'how long an idle instance is kept: a time, or auto (default: auto)' },
   { flags: '--max-stream <time>', description: 'longest life of a WebSocket or event stream (default: 1h)' },
   { flags: '--egress <where>', description: 'none, internet, or a list: api.example.com,10.1.2.0/24' },
-  { flags: '--sandbox <name>', description: 'what isolates it beyond the usual: a RuntimeClass of the cluster (default: none)' },
+  { flags: '--sandbox <name>', description: 'what isolates it beyond the usual: gvisor, or a RuntimeClass of the cluster (default: none)' },
   ENV_OPTION,
   { flags: '--env-file <file>', description: 'file of NAME=VALUE lines; --env wins', completes: 'file' },
   { flags: '--secret <name>', description: 'secret that the function gets as a variable', repeatable: true, completes: 'secret' },

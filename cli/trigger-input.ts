@@ -41,7 +41,11 @@ export function triggerFrom(input: Input, there: readonly string[]): Trigger {
   const others = there.filter((one) => one !== name).map((one) => ({ type: 'cron', schedule: '@yearly', name: one }));
   const parsed = ManifestTriggers.safeParse([...others, given]);
   if (!parsed.success) {
-    const details = plainIssues(parsed.error.issues).map(({ path, message }) => `${labelOf(path.slice(1))}: ${message}`);
+    const details = plainIssues(parsed.error.issues).map(({ path, message }) => {
+      const label = labelOf(path.slice(1));
+      const asJson = message === 'must be a list' && label.startsWith('--set') ? `, as JSON: --set '${path.slice(1).join('.')}=["…"]'` : '';
+      return `${label}: ${message}${asJson}`;
+    });
     throw new CliError('this trigger is not valid', {
       exitCode: EXIT.usage,
       details,

@@ -41,13 +41,13 @@ async function main(): Promise<number> {
       },
     }));
   } catch (error) {
-    say(error instanceof Error ? error.message : String(error));
+    say(`error: ${error instanceof Error ? error.message : String(error)}`);
     return 2;
   }
   const names = values.runtime ?? (values.all ? Object.keys(RUNTIMES) : [DEFAULT_RUNTIME]);
   const unknown = names.find((name) => !Object.hasOwn(RUNTIMES, name));
   if (unknown !== undefined) {
-    say(`no runtime is called ${unknown}; there is: ${Object.keys(RUNTIMES).join(', ')}`);
+    say(`error: no runtime is called ${unknown}; there is: ${Object.keys(RUNTIMES).join(', ')}`);
     return 2;
   }
   const root = runtimeImagesDir(import.meta.dirname, process.env);

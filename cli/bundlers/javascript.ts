@@ -155,7 +155,7 @@ async function buildError(
   const details = frames.map((frame, index) => [oneLine(shown[index]!), ...codeFrame(frame)].join('\n'));
   if (errors.length > shown.length) details.push(`… and ${errors.length - shown.length} more`);
   const unresolved = errors.flatMap(({ text }) => /^Could not resolve "(?<name>[^./"][^"]*)"/.exec(text)?.groups?.name ?? []);
-  const hint = unresolved.length > 0 ? (runtimeHint(unresolved) ?? installHint(source.folder)) : 'Nothing was deployed.';
+  const hint = unresolved.length > 0 ? (runtimeHint(unresolved) ?? installHint(source.folder, unresolved)) : 'Nothing was deployed.';
   const path = relative(cwd, source.entry);
   return new CliError(`${path.startsWith('..') ? source.entry : path} does not build`, { details, hint });
 }
@@ -176,11 +176,15 @@ function runtimeHint(names: readonly string[]): string | null {
 }
 
 /** A package that is not found: is it not installed, or not even wanted? */
-function installHint(folder: string): string {
+function installHint(folder: string, names: readonly string[]): string {
   if (existsSync(join(folder, 'package.json')) && !existsSync(join(folder, 'node_modules')))
     return `Its packages are not installed: cd '${folder}' && npm install`;
-  return `Add the package: cd '${folder}' && npm install NAME`;
+  const packages = new Set(names.flatMap((name) => PACKAGE.exec(name)?.[0] ?? []));
+  return `Add the package: cd '${folder}' && npm install ${[...packages].join(' ') || 'NAME'}`;
 }
+
+/** The package of a module's name: `left-pad` of `left-pad/index.js`. An alias such as `@/page` or `~/page` is of none. */
+const PACKAGE = /^(?:@[a-z0-9][\w.-]*\/)?[a-z0-9][\w.-]*(?=\/|$)/;
 
 export function checkSize(state: 'packed' | 'unpacked', bytes: number, limitBytes: number): void {
   if (bytes <= limitBytes) return;

@@ -155,6 +155,15 @@ describe('what does not build', () => {
     expect(error.hint).toBe(`Its packages are not installed: cd '${folder}' && npm install`);
   });
 
+  it('for want of a package names it, and not the module within it', async () => {
+    const index = "import 'left-pad/index.js';\nimport '@scope/of/deep';\nimport 'left-pad';\nimport '@/alias';\n";
+    const folder = project({ 'package.json': '{"main":"index.js"}', 'index.js': index });
+    mkdirSync(join(folder, 'node_modules'));
+    expect((await failure(folder)).hint).toBe(`Add the package: cd '${folder}' && npm install left-pad @scope/of`);
+    const alias = project({ 'index.js': "import '@/alias';\n" });
+    expect((await failure(alias)).hint).toBe(`Add the package: cd '${alias}' && npm install NAME`);
+  });
+
   it('because of an addon that is none for this platform says which', async () => {
     const folder = project({ 'index.js': "import addon from './build/addon.node';\nexport default () => addon;\n" });
     mkdirSync(join(folder, 'build'));

@@ -1,5 +1,5 @@
 /** Log files of the platform's processes, with a limit on their size. */
-import { closeSync, copyFileSync, openSync, readSync, fstatSync, statSync, truncateSync } from 'node:fs';
+import { appendFileSync, closeSync, copyFileSync, openSync, readSync, fstatSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Above it a file is moved to NAME.log.1, whose older contents are lost. */
@@ -48,6 +48,16 @@ export function lastLines(folder: string, name: string, count: number, from: num
       .slice(-count);
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Why nothing can be written to a log, in the system's words; null where it can: an empty line more, which nobody is shown. */
+export function logTrouble(folder: string, name: string): string | null {
+  try {
+    appendFileSync(join(folder, `${name}.log`), '\n');
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
   }
 }
 

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -230,6 +230,18 @@ describe('a supervisor', () => {
     // What the first one said is not told again of a second one.
     await expect(supervisor({ home: paths.home, env: { STUB_CONTROLLER: 'fails' } }).started.start()).rejects.toMatchObject({
       details: ['the store cannot be opened'],
+    });
+  });
+
+  it('of a process that could not even write its log says that, since the log cannot', async () => {
+    const { started, paths } = supervisor({ env: { STUB_CONTROLLER: 'fails' } });
+    mkdirSync(paths.logs, { recursive: true });
+    // Where each write fails as on a disk that is full.
+    symlinkSync('/dev/full', join(paths.logs, 'controller.log'));
+    await expect(started.start()).rejects.toMatchObject({
+      message: 'the controller did not start: exit code 1',
+      details: [expect.stringMatching(/^its log cannot be written: ENOSPC/)],
+      hint: `Make room on the disk of ${paths.logs}, then start it again.`,
     });
   });
 

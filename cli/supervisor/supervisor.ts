@@ -22,7 +22,7 @@ import { askGateway, askLeader, askShutdown, askStatus, untilAnswers } from './a
 import { Child } from './child.ts';
 import { acquireLock } from './lock.ts';
 import { kubernetesSettings } from './kubernetes.ts';
-import { lastLines, lineInWords, logSize, openLog, rotate } from './log-files.ts';
+import { lastLines, lineInWords, logSize, logTrouble, openLog, rotate } from './log-files.ts';
 import type { Report, SupervisorOptions } from './options.ts';
 import { metricsEnv, settingsEnv, startedWith } from './options.ts';
 import type { Programs } from './programs.ts';
@@ -236,10 +236,15 @@ export class Supervisor {
       onDeath: (detail) => {
         if (this.#state?.phase !== 'starting') return this.#stopping === null;
         const lines = this.#lastLines(name).map(lineInWords);
+        // Whoever said nothing may have had no room to say it.
+        const trouble = lines.length === 0 ? logTrouble(this.#paths.logs, name) : null;
         this.#startFailure.reject(
           new CliError(`the ${name} did not start: ${detail}`, {
-            details: lines,
-            hint: `All of its log: ${join(this.#paths.logs, `${name}.log`)}`,
+            details: trouble === null ? lines : [`its log cannot be written: ${trouble}`],
+            hint:
+              trouble === null
+                ? `All of its log: ${join(this.#paths.logs, `${name}.log`)}`
+                : `Make room on the disk of ${this.#paths.logs}, then start it again.`,
           }),
         );
         return false;

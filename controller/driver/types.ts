@@ -175,7 +175,7 @@ export interface Driver {
    * Leaves nothing behind when it throws or is aborted.
    */
   create(spec: CreateSpec, signal: AbortSignal): Promise<DriverInstance>;
-  /** Whether functions can have these hosts, beside these networks, in their list. Takes some seconds where no name server answers. */
+  /** Whether functions can have these hosts, beside these networks, in their list; notes of networks that stay closed. With hosts it takes some seconds where no name server answers. */
   checkHosts(hosts: readonly string[], networks: readonly string[]): Promise<HostsCheck>;
   /** After the first health answer: takes the socket's folder from the instance (see DESIGN: the socket path belongs to the platform). */
   seal(id: string): Promise<void>;

@@ -17,11 +17,19 @@ describe('hosts of an egress list, before a deployment', () => {
   it('are looked at where there are any', async () => {
     const asks = driver({ refused: [], notes: ['one.example.com cannot be looked up now'] });
     const notes: string[] = [];
-    for (const egress of ['none' as const, 'internet' as const, ['10.0.0.0/8']]) await checkHosts(asks, egress, notes);
+    for (const egress of ['none' as const, 'internet' as const]) await checkHosts(asks, egress, notes);
     expect(asks.asked).toEqual([]);
     await checkHosts(asks, ['10.0.0.0/8', 'one.example.com'], notes);
     expect(asks.asked).toEqual([[['one.example.com'], ['10.0.0.0/8']]]);
     expect(notes).toEqual(['one.example.com cannot be looked up now']);
+  });
+
+  it('networks alone as well, since the driver may keep one of them closed', async () => {
+    const asks = driver({ refused: [], notes: ['192.0.2.2 is this machine'] });
+    const notes: string[] = [];
+    await checkHosts(asks, ['192.0.2.2/32'], notes);
+    expect(asks.asked).toEqual([[[], ['192.0.2.2/32']]]);
+    expect(notes).toEqual(['192.0.2.2 is this machine']);
   });
 
   it('refused ones are named, where they stand', async () => {
@@ -29,7 +37,7 @@ describe('hosts of an egress list, before a deployment', () => {
     await expect(checkHosts(refuses, ['10.0.0.0/8', 'one.example.com', 'two.example.com'], [])).rejects.toMatchObject({
       code: 'invalid',
       message: 'Egress to two.example.com: there is no such host.',
-      options: { errors: [{ pointer: '/settings/egress/2', detail: 'there is no such host' }] },
+      options: { errors: [{ pointer: '/settings/egress/2', detail: 'two.example.com: there is no such host' }] },
     });
   });
 });

@@ -32,16 +32,18 @@ export function resolveEgress(features: DriverFeatures, wanted: Egress | null, n
   return wanted;
 }
 
-/** Throws FnError invalid where a host of a list cannot be dialled by its name. Names that nobody can look up now are noted: they may be tomorrow. */
+/**
+ * Throws FnError invalid where a host of a list cannot be dialled by its name. Names that nobody can look up now are noted: they may
+ * be tomorrow; and so are networks that the driver keeps closed though they are listed.
+ */
 export async function checkHosts(driver: Pick<Driver, 'checkHosts'>, egress: Egress, notes: string[]): Promise<void> {
   if (typeof egress === 'string') return;
   const { hosts, networks } = egressParts(egress);
-  if (hosts.length === 0) return;
   const check = await driver.checkHosts(hosts, networks);
   notes.push(...check.notes);
   if (check.refused.length === 0) return;
   throw new FnError('invalid', `Egress to ${check.refused.map(({ host, why }) => `${host}: ${why}`).join('; ')}.`, {
-    errors: check.refused.map(({ host, why }) => ({ pointer: `/settings/egress/${egress.indexOf(host)}`, detail: why })),
+    errors: check.refused.map(({ host, why }) => ({ pointer: `/settings/egress/${egress.indexOf(host)}`, detail: `${host}: ${why}` })),
   });
 }
 

@@ -1,8 +1,8 @@
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { isPrivate, readPrivateFile } from './private-file.ts';
+import { ensurePrivateFile, isPrivate, readPrivateFile } from './private-file.ts';
 
 let folder: string;
 beforeEach(async () => (folder = await mkdtemp(join(tmpdir(), 'fn-private-'))));
@@ -28,5 +28,15 @@ describe('a private file', () => {
     await symlink('..2026', join(folder, '..data'));
     await symlink('..data/token', join(folder, 'token'));
     expect(await readPrivateFile({ path: join(folder, 'token'), what: 'token', advice: 'wait' })).toEqual(Buffer.from('x'));
+  });
+
+  it('that cannot be made says so, as a fault of the disk and not of fn, and leaves nothing', async () => {
+    // Its own name fits, that of the file which becomes it does not: an error of the file system for root, too.
+    const path = join(folder, 'k'.repeat(250));
+    await expect(ensurePrivateFile({ path, what: 'key', advice: 'restore it' }, () => 'x')).rejects.toMatchObject({
+      code: 'store-unavailable',
+      message: expect.stringMatching(/^The key \S+ cannot be made \(ENAMETOOLONG/),
+    });
+    expect(await readdir(folder)).toEqual([]);
   });
 });

@@ -37,23 +37,35 @@ export async function readPrivateFile({ path, what, advice }: PrivateFile): Prom
 
 /**
  * Reads the file, made at the first use: mode 0600, and on the disk before anybody sees it. By link,
- * which never replaces: of two that begin at once, one makes it and both use it.
+ * which never replaces: of two that begin at once, one makes it and both use it. Throws FnError store-unavailable.
  */
 export async function ensurePrivateFile(file: PrivateFile, make: () => string | Uint8Array): Promise<Buffer> {
   const there = await readPrivateFile(file);
   if (there !== null) return there;
-  const folder = dirname(file.path);
+  const contents = make();
+  await write(file.path, contents).catch((error: NodeJS.ErrnoException) => {
+    const full = error.code === 'ENOSPC' || error.code === 'EDQUOT' ? '; the disk is full: free some space' : '';
+    throw new FnError('store-unavailable', `The ${file.what} ${file.path} cannot be made (${error.message})${full}.`, { cause: error });
+  });
+  const made = await readPrivateFile(file);
+  if (made === null) throw new FnError('store-unavailable', `The ${file.what} ${file.path} was removed while it was made.`);
+  return made;
+}
+
+/** As a whole or not at all; does nothing where somebody else was first. */
+async function write(path: string, contents: string | Uint8Array): Promise<void> {
+  const folder = dirname(path);
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  const temporary = `${file.path}.${process.pid}.${randomBytes(4).toString('hex')}`;
+  const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
   try {
     const handle = await open(temporary, 'wx', 0o600);
     try {
-      await handle.writeFile(make());
+      await handle.writeFile(contents);
       await handle.sync();
     } finally {
       await handle.close();
     }
-    await link(temporary, file.path).catch((error: NodeJS.ErrnoException) => {
+    await link(temporary, path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
     });
     // What was sealed with a key whose name did not reach the disk would be lost with the power.
@@ -62,7 +74,4 @@ export async function ensurePrivateFile(file: PrivateFile, make: () => string | 
   } finally {
     await rm(temporary, { force: true });
   }
-  const made = await readPrivateFile(file);
-  if (made === null) throw new FnError('store-unavailable', `The ${file.what} ${file.path} was removed while it was made.`);
-  return made;
 }

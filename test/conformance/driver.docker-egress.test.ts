@@ -104,6 +104,8 @@ describe('egress of the docker driver', () => {
     expect(await dial(instance, FAR.linkLocal, FAR.port)).toMatch(REFUSED);
     expect(await dial(instance, NEAR, hostPort)).toMatch(REFUSED);
     expect(await dial(instance, neighbour.address, 8_080)).toMatch(REFUSED);
+    // Names are found by nobody, and at once: as the list has no name server, nobody is there to ask.
+    expect((await call(instance, '/self')).body).toContain('nameserver 127.0.0.1\\n');
   });
 
   it('the list of one instance is not another’s, nor that of the next with its address', async () => {

@@ -188,6 +188,9 @@ def sse():
     expect([tuple.status, tuple.text, tuple.headers['x-one'], tuple.headers['set-cookie']]).toEqual([202, 'made', '1', ['a=1', 'b=2']]);
     expect((await shim.call('POST', '/json', { body: '{"a":[1]}' })).json()).toEqual({ a: [1] });
     expect((await shim.call('POST', '/form', { body: 'a=1&a=2&b=' })).json()).toEqual({ a: ['1', '2'], b: [''] });
+    const multipart = { ...gatewayHeaders('m-1'), 'content-type': 'Multipart/form-data; boundary=b' };
+    expect((await shim.call('POST', '/form', { headers: multipart, body: '--b--' })).status).toBe(500);
+    await lineWith(shim, 'this body is multipart');
     const args = (await shim.call('GET', '/args?q=1&q=2', { headers: { ...gatewayHeaders('a-1'), 'x-two': '2' } })).json();
     expect(args).toEqual([{ q: '1' }, { q: ['1', '2'] }, '2', 'GET', '203.0.113.9', 'a-1']);
   });

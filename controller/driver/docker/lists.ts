@@ -43,7 +43,7 @@ interface Listed extends ListedInstance {
 
 export interface ListsOptions {
   workspace: Workspace;
-  firewall: Firewall;
+  firewall: Pick<Firewall, 'install' | 'allow' | 'change'>;
   /** Name servers that instances can ask, where their list has them. */
   nameservers: readonly string[];
   /** Where what is known of names is kept for the next controller. */
@@ -101,10 +101,9 @@ export class Lists {
     await Promise.all([workspace.writeNote(instance.id, 'egress', parts), this.#names.ready(parts.hosts)]);
     if (this.#listed.get(instance.id) !== listed) throw new Error(`the instance ${instance.id} was killed while its egress was set`);
     await firewall.allow(instance.id, instance.ip, this.#networksOf(listed, ownAddresses()));
-    if (listed.hosts.length === 0) return;
     this.#writeHosts(listed, ownAddresses());
     const asks = this.#options.nameservers.some((server) => listed.networks.some((network) => contains(network, server)));
-    if (!asks && listed.files !== null) writeInPlace(listed.files.resolvConf, NO_NAME_SERVER);
+    if (!asks) this.#leaveNobodyToAsk(listed);
   }
 
   forget(id: string): void {
@@ -115,6 +114,13 @@ export class Lists {
     await this.#names.ask(hosts);
     const own = ownAddresses();
     const check: HostsCheck = { refused: [], notes: [] };
+    for (const network of networks) {
+      const [address, bits = '32'] = network.split('/');
+      if (bits === '32' && own.has(address!))
+        check.notes.push(
+          `${address} is an address of this machine: functions never reach what runs on it, listed or not (docs/security.md#egress).`,
+        );
+    }
     for (const host of hosts) {
       const { current, failure } = this.#names.of(host);
       const open = current.filter((address) => isOpen(address, networks, own));
@@ -193,6 +199,18 @@ export class Lists {
     if (text === listed.written) return;
     writeInPlace(listed.files.hosts, text);
     listed.written = text;
+  }
+
+  /** The rules keep it from name servers in any case: this is for names to fail at once. */
+  #leaveNobodyToAsk({ id, hosts, files }: Listed): void {
+    if (files === null) return;
+    try {
+      writeInPlace(files.resolvConf, NO_NAME_SERVER);
+    } catch (error) {
+      // Without hosts a list needs none of the engine's files, which may lie on another machine than this process.
+      if (hosts.length > 0) throw error;
+      this.#options.log.debug({ instance: id, error: messageOf(error) }, 'names that an instance may not ask for fail late');
+    }
   }
 
   async #saved(): Promise<SavedNames> {

@@ -96,7 +96,13 @@ class FunctionRequest:
         return json.loads(self.body)
 
     def form(self):
-        """A body of application/x-www-form-urlencoded: all values of each field."""
+        """A body of application/x-www-form-urlencoded: all values of each field. Files are not in it: see the error."""
+        kind = self.headers.get("content-type", "").lower()
+        if kind.startswith("multipart/"):
+            raise TypeError(
+                "form() reads application/x-www-form-urlencoded, and this body is multipart (an upload): parse request.body, "
+                "by email.message_from_bytes for instance"
+            )
         return parse_qs(self.text(), keep_blank_values=True)
 
     def stream(self):
