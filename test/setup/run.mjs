@@ -17,8 +17,10 @@ import { afterSecondTry, countTests, filesToTryAgain, readReport } from './secon
 /** The long form of the fault suites. */
 const FULL_CHAOS = process.env.FN_CHAOS === 'full';
 
-/** The whole run is ended after so long: one that hangs must fail, not wait for ever. Twice what it takes on two cores. */
-const RUN_TIMEOUT_MS = (FULL_CHAOS ? 240 : 45) * 60_000;
+/** The whole run is ended after so long: one that hangs must fail, not wait for ever. Twice what it takes on two busy cores. */
+const RUN_TIMEOUT_MS = (FULL_CHAOS ? 240 : 60) * 60_000;
+/** The same for the few files that run once more. */
+const SECOND_TIMEOUT_MS = 15 * 60_000;
 
 /** Longest wait for what a run left to be ended, by the guard of test/setup/global.ts. */
 const SWEEP_TIMEOUT_MS = 60_000;
@@ -61,10 +63,10 @@ function buildImages() {
 }
 
 /** Runs vitest with a folder that is gone when all is; resolves with its exit code. The child has no share in our stdin. */
-async function runVitest(report, env, which) {
+async function runVitest(report, env, which, timeoutMs) {
   const folder = mkdtempSync('/tmp/fnt-');
   try {
-    return await vitestEnds(report, folder, env, which);
+    return await vitestEnds(report, folder, env, which, timeoutMs);
   } finally {
     // `t` is there from the moment that somebody watches over the folder.
     const end = Date.now() + SWEEP_TIMEOUT_MS;
@@ -73,7 +75,7 @@ async function runVitest(report, env, which) {
   }
 }
 
-function vitestEnds(report, folder, env, which) {
+function vitestEnds(report, folder, env, which, timeoutMs) {
   const child = spawn(
     NODE,
     [
@@ -89,10 +91,10 @@ function vitestEnds(report, folder, env, which) {
     { cwd: ROOT, stdio: ['ignore', 1, 2], env: { ...process.env, ...env, FN_TEST_RUN: folder } },
   );
   const timer = setTimeout(() => {
-    process.stderr.write(`the tests did not end within ${RUN_TIMEOUT_MS / 60_000} minutes\n`);
+    process.stderr.write(`the tests did not end within ${timeoutMs / 60_000} minutes\n`);
     child.kill('SIGTERM');
     setTimeout(() => child.kill('SIGKILL'), 15_000).unref();
-  }, RUN_TIMEOUT_MS);
+  }, timeoutMs);
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
   return new Promise((resolve, reject) => {
     child.on('error', reject);
@@ -106,7 +108,7 @@ function vitestEnds(report, folder, env, which) {
 /** All that was asked for; of a whole run very few files that failed once more. */
 async function runTests(folder, env) {
   const path = join(folder, 'report.json');
-  const code = await runVitest(path, env, args);
+  const code = await runVitest(path, env, args, RUN_TIMEOUT_MS);
   const first = readReport(path);
   // Whoever runs a part wants to see each failure; and a run that was ended says little of what it did not come to.
   const again = args.length === 0 && code === FAILED ? filesToTryAgain(first) : [];
@@ -114,7 +116,7 @@ async function runTests(folder, env) {
   const files = again.map((file) => relative(ROOT, file));
   process.stderr.write(`\n${files.join(' and ')} failed, and nothing else: once more, alone (CONTRIBUTING.md)\n`);
   const secondPath = join(folder, 'second.json');
-  const secondCode = await runVitest(secondPath, env, files);
+  const secondCode = await runVitest(secondPath, env, files, SECOND_TIMEOUT_MS);
   return { code: secondCode, ...afterSecondTry(first, readReport(secondPath), ROOT) };
 }
 
