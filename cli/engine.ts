@@ -24,6 +24,8 @@ export async function findEngine(env: NodeJS.ProcessEnv): Promise<EngineState> {
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     const detail = error instanceof Error ? error.message : String(error);
+    if (code === 'ENOENT' && env.DOCKER_HOST)
+      return { kind: 'absent', where, detail: 'DOCKER_HOST names a socket that is not there', remedy: HOST_REMEDY };
     if (code === 'ENOENT')
       return { kind: 'absent', where, detail: 'no engine is installed, or it is not started', remedy: installRemedy() };
     if (code === 'EACCES' || code === 'EPERM')
@@ -53,6 +55,9 @@ function engineTarget(env: NodeJS.ProcessEnv): { target: Target; where: string }
   const socketPath = candidates.find((path) => existsSync(path)) ?? candidates[0]!;
   return { target: { socketPath }, where: socketPath };
 }
+
+const HOST_REMEDY =
+  'set DOCKER_HOST to the socket of an engine that runs (unix:///PATH), or unset it: the usual sockets are looked at then';
 
 function installRemedy(): string {
   if (platform() === 'darwin') return 'brew install colima docker && colima start';

@@ -39,6 +39,16 @@ it('fn why of an event says what has the id of its request', async () => {
   expect(await run('why', EVENT_ID)).toMatchObject({ code: 2, stderr: expect.stringContaining(`fn invocation show NAME ${EVENT_ID}`) });
 });
 
+it('fn trigger list of none says how one is added, as it can be typed', async () => {
+  for (const [argv, path] of [
+    [['trigger', 'list'], '/v1/namespaces/default/triggers'],
+    [['trigger', 'list', 'hello'], `${HELLO}/triggers`],
+  ] as const) {
+    api.canned.set(`GET ${path}`, { status: 200, json: { triggers: [] } });
+    expect((await run(...argv)).stderr).toMatch(/fn trigger add (NAME|hello) --cron '@daily' \(others: fn trigger add --help\)/);
+  }
+});
+
 describe('fn trigger add', () => {
   /** Those that are there, by their names; the stub takes what is put. */
   function having(...names: string[]): void {

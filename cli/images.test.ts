@@ -53,7 +53,7 @@ describe('fn images', () => {
     const { code, stdout, stderr } = await runCli(['images', 'push', 'registry.example.com/fn', 'redis'], { env });
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(
-      /^error: no Docker engine answers at unix:\/\/\/nowhere\/docker\.sock .*apt-get install docker\.io\)\n {2}→ fn doctor/,
+      /^error: no Docker engine answers at unix:\/\/\/nowhere\/docker\.sock .*correct DOCKER_HOST, which names it\n {2}→ fn doctor/,
     );
   });
 });

@@ -33,14 +33,16 @@ const hello: FunctionStats = {
   ],
 };
 
-it('a line for each function, deleted ones too, and the pool’s', () => {
-  const gone = { ...hello, namespace: 'shop', name: 'cart', ...never, deletedAt: 2 };
+it('a line for each function, deleted ones too, those whose first deployment was refused, and the pool’s', () => {
+  const gone = { ...hello, namespace: 'shop', name: 'cart', deletedAt: 2 };
+  const refused = { ...gone, name: 'till', ...never };
   const pool = { cpuSeconds: 7_201, memoryReservedGibSeconds: 8_123, memoryUsedGibSeconds: 261 };
-  expect(renderStats({ source: 'cgroup', functions: [hello, gone], pool })).toBe(
-    `NAMESPACE  NAME            CALLS  ERRORS  REJECTED  COLD     CPU    RESERVED        USED     P50     P99
-default    hello            1204       3         1     8  12.3 s  96.0 GiB·s  3.13 GiB·s  3.1 ms  250 ms
-shop       cart (deleted)      0       3         1     8  0.00 s   5.6 GiB·h  3.13 GiB·s       –       –
-           (pool)                                          2.0 h   2.3 GiB·h   261 GiB·s
+  expect(renderStats({ source: 'cgroup', functions: [hello, gone, refused], pool })).toBe(
+    `NAMESPACE  NAME              CALLS  ERRORS  REJECTED  COLD     CPU    RESERVED        USED     P50     P99
+default    hello              1204       3         1     8  12.3 s  96.0 GiB·s  3.13 GiB·s  3.1 ms  250 ms
+shop       cart (deleted)     1204       3         1     8  12.3 s  96.0 GiB·s  3.13 GiB·s  3.1 ms  250 ms
+shop       till (not there)      0       3         1     8  0.00 s   5.6 GiB·h  3.13 GiB·s       –       –
+           (pool)                                            2.0 h   2.3 GiB·h   261 GiB·s
 `,
   );
 });

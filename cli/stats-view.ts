@@ -45,10 +45,14 @@ function columns(titles: readonly string[]): Column<Row>[] {
   ];
 }
 
+/** One that nobody ever called may never have been there: instances of a deployment that was refused have used something, too. */
+const afterwards = ({ deletedAt, invocations }: FunctionStats): string =>
+  deletedAt === null ? '' : invocations > 0 ? ' (deleted)' : ' (not there)';
+
 /** One line per function; the pool's, where it is told, is the last. */
 export function renderStats({ functions, pool }: StatsList): string {
   const rows: Row[] = functions.map((one) => ({
-    label: [one.namespace, one.deletedAt === null ? one.name : `${one.name} (deleted)`],
+    label: [one.namespace, `${one.name}${afterwards(one)}`],
     resources: one,
     usage: one,
   }));
@@ -59,8 +63,5 @@ export function renderStats({ functions, pool }: StatsList): string {
 /** One line for each revision that is kept, and one for all there ever were. */
 export function renderFunctionStats(stats: FunctionStats): string {
   const rows: Row[] = stats.revisions.map((one) => ({ label: [`${one.number}`], resources: one, usage: one }));
-  return table(columns(['REVISION']), [
-    ...rows,
-    { label: [stats.deletedAt === null ? 'all' : 'all (deleted)'], resources: stats, usage: stats },
-  ]);
+  return table(columns(['REVISION']), [...rows, { label: [`all${afterwards(stats)}`], resources: stats, usage: stats }]);
 }

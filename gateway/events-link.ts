@@ -90,7 +90,8 @@ class Asked implements OpenQuestion, WheelEntry {
   }
 }
 
-const NOT_THERE = 'the dispatcher of events cannot be reached now; nothing was accepted';
+const NOT_THERE =
+  'the dispatcher of events cannot be reached now: it is being started, or cannot write its store, as on a full disk (fn doctor says); nothing was accepted';
 
 export class EventsLink {
   readonly #options: EventsLinkOptions;

@@ -13,6 +13,9 @@ export const triggerList: CommandSpec = {
   run,
 };
 
+/** A trigger must be of some kind; this is the shortest. */
+const EXAMPLE = "--cron '@daily' (others: fn trigger add --help)";
+
 async function run(ctx: Context, input: Input): Promise<void> {
   const [{ connect }, { chosenNamespace }, { renderTriggers }] = await Promise.all([
     import('../client.ts'),
@@ -26,7 +29,9 @@ async function run(ctx: Context, input: Input): Promise<void> {
   if (triggers.length === 0)
     return say(
       ctx,
-      name === null ? `No triggers in namespace ${namespace}: fn trigger add NAME` : `${name} has no triggers: fn trigger add ${name}`,
+      name === null
+        ? `No triggers in namespace ${namespace}: fn trigger add NAME ${EXAMPLE}`
+        : `${name} has no triggers: fn trigger add ${name} ${EXAMPLE}`,
     );
   ctx.stdout.write(renderTriggers(triggers, Date.now()));
 }

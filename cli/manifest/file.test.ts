@@ -172,7 +172,7 @@ describe('fields that are wrong', () => {
       '4:14: functions.hello.egress.0: must be none, internet, or hosts and IPv4 networks such as api.example.com and 10.1.2.0/24: each host is listed by its own name: there is no *',
     ],
     ['egress: [none, 300.0.0.1]', '4:14: functions.hello.egress.0: must be none, internet, or hosts and IPv4 networks'],
-    ['runtime: Node', '4:14: functions.hello.runtime: runtime must be 1–63 characters'],
+    ['runtime: Node', '4:14: functions.hello.runtime: runtime must be one that `fn runtimes list` shows, such as node, python,'],
     ['env: { FN_HOME: x }', '4:12: functions.hello.env.FN_HOME: names that begin with FN_ belong to the platform'],
     ['env: { A: }', '4:12: functions.hello.env.A: must be text, a number, true or false'],
     ['env: [A=b]', '4:10: functions.hello.env: must be a map of names'],

@@ -117,6 +117,30 @@ describe('${env:NAME}', () => {
   });
 });
 
+describe('functions that take requests from each other', () => {
+  it('are told before any is deployed, with the place of each route', () => {
+    const text = `functions:
+  a: { entry: x, routes: [/a/x, "/users/:id"] }
+  b: { entry: x, routes: [/fine, "/users/:name", "/users/:id/more"] }
+  c: { entry: x, routes: [/a/other] }
+`;
+    expect(faults(text)).toEqual([
+      'fn.yaml:3:34: functions.b.routes.1: /users/:name is a route of a already',
+      "fn.yaml:4:27: functions.c.routes.0: /a and all below it is the function a's already",
+    ]);
+    expect(resolved(text, { names: ['b'] })).toHaveLength(1);
+    expect(faults(text.replace('functions:', 'namespace: team\nfunctions:'))).toHaveLength(1);
+    const methods = 'functions:\n  a: { entry: x, routes: ["GET /x"] }\n  b: { entry: x, routes: ["POST /x"] }\n';
+    expect(resolved(methods)).toHaveLength(2);
+  });
+
+  it('are told where --route says so, too', () => {
+    const text = 'functions:\n  a: { entry: x }\n  b: { entry: x }\n';
+    const overrides = [said({ routes: [{ path: '/x' }] }, '--route')];
+    expect(faults(text, { overrides })).toEqual(['fn.yaml:3:3: functions.b.routes.0: /x is a route of a already']);
+  });
+});
+
 describe('what does not go together', () => {
   it.each([
     ['functions:\n  a: { memory: 64 }\n', {}, '2:3: functions.a: entry is missing'],

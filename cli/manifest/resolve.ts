@@ -8,6 +8,7 @@ import { DEFAULT_NAMESPACE } from '#contract/names.ts';
 import { checkSchedule } from '#kit/schedule.ts';
 import { RUNTIMES } from '../bundlers/index.ts';
 import { usageError } from '../errors.ts';
+import { clashes } from './clashes.ts';
 import type { ManifestFile } from './file.ts';
 import { interpolate } from './interpolate.ts';
 import type { Layer, Merged, Origin } from './merge.ts';
@@ -48,6 +49,8 @@ export interface ResolvedFunction {
   accessOver(before: FunctionAccess): FunctionAccess;
   /** Something wrong about its entry or image, with the place where that stands. */
   sourceFault(message: string): Fault;
+  /** Something wrong about one of its routes. */
+  routeFault(index: number, message: string): Fault;
 }
 
 /** Throws CliError (exit code 2) with all that is wrong, with places. */
@@ -68,7 +71,8 @@ export function inspectManifest(file: ManifestFile, options: ResolveOptions): { 
   }
   const names = checkedNames(file, options.names);
   const faults = strangers(file);
-  return { functions: names.map((name) => resolveFunction(file, name, options, faults)), faults };
+  const functions = names.map((name) => resolveFunction(file, name, options, faults));
+  return { functions, faults: [...faults, ...clashes(functions)] };
 }
 
 /** Names as asked for, once each. Throws usageError for one that the file has not. */
@@ -140,7 +144,17 @@ function resolveFunction(file: ManifestFile, name: string, options: ResolveOptio
     access: accessOf(values),
     accessOver: (before) => accessOver(values, before),
     sourceFault: (message) => ({ range: at(entry === null ? 'image' : 'entry'), message: `functions.${name}: ${message}` }),
+    routeFault: (index, message) => ({
+      range: routeRange(file, name, merged.origins.get('routes'), index),
+      message: `functions.${name}.routes.${index}: ${message}`,
+    }),
   };
+}
+
+function routeRange(file: ManifestFile, name: string, origin: Origin | undefined, index: number): Fault['range'] {
+  const path = origin !== undefined && 'path' in origin ? [...origin.path, index] : null;
+  // A route may stand there alone, without a list.
+  return path !== null && file.text.has(path) ? file.text.valueAt(path) : rangeOf(file, name, origin);
 }
 
 /** Where it stands; what was typed is shown at the function. */

@@ -71,7 +71,12 @@ export const ERRORS = {
     title: 'The request took too long to arrive',
     remedy: 'Send the headers and the body without long pauses.',
   },
-  conflict: { status: 409, fault: 'caller', title: 'Conflict', remedy: 'Read the current state and try again.' },
+  conflict: {
+    status: 409,
+    fault: 'caller',
+    title: 'Conflict',
+    remedy: 'Change what the detail names; where it names nothing to change, read the current state and try again.',
+  },
   'route-conflict': {
     status: 409,
     fault: 'caller',

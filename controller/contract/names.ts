@@ -9,10 +9,10 @@ export const LABEL_PATTERN = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 /** Names that would be mistaken for a property of every JavaScript object. */
 const RESERVED_NAMES = new Set(['constructor', 'prototype', 'tostring', 'valueof']);
 
-const label = (what: string) =>
+const label = (what: string, rule = `${what} must be 1–63 characters of a–z, 0–9 and -, and not begin or end with -`) =>
   z
     .string()
-    .regex(LABEL_PATTERN, `${what} must be 1–63 characters of a–z, 0–9 and -, and not begin or end with -`)
+    .regex(LABEL_PATTERN, rule)
     .refine((name) => !RESERVED_NAMES.has(name), { message: `this ${what} is reserved` });
 
 /** The name of a function within its namespace. */
@@ -25,7 +25,10 @@ export type Namespace = z.infer<typeof Namespace>;
 export const DEFAULT_NAMESPACE = 'default';
 
 /** A runtime: the name of a folder in runtime-images/ that can become any function of its language. */
-export const RuntimeName = label('runtime');
+export const RuntimeName = label(
+  'runtime',
+  'runtime must be one that `fn runtimes list` shows, such as node, python, bun, deno, binary or image',
+);
 export type RuntimeName = z.infer<typeof RuntimeName>;
 
 /** Content address of a bundle: SHA-256 over the bytes that were uploaded. */

@@ -76,3 +76,9 @@ export function clash(a: RouteSpec, b: RouteSpec): boolean {
   const all = (list: readonly HttpMethod[]): HttpMethod[] => (list.includes('GET') ? [...list, 'HEAD'] : [...list]);
   return all(a.methods).some((method) => all(methods).includes(method));
 }
+
+/** The function of `default` whose own path a route without a host would take from it: that of its first segment, if it is literal. */
+export function shadowed({ host, path }: RouteSpec): string | null {
+  const first = host === undefined ? pathSegments(path)[0] : undefined;
+  return first?.kind === 'literal' ? first.text.replace(/@\d+$/, '') : null;
+}

@@ -33,7 +33,11 @@ describe('the verdict on an attempt', () => {
   });
 
   it('200 that names the event as failed is a failure', () => {
-    expect(after(answered(200, { itemFailed: true }))).toMatchObject({ verdict: 'retry', counted: true, error: { status: 200 } });
+    expect(after(answered(200, { itemFailed: true }))).toMatchObject({
+      verdict: 'retry',
+      counted: true,
+      error: { status: 200, detail: expect.stringMatching(/retry\(\).*throwing.*batchItemFailures/) },
+    });
   });
 
   it.each(['function-crashed', 'function-oom', 'function-timeout', 'function-init-failed', 'body-too-large', 'revision-not-found'])(

@@ -96,7 +96,12 @@ const askedPauseMs = ({ retryAfterSeconds }: AttemptOutcome): number =>
 
 function errorOf({ status, problem, itemFailed }: AttemptOutcome): EventError {
   if (problem !== null) return { code: problem.code, detail: problem.detail.slice(0, MAX_ERROR_DETAIL), status };
-  if (itemFailed) return { code: 'function-error', detail: 'The function named it among batchItemFailures.', status };
+  if (itemFailed)
+    return {
+      code: 'function-error',
+      detail: 'The function said that it failed: by retry(), by throwing for it alone, or among batchItemFailures.',
+      status,
+    };
   return { code: 'function-error', detail: `The function answered ${status}.`, status };
 }
 

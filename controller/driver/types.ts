@@ -166,8 +166,8 @@ export interface Driver {
   close(): Promise<void>;
   /** Ends every instance of this home and removes all that start() made. Idempotent. */
   destroyAll(): Promise<void>;
-  /** Runtimes that instances can be created of, with the version of each. */
-  runtimes(): Promise<{ name: string; version: string; image?: string }[]>;
+  /** Runtimes that instances can be created of, with the version of each. `note`: what is amiss with it, a sentence with what to do. */
+  runtimes(): Promise<{ name: string; version: string; image?: string; note?: string }[]>;
   /** All instances of this home, dead ones too. */
   list(): Promise<DriverInstance[]>;
   /**

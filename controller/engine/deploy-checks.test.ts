@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { HostsCheck } from '../driver/types.ts';
-import { checkHosts } from './deploy-checks.ts';
+import { checkHosts, insteadOfSandbox } from './deploy-checks.ts';
 
 describe('hosts of an egress list, before a deployment', () => {
   const driver = (check: HostsCheck) => {
@@ -40,4 +40,10 @@ describe('hosts of an egress list, before a deployment', () => {
       options: { errors: [{ pointer: '/settings/egress/2', detail: 'two.example.com: there is no such host' }] },
     });
   });
+});
+
+it('speaks of the chart where sandboxes are refused in a cluster, and nowhere else', () => {
+  expect(insteadOfSandbox('kubernetes')).toMatch(/functions\.sandboxes of the chart/);
+  expect(insteadOfSandbox('process')).toMatch(/--driver docker/);
+  for (const driver of ['docker', 'process', 'fake']) expect(insteadOfSandbox(driver)).not.toMatch(/chart/);
 });

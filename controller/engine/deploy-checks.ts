@@ -76,6 +76,15 @@ export async function checkRequest(context: EngineContext, namespace: string, re
   }
 }
 
+const WITHOUT_SANDBOXES: Readonly<Record<string, string>> = {
+  docker: 'leave it out, or have the operator install gVisor (runsc) and name it to the engine',
+  kubernetes: 'leave it out, or have the operator allow it (functions.sandboxes of the chart)',
+  process: 'leave it out, or start fn with --driver docker: plain processes have none',
+};
+
+/** What to do where the driver has no sandbox at all. */
+export const insteadOfSandbox = (driver: string): string => WITHOUT_SANDBOXES[driver] ?? 'leave it out';
+
 async function checkRuntime({ driver }: EngineContext, { settings, image }: DeployRequest): Promise<void> {
   const refuse = (pointer: string, detail: string, text: string) => new FnError('invalid', text, { errors: [{ pointer, detail }] });
   if (settings.runtime !== 'image' && image !== null)
@@ -98,7 +107,7 @@ async function checkRuntime({ driver }: EngineContext, { settings, image }: Depl
     const text = known === '' ? `The ${driver.name} driver has no sandboxes here` : `There is no sandbox ${settings.sandbox} here`;
     throw refuse(
       '/settings/sandbox',
-      known === '' ? 'leave it out, or have the operator allow it (functions.sandboxes of the chart)' : `one of: ${known}`,
+      known === '' ? insteadOfSandbox(driver.name) : `one of: ${known}`,
       `${text}${known === '' ? '.' : `; there is: ${known}.`}`,
     );
   }

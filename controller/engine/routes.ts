@@ -5,7 +5,7 @@
 import { routeText, type FunctionAccess, type RouteSpec } from '#contract/access.ts';
 import { FnError } from '#contract/errors.ts';
 import { DEFAULT_NAMESPACE } from '#contract/names.ts';
-import { clash, hostMatches, pathSegments } from '#contract/route-order.ts';
+import { clash, hostMatches, pathSegments, shadowed } from '#contract/route-order.ts';
 import type { Tenancy } from './context.ts';
 
 /** A function as its routes are compared with others'. */
@@ -44,12 +44,6 @@ export function checkRoutes(candidate: RouteOwner, others: readonly RouteOwner[]
     const mine = routes.find((route) => shadowed(route) === other.name);
     if (mine) throw conflict(candidate, routeText(mine), other, `/${other.name}`);
   }
-}
-
-/** The function of `default` whose own path a route without a host would take from it: that of its first segment, if it is literal. */
-function shadowed({ host, path }: RouteSpec): string | null {
-  const first = host === undefined ? pathSegments(path)[0] : undefined;
-  return first?.kind === 'literal' ? first.text.replace(/@\d+$/, '') : null;
 }
 
 function checkAlone(routes: readonly RouteSpec[], index: number): void {

@@ -7,12 +7,29 @@ it('tells of a driver that does not answer, or hangs, and of all else as ever', 
   const clock = new VirtualClock();
   const asked = (runtimes: () => Promise<{ name: string; version: string }[]>) =>
     runtimesOf({ driver: { name: 'docker', runtimes }, clock });
-  expect(await asked(async () => [{ name: 'node', version: '24' }])).toEqual({ runtimes: [{ name: 'node', version: '24' }], note: null });
+  expect(await asked(async () => [{ name: 'node', version: '24' }])).toEqual({ runtimes: [{ name: 'node', version: '24' }], notes: [] });
   const away = await asked(() => Promise.reject(new DriverUnavailable('The Docker engine at /x is not running.')));
-  expect(away).toEqual({ runtimes: [], note: expect.stringContaining('docker does not answer: The Docker engine at /x is not running.') });
+  expect(away).toEqual({
+    runtimes: [],
+    notes: [expect.stringContaining('docker does not answer: The Docker engine at /x is not running.')],
+  });
   const hung = asked(() => new Promise(() => {}));
   clock.advance(5_000);
-  expect(await hung).toEqual({ runtimes: [], note: expect.stringContaining('no answer within 5 s') });
+  expect(await hung).toEqual({ runtimes: [], notes: [expect.stringContaining('no answer within 5 s')] });
+});
+
+it('tells what is amiss with a runtime as a note', async () => {
+  const runtimes = async () => [
+    { name: 'node', version: '24' },
+    { name: 'python', version: '3.11', image: 'fn/python:old', note: 'It is old.' },
+  ];
+  expect(await runtimesOf({ driver: { name: 'docker', runtimes }, clock: new VirtualClock() })).toEqual({
+    runtimes: [
+      { name: 'node', version: '24' },
+      { name: 'python', version: '3.11', image: 'fn/python:old' },
+    ],
+    notes: ['It is old.'],
+  });
 });
 
 it('shows where a function is, each revision of it, and each of its routes', () => {

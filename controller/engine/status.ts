@@ -100,21 +100,25 @@ const DRIVER_ANSWER_MS = 5_000;
 
 type Runtimes = PlatformStatus['runtimes'];
 
-/** A driver that is away, or hangs, keeps only its own part of the status from being told, and is told of: `note`. */
+/** What is amiss with a runtime is a note; so is a driver that is away, or hangs: only its own part of the status is not told then. */
 export async function runtimesOf({ driver, clock }: Pick<EngineContext, 'clock'> & { driver: Pick<Driver, 'name' | 'runtimes'> }): Promise<{
   runtimes: Runtimes;
-  note: string | null;
+  notes: string[];
 }> {
   let cancel = () => {};
   const late = new Promise<never>((_, reject) => {
     cancel = clock.after(DRIVER_ANSWER_MS, () => reject(new Error(`no answer within ${DRIVER_ANSWER_MS / 1_000} s`)));
   });
   try {
-    return { runtimes: await Promise.race([driver.runtimes(), late]), note: null };
+    const found = await Promise.race([driver.runtimes(), late]);
+    return {
+      runtimes: found.map(({ name, version, image }) => ({ name, version, ...(image === undefined ? {} : { image }) })),
+      notes: found.flatMap(({ note }) => note ?? []),
+    };
   } catch (error) {
     return {
       runtimes: [],
-      note: `Instances cannot be started or ended now, as the driver ${driver.name} does not answer: ${messageOf(error)}`,
+      notes: [`Instances cannot be started or ended now, as the driver ${driver.name} does not answer: ${messageOf(error)}`],
     };
   } finally {
     cancel();
@@ -139,7 +143,7 @@ export async function platformStatus(
   const { world, driver, settings, clock } = context;
   const now = clock.now();
   const { freeze, limits, parentCgroup, egress, notes } = driver.features;
-  const { runtimes, note } = await runtimesOf(context);
+  const { runtimes, notes: onRuntimes } = await runtimesOf(context);
   const connected = gateways.connected;
   const stops = new Map([...world.revisions.values()].flatMap((revision) => [...idleStops(world, revision, settings, now)]));
   return {
@@ -155,7 +159,7 @@ export async function platformStatus(
     gateways: connected.map(({ key, pid }) => ({ id: key, pid })),
     dispatcher: { pid: events?.dispatcherPid ?? null },
     driver: driver.name,
-    features: { freeze, exactLimits: limits, parentCgroup, egress, notes: note === null ? [...notes] : [note, ...notes] },
+    features: { freeze, exactLimits: limits, parentCgroup, egress, notes: [...onRuntimes, ...notes] },
     budget: {
       memoryMib: settings.memoryBudgetMib,
       memoryUsedMib: world.memoryUsedMib(),

@@ -154,7 +154,10 @@ describe('secrets', () => {
   it('are not deleted while a revision with traffic names them', async () => {
     await secrets.set('team', 'A', 'x');
     functions = [functionWith('new', [], ['A'])];
-    await expect(secrets.delete('team', 'A')).rejects.toMatchObject({ code: 'conflict', message: expect.stringContaining('new') });
+    await expect(secrets.delete('team', 'A')).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringMatching(/: new\. Deploy them without it/),
+    });
     expect(kept.size).toBe(1);
     functions = [functionWith('old', ['A'], [])];
     await secrets.delete('team', 'A');

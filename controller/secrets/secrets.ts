@@ -90,7 +90,7 @@ export class SealedSecrets {
       const names = users.map((record) => record.name).join(', ');
       throw new FnError(
         'conflict',
-        `Functions use the secret ${name}, in their environment or for their events: ${names}. Deploy them without it first.`,
+        `Functions use the secret ${name}, in their environment or for their events: ${names}. Deploy them without it, or delete them, first.`,
       );
     }
     if (!(await store.deleteSecret(namespace, name))) throw notFound(namespace, name);

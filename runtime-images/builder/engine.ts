@@ -67,7 +67,7 @@ async function send(method: string, path: string, { body, headers = {} }: Messag
     outgoing.on('error', (error) =>
       reject(
         new NoEngine(
-          `no Docker engine answers at ${name} (${error.message}): start it, or install one (Debian: apt-get install docker.io)`,
+          `no Docker engine answers at ${name} (${error.message}): ${process.env.DOCKER_HOST ? 'start it, or correct DOCKER_HOST, which names it' : 'start it, or install one (Debian: apt-get install docker.io)'}`,
         ),
       ),
     );

@@ -183,7 +183,12 @@ describe('the docker driver', () => {
     await other.driver.start();
     try {
       expect(await other.driver.runtimes()).toEqual([
-        { name: 'node', version: process.versions.node, image: expect.stringMatching(/^fn\/node:[0-9a-f]{12}$/) as string },
+        {
+          name: 'node',
+          version: process.versions.node,
+          image: expect.stringMatching(/^fn\/node:[0-9a-f]{12}$/) as string,
+          note: expect.stringMatching(/^The runtime node .*: fn runtimes build node /) as string,
+        },
       ]);
     } finally {
       await other.dispose();

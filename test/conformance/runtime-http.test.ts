@@ -153,6 +153,7 @@ describe.each(RUNTIMES)('$name', (runtime) => {
       expect([answer.status, answer.headers['content-type']]).toEqual([500, 'application/problem+json']);
       const problem = Problem.parse(answer.json());
       expect(problem).toMatchObject({ code: 'function-error', status: 500, instance: 'threw' });
+      expect(problem.detail).toMatch(/^The function (?:threw: (?:a value that is no Error|\w+)|raised \w+)\. /);
       expect(answer.text).not.toMatch(/secret detail|probe\./);
       const line = await waitFor('the log', () => shim.lines().find(({ level }) => level === 'error'));
       expect(line).toMatchObject({ stream: 'err', req: 'threw' });

@@ -147,11 +147,11 @@ class DockerDriver implements Driver {
     await removeHost(engine, this.#homeId, this.#log);
   }
 
-  async runtimes(): Promise<{ name: string; version: string; image?: string }[]> {
+  async runtimes(): ReturnType<Driver['runtimes']> {
     const found = await this.#runtimes.list(await this.#connect());
     // What runs a program also runs an image: the shim is the same.
     const binary = found.find(({ name }) => name === 'binary');
-    return binary ? [...found, { ...binary, name: 'image' }] : found;
+    return binary ? [...found, { name: 'image', version: binary.version, image: binary.image }] : found;
   }
 
   async list(): Promise<DriverInstance[]> {

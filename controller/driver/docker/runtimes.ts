@@ -5,7 +5,15 @@
  */
 import { DriverUnavailable } from '../types.ts';
 import { LABELS } from './container.ts';
-import type { Engine } from './engine.ts';
+
+/** How the builder marks what it made upon an image of a registry (`--base`): no tag of that is ever the expected one. */
+const BASE_LABEL = { name: 'fn.packages', upon: 'base-image' };
+
+/** Of an Engine. */
+interface Images {
+  image(tag: string): Promise<{ Config: { Labels?: Record<string, string> | null } } | null>;
+  imageTags(label: string): Promise<string[]>;
+}
 
 export class RuntimeImages {
   readonly #expected: Readonly<Record<string, string>>;
@@ -16,21 +24,24 @@ export class RuntimeImages {
     this.#expected = expected;
   }
 
-  /** Those that the engine has. */
-  async list(engine: Engine): Promise<{ name: string; version: string; image: string }[]> {
+  /** Those that the engine has. `note`: of one that this build of fn would make anew. */
+  async list(engine: Images): Promise<{ name: string; version: string; image: string; note?: string }[]> {
     const found = await Promise.all(
       Object.keys(this.#expected).map(async (name) => {
         const image = await this.#find(engine, name);
         if (image === null) return null;
         const info = await engine.image(image);
-        return info && { name, version: info.Config.Labels?.[LABELS.version] ?? '', image };
+        if (info === null) return null;
+        const labels = info.Config.Labels ?? {};
+        const current = image === this.#expected[name] || labels[BASE_LABEL.name] === BASE_LABEL.upon;
+        return { name, version: labels[LABELS.version] ?? '', image, ...(current ? {} : { note: staleNote(name, image) }) };
       }),
     );
     return found.filter((runtime) => runtime !== null);
   }
 
   /** Throws DriverUnavailable where there is none; it names the command that builds it. */
-  async image(engine: Engine, runtime: string): Promise<string> {
+  async image(engine: Images, runtime: string): Promise<string> {
     const image = this.#found.get(runtime) ?? (await this.#find(engine, runtime));
     if (image === null) throw this.missing(runtime);
     return image;
@@ -45,7 +56,7 @@ export class RuntimeImages {
     return new DriverUnavailable(`${what}. Build it: fn runtimes build ${runtime}.`, { cause });
   }
 
-  async #find(engine: Engine, runtime: string): Promise<string | null> {
+  async #find(engine: Images, runtime: string): Promise<string | null> {
     const expected = Object.hasOwn(this.#expected, runtime) ? this.#expected[runtime] : undefined;
     if (expected === undefined) return null;
     const image = (await engine.image(expected)) ? expected : await this.#newest(engine, runtime);
@@ -54,7 +65,7 @@ export class RuntimeImages {
     return image;
   }
 
-  async #newest(engine: Engine, runtime: string): Promise<string | null> {
+  async #newest(engine: Images, runtime: string): Promise<string | null> {
     const tags = (await engine.imageTags(`${LABELS.runtime}=${runtime}`)).filter((tag) => tag.startsWith(`fn/${runtime}:`));
     let newest: { tag: string; at: number } | null = null;
     for (const tag of tags) {
@@ -65,6 +76,9 @@ export class RuntimeImages {
     return newest?.tag ?? null;
   }
 }
+
+const staleNote = (runtime: string, image: string): string =>
+  `The runtime ${runtime} still has the image of another version of fn (${image}): fn runtimes build ${runtime} makes that of this one.`;
 
 /** 0 where the engine does not say, or the image is gone. */
 function taggedAt(image: object | null): number {

@@ -128,7 +128,7 @@ function onThrown(error, res, invocation) {
   if (!expected) log('error', 'err', errorText(error), invocation.id);
   if (res.headersSent) return void res.destroy();
   for (const name of res.getHeaderNames()) res.removeHeader(name);
-  const name = error instanceof Error ? error.name : 'value that is no Error';
+  const name = error instanceof Error ? error.name : 'a value that is no Error';
   const detail = `The function threw: ${String(name).slice(0, 100)}. Its log has the rest, under this request's id.`;
   sendProblem(res, 500, 'function-error', 'The function threw an error', detail, { id: invocation.id });
 }
