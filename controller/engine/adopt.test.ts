@@ -186,6 +186,7 @@ describe('a controller that starts anew', () => {
           .sort()
           .join() === `${KEY},default/hello@2`,
     );
+    expect(machine.host.instances.has(lease.instance)).toBe(true);
     machine.shims.inFlight.set(lease.instance, 0);
     await machine.until(
       'the old one is gone',
