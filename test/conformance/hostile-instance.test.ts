@@ -191,7 +191,10 @@ describe('a connection that ends', () => {
       const whole = answer('id-000000-x');
       const places = Array.from({ length: whole.length + 1 }, (_, at) => at);
       await parallel(places, 32, async (at) => {
-        const outcome = await hostile.ask((socket, id) => socket.end(answer(id).slice(0, at)));
+        // One that is whole says itself where it ends. Were its connection ended without a word, a request that is on its way on it by then
+        // would be lost, as with any server: its own function's, which the looks below would take for another fault.
+        const stays = at === whole.length && /content-length|transfer-encoding/i.test(whole);
+        const outcome = await hostile.ask((socket, id) => (stays ? socket.write(answer(id)) : socket.end(answer(id).slice(0, at))));
         const sent = whole.slice(0, at);
         expect([sent, outcome.kind, outcome.code, matches(outcome, ends(sent, whole))]).toEqual([sent, outcome.kind, outcome.code, true]);
         if (at % 8 === 0) await hostile.expectWell('bad', 1);
