@@ -2,11 +2,11 @@
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 import { BlockList } from 'node:net';
-import { exportJWK, SignJWT } from 'jose';
+import { exportJWK } from 'jose';
 import { describe, expect, it } from 'vitest';
 import { Cors } from '#contract/access.ts';
 import type { InvokeToken } from '#contract/link.ts';
-import { codeOf, echoes, put, seen, spec } from '../test/helpers/gateway-echoes.ts';
+import { codeOf, echoes, put, seen, spec, signedToken } from '../test/helpers/gateway-echoes.ts';
 import { startInstance } from '../test/helpers/gateway-instance.ts';
 import { RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
 import { type Answer, call } from '../test/helpers/http.ts';
@@ -174,12 +174,7 @@ describe('a function that asks for a JWT', () => {
           const auth = { type: 'jwt', issuer: 'https://id.test', audience: 'api', claims: {} } as const;
           await put(harness, 'f', { auth: { ...auth, jwksUrl: `http://127.0.0.1:${port}/keys` } });
           await put(harness, 'away', { auth: { ...auth, jwksUrl: 'http://10.0.0.1/keys' } });
-          const token = await new SignJWT({ sub: 'alice' })
-            .setProtectedHeader({ alg: 'EdDSA', kid: 'k' })
-            .setIssuer('https://id.test')
-            .setAudience('api')
-            .setExpirationTime('5m')
-            .sign(privateKey);
+          const token = await signedToken(privateKey);
           const ask = (path: string, bearer: string) => call(`${harness.url}${path}`, { headers: { authorization: `Bearer ${bearer}` } });
           for (let i = 0; i < 3; i++) expect(seen(await ask('/f', token)).headers.authorization).toBe(`Bearer ${token}`);
           const bad = await ask('/f', `${token}x`);

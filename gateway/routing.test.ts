@@ -2,9 +2,9 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer, type ServerResponse } from 'node:http';
 import { BlockList } from 'node:net';
-import { exportJWK, SignJWT } from 'jose';
+import { exportJWK } from 'jose';
 import { describe, expect, it } from 'vitest';
-import { codeOf, echoes, put, seen, spec } from '../test/helpers/gateway-echoes.ts';
+import { codeOf, echoes, put, seen, spec, signedToken } from '../test/helpers/gateway-echoes.ts';
 import { startInstance } from '../test/helpers/gateway-instance.ts';
 import { RawClient, withGateway } from '../test/helpers/gateway-harness.ts';
 import { call } from '../test/helpers/http.ts';
@@ -208,12 +208,7 @@ describe('a request that has waited before it asks for an instance', () => {
     const port = typeof address === 'object' && address !== null ? address.port : 0;
     const jwksAllow = new BlockList();
     jwksAllow.addAddress('127.0.0.1');
-    const token = await new SignJWT({ sub: 'alice' })
-      .setProtectedHeader({ alg: 'EdDSA', kid: 'k' })
-      .setIssuer('https://id.test')
-      .setAudience('api')
-      .setExpirationTime('5m')
-      .sign(privateKey);
+    const token = await signedToken(privateKey);
     try {
       await withGateway(
         async (harness) => {

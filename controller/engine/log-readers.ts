@@ -122,6 +122,7 @@ export class LogReaders {
         if (signal.aborted) break;
         failures += 1;
         if (failures === 1) log.warn({ instance, error: messageOf(error) }, 'the logs of an instance cannot be read; trying again');
+        // Told to end: the loop sees it.
         await sleep(backoffMs(failures, READ_AGAIN), signal).catch(() => undefined);
       }
     }
@@ -141,6 +142,7 @@ export class LogReaders {
       } catch (error) {
         if (!(error instanceof FnError) || error.code !== 'store-unavailable' || signal.aborted) throw error;
         if (failures === 1) log.warn({ instance, error: error.message }, 'the logs of an instance wait for the store');
+        // Told to end: it is tried once more, and then it throws.
         await sleep(backoffMs(failures, WRITE_AGAIN), signal).catch(() => undefined);
       }
     }

@@ -10,6 +10,17 @@ beforeEach(async () => {
 });
 afterEach(() => machine.close());
 
+/** As a gateway whose clients come again and again. */
+const askUntilGranted = (gateway: Awaited<ReturnType<Machine['gateway']>>) =>
+  machine.until(
+    'a grant',
+    () => {
+      gateway.want(KEY, 1);
+      return gateway.count('grant') > 0;
+    },
+    100,
+  );
+
 describe('a function that does not load any more', () => {
   const broken = () => ({ ok: false as const, error: { name: 'TypeError', message: 'no such thing', at: 'handler.ts:3:9' } });
 
@@ -35,14 +46,7 @@ describe('a function that does not load any more', () => {
     }
     expect(machine.count('specialise') - inits).toBeLessThanOrEqual(9);
     machine.shims.onInit = loaded;
-    await machine.until(
-      'a grant',
-      () => {
-        gateway.want(KEY, 1);
-        return gateway.count('grant') > 0;
-      },
-      100,
-    );
+    await askUntilGranted(gateway);
   });
 
   it('is tried by one instance at a time then, however many wait', async () => {
@@ -178,14 +182,7 @@ describe('an engine that cannot create', () => {
     expect(lines.join('\n')).toContain('no such engine');
     down = false;
     const at = machine.clock.now();
-    await machine.until(
-      'a grant',
-      () => {
-        gateway.want(KEY, 1);
-        return gateway.count('grant') > 0;
-      },
-      100,
-    );
+    await askUntilGranted(gateway);
     expect(machine.clock.now() - at).toBeLessThan(70_000);
     expect(gateway.count('grant')).toBe(1);
   });

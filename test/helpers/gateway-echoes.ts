@@ -1,4 +1,6 @@
 /** Functions behind a whole gateway, for tests of who reaches which. */
+import type { KeyObject } from 'node:crypto';
+import { SignJWT } from 'jose';
 import { RouteSpec } from '#contract/access.ts';
 import { type RouteOverrides, testRoute } from './gateway-controller.ts';
 import type { Harness } from './gateway-harness.ts';
@@ -52,3 +54,12 @@ export const seen = (answer: Answer): Seen => answer.json<Seen>();
 export const codeOf = (answer: Answer): [number, string] => [answer.status, answer.json<{ code: string }>().code];
 /** A route with all that is not said of it. */
 export const spec = (route: Partial<RouteSpec>): RouteSpec => RouteSpec.parse(route);
+
+/** A token of five minutes for `alice`, by https://id.test for `api`; its key's id is `k`. */
+export const signedToken = (privateKey: KeyObject): Promise<string> =>
+  new SignJWT({ sub: 'alice' })
+    .setProtectedHeader({ alg: 'EdDSA', kid: 'k' })
+    .setIssuer('https://id.test')
+    .setAudience('api')
+    .setExpirationTime('5m')
+    .sign(privateKey);
